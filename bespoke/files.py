@@ -1,0 +1,66 @@
+"""Files written whole or not at all, and the folder that holds all of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from bespoke.errors import ConfigError
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write `data` to `path` so that a reader, or a power cut, meets the old file or the new one.
+
+    Text is written as UTF-8 with "\\n" line ends.
+
+    Raises:
+        OSError: where the folder cannot be written or the disk is full; `path` is then as it was.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes the file private; what a person keeps should follow their umask.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def workspace(wanted: Path | None) -> Path:
+    """The folder for pictures, checkpoints and logs: `wanted`, else BESPOKE_WORKSPACE, else
+    /workspace where it can be written, else ./workspace. It is made where it is missing.
+
+    Raises:
+        ConfigError: where it cannot be made or written.
+    """
+    named = os.environ.get("BESPOKE_WORKSPACE")
+    pod_volume = Path("/workspace")
+    if wanted is not None:
+        folder, told_by = wanted, "--workspace"
+    elif named:
+        folder, told_by = Path(named), "BESPOKE_WORKSPACE"
+    elif pod_volume.is_dir() and os.access(pod_volume, os.W_OK):
+        folder, told_by = pod_volume, "the default"
+    else:
+        folder, told_by = Path("workspace"), "the default"
+    folder = folder.expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Asking for permission is not enough: root may write, a read-only mount may not.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: the workspace ({told_by}) cannot be written: {error.strerror}; "
+            "name another with --workspace"
+        ) from error
+    return folder

@@ -1,0 +1,153 @@
+"""An experiment and a machine's paths to the trainer's two TOMLs, and the receipt beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import toml
+
+from bespoke.config import Block, Experiment, Settings, put
+from bespoke.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+# Folders that the training file names from the workspace.
+WORKSPACE_KEYS = ("output_dir", "logging_dir")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where this machine keeps what the TOMLs name.
+
+    `data` maps each subset's name to the folder of its pictures.
+    """
+
+    workspace: Path
+    run: Path
+    data: Mapping[str, Path]
+    base_model: str
+    tokenizer: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """What the trainer is given, and the settings it was made from, each with its origin."""
+
+    training_file: Path
+    dataset_file: Path
+    receipt_file: Path
+    training: Settings
+    general: Settings
+    blocks: tuple[Block, ...]
+
+    def option(self, key: str, default: Any = None) -> Any:
+        setting = self.training.get(key)
+        return default if setting is None else setting.value
+
+
+def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) -> Rendered:
+    """Write `training.toml`, `dataset.toml` and `receipt.toml` into the run's folder.
+
+    `facts` head the receipt: what is known of the run besides its options.
+
+    Raises:
+        OSError: where the run's folder cannot be written.
+    """
+    training = _placed_training(experiment, places)
+    blocks = tuple(_placed_block(block, places) for block in experiment.blocks)
+    rendered = Rendered(
+        training_file=places.run / "training.toml",
+        dataset_file=places.run / "dataset.toml",
+        receipt_file=places.run / "receipt.toml",
+        training=training,
+        general=experiment.general,
+        blocks=blocks,
+    )
+    header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from.\n\n"
+    write_whole(rendered.training_file, header + toml.dumps(_values(training)))
+    write_whole(rendered.dataset_file, header + toml.dumps(_dataset_document(rendered)))
+    write_whole(rendered.receipt_file, _receipt(experiment, rendered, facts))
+    return rendered
+
+
+def _placed_training(experiment: Experiment, places: Places) -> Settings:
+    training = dict(experiment.training)
+    for key in WORKSPACE_KEYS:
+        if key in training:
+            folder = places.workspace / str(training[key].value)
+            put(training, key, str(folder), "path", "taken from the workspace")
+    base = "pretrained_model_name_or_path"
+    put(training, base, places.base_model, "path", "the checked local copy")
+    put(training, "output_name", experiment.output_name, "experiment")
+    put(training, "dataset_config", str(places.run / "dataset.toml"), "path")
+    if places.tokenizer is not None:
+        put(training, "tokenizer_cache_dir", str(places.tokenizer), "path", "no download needed")
+    why = "plain lines in the log; rich's would also draw from the run's random numbers"
+    put(training, "console_log_simple", True, "bespoke", why)
+    put(training, "training_comment", f"bespoke {experiment.run_name}", "bespoke")
+    return training
+
+
+def _placed_block(block: Block, places: Places) -> Block:
+    subsets = []
+    for subset in block.subsets:
+        placed = dict(subset)
+        folder = places.data[str(subset["image_dir"].value)]
+        put(placed, "image_dir", str(folder), "path", "the folder found for this name")
+        subsets.append(placed)
+    return Block(settings=block.settings, subsets=tuple(subsets))
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    return {key: setting.value for key, setting in settings.items()}
+
+
+def _dataset_document(rendered: Rendered) -> dict[str, Any]:
+    datasets = [
+        {**_values(block.settings), "subsets": [_values(subset) for subset in block.subsets]}
+        for block in rendered.blocks
+    ]
+    return {"general": _values(rendered.general), "datasets": datasets}
+
+
+def _receipt(experiment: Experiment, rendered: Rendered, facts: Mapping[str, object]) -> str:
+    head = {
+        "experiment": experiment.name,
+        "lineage": list(experiment.lineage),
+        "run_name": experiment.run_name,
+        "hypothesis": experiment.hypothesis,
+        **facts,
+    }
+    lines = ["# Every option of this run: its value, where it was written, and what it replaced."]
+    lines += [f"{key} = {_written(value)}" for key, value in head.items() if value is not None]
+    for title, settings in _sections(rendered):
+        lines += ["", f"[{title}]"]
+        lines += [f"{key} = {_row(settings, key)}" for key in settings]
+    return "\n".join(lines) + "\n"
+
+
+def _sections(rendered: Rendered) -> Iterator[tuple[str, Settings]]:
+    yield "training", rendered.training
+    yield "dataset.general", rendered.general
+    for number, block in enumerate(rendered.blocks, start=1):
+        if block.settings:
+            yield f"dataset.{number}", block.settings
+        for count, subset in enumerate(block.subsets, start=1):
+            yield f"dataset.{number}.subset_{count}", subset
+
+
+def _row(settings: Settings, key: str) -> str:
+    setting = settings[key]
+    cells = {"value": setting.value, "from": setting.origin}
+    if setting.before is not None:
+        cells |= {"was": setting.before.value, "was_from": setting.before.origin}
+    if setting.why:
+        cells["why"] = setting.why
+    return "{ " + ", ".join(f"{name} = {_written(value)}" for name, value in cells.items()) + " }"
+
+
+def _written(value: object) -> str:
+    return str(toml.TomlEncoder().dump_value(value)).rstrip("\n")

@@ -1,0 +1,69 @@
+"""Fixtures that the whole suite shares: what this machine has, and what is skipped without it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bespoke import base_model
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_pictures() -> Path:
+    """The artist's 203 pictures and captions, which are never part of the repository."""
+    named = os.environ.get("BESPOKE_TEST_PICTURES")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data" / "bespoke_baby_203"
+    if not folder.is_dir():
+        pytest.skip("the real collection is not on this machine (BESPOKE_TEST_PICTURES names it)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sd_scripts() -> Path:
+    """The submodule's files."""
+    folder = REPOSITORY / "vendor" / "sd-scripts"
+    if not (folder / "train_network.py").is_file():
+        pytest.skip("the submodule vendor/sd-scripts is not checked out")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trainer_python(sd_scripts: Path) -> str:
+    """An interpreter that holds the trainer's packages."""
+    missing = [
+        name
+        for name in ("torch", "diffusers", "accelerate", "open_clip")
+        if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        pytest.skip(f"the trainer's packages are not installed: {', '.join(missing)}")
+    return sys.executable
+
+
+@pytest.fixture(scope="session")
+def random_model(trainer_python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The randomly initialised model, 2 GB and 40 s: kept where BESPOKE_TEST_RANDOM_MODEL says."""
+    named = os.environ.get("BESPOKE_TEST_RANDOM_MODEL")
+    folder = Path(named) if named else tmp_path_factory.mktemp("models") / "random-sd15"
+    return Path(base_model.random_sd15(folder, print).path)
+
+
+@pytest.fixture(autouse=True)
+def _own_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may touch a person's real workspace or caches."""
+    monkeypatch.setenv("BESPOKE_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("HF_TOKEN", "BESPOKE_DATABASE_URL", "RUNPOD_API_KEY", "RUNPOD_POD_ID"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,60 @@
+"""Files are whole or absent, and the workspace is where it was said to be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bespoke.errors import ConfigError
+from bespoke.files import workspace, write_whole
+
+
+def test_a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    write_whole(file, "first ✓\n")
+    write_whole(file, b"second\n")
+    assert file.read_bytes() == b"second\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(target, "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_files_follow_the_persons_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "a", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_workspace_is_the_one_asked_for_before_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BESPOKE_WORKSPACE", str(tmp_path / "named"))
+    assert workspace(tmp_path / "asked") == tmp_path / "asked"
+    assert workspace(None) == tmp_path / "named"
+    monkeypatch.delenv("BESPOKE_WORKSPACE")
+    monkeypatch.chdir(tmp_path)
+    if not os.access("/workspace", os.W_OK):
+        assert workspace(None) == tmp_path / "workspace"
+
+
+def test_a_workspace_that_cannot_be_made_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot be written: .*--workspace"):
+        workspace(tmp_path / "file" / "inside")
+
+
+def test_a_workspace_that_is_read_only_is_refused() -> None:
+    # /proc refuses new files even to root, as a read-only mount would.
+    with pytest.raises(ConfigError, match="cannot be written"):
+        workspace(Path("/proc"))
