@@ -1,0 +1,137 @@
+"""The one module that starts processes: a question answered, or a group never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from bespoke.errors import BespokeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+
+class StartError(BespokeError):
+    """A program that is not there or cannot be executed."""
+
+    exit_code = 4
+
+
+def answer(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 10) -> str | None:
+    """What a short command prints, stripped; None where it is missing, fails or takes too long."""
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=True
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout.strip()
+
+
+class Group:
+    """A child in a process group of its own, with all that it starts.
+
+    A context manager: on the way out, whatever the reason, the whole group is stopped: TERM, then
+    KILL for what is left after `patience` seconds.
+
+    Raises:
+        StartError: where the program cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        cwd: Path,
+        patience: float = 10.0,
+    ) -> None:
+        self._patience = patience
+        try:
+            self._child = subprocess.Popen(
+                command,
+                env=dict(environment),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StartError(f"{command[0]}: cannot be started: {error.strerror}") from error
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Also the process group's id."""
+        return self._child.pid
+
+    def output(self, tick: float = 1.0) -> Iterator[bytes]:
+        """What the child prints, as it comes; b"" when `tick` seconds brought nothing.
+
+        Ends when the child has ended and what it printed is read: not at the pipe's end, which a
+        forgotten grandchild could hold open for ever.
+        """
+        assert self._child.stdout is not None
+        pipe = self._child.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while True:
+                ended = self._child.poll() is not None
+                if not selector.select(0 if ended else tick):
+                    if ended:
+                        return
+                    yield b""
+                    continue
+                chunk = os.read(pipe, 1 << 16)
+                if not chunk:
+                    return
+                yield chunk
+
+    def wait(self) -> int:
+        """The child's exit code, once it has ended; negative for the signal that ended it."""
+        return self._child.wait()
+
+    def stop(self) -> None:
+        """End the whole group; a second ^C while it waits kills at once."""
+        if self._alive():
+            self._signal(signal.SIGTERM)
+            deadline = time.monotonic() + self._patience
+            try:
+                while self._alive() and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            finally:
+                self._signal(signal.SIGKILL)
+        self._child.wait()
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+
+    def _alive(self) -> bool:
+        """Whether any process of the group is left; the child's own end does not say so."""
+        self._child.poll()
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)

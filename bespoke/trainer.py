@@ -1,0 +1,426 @@
+"""All that knows how kohya's train_network.py is started, read, stopped and believed.
+
+Facts marked "tn" and "tu" were read in train_network.py and library/train_util.py at v0.10.1.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import signal
+import sys
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+    from typing import BinaryIO
+
+SUBMODULE = "vendor/sd-scripts"
+
+PROGRESS = re.compile(
+    r"(?:(?P<bar>[^:|\r\n]{0,40}):)?\s*\d+%\|[^|]*\|\s*(?P<step>\d+)/(?P<total>\d+) "
+    r"\[(?P<elapsed>[\d:]+)<(?P<left>[\d:?]+),\s*(?P<pace>[\d.]+|\?)(?P<unit>it/s|s/it)"
+    r"(?:, (?P<postfix>[^\]]*))?\]"
+)
+EPOCH = re.compile(r"epoch (\d+)/(\d+)$")
+SAVING = re.compile(r"saving checkpoint: (.+)$")
+LOSS = re.compile(r"avr_loss=([\d.eE+-]+|nan|-?inf)")
+
+# What a failed run's last lines say, in the trainer's words and in what to do about it.
+KNOWN_FAILURES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"CUDA out of memory|OutOfMemoryError"),
+        "the GPU's memory is full: stop what else runs on it, or set "
+        "training.gradient_checkpointing=true or a smaller training.train_batch_size",
+    ),
+    (
+        re.compile(r"No space left on device|I/O error: .*os error 28"),
+        "the disk is full: make room in the workspace and start again",
+    ),
+    (
+        re.compile(r"No data found"),
+        "the trainer found no pictures where its dataset file points",
+    ),
+    (
+        re.compile(r"fp16 mixed precision requires a GPU"),
+        "this machine shows the trainer no GPU: check nvidia-smi and the driver",
+    ),
+    (
+        re.compile(r"xformers"),
+        "xformers does not load here: try --set training.xformers=false --set training.sdpa=true",
+    ),
+)
+EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt|Exit)\b.*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One reading of the trainer's step bar.
+
+    `step` and `total` count optimizer steps of the whole run; `steps_per_second` is the bar's own
+    smoothed pace, None before its first; `loss` the moving average, nan where the trainer says so.
+    """
+
+    step: int
+    total: int
+    steps_per_second: float | None
+    loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochStarted:
+    epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """The trainer is about to write this checkpoint: it prints so before the file is there."""
+
+    path: str
+
+
+Event = Progress | EpochStarted | Saving
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a whole LoRA file says of itself; `epoch` counts from 1."""
+
+    path: Path
+    epoch: int
+    rank: str
+    alpha: str
+    tensors: int
+    size: int
+
+
+def require_submodule(repository: Path) -> Path:
+    """The submodule's folder.
+
+    Raises:
+        ConfigError: where it is not checked out.
+    """
+    folder = repository / SUBMODULE
+    if not (folder / "train_network.py").is_file():
+        raise ConfigError(
+            f"{SUBMODULE}: the trainer is not there: run `git submodule update --init` in the "
+            "project's folder (start_training.sh does it), or try --rehearse, which needs none"
+        )
+    return folder
+
+
+def require_packages() -> None:
+    """Hold that this interpreter has the trainer's packages, without importing any.
+
+    Raises:
+        ConfigError: naming the missing ones.
+    """
+    wanted = ("torch", "accelerate", "diffusers", "transformers", "bitsandbytes", "open_clip")
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the trainer's packages are not installed ({', '.join(missing)}): run "
+            "start_training.sh, which installs locks/trainer.txt"
+        )
+
+
+def command(
+    run: Path, training_file: Path, *, script: Path, precision: str, threads: int
+) -> list[str]:
+    """The launcher's command line, with a launcher file of its own in the run's folder.
+
+    Without that file the launcher would take the person's default one, and with it perhaps
+    several processes: each draws the same noise (facts, seen in tn), so one process it is.
+    """
+    settings = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "NO",
+        "machine_rank": 0,
+        "mixed_precision": precision,
+        "num_machines": 1,
+        "num_processes": 1,
+        "use_cpu": False,
+        "debug": False,
+    }
+    launcher_file = run / "accelerate.json"
+    write_whole(launcher_file, json.dumps(settings, indent=2) + "\n")
+    return [
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--config_file", str(launcher_file)),
+        *("--num_processes", "1", "--num_machines", "1", "--mixed_precision", precision),
+        *("--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)),
+        str(script),
+        *("--config_file", str(training_file)),
+    ]
+
+
+def shell(command: Sequence[str]) -> str:
+    """The command as one line that a person can paste."""
+    return shlex.join(command)
+
+
+def environment(inherited: Mapping[str, str], *, offline: bool) -> dict[str, str]:
+    """The trainer's environment: lines at once and in UTF-8, nothing fetched, nothing guessed."""
+    settings = {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+        # Off a terminal, bars and rich lines are as wide as this.
+        "COLUMNS": "160",
+        "TOKENIZERS_PARALLELISM": "false",
+        # RunPod's images set it to 1, and huggingface-hub then fails without hf_transfer.
+        "HF_HUB_ENABLE_HF_TRANSFER": "0",
+    }
+    if offline:
+        settings |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    kept = {key: value for key, value in inherited.items() if not key.startswith("ACCELERATE_")}
+    return kept | settings
+
+
+def needs_gpu(option: Mapping[str, object]) -> str | None:
+    """Why these training options cannot run without an NVIDIA GPU, or None where they can."""
+    if option.get("mixed_precision") == "fp16":
+        return 'mixed_precision = "fp16"'
+    if option.get("xformers") is True:
+        return "xformers = true"
+    return None
+
+
+def parse(line: str) -> Event | None:
+    """What one line of the trainer's output says, if it is one of those that bespoke reads."""
+    bar = PROGRESS.search(line)
+    if bar:
+        if bar["bar"] is None or bar["bar"].strip() != "steps":
+            return None
+        loss = LOSS.search(bar["postfix"] or "")
+        return Progress(
+            step=int(bar["step"]),
+            total=int(bar["total"]),
+            steps_per_second=_pace(bar["pace"], bar["unit"]),
+            loss=float(loss[1]) if loss else None,
+        )
+    epoch = EPOCH.match(line)
+    if epoch:
+        return EpochStarted(epoch=int(epoch[1]), epochs=int(epoch[2]))
+    saving = SAVING.match(line)
+    return Saving(path=saving[1]) if saving else None
+
+
+def _pace(number: str, unit: str) -> float | None:
+    if number == "?" or float(number) == 0.0:
+        return None
+    return float(number) if unit == "it/s" else 1.0 / float(number)
+
+
+class Folding:
+    """Splits the trainer's bytes into lines and drops the repeats of a progress bar.
+
+    A bar is redrawn after a carriage return, several times a step, and what is printed next may
+    stand on the bar's own line. One line is kept for each count that a bar reaches.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._bar = ("", "")
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """The whole lines that `chunk` completes."""
+        *pieces, self._rest = re.split(rb"[\r\n]", self._rest + chunk)
+        for piece in pieces:
+            yield from self._lines(piece)
+
+    def close(self) -> Iterator[str]:
+        """What was left without a line's end."""
+        rest, self._rest = self._rest, b""
+        yield from self._lines(rest)
+
+    def _lines(self, piece: bytes) -> Iterator[str]:
+        text = piece.decode("utf-8", errors="replace").rstrip()
+        if not text:
+            return
+        bar = PROGRESS.search(text)
+        if not bar:
+            yield text
+            return
+        before, after = text[: bar.start()].strip(), text[bar.end() :].strip()
+        count = ((bar["bar"] or "").strip(), bar["step"])
+        if before:
+            yield before
+        if count != self._bar:
+            self._bar = count
+            yield bar[0].strip()
+        if after:
+            yield after
+
+
+class Reader:
+    """Turns the trainer's bytes into a log's lines and into events.
+
+    `log` is written line by line, unbuffered: what a person follows is what has happened.
+    """
+
+    def __init__(self, log: BinaryIO) -> None:
+        self._log = log
+        self.tail: deque[str] = deque(maxlen=200)
+
+    def events(self, chunks: Iterable[bytes]) -> Iterator[Event | None]:
+        """Each event as it comes; None where a chunk is empty, for time that went by."""
+        folding = Folding()
+        for chunk in chunks:
+            if not chunk:
+                yield None
+            yield from self._read(folding.feed(chunk))
+        yield from self._read(folding.close())
+
+    def _read(self, lines: Iterable[str]) -> Iterator[Event]:
+        for line in lines:
+            self._log.write(line.encode() + b"\n")
+            self.tail.append(line)
+            event = parse(line)
+            if event is not None:
+                yield event
+
+
+def ending(code: int) -> str:
+    """An exit code in words; a negative one is the signal that ended the process."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def diagnosis(tail: Sequence[str]) -> str | None:
+    """What the trainer's last lines say went wrong, and what to do where that is known."""
+    for line in reversed(tail):
+        # The launcher's own traceback follows the trainer's and says nothing.
+        if not EXCEPTION.match(line) or "CalledProcessError" in line:
+            continue
+        for pattern, advice in KNOWN_FAILURES:
+            if pattern.search(line):
+                return f"{line}: {advice}"
+        return line
+    for pattern, advice in KNOWN_FAILURES:
+        if any(pattern.search(line) for line in tail):
+            return advice
+    return None
+
+
+def checkpoint_path(output: Path, name: str, epoch: int) -> Path:
+    """`{name}-000004.safetensors`: the trainer's name for epoch 4 (tu:5771)."""
+    return output / f"{name}-{epoch:06d}.safetensors"
+
+
+def last_path(output: Path, name: str) -> Path:
+    """The last epoch's file, which the trainer leaves without a number (tu:5781)."""
+    return output / f"{name}.safetensors"
+
+
+def saved_epochs(epochs: int, every: int) -> list[int]:
+    """The epochs after which a checkpoint is written: every `every`th, and the last (tn:1694)."""
+    return [epoch for epoch in range(1, epochs + 1) if epoch % every == 0 or epoch == epochs]
+
+
+def left_by(output: Path, name: str) -> list[Path]:
+    """Every checkpoint, state folder and sample that a run of this name left in `output`."""
+    pattern = re.compile(re.escape(name) + r"(-\d{6}|-step\d{8})?(-state|\.safetensors)")
+    picture = re.compile(re.escape(name) + r"_e?\d{6}_\d{2}_.*\.png")
+    found = [path for path in output.glob("*") if pattern.fullmatch(path.name)]
+    found += [path for path in (output / "sample").glob("*") if picture.fullmatch(path.name)]
+    return sorted(found)
+
+
+def set_aside(files: Sequence[Path], output: Path, name: str, when: datetime) -> Path:
+    """Move an earlier run's files to `earlier/{name}-{time}/`, and name that folder.
+
+    Raises:
+        OSError: where they cannot be moved.
+    """
+    folder = output / "earlier" / f"{name}-{when.strftime('%Y-%m-%dT%H-%M-%SZ')}"
+    folder.mkdir(parents=True)
+    for path in files:
+        target = folder / path.relative_to(output)
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    return folder
+
+
+def number_last(output: Path, name: str, epochs: int) -> None:
+    """Give the last epoch's file its number like all the others.
+
+    Raises:
+        TrainerError: where a numbered file is there already: it is not overwritten.
+    """
+    unnumbered, numbered = last_path(output, name), checkpoint_path(output, name, epochs)
+    if not unnumbered.exists():
+        return
+    if numbered.exists():
+        raise TrainerError(
+            f"{numbered}: is there already, so {unnumbered.name} keeps its name; move one away"
+        )
+    unnumbered.rename(numbered)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Open a LoRA file's header; safetensors itself compares its sizes with the file's.
+
+    Raises:
+        TrainerError: where the file is missing, cut off, or carries no epoch.
+    """
+    import safetensors
+
+    # Compiled, and without types for what it exports.
+    library: Any = safetensors
+    try:
+        with library.safe_open(path, framework="numpy") as opened:
+            metadata: dict[str, str] = opened.metadata() or {}
+            tensors = len(opened.keys())
+    except FileNotFoundError as error:
+        raise TrainerError(f"{path.name}: was not written") from error
+    except (library.SafetensorError, OSError) as error:
+        raise TrainerError(f"{path.name}: is not whole: {error}") from error
+    epoch = metadata.get("ss_epoch", "")
+    if not epoch.isdigit():
+        raise TrainerError(f"{path.name}: carries no epoch: it was not written by the trainer")
+    return Checkpoint(
+        path=path,
+        epoch=int(epoch),
+        rank=metadata.get("ss_network_dim", "?"),
+        alpha=metadata.get("ss_network_alpha", "?"),
+        tensors=tensors,
+        size=path.stat().st_size,
+    )
+
+
+def verify(output: Path, name: str, epochs: Sequence[int]) -> list[Checkpoint]:
+    """The run's checkpoints, once all are there, whole, and carry the epochs asked for.
+
+    Raises:
+        TrainerError: naming every file that is missing, cut off, empty or of another epoch.
+    """
+    found: list[Checkpoint] = []
+    problems: list[str] = []
+    for epoch in epochs:
+        try:
+            checkpoint = read_checkpoint(checkpoint_path(output, name, epoch))
+        except TrainerError as error:
+            problems.append(str(error))
+            continue
+        if checkpoint.epoch != epoch:
+            problems.append(f"{checkpoint.path.name}: carries epoch {checkpoint.epoch}")
+        if checkpoint.tensors == 0:
+            problems.append(f"{checkpoint.path.name}: holds no weights")
+        found.append(checkpoint)
+    if problems:
+        raise TrainerError("\n".join(problems))
+    return found

@@ -1,0 +1,245 @@
+"""What is known of train_network.py: its command, its output, its files."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from bespoke import trainer
+from bespoke.errors import ConfigError, TrainerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Lines as the pinned trainer printed them on a CPU.
+FIRST = "steps:   0%|          | 0/6 [00:00<?, ?it/s]"
+SLOW = "steps:  33%|###3      | 2/6 [00:21<00:43, 10.79s/it, avr_loss=0.923]"
+FAST = "steps:  10%|█         | 508/5080 [02:25<21:45,  3.50it/s, avr_loss=0.0871]"
+LATENTS = "100%|██████████| 4/4 [00:01<00:00,  3.12it/s]"
+
+
+def checkpoint(folder: Path, name: str, epoch: int | str = 1, tensors: int = 1) -> Path:
+    path = folder / name
+    rows = {f"lora_{i}.weight": np.ones((4, 4), np.float16) for i in range(tensors)}
+    metadata = {"ss_epoch": str(epoch), "ss_network_dim": "32", "ss_network_alpha": "16"}
+    save_file(rows, path, metadata if epoch != "" else None)
+    return path
+
+
+def folded(*chunks: bytes) -> list[str]:
+    folding = trainer.Folding()
+    lines = [line for chunk in chunks for line in folding.feed(chunk)]
+    return lines + list(folding.close())
+
+
+def test_the_step_bar_is_read_in_both_of_its_units() -> None:
+    assert trainer.parse(FIRST) == trainer.Progress(
+        step=0, total=6, steps_per_second=None, loss=None
+    )
+    slow = trainer.parse(SLOW)
+    assert isinstance(slow, trainer.Progress)
+    assert (slow.step, slow.total, slow.loss) == (2, 6, 0.923)
+    assert slow.steps_per_second == pytest.approx(1 / 10.79)
+    fast = trainer.parse(FAST)
+    assert isinstance(fast, trainer.Progress)
+    assert (fast.step, fast.steps_per_second, fast.loss) == (508, 3.5, 0.0871)
+
+
+def test_a_loss_that_is_no_number_is_read_as_such() -> None:
+    read = trainer.parse(SLOW.replace("0.923", "nan"))
+    assert isinstance(read, trainer.Progress)
+    assert read.loss is not None
+    assert math.isnan(read.loss)
+
+
+def test_other_bars_and_other_lines_are_no_progress() -> None:
+    assert trainer.parse(LATENTS) is None
+    assert trainer.parse("epoch validation steps:  10%|█  | 1/4 [00:01<00:03, 1.00it/s]") is None
+    assert trainer.parse("  num epochs / epoch数: 3") is None
+
+
+def test_epochs_and_saves_are_read() -> None:
+    assert trainer.parse("epoch 2/10") == trainer.EpochStarted(epoch=2, epochs=10)
+    assert trainer.parse("saving checkpoint: /w/output/a b-000001.safetensors") == trainer.Saving(
+        path="/w/output/a b-000001.safetensors"
+    )
+
+
+def test_a_redrawn_bar_leaves_one_line_for_each_count() -> None:
+    bars = "".join(
+        f"\rsteps:  10%|█  | {step}/9 [00:01<00:09,  1.00it/s, avr_loss=0.{draw}]"
+        for step in (1, 2, 3)
+        for draw in range(1, 5)
+    )
+    lines = folded(bars.encode())
+    assert [line.split("| ")[1].split(" ")[0] for line in lines] == ["1/9", "2/9", "3/9"]
+
+
+def test_what_is_printed_onto_a_bars_line_is_a_line_of_its_own() -> None:
+    lines = folded(f"\r{SLOW}saving state at epoch 1\nnext\n".encode())
+    assert lines == [SLOW, "saving state at epoch 1", "next"]
+
+
+def test_a_line_cut_between_chunks_is_one_line() -> None:
+    text = "学習ステップ数: 5080\n".encode()
+    for cut in range(len(text)):
+        assert folded(text[:cut], text[cut:]) == ["学習ステップ数: 5080"]
+
+
+@given(st.lists(st.binary(max_size=80), max_size=20))
+def test_no_bytes_make_the_reader_fail_or_lose_the_rest(chunks: list[bytes]) -> None:
+    log = io.BytesIO()
+    reader = trainer.Reader(log)
+    events = list(reader.events([*chunks, b"\nepoch 7/9\n"]))
+    assert trainer.EpochStarted(epoch=7, epochs=9) in events
+    assert log.getvalue().endswith(b"epoch 7/9\n")
+
+
+def test_every_line_reaches_the_log_before_its_event() -> None:
+    log = io.BytesIO()
+    for event in trainer.Reader(log).events([b"hello\nepoch 1/2\n", b"", SLOW.encode()]):
+        if isinstance(event, trainer.EpochStarted):
+            assert log.getvalue() == b"hello\nepoch 1/2\n"
+    assert log.getvalue().decode().splitlines() == ["hello", "epoch 1/2", SLOW]
+
+
+def test_the_command_names_one_process_and_a_launcher_file_of_its_own(tmp_path: Path) -> None:
+    command = trainer.command(
+        tmp_path,
+        tmp_path / "training.toml",
+        script=tmp_path / "train_network.py",
+        precision="fp16",
+        threads=2,
+    )
+    text = trainer.shell(command)
+    assert "--num_processes 1" in text
+    assert "--mixed_precision fp16" in text
+    assert text.endswith(f"train_network.py --config_file {tmp_path}/training.toml")
+    launcher = json.loads((tmp_path / "accelerate.json").read_text(encoding="utf-8"))
+    assert launcher["distributed_type"] == "NO"
+
+
+def test_the_environment_keeps_the_trainer_offline_and_readable() -> None:
+    made = trainer.environment(
+        {"PATH": "/bin", "ACCELERATE_MIXED_PRECISION": "bf16", "COLUMNS": "20"}, offline=True
+    )
+    assert made["PATH"] == "/bin"
+    assert made["HF_HUB_OFFLINE"] == "1"
+    assert made["PYTHONUNBUFFERED"] == "1"
+    assert made["COLUMNS"] == "160"
+    assert "ACCELERATE_MIXED_PRECISION" not in made
+    assert "HF_HUB_OFFLINE" not in trainer.environment({}, offline=False)
+
+
+def test_fp16_and_xformers_are_what_needs_a_gpu() -> None:
+    assert trainer.needs_gpu({"mixed_precision": "fp16"}) == 'mixed_precision = "fp16"'
+    assert trainer.needs_gpu({"mixed_precision": "no", "xformers": True}) == "xformers = true"
+    assert trainer.needs_gpu({"mixed_precision": "bf16", "xformers": False}) is None
+
+
+def test_a_submodule_that_is_not_there_is_answered_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="git submodule update --init"):
+        trainer.require_submodule(tmp_path)
+
+
+def test_the_trainers_own_error_is_told_from_the_launchers() -> None:
+    tail = [
+        "Traceback (most recent call last):",
+        '  File "train_network.py", line 1, in <module>',
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
+        "Traceback (most recent call last):",
+        "subprocess.CalledProcessError: Command '[...]' returned non-zero exit status 1.",
+    ]
+    said = trainer.diagnosis(tail)
+    assert said is not None
+    assert said.startswith("torch.OutOfMemoryError: CUDA out of memory")
+    assert "gradient_checkpointing" in said
+    assert trainer.diagnosis(["ValueError: a riddle"]) == "ValueError: a riddle"
+    assert trainer.diagnosis(["all well"]) is None
+
+
+def test_an_ending_is_said_in_words() -> None:
+    assert trainer.ending(1) == "exit code 1"
+    assert trainer.ending(-9) == "SIGKILL"
+
+
+def test_epochs_saved_are_every_nth_and_the_last() -> None:
+    assert trainer.saved_epochs(10, 1) == list(range(1, 11))
+    assert trainer.saved_epochs(5, 2) == [2, 4, 5]
+
+
+def test_whole_checkpoints_of_the_right_epochs_are_verified(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        checkpoint(tmp_path, f"a-{epoch:06d}.safetensors", epoch)
+    checkpoint(tmp_path, "a.safetensors", 3)
+    trainer.number_last(tmp_path, "a", 3)
+    found = trainer.verify(tmp_path, "a", [1, 2, 3])
+    assert [c.epoch for c in found] == [1, 2, 3]
+    assert (found[0].rank, found[0].alpha) == ("32", "16")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_everything_wrong_with_the_checkpoints_is_said_together(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "a-000001.safetensors", 1)
+    whole = checkpoint(tmp_path, "a-000002.safetensors", 2)
+    whole.write_bytes(whole.read_bytes()[:-1])
+    checkpoint(tmp_path, "a-000003.safetensors", 7)
+    checkpoint(tmp_path, "a-000004.safetensors", 4, tensors=0)
+    checkpoint(tmp_path, "a-000005.safetensors", "")
+    (tmp_path / "a-000006.safetensors").write_bytes(b"")
+    with pytest.raises(TrainerError) as caught:
+        trainer.verify(tmp_path, "a", list(range(1, 8)))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("a-000002.safetensors: is not whole")
+    assert lines[1] == "a-000003.safetensors: carries epoch 7"
+    assert lines[2] == "a-000004.safetensors: holds no weights"
+    assert lines[3].startswith("a-000005.safetensors: carries no epoch")
+    assert lines[4].startswith("a-000006.safetensors: is not whole")
+    assert lines[5] == "a-000007.safetensors: was not written"
+
+
+def test_numbering_the_last_never_overwrites(tmp_path: Path) -> None:
+    numbered = checkpoint(tmp_path, "a-000003.safetensors", 3)
+    checkpoint(tmp_path, "a.safetensors", 3, tensors=2)
+    before = numbered.read_bytes()
+    with pytest.raises(TrainerError, match="is there already"):
+        trainer.number_last(tmp_path, "a", 3)
+    assert numbered.read_bytes() == before
+
+
+def test_only_files_of_this_very_name_are_an_earlier_runs(tmp_path: Path) -> None:
+    mine = ["a-000001.safetensors", "a.safetensors", "a-000001-state", "a-state"]
+    others = ["ab-000001.safetensors", "a_b.safetensors", "a-000001.txt", "a-fine.safetensors"]
+    for name in (*mine, *others):
+        (tmp_path / name).touch()
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "sample" / "a_e000001_00_20260101000000_42.png").touch()
+    (tmp_path / "sample" / "ab_e000001_00_20260101000000_42.png").touch()
+
+    left = trainer.left_by(tmp_path, "a")
+    assert {path.name for path in left} == {*mine, "a_e000001_00_20260101000000_42.png"}
+
+    folder = trainer.set_aside(left, tmp_path, "a", datetime(2026, 1, 2, tzinfo=timezone.utc))
+    assert folder == tmp_path / "earlier" / "a-2026-01-02T00-00-00Z"
+    assert trainer.left_by(tmp_path, "a") == []
+    assert (folder / "sample" / "a_e000001_00_20260101000000_42.png").exists()
+    assert (tmp_path / "ab-000001.safetensors").exists()
+
+
+def test_the_submodule_is_at_the_commit_that_the_option_table_was_made_from(
+    sd_scripts: Path,
+) -> None:
+    from bespoke.options import table
+    from bespoke.processes import answer
+
+    assert answer(["git", "rev-parse", "HEAD"], cwd=sd_scripts) == table().commit
