@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bespoke import base_model
+from bespoke.rehearsal.drawing import draw
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -57,6 +58,14 @@ def random_model(trainer_python: str, tmp_path_factory: pytest.TempPathFactory) 
     named = os.environ.get("BESPOKE_TEST_RANDOM_MODEL")
     folder = Path(named) if named else tmp_path_factory.mktemp("models") / "random-sd15"
     return Path(base_model.random_sd15(folder, print).path)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """203 drawn pictures with captions, for tests that leave them whole."""
+    folder = tmp_path_factory.mktemp("drawn") / "pictures"
+    draw(folder, 203)
+    return folder
 
 
 @pytest.fixture(autouse=True)

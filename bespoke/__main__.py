@@ -1,0 +1,7 @@
+"""`python -m bespoke VERB`."""
+
+import sys
+
+from bespoke.cli import main
+
+sys.exit(main())

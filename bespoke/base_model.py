@@ -1,0 +1,438 @@
+"""The model that a LoRA is trained on, and its tokenizer: found, fetched once, verified."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import importlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from bespoke.errors import ConfigError
+from bespoke.files import write_whole
+from bespoke.processes import Group
+from bespoke.random_model import TOKENIZER, write_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pinned:
+    """One file of one revision of a repository on the hub; `size` in bytes."""
+
+    repository: str
+    revision: str
+    file: str
+    size: int
+    sha256: str
+    # Holds the same file, of the same hash; tried where the first one refuses or is gone.
+    fallback: str
+
+
+SD15 = Pinned(
+    repository="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+    file="v1-5-pruned-emaonly.safetensors",
+    size=4_265_146_304,
+    sha256="6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa",
+    fallback="Comfy-Org/stable-diffusion-v1-5-archive",
+)
+RANDOM_FOLDER = "random-sd15"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """What pretrained_model_name_or_path becomes in the rendered file.
+
+    `path` is an absolute path, or a hub id where `hub` is true: the trainer then fetches it itself.
+    `sha256` is known for the pinned file alone, which `provide` holds to it.
+    """
+
+    path: str
+    sha256: str | None = None
+    hub: bool = False
+
+
+# A download leaves this much free: a run writes its first checkpoint and state soon after.
+MARGIN = 1 << 30
+_OURS = "Stable Diffusion 1.5"
+# Attempts in a row that brought nothing, until a download is given up.
+ATTEMPTS = 3
+_ADVICE = {
+    401: "; set HF_TOKEN, or unset one that is no longer valid",
+    403: "; set HF_TOKEN, or unset one that is no longer valid",
+    404: "",
+}
+_REMOVED = "runwayml/stable-diffusion-v1-5"
+# The hub's own rule for names, less its finer points.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+# What the trainer's converter reads a single file by (model_util.py:1002 at v0.10.1).
+_CHECKPOINT_PARTS = {
+    "model.diffusion_model.": "UNet",
+    "first_stage_model.": "VAE",
+    "cond_stage_model.": "text encoder",
+}
+_OTHER_FAMILIES = {
+    "conditioner.embedders.": "Stable Diffusion XL",
+    "text_encoder_2.": "Stable Diffusion XL",
+    "cond_stage_model.model.": "Stable Diffusion 2",
+}
+
+
+def locate(wanted: str, *, models: Path, pinned: Pinned = SD15) -> BaseModel:
+    """Turn what the configuration says in pretrained_model_name_or_path into a model to train on.
+
+    Nothing is fetched or written. The pinned id is a file in `models`, the workspace's folder for
+    them; "random" a randomly initialised Stable Diffusion 1.5 there; a local path is used as it is
+    after a look at its header; another hub id is passed through.
+
+    Raises:
+        ConfigError: for what is neither, or is not a whole Stable Diffusion 1.5.
+    """
+    if wanted.casefold() in (pinned.repository.casefold(), pinned.fallback.casefold()):
+        return BaseModel(path=str(models.absolute() / pinned.file), sha256=pinned.sha256)
+    path = Path(wanted).expanduser().absolute()
+    random = models.absolute() / RANDOM_FOLDER
+    if wanted == "random" or path == random:
+        return BaseModel(path=str(random))
+    if wanted and path.exists():
+        _look_at(path)
+        return BaseModel(path=str(path))
+    if _REMOVED in wanted.casefold():
+        raise ConfigError(
+            f"pretrained_model_name_or_path: {wanted} was removed from the hub in August 2024; "
+            f'write pretrained_model_name_or_path = "{pinned.repository}"'
+        )
+    if _HUB_ID.fullmatch(wanted) and not wanted.endswith(_FILE_SUFFIXES):
+        return BaseModel(path=wanted, hub=True)
+    raise ConfigError(
+        f"pretrained_model_name_or_path: {wanted!r} is neither a file or folder on this machine "
+        f"({path} does not exist) nor a hub id (owner/name); write the path of a "
+        f'.safetensors file or of a diffusers folder, or "{pinned.repository}"'
+    )
+
+
+def provide(base: BaseModel, *, models: Path, announce: Announce) -> BaseModel:
+    """Have the tokenizer in `tokenizer_folder`, and what `locate` named where it said.
+
+    Raises:
+        ConfigError: for what cannot be had or made.
+    """
+    write_tokenizer(tokenizer_folder(models) / TOKENIZER)
+    if base.sha256 is not None:
+        fetch(SD15, models=models, announce=announce)
+    elif Path(base.path) == models.absolute() / RANDOM_FOLDER:
+        random_sd15(Path(base.path), announce)
+    else:
+        by = "a hub id, which the trainer fetches itself" if base.hub else "used as it is"
+        announce(f"base model {base.path}: {by}; not verified")
+    return base
+
+
+def tokenizer_folder(models: Path) -> Path:
+    """Where `provide` puts the tokenizer: the trainer's `tokenizer_cache_dir`."""
+    return models.absolute() / "tokenizer"
+
+
+def _look_at(path: Path) -> None:
+    if path.is_dir():
+        _look_at_folder(path)
+    elif path.suffix == ".safetensors":
+        _look_at_checkpoint(path)
+    elif path.suffix != ".ckpt" or path.stat().st_size == 0:
+        raise ConfigError(f"{path}: not a base model (.safetensors, .ckpt or diffusers folder)")
+
+
+def _tensor_names(path: Path) -> list[str]:
+    """The names in a safetensors file's header; the library also holds them to the file's size."""
+    safetensors: Any = importlib.import_module("safetensors")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as opened:
+            return list(opened.keys())
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"{path}: not a whole safetensors file ({error}); copy or fetch it again"
+        ) from None
+
+
+def _look_at_checkpoint(path: Path) -> None:
+    names = _tensor_names(path)
+    for prefix, family in _OTHER_FAMILIES.items():
+        if any(name.startswith(prefix) for name in names):
+            raise ConfigError(f"{path}: this is a {family} model; bespoke trains {_OURS}")
+    for prefix, part in _CHECKPOINT_PARTS.items():
+        if not any(name.startswith(prefix) for name in names):
+            raise ConfigError(
+                f"{path}: no {part} in it ({prefix}*); a whole {_OURS} checkpoint is needed, "
+                "not a LoRA or a single part"
+            )
+
+
+def _look_at_folder(path: Path) -> None:
+    index = path / "model_index.json"
+    try:
+        kind = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: not a diffusers folder (model_index.json: {error}); name a .safetensors "
+            "file, or a folder that holds model_index.json, unet/, text_encoder/ and vae/"
+        ) from None
+    if "XL" in kind or (path / "text_encoder_2").is_dir():
+        raise ConfigError(f"{path}: this is a Stable Diffusion XL model; bespoke trains {_OURS}")
+    for part in (path / name for name in ("unet", "text_encoder", "vae")):
+        weights = [*part.glob("*.safetensors"), *part.glob("*.bin")]
+        if not weights or not (part / "config.json").is_file():
+            raise ConfigError(f"{part}: no config.json or no weights in it; copy the folder again")
+        for file in weights:
+            if file.suffix == ".safetensors":
+                _tensor_names(file)
+
+
+def random_sd15(folder: Path, announce: Announce) -> BaseModel:
+    """The randomly initialised model in `folder`, built there (2 GB) where it is not whole.
+
+    Raises:
+        ConfigError: where it cannot be built, with the builder's last words.
+    """
+    with _alone(folder.parent, announce):
+        if not _is_whole(folder):
+            if folder.exists():
+                announce(f"{folder}: not whole; moved to {_aside(folder, 'broken').name}")
+            announce(f"{folder}: building a randomly initialised model (about 40 s, 2 GB)")
+            _build(folder)
+    return BaseModel(path=str(folder.absolute()))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _look_at_folder(folder)
+    except ConfigError:
+        return False
+    return True
+
+
+def _aside(path: Path, why: str) -> Path:
+    """Rename `path` to a name that nothing has had."""
+    return path.rename(path.with_name(f"{path.name}.{why}-{time.time_ns()}"))
+
+
+def _build(folder: Path) -> None:
+    with Group(
+        [sys.executable, "-m", "bespoke.random_model", str(folder.absolute())],
+        environment={**os.environ, "HF_HUB_OFFLINE": "1"},
+        cwd=Path(__file__).resolve().parent.parent,
+    ) as builder:
+        said = b"".join(builder.output()).decode(errors="replace").split("\n")
+        code = builder.wait()
+    if code != 0:
+        last_words = next((line for line in reversed(said) if line.strip()), f"exit code {code}")
+        raise ConfigError(
+            f"{folder}: the randomly initialised model could not be built ({last_words}); "
+            "it needs the trainer's packages (start_training.sh) and 2 GB of disk"
+        )
+
+
+def fetch(pinned: Pinned, *, models: Path, announce: Announce) -> None:
+    """Have the pinned file in `models`: downloaded where it is missing, hashed where it is new.
+
+    Raises:
+        ConfigError: where it cannot be had, or is another file.
+    """
+    final = models.absolute() / pinned.file
+    with _alone(models, announce):
+        if not final.exists():
+            _download(pinned, final, announce)
+        elif not _was_verified(final, pinned):
+            wrong = _mismatch(final, pinned, announce)
+            if wrong:
+                raise ConfigError(f"{final}: {wrong}; move it away, and it is fetched anew")
+            write_whole(*_remembered(final, pinned))
+
+
+def _download(pinned: Pinned, final: Path, announce: Announce) -> None:
+    """Fetch into a .part file, which keeps what came of a broken download, then verify."""
+    part = final.with_name(f"{final.name}.part")
+    _refuse_offline(final)
+    _refuse_full_disk(pinned, part)
+    announce(f"fetching {pinned.file} ({_gigabytes(pinned.size)}) from {pinned.repository}")
+    said = _download_from(pinned.repository, pinned.revision, pinned, part, announce)
+    if said and "answered 4" in said:
+        announce(f"{said}; trying {pinned.fallback}, which holds the same file")
+        # The copy's own revisions are not ours to pin: the hash is what holds it.
+        said = _download_from(pinned.fallback, "main", pinned, part, announce)
+    if said:
+        kept = f" (the {_gigabytes(_size(part))} that came are kept, and the next start goes on)"
+        raise ConfigError(
+            f"{pinned.file}: {said}{kept if _size(part) else ''}; or place the file at {final}"
+        )
+    wrong = _mismatch(part, pinned, announce)
+    if wrong:
+        raise ConfigError(
+            f"{_aside(part, 'rejected')}: the file that came {wrong}; start again to fetch it "
+            f"anew, or place the right file at {final}"
+        )
+    part.replace(final)
+    write_whole(*_remembered(final, pinned))
+
+
+def _refuse_offline(final: Path) -> None:
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE"):
+            raise ConfigError(
+                f"{final}: not there, and {name}={os.environ[name]} forbids fetching it; "
+                f"unset {name} for the first start, or place the file there"
+            )
+
+
+def _refuse_full_disk(pinned: Pinned, part: Path) -> None:
+    needed = pinned.size - _size(part) + MARGIN
+    free = shutil.disk_usage(part.parent).free
+    if free < needed:
+        raise ConfigError(
+            f"{part.parent}: {_gigabytes(free)} free, and the base model needs "
+            f"{_gigabytes(needed)} with the room a run takes; free some, or name another "
+            "workspace (--workspace)"
+        )
+
+
+def _download_from(
+    repository: str, revision: str, pinned: Pinned, part: Path, announce: Announce
+) -> str | None:
+    """Go on with `part` until the server has sent all; else what went wrong and what to do.
+
+    Plain HTTP: for one public file whose hash is known the hub's own client has nothing to add.
+    The library's own messages are not passed on: they may quote a signed address.
+    """
+    requests: Any = importlib.import_module("requests")
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    host = urlsplit(endpoint).hostname
+    fruitless = 0
+    while True:
+        before = _size(part)
+        try:
+            _go_on(
+                f"{endpoint}/{repository}/resolve/{revision}/{pinned.file}", pinned, part, announce
+            )
+            return None
+        except requests.HTTPError as error:
+            status = error.response.status_code
+            advice = _ADVICE.get(status, "; start again later")
+            return f"{host} answered {status} for {repository}{advice}"
+        except requests.RequestException as error:
+            fruitless = 0 if _size(part) > before else fruitless + 1
+            if fruitless == ATTEMPTS:
+                return (
+                    f"{host} cannot be reached or broke off ({type(error).__name__}); check the "
+                    "network, or name a mirror in HF_ENDPOINT, and start again"
+                )
+            time.sleep(1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return "the disk is full; free some space and start again"
+
+
+def _go_on(url: str, pinned: Pinned, part: Path, announce: Announce) -> None:
+    """Append what is missing of `part`, or begin anew where the server sends all of it."""
+    requests: Any = importlib.import_module("requests")
+    from rich import progress
+    from rich.console import Console
+
+    here = _size(part)
+    if here >= pinned.size:
+        return
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={here}-"}
+    if token := os.environ.get("HF_TOKEN"):
+        headers["Authorization"] = f"Bearer {token}"
+    columns = (
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    terminal = sys.stderr.isatty()
+    with (
+        requests.get(url, headers=headers, stream=True, timeout=30) as answer,
+        progress.Progress(*columns, console=Console(stderr=True), disable=not terminal) as bar,
+    ):
+        answer.raise_for_status()
+        goes_on = answer.status_code == 206
+        task = bar.add_task("", total=pinned.size, completed=here if goes_on else 0)
+        said = time.monotonic()
+        with part.open("ab" if goes_on else "wb") as file:
+            for block in answer.iter_content(1 << 20):
+                file.write(block)
+                bar.advance(task, len(block))
+                if not terminal and time.monotonic() - said > 30:
+                    said = time.monotonic()
+                    announce(f"fetching: {_gigabytes(_size(part))} here")
+
+
+def _mismatch(path: Path, pinned: Pinned, announce: Announce) -> str | None:
+    """What makes `path` another file than the pinned one, or None."""
+    if _size(path) != pinned.size:
+        return f"is {_size(path):,} bytes, not {pinned.size:,}"
+    announce(f"verifying the sha256 of {path.name} ({_gigabytes(pinned.size)})")
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    if digest.hexdigest() != pinned.sha256:
+        return f"has sha256 {digest.hexdigest()}, not {pinned.sha256}"
+    return None
+
+
+def _remembered(path: Path, pinned: Pinned) -> tuple[Path, str]:
+    """The file that says that `path` was verified, and what it then says."""
+    stat = path.stat()
+    known = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": pinned.sha256}
+    return path.with_name(f"{path.name}.verified"), json.dumps(known) + "\n"
+
+
+def _was_verified(path: Path, pinned: Pinned) -> bool:
+    sidecar, text = _remembered(path, pinned)
+    return sidecar.is_file() and sidecar.read_bytes() == text.encode()
+
+
+@contextlib.contextmanager
+def _alone(models: Path, announce: Announce) -> Iterator[None]:
+    """Let one process at a time fill `models`: several runs may start at once on one pod."""
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        lock = (models / ".lock").open("w")
+    except OSError as error:
+        raise ConfigError(
+            f"{models}: cannot be written ({error.strerror}); name another workspace (--workspace)"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            announce(f"{models}: another run is preparing the base model; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            # Some network volumes have no locks; alone is then the common case.
+            pass
+        yield
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"

@@ -1,0 +1,129 @@
+"""The command line: argparse and nothing else. What a verb needs is imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bespoke import __version__
+from bespoke.errors import reported
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_EXPERIMENT = "keep_tokens_3"
+
+RUN_EXAMPLES = """examples:
+  python -m bespoke.run --experiment keep_tokens_3
+  python -m bespoke.run --experiment keep_tokens_3 --set training.learning_rate=5e-5
+  python -m bespoke.run --experiment expanded_dataset --data generated=~/generated
+  python -m bespoke.run --experiment smoke      can this machine train at all?
+  python -m bespoke.run --rehearse              the whole way with no GPU and no download
+
+exit codes: 0 done, 2 configuration, 3 pictures or captions, 4 the trainer failed, 130 interrupted
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m bespoke VERB …`; returns 0, or raises SystemExit with the error's code."""
+    parser = argparse.ArgumentParser(
+        prog="bespoke", description="Train, judge and compare LoRA experiments with sd-scripts."
+    )
+    parser.add_argument("--version", action="version", version=f"bespoke {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    run = verbs.add_parser("run", help="check, render, train and verify one experiment")
+    _add_run_arguments(run)
+    listing = verbs.add_parser("experiments", help="list the experiments there are")
+    listing.add_argument("--json", action="store_true", help="as one JSON list")
+    chosen = parser.parse_args(arguments)
+    if chosen.verb == "run":
+        return _run(chosen)
+    with reported():
+        from bespoke import listing as experiments
+
+        experiments.show(as_json=chosen.json)
+    return 0
+
+
+def run_main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m bespoke.run …`: the main job alone."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bespoke.run",
+        description="Check, render, train and verify one experiment.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=RUN_EXAMPLES,
+    )
+    _add_run_arguments(parser)
+    return _run(parser.parse_args(arguments))
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--experiment",
+        metavar="NAME",
+        default=DEFAULT_EXPERIMENT,
+        help=f"a file's name in experiments/, without .toml (default: {DEFAULT_EXPERIMENT})",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="the collection's folder; NAME=DIR for another subset's (may be given again)",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="overrides",
+        help="for this run alone: training.KEY=VALUE or dataset.KEY=VALUE (may be given again)",
+    )
+    parser.add_argument(
+        "--workspace",
+        metavar="DIR",
+        type=Path,
+        help="where training_data, output and logs are (default: BESPOKE_WORKSPACE, /workspace, "
+        "./workspace)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="stop before the launch; print the command and the two rendered files",
+    )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="start anew; an earlier run's files move to a dated folder",
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
+    )
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from bespoke.journal import Journal
+
+    journal = Journal()
+    with reported(journal.keep_traceback):
+        from bespoke.run import Request, run
+
+        request = Request(
+            experiment=chosen.experiment,
+            overrides=tuple(chosen.overrides),
+            data=tuple(chosen.data),
+            workspace=chosen.workspace,
+            dry_run=chosen.dry_run,
+            fresh=chosen.fresh,
+            rehearse=chosen.rehearse,
+        )
+        run(request, journal)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

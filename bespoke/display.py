@@ -1,0 +1,156 @@
+"""What a person sees while a run goes on: our own lines, and the trainer's progress."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from bespoke.trainer import EpochStarted, Event, Progress
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PLAIN_INTERVAL_S = 30.0
+
+
+def say(text: str) -> None:
+    """Our own lines, marked as ours."""
+    for line in text.splitlines():
+        print(f"bespoke: {line}", flush=True)
+
+
+class Display(Protocol):
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, event: Event | None) -> None:
+        """Take in one event, or None for time that went by without one."""
+
+    def say(self, text: str) -> None:
+        """One of our own lines while the display is up."""
+
+
+def display(epochs: int) -> Display:
+    """A live display on a terminal, a plain line every 30 s elsewhere."""
+    return Live(epochs) if sys.stdout.isatty() else Plain(epochs)
+
+
+def duration(seconds: float | None) -> str:
+    """1:02:03, 2:03 or "?"."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Reading:
+    """The newest progress, and what follows from it.
+
+    Times left, in seconds, come from the trainer's own pace: they hold for training alone and not
+    for the saving and sampling between epochs.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.epoch = 0
+        self.progress: Progress | None = None
+
+    def take(self, event: Event | None) -> None:
+        if isinstance(event, EpochStarted):
+            self.epoch, self.epochs = event.epoch, event.epochs
+        elif isinstance(event, Progress):
+            self.progress = event
+
+    def left(self) -> tuple[float | None, float | None]:
+        """Seconds to the end of the epoch and of the run; None where the pace is not known."""
+        at = self.progress
+        if at is None or at.steps_per_second is None or not self.epoch:
+            return None, None
+        epoch_end = -(-at.total * self.epoch // self.epochs)
+        pace = at.steps_per_second
+        return max(0.0, (epoch_end - at.step) / pace), (at.total - at.step) / pace
+
+
+class Plain:
+    """A line every 30 s: for logs, pods and pipes."""
+
+    def __init__(self, epochs: int) -> None:
+        self._reading = Reading(epochs)
+        self._next = time.monotonic()
+
+    def __enter__(self) -> Plain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, event: Event | None) -> None:
+        self._reading.take(event)
+        at = self._reading.progress
+        if at is None or at.loss is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + PLAIN_INTERVAL_S
+        epoch_left, run_left = self._reading.left()
+        pace = "?" if at.steps_per_second is None else f"{at.steps_per_second:.2f}"
+        self.say(
+            f"epoch {self._reading.epoch}/{self._reading.epochs}  step {at.step}/{at.total}  "
+            f"{pace} it/s  loss {at.loss:.4f}  "
+            f"left {duration(epoch_left)} of the epoch, {duration(run_left)} of the run"
+        )
+
+    def say(self, text: str) -> None:
+        say(text)
+
+
+class Live:
+    """rich's progress bar, for a person at a terminal."""
+
+    def __init__(self, epochs: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        self._reading = Reading(epochs)
+        self._bars = Bars(
+            TextColumn("bespoke: epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=Console(highlight=False, soft_wrap=True),
+        )
+        self._task = self._bars.add_task("run", total=None, start=True, epoch="-", facts="starting")
+
+    def __enter__(self) -> Live:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def show(self, event: Event | None) -> None:
+        self._reading.take(event)
+        at = self._reading.progress
+        if at is None or event is None:
+            return
+        epoch_left, run_left = self._reading.left()
+        pace = "" if at.steps_per_second is None else f"  {at.steps_per_second:.2f} it/s"
+        loss = "" if at.loss is None else f"  loss {at.loss:.4f}"
+        left = f"  left {duration(epoch_left)} epoch, {duration(run_left)} run"
+        self._bars.update(
+            self._task,
+            total=at.total,
+            completed=at.step,
+            epoch=f"{self._reading.epoch}/{self._reading.epochs}",
+            facts=f"{at.step}/{at.total}{pace}{loss}{left}",
+        )
+
+    def say(self, text: str) -> None:
+        for line in text.splitlines():
+            self._bars.console.print(f"bespoke: {line}", markup=False)

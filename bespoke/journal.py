@@ -1,0 +1,68 @@
+"""One run's own folder: the trainer's log, what bespoke did as JSON lines, and its tracebacks."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import IO, TYPE_CHECKING
+
+from bespoke.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class Journal:
+    """`logs/<output name>/<start time>/`, made when the run's name is known.
+
+    Until `open` is called nothing is kept, since nothing says yet where.
+    """
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._events: IO[str] | None = None
+
+    def open(self, logs: Path, output_name: str) -> Path:
+        """Make the folder, named by the UTC time; a second start in one second gets a suffix.
+
+        Raises:
+            ConfigError: where it cannot be made.
+        """
+        started = now().strftime("%Y-%m-%dT%H-%M-%SZ")
+        for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+            folder = logs / output_name / (started + suffix)
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from error
+            self.folder = folder
+            self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
+            return folder
+        raise ConfigError(f"{logs / output_name}: a hundred starts in one second")
+
+    def write(self, event: str, **facts: object) -> None:
+        """Add one line to events.jsonl and hand it to the system at once."""
+        if self._events is not None:
+            row = {"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}
+            self._events.write(json.dumps(row, default=str) + "\n")
+            self._events.flush()
+
+    def keep_traceback(self, text: str) -> str | None:
+        """Add a traceback to error.log, and name that file; None before there is a folder."""
+        if self.folder is None:
+            return None
+        file = self.folder / "error.log"
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+        return str(file)
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None

@@ -1,0 +1,82 @@
+"""Progress is shown plainly off a terminal and live on one."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from bespoke.display import Plain, Reading, duration
+from bespoke.trainer import EpochStarted, Progress
+
+
+def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:
+    return Progress(step=step, total=100, steps_per_second=pace, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (75, "1:15"), (3725, "1:02:05"), (None, "?")],
+)
+def test_a_duration_is_read_as_on_a_clock(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_time_left_is_reckoned_to_the_epochs_end_and_the_runs() -> None:
+    reading = Reading(10)
+    assert reading.left() == (None, None)
+    reading.take(EpochStarted(epoch=3, epochs=10))
+    reading.take(at(24))
+    assert reading.left() == (3.0, 38.0)
+    reading.take(at(24, pace=None))
+    assert reading.left() == (None, None)
+
+
+def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_seconds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Plain(10) as shown:
+        shown.show(EpochStarted(epoch=1, epochs=10))
+        for step in range(20):
+            shown.show(at(step, loss=None if step == 0 else 0.5))
+        shown.show(None)
+    assert capsys.readouterr().out == (
+        "bespoke: epoch 1/10  step 1/100  2.00 it/s  loss 0.5000  left 0:04 of the epoch, "
+        "0:50 of the run\n"
+    )
+
+
+def test_on_a_terminal_the_bar_shows_epoch_step_pace_loss_and_time_left() -> None:
+    script = (
+        "from bespoke.display import display\n"
+        "from bespoke.trainer import EpochStarted, Progress\n"
+        "with display(10) as shown:\n"
+        "    shown.show(EpochStarted(epoch=2, epochs=10))\n"
+        "    shown.show(Progress(step=15, total=100, steps_per_second=2.5, loss=0.25))\n"
+        "    shown.say('epoch 1: [bold]a-000001.safetensors')\n"
+    )
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "24"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    seen = io.BytesIO()
+    while True:
+        try:
+            chunk = os.read(ours, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen.write(chunk)
+    os.close(ours)
+    assert child.wait() == 0
+    text = seen.getvalue().decode()
+    assert "epoch 2/10" in text
+    assert "15/100  2.50 it/s  loss 0.2500  left 0:02 epoch, 0:34 run" in text
+    assert "bespoke: epoch 1: [bold]a-000001.safetensors" in text
