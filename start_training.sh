@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Set-up, then bespoke.run: on a fresh machine, on a pod as its boot script, and every time after.
+# It has no logic of its own: every argument goes through to bespoke.run, and a second start does
+# no set-up again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=setup.sh
+source ./setup.sh
+
+install orchestrator
+# A rehearsal needs neither the trainer nor its 5 GB of packages.
+case " $* " in
+  *" --rehearse "* | *" --help "* | *" -h "*) ;;
+  *)
+    fetch_trainer || exit 2
+    install trainer
+    ;;
+esac
+
+[ "$#" -gt 0 ] || set -- --experiment keep_tokens_3
+exec .venv/bin/python -m bespoke.run "$@"
