@@ -1,0 +1,231 @@
+"""Colours as people see and name them: CIELAB, CIEDE2000, and a table of colour words."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import ArrayLike, NDArray
+
+Rgb = tuple[int, int, int]
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "black": ("000000", "1c1a20"),
+    "white": ("ffffff", "f0f0ee"),
+    "grey": ("808080", "5a5c60", "b0b2b6"),
+    "silver": ("c0c0c4", "9aa0a8"),
+    "slate": ("708090",),
+    "charcoal": ("36383c",),
+    "red": ("e01010", "a81818", "ff3b30"),
+    "scarlet": ("f02410",),
+    "crimson": ("dc143c",),
+    "ruby": ("c8105a",),
+    "maroon": ("800810", "5a1420"),
+    "burgundy": ("6a1028",),
+    "raspberry": ("b8204e", "e30b5c"),
+    "rose": ("f04a82", "d8949c"),
+    "rouge": ("a83848", "d08c90"),
+    "salmon": ("fa8072",),
+    "coral": ("ff7f50",),
+    "peach": ("ffcba4", "f8b890"),
+    "orange": ("ff8c00", "f07018"),
+    "amber": ("ffbf00",),
+    "brown": ("7b4a24", "5a3418", "a06a3c", "4a3020"),
+    "chestnut": ("80462c",),
+    "auburn": ("9a3524", "6a2a18"),
+    "brunette": ("4a3020",),
+    "sienna": ("a0522d",),
+    "bronze": ("c07b3a",),
+    "copper": ("b87333",),
+    "caramel": ("c68e5a",),
+    "honey": ("d09a40", "9a6428"),
+    "hazel": ("8a6a38", "6a6a3c"),
+    "tan": ("d2b48c", "c09068"),
+    "sandy": ("d8bc88", "b89868"),
+    "beige": ("e8dcc0", "d0bca0"),
+    "khaki": ("d8cc8c",),
+    "cream": ("fff4d8", "f0e4c8"),
+    "eggshell": ("f4ecd4",),
+    "ivory": ("f6f4e2",),
+    "almond": ("efdecd",),
+    "blonde": ("e8c97a", "c8a460", "f4e4b0"),
+    "ash": ("a8a098", "8c7c6c"),
+    "yellow": ("ffe800", "f0d030", "fff080"),
+    "gold": ("ffd700", "d4a020"),
+    "mustard": ("e1ad21",),
+    "olive": ("808010", "a09860"),
+    "lime": ("a0ff20", "32e032"),
+    "green": ("18a030", "00e060", "2f6b3a", "80d890", "8cb820"),
+    "emerald": ("30b868", "046848"),
+    "jade": ("00a86b",),
+    "mint": ("98f5b0",),
+    "sage": ("a8b890",),
+    "seafoam": ("80e8c0",),
+    "teal": ("088080", "30b0a8"),
+    "turquoise": ("40e0d0",),
+    "tiffany": ("81d8d0", "c8fff8"),
+    "aqua": ("00e5e5", "58d0d0"),
+    "cyan": ("00e5e5", "58d0e8"),
+    "blue": ("1848d0", "2090f0", "80b8e8", "183060"),
+    "sapphire": ("0f52ba",),
+    "cobalt": ("1047ab",),
+    "denim": ("3868a8", "1560bd"),
+    "navy": ("0c1450",),
+    "indigo": ("4b0082",),
+    "periwinkle": ("a0a8f8", "8880e0"),
+    "lavender": ("dcdcf5", "b89ce0"),
+    "lilac": ("c8a2c8", "b090d8"),
+    "violet": ("8020c8",),
+    "purple": ("8020a0", "5a2a9c", "a868d8", "3a1050"),
+    "mauve": ("a87890", "d0a8c8"),
+    "orchid": ("da70d6",),
+    "magenta": ("e810e0", "d0208c"),
+    "pink": ("ff90b8", "f04098", "ffc4cc", "e080b8"),
+    "hot pink": ("ff3090",),
+    "sky blue": ("80c8f8",),
+}
+"""sRGB of what a word is used for; several where one word covers several colours."""
+
+SPELLINGS = {
+    "gray": "grey", "greyish": "grey", "golden": "gold", "creme": "cream", "blond": "blonde",
+    "blonder": "blonde", "ashy": "ash", "reddish": "red", "bluish": "blue", "blueish": "blue",
+    "greenish": "green", "brownish": "brown", "yellowish": "yellow", "pinkish": "pink",
+    "purplish": "purple", "bleu": "blue", "icey": "tiffany", "marroon": "maroon",
+    "reasperry": "raspberry", "dustrose": "rose", "reds": "red", "browns": "brown",
+    "greens": "green", "blues": "blue", "pinks": "pink", "greys": "grey", "maroons": "maroon",
+    "dirty blonde": "sandy", "strawberry": "salmon",
+}  # fmt: skip
+
+LIGHTER = ("light", "lighter", "pale", "pastel", "soft")
+DARKER = ("dark", "darker", "deep")
+
+_NAMES = "|".join(sorted((*WORDS, *SPELLINGS), key=len, reverse=True))
+_NAMED = re.compile(_NAMES)
+# Two words run together ("pinkpurple", "bluegreen") are read, a word inside another is not.
+_PHRASE = re.compile(
+    rf"(?<![a-z])(?:({'|'.join((*LIGHTER, *DARKER))})[ /-]*)?((?:{_NAMES})+)(?![a-z])"
+)
+
+FAR = 25.0
+"""CIEDE2000 from which on a hex is no longer what its word says.
+
+The 83 of the 203's backgrounds that are one colour, given by word and by its right hex, lie at 5
+at the median and 20 at most; of the hair hexes that are the background's, a good third lie beyond.
+"""
+
+
+def rgb_of(code: str) -> Rgb:
+    """`#rrggbb` as three numbers."""
+    number = int(code.lstrip("#"), 16)
+    return number >> 16, number >> 8 & 255, number & 255
+
+
+def hex_of(rgb: Iterable[int]) -> str:
+    """Three numbers as `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*rgb)
+
+
+def lab(rgb: ArrayLike) -> NDArray[np.float64]:
+    """CIELAB (D65, 2 degrees) of sRGB values 0 to 255 in the last axis; IEC 61966-2-1."""
+    value = np.asarray(rgb, dtype=np.float64) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
+    ratio = linear @ (to_xyz / to_xyz.sum(axis=1, keepdims=True)).T
+    cube = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = cube[..., 0], cube[..., 1], cube[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def difference(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+    """CIEDE2000 of CIELAB values in the last axis (Sharma, Wu and Dalal 2005, equations 2 to 22).
+
+    The shapes broadcast. About 2 is just noticed, 10 is another shade, 50 another colour.
+    """
+    l1, a1, b1 = np.moveaxis(np.asarray(first, dtype=np.float64), -1, 0)
+    l2, a2, b2 = np.moveaxis(np.asarray(second, dtype=np.float64), -1, 0)
+    chroma7 = ((np.hypot(a1, b1) + np.hypot(a2, b2)) / 2) ** 7
+    stretch = 1.5 - 0.5 * np.sqrt(chroma7 / (chroma7 + 25.0**7))
+    c1, c2 = np.hypot(a1 * stretch, b1), np.hypot(a2 * stretch, b2)
+    h1 = np.degrees(np.arctan2(b1, a1 * stretch)) % 360
+    h2 = np.degrees(np.arctan2(b2, a2 * stretch)) % 360
+    grey = c1 * c2 == 0
+    turn = np.where(grey, 0, (h2 - h1 + 180) % 360 - 180)
+    # Exactly opposite hues turn by +180 where h2 is the larger (equation 10).
+    turn = np.where((turn == -180) & (h2 > h1), 180, turn)
+    apart = np.abs(h1 - h2) > 180
+    wrapped = np.where(h1 + h2 < 360, 360, -360)
+    hue = np.where(grey, h1 + h2, (h1 + h2 + np.where(apart, wrapped, 0)) / 2)
+    light, chroma = (l1 + l2) / 2, (c1 + c2) / 2
+    weight = (
+        1
+        - 0.17 * np.cos(np.radians(hue - 30))
+        + 0.24 * np.cos(np.radians(2 * hue))
+        + 0.32 * np.cos(np.radians(3 * hue + 6))
+        - 0.20 * np.cos(np.radians(4 * hue - 63))
+    )
+    by_l = (l2 - l1) / (1 + 0.015 * (light - 50) ** 2 / np.sqrt(20 + (light - 50) ** 2))
+    by_c = (c2 - c1) / (1 + 0.045 * chroma)
+    by_h = 2 * np.sqrt(c1 * c2) * np.sin(np.radians(turn / 2)) / (1 + 0.015 * chroma * weight)
+    rotation = np.sin(np.radians(60 * np.exp(-(((hue - 275) / 25) ** 2))))
+    crossed = -2 * np.sqrt(chroma**7 / (chroma**7 + 25.0**7)) * rotation
+    total: NDArray[np.float64] = by_l**2 + by_c**2 + by_h**2 + crossed * by_c * by_h
+    return np.sqrt(np.maximum(total, 0))
+
+
+@functools.lru_cache(maxsize=4096)
+def named_in(text: str) -> tuple[tuple[str, str], ...]:
+    """The colours that `text` names, as (modifier or "", word of WORDS), each once, in order."""
+    found: dict[tuple[str, str], None] = {}
+    for modifier, run in _PHRASE.findall(text.lower()):
+        for name in _NAMED.findall(run):
+            found[modifier, SPELLINGS.get(name, name)] = None
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=512)
+def shades(modifier: str, word: str) -> NDArray[np.float64]:
+    """CIELAB of all that `modifier word` may mean, shape (n, 3).
+
+    A word alone may mean a lighter and a darker shade too; "light" and "dark" move it one way.
+    """
+    plain = np.array([rgb_of(code) for code in WORDS[word]], dtype=np.float64)
+    amounts = {True: (0.0, 0.35, 0.6), False: (0.0, 0.25)}
+    either = modifier not in LIGHTER + DARKER
+    parts = []
+    if either or modifier in LIGHTER:
+        parts += [plain + (255 - plain) * amount for amount in amounts[not either]]
+    if either or modifier in DARKER:
+        parts += [plain * (1 - amount) for amount in amounts[not either]]
+    return lab(np.concatenate(parts))
+
+
+def name_of(rgb: Iterable[int]) -> str:
+    """The word whose plain colours come nearest, "light" or "dark" before it where that is so."""
+    return _name_of(hex_of(rgb))
+
+
+@functools.lru_cache(maxsize=4096)
+def _name_of(code: str) -> str:
+    words, points = _all_plain()
+    own = lab(rgb_of(code))
+    nearest = int(difference(points, own).argmin())
+    step = own[0] - points[nearest][0]
+    return f"{'light ' if step > 15 else 'dark ' if step < -15 else ''}{words[nearest]}"
+
+
+@functools.lru_cache(maxsize=1)
+def _all_plain() -> tuple[list[str], NDArray[np.float64]]:
+    pairs = [(word, rgb_of(code)) for word, codes in WORDS.items() for code in codes]
+    return [word for word, _ in pairs], lab([rgb for _, rgb in pairs])

@@ -1,0 +1,166 @@
+"""Pictures and captions in pairs: finding the folder, checking it, taking some of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bespoke import captions, colour_checks, form_checks, picture_checks
+from bespoke.contents import by_stem, picture_count, read, stem_of
+from bespoke.errors import ConfigError, DatasetError
+from bespoke.findings import Finding, error_text, summary
+from bespoke.promise import Promise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bespoke.bucketing import Bucketing
+    from bespoke.pictures import Picture
+
+__all__ = [
+    "COLLECTION",
+    "Collection",
+    "Finding",
+    "Pair",
+    "Promise",
+    "check",
+    "error_text",
+    "locate",
+    "summary",
+    "take",
+]
+
+CHECKS = (*form_checks.CHECKS, *picture_checks.CHECKS, *colour_checks.CHECKS)
+
+COLLECTION = "training_data"
+"""The name of the collection itself, in the dataset file and as a folder."""
+
+_REPEATS_FOLDER = re.compile(r"\d+_.+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    stem: str
+    picture: Path
+    caption: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """One folder's pairs in the trainer's order, what was read of them, and what was found.
+
+    `pictures` and `captions` are by stem and hold what could be read; a caption is its first line,
+    stripped, which is all that the trainer reads.
+    """
+
+    folder: Path
+    pairs: tuple[Pair, ...]
+    findings: tuple[Finding, ...]
+    pictures: Mapping[str, Picture]
+    captions: Mapping[str, str]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+
+def locate(
+    wanted: Path | None, *, repository: Path, workspace: Path, name: str = COLLECTION
+) -> Path:
+    """The folder that holds the pictures: `--data` as given, else `name` in either place.
+
+    Where a folder itself holds none, its one sub-folder in kohya's old manner (`10_bespoke_baby`,
+    repeats and name) is taken.
+
+    Raises:
+        ConfigError: `wanted` is no folder.
+        DatasetError: no pictures anywhere, or in several such sub-folders.
+    """
+    if wanted is not None and not wanted.is_dir():
+        found = "a file" if wanted.exists() else "not there"
+        raise ConfigError(f"--data {wanted}: {found}; name the folder that holds the pictures")
+    places = [wanted] if wanted else [repository / name, workspace / name]
+    looked: list[str] = []
+    for place in places:
+        folder, state = _with_pictures(place)
+        if folder is not None:
+            return folder
+        looked.append(f"{place} ({state})")
+    cure = (
+        "put the pictures and captions there, or name another folder"
+        if wanted
+        else f"put the pictures and captions into {places[-1]}, or name their folder"
+    )
+    option = "--data DIR" if name == COLLECTION else f"--data {name}=DIR"
+    raise DatasetError(f"no pictures found in {' or in '.join(looked)}; {cure} with {option}")
+
+
+def _with_pictures(place: Path) -> tuple[Path | None, str]:
+    """The folder with pictures at or just below `place`; else None and why."""
+    try:
+        if picture_count(place):
+            return place, ""
+        below = sorted(
+            folder
+            for folder in place.iterdir()
+            if _REPEATS_FOLDER.fullmatch(folder.name) and folder.is_dir() and picture_count(folder)
+        )
+    except FileNotFoundError:
+        return None, "not there"
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror}"
+    if len(below) > 1:
+        named = ", ".join(folder.name for folder in below)
+        raise DatasetError(f"{place}: pictures in several folders ({named}); name one with --data")
+    return (below[0], "") if below else (None, "no pictures in it")
+
+
+def check(
+    folder: Path, promise: Promise, *, bucketing: Bucketing | None = None, shuffled: bool = False
+) -> Collection:
+    """Read every file of `folder` once, hold it to `promise`, and captions to their pictures.
+
+    `bucketing` holds the dataset options that decide the size a picture is trained at (None skips
+    that check); `shuffled` says whether the trainer will shuffle the tags. What is in the pictures
+    is looked at only where `promise.cells` says how many cells they have. Findings come by file
+    name, the whole folder's first.
+
+    Raises:
+        DatasetError: the folder itself cannot be listed.
+    """
+    contents = read(folder, promise, bucketing=bucketing, shuffled=shuffled)
+    found = [finding for each in CHECKS for finding in each(contents)]
+    pictures: dict[str, Picture] = {}
+    for name, picture in contents.pictures.items():
+        if not picture.fault:
+            pictures.setdefault(stem_of(name), picture)
+    extension = promise.caption_extension
+    return Collection(
+        folder=folder,
+        pairs=tuple(
+            Pair(stem=stem, picture=folder / names[0], caption=folder / (stem + extension))
+            for stem, names in by_stem(contents.pictures).items()
+            if stem + extension in contents.captions
+        ),
+        findings=tuple(sorted(found, key=lambda finding: finding.file)),
+        pictures=pictures,
+        captions={stem_of(name): captions.first_line(text) for name, text in contents.readable()},
+    )
+
+
+def take(collection: Collection, count: int, folder: Path) -> Path:
+    """Copy `count` pairs, evenly spread over the collection, into `folder`, and name it.
+
+    Raises:
+        OSError: where the copies cannot be written.
+    """
+    folder.mkdir(parents=True)
+    pairs = collection.pairs
+    for number in range(min(count, len(pairs))):
+        pair = pairs[number * len(pairs) // min(count, len(pairs))]
+        shutil.copy(pair.picture, folder)
+        shutil.copy(pair.caption, folder)
+    return folder

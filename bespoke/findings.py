@@ -1,0 +1,86 @@
+"""What a check found: how it is put, sorted and printed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Severity = Literal["error", "warning", "note"]
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that a check found. `file` is relative to the data folder, "" for the whole."""
+
+    code: str
+    severity: Severity
+    file: str = ""
+    tag: str = ""
+    message: str
+    measured: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}" if self.file else self.message
+
+
+def error(code: str, file: str, message: str, *, tag: str = "", **measured: object) -> Finding:
+    return finding("error", code, file, message, tag=tag, **measured)
+
+
+def finding(
+    severity: Severity, code: str, file: str, message: str, *, tag: str = "", **measured: object
+) -> Finding:
+    return Finding(
+        code=code,
+        severity=severity,
+        file=_printable(file),
+        tag=tag,
+        message=_printable(message),
+        measured=measured,
+    )
+
+
+def _printable(text: str) -> str:
+    """`text` with what is no UTF-8 escaped: such file names can be neither printed nor stored."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def summary(findings: Iterable[Finding], *, examples: int = 3) -> list[str]:
+    """Lines for a terminal: a heading by severity and code with its count, then examples."""
+    groups: dict[tuple[Severity, str], list[Finding]] = defaultdict(list)
+    for each in findings:
+        groups[each.severity, each.code].append(each)
+    lines: list[str] = []
+    for severity, code in sorted(groups, key=lambda key: _SEVERITIES.index(key[0])):
+        group = groups[severity, code]
+        lines.append(f"{severity}: {code} ({len(group)})")
+        lines.extend(f"  {each}" for each in group[:examples])
+        if len(group) > examples:
+            lines.append(f"  … and {len(group) - examples} more")
+    return lines
+
+
+def error_text(findings: Iterable[Finding], *, limit: int = 40) -> str:
+    """The errors of `findings`, one a line, for a DatasetError.
+
+    Where there are more than `limit`, every kind is shown before a second of any is.
+    """
+    errors = [each for each in findings if each.severity == "error"]
+    shown = [str(errors[index]) for index in _fairly(errors, limit)]
+    if len(errors) > limit:
+        shown.append(f"… and {len(errors) - limit} more (bespoke check --all shows them)")
+    return "\n".join(shown)
+
+
+def _fairly(findings: Sequence[Finding], limit: int) -> list[int]:
+    seen: dict[str, int] = defaultdict(int)
+    ranks: list[tuple[int, int]] = []
+    for index, each in enumerate(findings):
+        ranks.append((seen[each.code], index))
+        seen[each.code] += 1
+    return sorted(index for _, index in sorted(ranks)[:limit])

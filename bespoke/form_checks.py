@@ -1,0 +1,222 @@
+"""Checks of the files' form: are they there, whole, paired, and what the experiment promises?"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bespoke import captions as caption_text
+from bespoke.contents import by_stem, picture_count, stem_of
+from bespoke.findings import Finding, error, finding
+from bespoke.pictures import CELLS_OFF_TOLERATED, EIGHT_BIT_MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bespoke.contents import Contents
+    from bespoke.pictures import Picture
+    from bespoke.promise import Promise
+
+FORMAT_OF_EXTENSION = {
+    ".png": ("PNG",),
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".webp": ("WEBP",),
+    ".bmp": ("BMP",),
+}
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def _number_of_pictures(contents: Contents) -> Iterator[Finding]:
+    promise, there = contents.promise, len(contents.pictures)
+    least, most = promise.pictures_min, promise.pictures_max
+    if not there:
+        yield error("pictures_none", "", "there is no picture that the trainer would take")
+    elif promise.pictures is not None and there != promise.pictures:
+        wanted = f"{promise.pictures} pictures are declared"
+        yield _count_finding(there, wanted, promise.pictures)
+    elif least is not None and there < least:
+        yield _count_finding(there, f"at least {least} are declared", least)
+    elif most is not None and there > most:
+        yield _count_finding(there, f"at most {most} are declared", most)
+
+
+def _count_finding(there: int, wanted: str, declared: int) -> Finding:
+    message = f"{wanted}, and {there} {'is' if there == 1 else 'are'} there"
+    return error("pictures_count", "", message, pictures=there, declared=declared)
+
+
+def _unreadable(contents: Contents) -> Iterator[Finding]:
+    yield from (file.fault for file in contents.pictures.values() if file.fault)
+    yield from (file.fault for file in contents.captions.values() if file.fault)
+
+
+def _pairing(contents: Contents) -> Iterator[Finding]:
+    stems = by_stem(contents.pictures)
+    excused = {stem_of(name) for name in contents.names["ignored pictures"]}
+    for stem, names in stems.items():
+        if len(names) > 1:
+            message = f"has the same name as {' and '.join(names[:-1])}; both would be trained"
+            yield error("picture_twice", names[-1], message)
+        if stem + contents.promise.caption_extension not in contents.captions:
+            yield _without_caption(names[0], contents)
+    for name in contents.captions:
+        if stem_of(name) not in stems and stem_of(name) not in excused:
+            yield error("picture_missing", name, "has no picture of the same name")
+
+
+def _without_caption(name: str, contents: Contents) -> Finding:
+    extension = contents.promise.caption_extension
+    wanted = stem_of(name) + extension
+    others = (*contents.captions, *contents.names["ignored captions"])
+    near = [other for other in others if other.casefold() == wanted.casefold()]
+    borrowed = _borrowed_caption(contents.folder / name, extension)
+    if near:
+        message = f"its caption is named {near[0]}; the trainer looks for {wanted} alone"
+    elif borrowed:
+        message = f"has no {wanted}, and the trainer would take {borrowed} in its place"
+        return error("caption_borrowed", name, message, borrowed=borrowed)
+    else:
+        message = f"has no caption {wanted}; it would be trained on an empty one"
+    return error("caption_missing", name, message)
+
+
+def _borrowed_caption(picture: Path, extension: str) -> str | None:
+    """The caption that the trainer falls back on (train_util.py:1948-1953 at v0.10.1).
+
+    It cuts four `_` parts off the whole path, not off the file's name alone.
+    """
+    parts = str(picture.absolute().with_suffix("")).split("_")
+    fallback = "_".join(parts[:-4]) + extension
+    if len(parts) < 5 or not Path(fallback).is_file():
+        return None
+    return os.path.relpath(fallback, picture.parent)
+
+
+def _picture_form(contents: Contents) -> Iterator[Finding]:
+    for picture in contents.pictures.values():
+        if not picture.fault:
+            yield from _format(picture)
+            yield from _colours(picture)
+            yield from _size_and_cells(picture, contents.promise)
+
+
+def _format(picture: Picture) -> Iterator[Finding]:
+    extension = Path(picture.file).suffix
+    if picture.format not in FORMAT_OF_EXTENSION[extension.lower()]:
+        message = f"is a {picture.format} by its content, not what {extension} says; export it anew"
+        yield error("picture_misnamed", picture.file, message, format=picture.format)
+
+
+def _colours(picture: Picture) -> Iterator[Finding]:
+    if picture.mode not in EIGHT_BIT_MODES:
+        message = f"has mode {picture.mode}, which the trainer's conversion to RGB may distort"
+        yield error("picture_mode", picture.file, f"{message}; save it as RGB", mode=picture.mode)
+    if picture.transparent > 0:
+        share = f"{picture.transparent:.2%} of its pixels are not opaque"
+        yield error(
+            "picture_transparent",
+            picture.file,
+            f"{share}; the trainer drops alpha and trains on the colour beneath: flatten it",
+            transparent=picture.transparent,
+        )
+
+
+def _size_and_cells(picture: Picture, promise: Promise) -> Iterator[Finding]:
+    width, height = picture.size
+    off, grid = picture.cells_off, f"{promise.cells}x{promise.cells}"
+    wrong = ""
+    if promise.size is not None and picture.size != (promise.size, promise.size):
+        wrong = f"not {promise.size}x{promise.size}"
+    elif promise.cells and off is None:
+        wrong = f"too small for {grid} cells"
+    if wrong:
+        message = f"is {width}x{height}, {wrong}"
+        yield error("picture_size", picture.file, message, width=width, height=height)
+    if off is not None and off > CELLS_OFF_TOLERATED:
+        message = (
+            f"is not {grid} art enlarged by nearest neighbour: {off:.2%} of its pixels differ from "
+            f"their cell ({CELLS_OFF_TOLERATED:.2%} is tolerated); export it anew from the art"
+        )
+        yield error("picture_cells", picture.file, message, cells_off=off)
+
+
+def _caption_form(contents: Contents) -> Iterator[Finding]:
+    for name, text in contents.readable():
+        if text.startswith("\ufeff"):
+            message = "begins with a byte-order mark, which stays in the text: save without it"
+            yield error("caption_byte_order_mark", name, message)
+        lines = caption_text.lines(text)
+        further = [
+            number for number, line in enumerate(lines, start=1) if number > 1 and line.strip()
+        ]
+        if not text:
+            yield error("caption_empty", name, "is empty (0 bytes); the trainer stops at it")
+        elif not lines[0].replace("\ufeff", "").replace("\u200b", "").strip():
+            yield error("caption_empty", name, "has a blank first line, and no other is read")
+        if further:
+            message = f"has text on line {further[0]}; the trainer reads the first line alone"
+            yield error("caption_lines", name, message, lines=1 + len(further))
+        if control := _CONTROL.search(text):
+            message = f"has the control character {control[0]!r} at position {control.start()}"
+            yield error("caption_control_character", name, message, position=control.start())
+
+
+def _caption_promises(contents: Contents) -> Iterator[Finding]:
+    for name, text in contents.readable():
+        line = caption_text.first_line(text)
+        for code in caption_text.malformed_hex_codes(line):
+            message = f"{code} is no colour: six digits of 0-9 and a-f are needed after #"
+            yield error("caption_hex_malformed", name, message, tag=code)
+        if not line:
+            continue
+        there, least = len(caption_text.hex_codes(line)), contents.promise.hex_codes_min
+        if there < least:
+            message = f"has {there} hex codes, and at least {least} are declared"
+            yield error("caption_hex_few", name, message, hex_codes=there, declared=least)
+        for word in contents.promise.names:
+            yield from _naming(name, line, word)
+
+
+def _naming(name: str, line: str, word: str) -> Iterator[Finding]:
+    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", line, re.IGNORECASE)
+    # "blacklips (#051e09)": the feature is there, but its tokens are not those of the word.
+    glued = re.search(rf"\w+{re.escape(word)}(?!\w)", line, re.IGNORECASE)
+    if glued and not found:
+        message = f"names {word!r} only within {glued[0]!r}: a space seems to be missing"
+        yield finding("warning", "caption_word_glued", name, message, tag=glued[0])
+    elif not found:
+        yield error("caption_unnamed", name, f"does not name {word!r}", tag=word)
+
+
+def _ignored(contents: Contents) -> Iterator[Finding]:
+    for name in contents.names["ignored pictures"]:
+        message = "has an ending that the trainer does not take; rename or convert it"
+        yield error("picture_ignored", name, message)
+    for name in contents.names["hidden"]:
+        yield finding("note", "file_hidden", name, "is hidden, and the trainer passes it over")
+    for name in contents.names["folders"]:
+        if below := _pictures_below(contents.folder / name):
+            message = f"holds {below} pictures, and the trainer does not look into sub-folders"
+            yield finding("warning", "folder_ignored", name, message, pictures=below)
+
+
+def _pictures_below(folder: Path) -> int:
+    try:
+        return picture_count(folder)
+    except OSError:
+        return 0
+
+
+CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (
+    _number_of_pictures,
+    _unreadable,
+    _pairing,
+    _picture_form,
+    _caption_form,
+    _caption_promises,
+    _ignored,
+)
