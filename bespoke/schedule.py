@@ -1,0 +1,165 @@
+"""How long a run is, and where its learning rate stands at each epoch's end.
+
+Places in the trainer's source are those of v0.10.1: `tn` is train_network.py, `tu`
+library/train_util.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bespoke.caption_rules import effective
+from bespoke.findings import Finding, finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bespoke.config import Experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a run is, in optimizer steps on one process."""
+
+    steps_per_epoch: int
+    epochs: int
+    steps: int
+
+
+def length(experiment: Experiment, pictures: Mapping[str, int]) -> Length:
+    """The run's length by the pictures of each subset's image_dir (tn:800, tn:913).
+
+    All pictures of a dataset are taken to share one bucket; each further one can add a batch.
+    """
+    batches = 0
+    merged = iter(effective(experiment))
+    for block in experiment.blocks:
+        training = regular = 0
+        size = 1
+        for options in (next(merged) for _ in block.subsets):
+            size = int(options["batch_size"])
+            count = pictures.get(str(options["image_dir"]), 0)
+            if options["is_reg"]:
+                regular += count
+            else:
+                left = math.ceil(count * (1 - float(options["validation_split"] or 0)))
+                training += left * int(options["num_repeats"])
+        # Regularisation pictures are repeated until they are as many (tu:2170).
+        batches += math.ceil((2 * training if regular else training) / size)
+    steps = max(1, math.ceil(batches / int(experiment.option("gradient_accumulation_steps"))))
+    epochs = experiment.option("max_train_epochs")
+    if epochs is not None:
+        return Length(steps_per_epoch=steps, epochs=epochs, steps=steps * epochs)
+    total = int(experiment.option("max_train_steps"))
+    return Length(steps_per_epoch=steps, epochs=math.ceil(total / steps), steps=total)
+
+
+# --- The learning rate ----------------------------------------------------------------------------
+
+
+def shares(experiment: Experiment, run: Length) -> tuple[float, ...] | None:
+    """The learning rate at each epoch's end as a share of its peak; None where none is computed.
+
+    The schedules are those of transformers 4.54.1's optimization.py as tu:5264 calls them.
+    """
+    o = experiment.option
+    optimizer = str(o("optimizer_type")).lower()
+    if o("lr_scheduler_type") or o("lr_scheduler_args"):
+        return None
+    if optimizer.endswith("schedulefree") or optimizer.startswith("adafactor"):
+        return None
+    if o("lr_scheduler") not in _DECAYS:
+        return None
+    warmup = warmup_steps(experiment, run)
+    ends = [min(run.steps, epoch * run.steps_per_epoch) for epoch in range(1, run.epochs + 1)]
+    return tuple(_share(step, warmup, run.steps, o) for step in ends)
+
+
+def warmup_steps(experiment: Experiment, run: Length) -> int:
+    """The steps until the peak; a float is a ratio of the run (tu:5275)."""
+    written = experiment.option("lr_warmup_steps") or 0
+    return int(written * run.steps) if isinstance(written, float) else int(written)
+
+
+def _share(step: int, warmup: int, steps: int, o: Callable[[str], Any]) -> float:
+    name = str(o("lr_scheduler"))
+    if name != "constant" and step < warmup:
+        return step / max(1, warmup)
+    return _DECAYS[name]((step - warmup) / max(1, steps - warmup), o)
+
+
+def _restarting(progress: float, o: Callable[[str], Any]) -> float:
+    if progress >= 1:
+        return 0.0
+    return _half_cosine((progress * int(o("lr_scheduler_num_cycles"))) % 1.0)
+
+
+def _half_cosine(progress: float) -> float:
+    return max(0.0, 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _polynomial(progress: float, o: Callable[[str], Any]) -> float:
+    """It ends at 1e-7 by learning_rate, also for parts with a rate of their own."""
+    least = 1e-7 / float(o("learning_rate"))
+    return float((1 - least) * max(0.0, 1 - progress) ** o("lr_scheduler_power") + least)
+
+
+# From the share of the steps after warm-up that is done to the share of the peak.
+_DECAYS: dict[str, Callable[[float, Callable[[str], Any]], float]] = {
+    "constant": lambda progress, o: 1.0,  # noqa: ARG005
+    "constant_with_warmup": lambda progress, o: 1.0,  # noqa: ARG005
+    "linear": lambda progress, o: max(0.0, 1 - progress),  # noqa: ARG005
+    "cosine": lambda progress, o: _half_cosine(progress),  # noqa: ARG005
+    "cosine_with_restarts": _restarting,
+    "polynomial": _polynomial,
+}
+
+
+def restarted(experiment: Experiment, run: Length) -> tuple[int, ...]:
+    """The epochs within which the schedule restarts at its peak."""
+    if experiment.option("lr_scheduler") != "cosine_with_restarts":
+        return ()
+    warmup = warmup_steps(experiment, run)
+    cycles = int(experiment.option("lr_scheduler_num_cycles"))
+    starts = [warmup + k * (run.steps - warmup) / cycles for k in range(1, cycles)]
+    return tuple(math.ceil(start / run.steps_per_epoch) for start in starts)
+
+
+def annealed(rates: Sequence[float]) -> tuple[int, ...]:
+    """The epochs at whose end the rate is lowest before it rises again, and a low last one."""
+    following = (*rates[1:], math.inf)
+    before = (math.inf, *rates[:-1])
+    return tuple(
+        epoch
+        for epoch, (last, rate, then) in enumerate(zip(before, rates, following, strict=True), 1)
+        if last > rate < then and rate < 0.25
+    )
+
+
+def gate_findings(experiment: Experiment, run: Length, gate_epoch: int) -> Iterator[Finding]:
+    """What is wrong with deciding at `gate_epoch`."""
+    if gate_epoch > run.epochs:
+        message = (
+            f"the gate decides at epoch {gate_epoch}, and the run ends with epoch {run.epochs}: "
+            "decide earlier, or train longer"
+        )
+        yield finding("warning", "gate_beyond_last_epoch", "", message, epochs=run.epochs)
+        return
+    rates = shares(experiment, run)
+    if rates is None or gate_epoch not in restarted(experiment, run):
+        return
+    low = _listed([str(epoch) for epoch in annealed(rates)])
+    message = (
+        f"epoch {gate_epoch}, where the gate decides, comes right after a restart: the learning "
+        f"rate is at {rates[gate_epoch - 1]:.0%} of its peak there; annealed are epochs {low}"
+    )
+    yield finding(
+        "note", "schedule_gate_after_restart", "", message,
+        epoch=gate_epoch, shares=[round(rate, 4) for rate in rates],
+    )  # fmt: skip
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
