@@ -35,15 +35,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     run = verbs.add_parser("run", help="check, render, train and verify one experiment")
     _add_run_arguments(run)
+    check = verbs.add_parser("check", help="what can be known of a run before its first step")
+    _add_choice_arguments(check)
+    _add_check_arguments(check)
+    check.add_argument("--all", action="store_true", help="show every finding, not three of a kind")
+    check.add_argument("--json", action="store_true", help="as one JSON object")
+    captions = verbs.add_parser("captions", help="work on the captions")
+    jobs = captions.add_subparsers(dest="job", metavar="JOB", required=True)
+    repair = jobs.add_parser("repair", help="write a repaired caption version beside the old one")
+    _add_choice_arguments(repair)
+    repair.add_argument("--out", metavar="DIR", type=Path, required=True, help="the new folder")
+    repair.add_argument(
+        "--keep",
+        metavar="CLASS",
+        default="background",
+        help="the class to move among the kept tags (default: background)",
+    )
+    repair.set_defaults(allow_inert=True)
     listing = verbs.add_parser("experiments", help="list the experiments there are")
     listing.add_argument("--json", action="store_true", help="as one JSON list")
     chosen = parser.parse_args(arguments)
     if chosen.verb == "run":
         return _run(chosen)
     with reported():
-        from bespoke import listing as experiments
+        if chosen.verb == "check":
+            from bespoke import check as checking
 
-        experiments.show(as_json=chosen.json)
+            checking.show(chosen)
+        elif chosen.verb == "captions":
+            from bespoke import check as checking
+
+            checking.repair(chosen)
+        else:
+            from bespoke import listing as experiments
+
+            experiments.show(as_json=chosen.json)
     return 0
 
 
@@ -59,7 +85,7 @@ def run_main(arguments: Sequence[str] | None = None) -> int:
     return _run(parser.parse_args(arguments))
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experiment",
         metavar="NAME",
@@ -88,6 +114,20 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="where training_data, output and logs are (default: BESPOKE_WORKSPACE, /workspace, "
         "./workspace)",
     )
+
+
+def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true", help="warnings stop as errors do")
+    parser.add_argument(
+        "--allow-inert",
+        action="store_true",
+        help="go on though nothing that the trainer sees differs from the parent",
+    )
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_choice_arguments(parser)
+    _add_check_arguments(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -120,6 +160,8 @@ def _run(chosen: argparse.Namespace) -> int:
             dry_run=chosen.dry_run,
             fresh=chosen.fresh,
             rehearse=chosen.rehearse,
+            strict=chosen.strict,
+            allow_inert=chosen.allow_inert,
         )
         run(request, journal)
     return 0

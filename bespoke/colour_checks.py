@@ -116,15 +116,18 @@ def _shared(case: Case) -> Iterator[Finding]:
     background = case.background.codes if case.background else ()
     for code, by_kind in users.items():
         others = {k: feature for k, feature in by_kind.items() if "background" not in feature.kinds}
-        if code in background and others:
-            kinds, which = ["background", *others], "colour_shared_background"
-        elif len(by_kind) > 1:
-            kinds, which = list(by_kind), "colour_shared"
-        else:
-            continue
-        message = f"{code} is given to {_listed(kinds)}: the words are taught one colour"
         first = next(iter(others.values() or by_kind.values()))
-        yield case.found("warning", which, first, message, hex=code, features=kinds)
+        taught = "the words are taught one colour"
+        if code in background and others:
+            kinds = ["background", *others]
+            message = f"{code} is given to {_listed(kinds)}: {taught}"
+            yield case.found(
+                "warning", "colour_shared_background", first, message, hex=code, features=kinds
+            )
+        elif len(by_kind) > 1:
+            kinds = list(by_kind)
+            message = f"{code} is given to {_listed(kinds)}: {taught}"
+            yield case.found("warning", "colour_shared", first, message, hex=code, features=kinds)
 
 
 def _listed(words: list[str]) -> str:

@@ -70,6 +70,7 @@ class Experiment:
     confidence: float | None = None
     expected: tuple[str, ...] = ()
     subject: str = ""
+    gate_epoch: int | None = None
     pictures_taken: int | None = None
     drawn_if_missing: bool = False
     training: Settings = field(default_factory=dict)
@@ -97,6 +98,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "confidence": (int, float),
     "expected": (list,),
     "subject": (str,),
+    "gate": (dict,),
     "pictures_taken": (int,),
     "drawn_if_missing": (bool,),
     "training": (dict,),
@@ -157,6 +159,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         run_name=run_name,
         output_name=output_name,
         expected=tuple(own.get("expected", ())),
+        gate_epoch=_table(own, "gate").get("epoch"),
         training=training,
         general=general,
         blocks=blocks,
@@ -253,6 +256,11 @@ def _check_fields(content: Mapping[str, Any], origin: str, problems: list[str]) 
         ):
             wanted = " or ".join(kind.__name__ for kind in FIELDS[key])
             problems.append(f"{origin}: {key}: {wanted} is needed, not {value!r}")
+    for key, value in _table(content, "gate").items():
+        if key != "epoch":
+            problems.append(f"{origin}: [gate]: {key}: {nearest(key, ('epoch',))}")
+        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            problems.append(f"{origin}: [gate]: epoch: a whole number from 1 on, not {value!r}")
     data = content.get("data")
     for folder, promise in data.items() if isinstance(data, dict) else ():
         if not isinstance(promise, dict):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bespoke import captions, colour_checks, form_checks, picture_checks
 from bespoke.contents import by_stem, picture_count, read, stem_of
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.findings import Finding, error_text, summary
+from bespoke.findings import Finding, listing, summary
 from bespoke.promise import Promise
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = [
     "Pair",
     "Promise",
     "check",
-    "error_text",
+    "listing",
     "locate",
     "summary",
     "take",

@@ -35,12 +35,10 @@ def write_whole(path: Path, data: str | bytes) -> None:
         raise
 
 
-def workspace(wanted: Path | None) -> Path:
-    """The folder for pictures, checkpoints and logs: `wanted`, else BESPOKE_WORKSPACE, else
-    /workspace where it can be written, else ./workspace. It is made where it is missing.
+def workspace_path(wanted: Path | None) -> tuple[Path, str]:
+    """Where pictures, checkpoints and logs are, and who said so.
 
-    Raises:
-        ConfigError: where it cannot be made or written.
+    `wanted`, else BESPOKE_WORKSPACE, else /workspace where it can be written, else ./workspace.
     """
     named = os.environ.get("BESPOKE_WORKSPACE")
     pod_volume = Path("/workspace")
@@ -52,7 +50,16 @@ def workspace(wanted: Path | None) -> Path:
         folder, told_by = pod_volume, "the default"
     else:
         folder, told_by = Path("workspace"), "the default"
-    folder = folder.expanduser().absolute()
+    return folder.expanduser().absolute(), told_by
+
+
+def workspace(wanted: Path | None) -> Path:
+    """`workspace_path`, made where it is missing.
+
+    Raises:
+        ConfigError: where it cannot be made or written.
+    """
+    folder, told_by = workspace_path(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Asking for permission is not enough: root may write, a read-only mount may not.

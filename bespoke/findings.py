@@ -65,15 +65,14 @@ def summary(findings: Iterable[Finding], *, examples: int = 3) -> list[str]:
     return lines
 
 
-def error_text(findings: Iterable[Finding], *, limit: int = 40) -> str:
-    """The errors of `findings`, one a line, for a DatasetError.
+def listing(findings: Sequence[Finding], *, limit: int = 40) -> str:
+    """One line a finding, for an error's text.
 
     Where there are more than `limit`, every kind is shown before a second of any is.
     """
-    errors = [each for each in findings if each.severity == "error"]
-    shown = [str(errors[index]) for index in _fairly(errors, limit)]
-    if len(errors) > limit:
-        shown.append(f"… and {len(errors) - limit} more (bespoke check --all shows them)")
+    shown = [str(findings[index]) for index in _fairly(findings, limit)]
+    if len(findings) > limit:
+        shown.append(f"… and {len(findings) - limit} more (bespoke check --all shows them)")
     return "\n".join(shown)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -11,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import base_model, config, dataset, hardware, rendering, trainer
+from bespoke import base_model, config, dataset, hardware, preflight, rendering, trainer
 from bespoke.display import display, duration, say
 from bespoke.errors import (
     BespokeError,
     ConfigError,
-    DatasetError,
     InterruptedRunError,
     TrainerError,
 )
@@ -26,7 +26,7 @@ from bespoke.options import table
 from bespoke.processes import Group, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REHEARSAL = "REHEARSAL"
@@ -43,6 +43,8 @@ class Request:
     dry_run: bool = False
     fresh: bool = False
     rehearse: bool = False
+    strict: bool = False
+    allow_inert: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,65 +156,46 @@ def _finished_before(job: Job) -> list[trainer.Checkpoint] | None:
 
 
 def _checked_data(job: Job) -> dict[str, Path]:
-    """The folder of each subset, checked against what the experiment promises of it."""
-    named = _named_folders(job.request.data)
-    wanted = [str(s["image_dir"].value) for b in job.experiment.blocks for s in b.subsets]
-    for name in named:
-        if name not in wanted:
-            raise ConfigError(f"--data {name}=…: {config.nearest(name, wanted)}")
-    folders: dict[str, Path] = {}
-    errors: list[dataset.Finding] = []
-    for name in wanted:
-        folder = _located(job, name, named.get(name))
-        promise = job.experiment.promises.get(name, dataset.Promise())
-        collection = dataset.check(folder, promise)
-        errors += collection.errors
-        for line in dataset.summary(collection.findings):
-            say(line)
-        say(f"{name}: {len(collection.pairs)} pictures with captions in {folder}")
-        job.journal.write(
-            "checked",
-            data=name,
-            folder=folder,
-            pairs=len(collection.pairs),
-            findings=len(collection.findings),
-        )
-        taken = job.experiment.pictures_taken
-        if taken is not None and not collection.errors:
-            folder = dataset.take(collection, taken, job.folder / "pictures" / name)
-            say(f"{name}: {taken} of them are taken")
-        folders[name] = folder
-    if errors:
-        raise DatasetError(dataset.error_text(errors))
-    return folders
+    """The folder of each subset, once nothing found before the start speaks against it."""
+    experiment, request = job.experiment, job.request
+    draws = request.rehearse or experiment.drawn_if_missing
+    data = preflight.folders(
+        experiment,
+        request.data,
+        # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
+        repository=job.workspace if request.rehearse else REPOSITORY,
+        workspace=job.workspace,
+        drawn=functools.partial(_drawn, job) if draws else None,
+    )
+    known = [config.load(name, repository=REPOSITORY) for name in config.names(REPOSITORY)]
+    flight = preflight.examine(
+        experiment,
+        data,
+        parent=next((each for each in known if each.name == experiment.parent), None),
+        known=known,
+        inert="warning" if request.allow_inert else "error",
+    )
+    for line in flight.report(examples=1, notes=False):
+        say(line)
+    job.journal.write("checked", data=data, verdict=flight.verdict, counts=flight.counts)
+    write_whole(job.folder / "preflight.json", flight.as_json())
+    refusal = flight.refusal(strict=request.strict)
+    if refusal is not None:
+        raise refusal
+    if experiment.pictures_taken is not None:
+        for name, collection in flight.collections.items():
+            into = job.folder / "pictures" / name
+            data[name] = dataset.take(collection, experiment.pictures_taken, into)
+            say(f"{name}: {experiment.pictures_taken} of {len(collection.pairs)} pictures taken")
+    return data
 
 
-def _named_folders(texts: Sequence[str]) -> dict[str, Path]:
-    """`DIR` and `NAME=DIR` as folders by subset name; a bare DIR is the collection itself."""
-    named: dict[str, Path] = {}
-    for text in texts:
-        name, equals, folder = text.partition("=")
-        if not equals or Path(text).is_dir():
-            name, folder = dataset.COLLECTION, text
-        if name in named:
-            raise ConfigError(f"--data {text}: {name} is given twice")
-        named[name] = Path(folder).expanduser().absolute()
-    return named
+def _drawn(job: Job, name: str) -> Path:
+    from bespoke.rehearsal.drawing import draw
 
-
-def _located(job: Job, name: str, wanted: Path | None) -> Path:
-    rehearsing = job.request.rehearse and wanted is None
-    if not rehearsing:
-        try:
-            return dataset.locate(wanted, name=name, repository=REPOSITORY, workspace=job.workspace)
-        except DatasetError:
-            if wanted is not None or not job.experiment.drawn_if_missing:
-                raise
     count = job.experiment.promises.get(name, dataset.Promise()).fewest
     folder = job.workspace / "drawn" / f"{name}_{count}"
     if not folder.is_dir():
-        from bespoke.rehearsal.drawing import draw
-
         say(f"{name}: no collection is asked for or found, so {count} pictures are drawn")
         draw(folder, count)
     return folder

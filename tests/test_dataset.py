@@ -392,7 +392,7 @@ def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None
     (folder / os.fsdecode(b"lad_\xe9.png")).write_bytes(b"")
     found = dataset.check(folder, PROMISE).findings
     assert {item.file for item in found} == {"", "lad_\\udce9.png"}
-    assert dataset.error_text(found).encode("utf-8")
+    assert dataset.listing(found).encode("utf-8")
 
 
 # --- Captions ---
@@ -492,7 +492,7 @@ def test_no_caption_at_all_ends_in_a_traceback(tmp_path: Path, raw: bytes) -> No
     (tmp_path / "a.txt").write_bytes(raw)
     collection = dataset.check(tmp_path, PROMISE)
     assert {"pictures_none", "picture_missing"} <= {found.code for found in collection.errors}
-    assert len(dataset.error_text(collection.findings).split("\n")) == len(collection.errors)
+    assert len(dataset.listing(collection.errors).split("\n")) == len(collection.errors)
 
 
 # --- What the trainer passes over ---
@@ -695,15 +695,15 @@ def test_the_summary_groups_by_code_with_counts_and_first_examples() -> None:
 def test_forty_errors_are_all_shown_and_of_more_the_rest_is_counted() -> None:
     note = Finding(code="seen", severity="note", message="all of it")
     forty = [error("bad", number) for number in range(40)]
-    assert dataset.error_text([note, *forty]).split("\n") == [str(found) for found in forty]
-    more = dataset.error_text([*forty, error("bad", 40)]).split("\n")
+    assert dataset.listing(forty).split("\n") == [str(found) for found in forty]
+    more = dataset.listing([*forty, error("bad", 40)]).split("\n")
     assert len(more) == 41
     assert more[-1] == "… and 1 more (bespoke check --all shows them)"
 
 
 def test_a_rare_error_is_not_hidden_behind_a_hundred_of_one_kind() -> None:
     found = [*(error("bad", number) for number in range(100)), error("rare", 100)]
-    shown = dataset.error_text(found).split("\n")
+    shown = dataset.listing(found).split("\n")
     assert str(found[0]) == shown[0]
     assert str(found[-1]) == shown[-2]
     assert shown[-1].startswith("… and 61 more")

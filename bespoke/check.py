@@ -1,0 +1,75 @@
+"""`bespoke check` and `bespoke captions repair`: the preflight on its own, and its cure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bespoke import config, dataset, preflight
+from bespoke.caption_rules import effective
+from bespoke.files import workspace_path
+from bespoke.listing import REPOSITORY
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def examined(chosen: argparse.Namespace) -> preflight.Preflight:
+    """The preflight of what the command line names.
+
+    Raises:
+        ConfigError, DatasetError: where experiment or pictures cannot be found or read.
+    """
+    experiment = config.load(
+        chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)
+    )
+    known = [config.load(name, repository=REPOSITORY) for name in config.names(REPOSITORY)]
+    workspace, _ = workspace_path(chosen.workspace)
+    return preflight.examine(
+        experiment,
+        preflight.folders(experiment, chosen.data, repository=REPOSITORY, workspace=workspace),
+        parent=next((each for each in known if each.name == experiment.parent), None),
+        known=known,
+        inert="warning" if chosen.allow_inert else "error",
+    )
+
+
+def show(chosen: argparse.Namespace) -> None:
+    """Print the findings.
+
+    Raises:
+        ConfigError, DatasetError: where the run would be refused.
+    """
+    flight = examined(chosen)
+    if chosen.json:
+        print(flight.as_json())
+    else:
+        print("\n".join(flight.report(examples=None if chosen.all else 3)))
+    refusal = flight.refusal(strict=chosen.strict)
+    if refusal is not None:
+        raise refusal
+
+
+def repair(chosen: argparse.Namespace) -> None:
+    """Write a repaired caption version beside the old one, and say what a second check finds.
+
+    Raises:
+        ConfigError, DatasetError: where folders or captions do not allow it.
+    """
+    from bespoke import repair as repairing
+
+    flight = examined(chosen)
+    before = flight.collections[dataset.COLLECTION]
+    options = next(
+        each for each in effective(flight.experiment) if each["image_dir"] == dataset.COLLECTION
+    )
+    done = repairing.repair(
+        before,
+        out=chosen.out,
+        promise=flight.experiment.promises.get(dataset.COLLECTION, dataset.Promise()),
+        keep=chosen.keep,
+        keep_tokens=int(options["keep_tokens"]),
+        limit=int(flight.experiment.option("max_token_length") or 75),
+    )
+    after = dataset.check(done.out, done.promise, shuffled=bool(options["shuffle_caption"]))
+    print(repairing.report(done))
+    print("\n".join(["", "a second check:", *repairing.cured(before.findings, after.findings)]))

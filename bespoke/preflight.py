@@ -1,0 +1,234 @@
+"""Before the first step: is this the run that was meant, and does it test its hypothesis?"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bespoke import contrast, dataset, findings, option_audit, schedule, sight
+from bespoke.bucketing import Bucketing
+from bespoke.caption_rules import effective
+from bespoke.config import nearest
+from bespoke.errors import BespokeError, ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bespoke.config import Experiment
+    from bespoke.dataset import Collection
+    from bespoke.findings import Finding, Severity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What is known before the start. `sight` and `before` are the share of training samples in
+    which each class of tags reaches the text encoder whole, here and in the parent.
+    """
+
+    experiment: Experiment
+    collections: Mapping[str, Collection]
+    data_findings: tuple[Finding, ...]
+    option_findings: tuple[Finding, ...]
+    lines: tuple[str, ...]
+    sight: Mapping[str, float]
+    before: Mapping[str, float]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (*self.option_findings, *self.data_findings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each code."""
+        return dict(Counter(finding.code for finding in self.findings))
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Whether the run may start, then what it can and cannot show."""
+        counts = Counter(finding.severity for finding in self.findings)
+        state = "cannot start" if counts["error"] else "can start"
+        told = ", ".join(f"{counts[kind]} {kind}s" for kind in ("error", "warning", "note"))
+        return (f"{self.experiment.name} {state}: {told}", *self.lines)
+
+    def refusal(self, *, strict: bool = False) -> BespokeError | None:
+        """The error to end with, if any; warnings count as errors where `strict`.
+
+        Options come before data: a run that is wrong by its options is wrong with any pictures.
+        """
+        stops = ("error", "warning") if strict else ("error",)
+        for found, kind in (
+            (self.option_findings, ConfigError),
+            (self.data_findings, DatasetError),
+        ):
+            stopping = [finding for finding in found if finding.severity in stops]
+            if stopping:
+                return kind(findings.listing(stopping))
+        return None
+
+    def report(self, *, examples: int | None = 3, notes: bool = True) -> list[str]:
+        """The verdict, then the findings by severity and code; None shows every example."""
+        shown = [
+            each
+            for each in self.findings
+            if (notes or each.severity != "note") and str(each) not in self.lines
+        ]
+        return [*self.verdict, *findings.summary(shown, examples=examples or len(shown))]
+
+    def as_json(self) -> str:
+        """One object: verdict, counts by code, findings, sight by tag class."""
+        shares = {
+            kind: {"here": share, "parent": self.before.get(kind)}
+            for kind, share in self.sight.items()
+        }
+        document: dict[str, Any] = {
+            "experiment": self.experiment.name,
+            "verdict": "\n".join(self.verdict),
+            "counts": self.counts,
+            "findings": [asdict(finding) for finding in self.findings],
+            "sight": shares,
+        }
+        return json.dumps(document, indent=2, default=str)
+
+
+def folders(
+    experiment: Experiment,
+    texts: Sequence[str],
+    *,
+    repository: Path,
+    workspace: Path,
+    drawn: Callable[[str], Path] | None = None,
+) -> dict[str, Path]:
+    """The folder of each subset: from `--data DIR` and `--data NAME=DIR`, else where it is found.
+
+    `drawn` makes pictures in a subset's place where none are named or found.
+
+    Raises:
+        ConfigError: a name that no subset has, or one given twice.
+        DatasetError: no pictures for a subset.
+    """
+    named = _named(texts)
+    wanted = [str(options["image_dir"]) for options in effective(experiment)]
+    for name in named:
+        if name not in wanted:
+            raise ConfigError(f"--data {name}=…: {nearest(name, wanted)}")
+    found: dict[str, Path] = {}
+    for name in wanted:
+        locate = functools.partial(
+            dataset.locate, named.get(name), name=name, repository=repository, workspace=workspace
+        )
+        found[name] = locate() if drawn is None or name in named else _or_drawn(locate, name, drawn)
+    return found
+
+
+def _or_drawn(locate: Callable[[], Path], name: str, drawn: Callable[[str], Path]) -> Path:
+    try:
+        return locate()
+    except DatasetError:
+        return drawn(name)
+
+
+def _named(texts: Sequence[str]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not equals or Path(text).is_dir():
+            name, folder = dataset.COLLECTION, text
+        if name in named:
+            raise ConfigError(f"--data {text}: {name} is given twice")
+        # The trainer runs from another folder than the person stands in.
+        named[name] = Path(folder).expanduser().absolute()
+    return named
+
+
+def examine(
+    experiment: Experiment,
+    data: Mapping[str, Path],
+    *,
+    parent: Experiment | None,
+    known: Sequence[Experiment] = (),
+    inert: Severity = "error",
+) -> Preflight:
+    """Check the data, see it as the trainer will, and hold the experiment beside its parent.
+
+    `data` is the folder of each subset. `known` are experiments that a confounded one can be sent
+    to; `inert` is how bad it is that nothing differs from the parent.
+
+    Raises:
+        DatasetError: where a folder cannot be listed.
+    """
+    subsets = {str(options["image_dir"]): options for options in effective(experiment)}
+    collections = {
+        name: dataset.check(
+            folder,
+            experiment.promises.get(name, dataset.Promise()),
+            bucketing=_bucketing(subsets[name]),
+            shuffled=bool(subsets[name]["shuffle_caption"]),
+        )
+        for name, folder in data.items()
+    }
+    run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
+    option_findings = list(option_audit.audit(experiment))
+    if experiment.gate_epoch is not None:
+        option_findings += schedule.gate_findings(experiment, run, experiment.gate_epoch)
+    here = _side(experiment, collections, data)
+    before: Mapping[str, float] = {}
+    lines: tuple[str, ...] = ()
+    if parent is not None:
+        there = _side(parent, collections, data)
+        before = _shares(there.sight)
+        compared = contrast.compare(here, there, known=known, inert=inert)
+        option_findings += compared.findings
+        lines = compared.verdict
+    return Preflight(
+        experiment=experiment,
+        collections=collections,
+        data_findings=(
+            *(found for each in collections.values() for found in each.findings),
+            *_cut(here.sight),
+        ),
+        option_findings=tuple(option_findings),
+        lines=lines,
+        sight=_shares(here.sight),
+        before=before,
+    )
+
+
+def _side(
+    experiment: Experiment, collections: Mapping[str, Collection], data: Mapping[str, Path]
+) -> contrast.Side:
+    captions = {name: each.captions for name, each in collections.items()}
+    pictures = {name: len(each.pairs) for name, each in collections.items()}
+    run = schedule.length(experiment, pictures)
+    seen = sight.look(experiment, captions, epochs=run.epochs, steps=run.steps)
+    return contrast.Side(experiment=experiment, sight=seen, data=data)
+
+
+def _cut(seen: sight.Sight) -> Iterator[Finding]:
+    for each in seen.captions:
+        if each.overflow > 0:
+            message = (
+                f"is {each.tokens} CLIP tokens long, and the encoder takes {seen.limit}: what "
+                "comes last is cut off, another tag in each epoch where tags are shuffled"
+            )
+            yield findings.finding(
+                "warning", "caption_cut", f"{each.stem}.txt", message,
+                tokens=each.tokens, limit=seen.limit,
+            )  # fmt: skip
+
+
+def _shares(seen: sight.Sight) -> dict[str, float]:
+    return {kind: each.share_whole for kind, each in seen.classes.items()}
+
+
+def _bucketing(options: Mapping[str, Any]) -> Bucketing | None:
+    resolution = options["resolution"]
+    if resolution is None:
+        return None
+    width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
+    keys = ("enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps",
+            "bucket_no_upscale")  # fmt: skip
+    return Bucketing(resolution=(width, height), **{key: options[key] for key in keys})
