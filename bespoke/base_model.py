@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import importlib
@@ -68,28 +67,18 @@ class BaseModel:
 
 # A download leaves this much free: a run writes its first checkpoint and state soon after.
 MARGIN = 1 << 30
-_OURS = "Stable Diffusion 1.5"
 # Attempts in a row that brought nothing, until a download is given up.
 ATTEMPTS = 3
-_ADVICE = {
-    401: "; set HF_TOKEN, or unset one that is no longer valid",
-    403: "; set HF_TOKEN, or unset one that is no longer valid",
-    404: "",
-}
 _REMOVED = "runwayml/stable-diffusion-v1-5"
 # The hub's own rule for names, less its finer points.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-# What the trainer's converter reads a single file by (model_util.py:1002 at v0.10.1).
+# By what the trainer's converter knows the parts in a single file (model_util.py:1002 at v0.10.1);
+# the text encoders of Stable Diffusion 2 and XL have other names.
 _CHECKPOINT_PARTS = {
     "model.diffusion_model.": "UNet",
     "first_stage_model.": "VAE",
-    "cond_stage_model.": "text encoder",
-}
-_OTHER_FAMILIES = {
-    "conditioner.embedders.": "Stable Diffusion XL",
-    "text_encoder_2.": "Stable Diffusion XL",
-    "cond_stage_model.model.": "Stable Diffusion 2",
+    "cond_stage_model.transformer.": "text encoder",
 }
 
 
@@ -152,9 +141,31 @@ def _look_at(path: Path) -> None:
     if path.is_dir():
         _look_at_folder(path)
     elif path.suffix == ".safetensors":
-        _look_at_checkpoint(path)
+        names = _tensor_names(path)
+        for prefix, part in _CHECKPOINT_PARTS.items():
+            if not any(name.startswith(prefix) for name in names):
+                raise ConfigError(
+                    f"{path}: no {part} of Stable Diffusion 1.5 in it ({prefix}*); a whole "
+                    "checkpoint is needed, not Stable Diffusion 2 or XL, a LoRA or a single part"
+                )
     elif path.suffix != ".ckpt" or path.stat().st_size == 0:
         raise ConfigError(f"{path}: not a base model (.safetensors, .ckpt or diffusers folder)")
+
+
+def _look_at_folder(path: Path) -> None:
+    if not (path / "model_index.json").is_file():
+        raise ConfigError(
+            f"{path}: not a diffusers folder; name a .safetensors file, or a folder that holds "
+            "model_index.json, unet/, text_encoder/ and vae/"
+        )
+    if (path / "text_encoder_2").is_dir():
+        raise ConfigError(f"{path}: Stable Diffusion XL; bespoke trains Stable Diffusion 1.5")
+    for part in (path / name for name in ("unet", "text_encoder", "vae")):
+        weights = [*part.glob("*.safetensors"), *part.glob("*.bin")]
+        if not weights or not (part / "config.json").is_file():
+            raise ConfigError(f"{part}: no config.json or no weights in it; copy the folder again")
+        for file in part.glob("*.safetensors"):
+            _tensor_names(file)
 
 
 def _tensor_names(path: Path) -> list[str]:
@@ -169,60 +180,22 @@ def _tensor_names(path: Path) -> list[str]:
         ) from None
 
 
-def _look_at_checkpoint(path: Path) -> None:
-    names = _tensor_names(path)
-    for prefix, family in _OTHER_FAMILIES.items():
-        if any(name.startswith(prefix) for name in names):
-            raise ConfigError(f"{path}: this is a {family} model; bespoke trains {_OURS}")
-    for prefix, part in _CHECKPOINT_PARTS.items():
-        if not any(name.startswith(prefix) for name in names):
-            raise ConfigError(
-                f"{path}: no {part} in it ({prefix}*); a whole {_OURS} checkpoint is needed, "
-                "not a LoRA or a single part"
-            )
-
-
-def _look_at_folder(path: Path) -> None:
-    index = path / "model_index.json"
-    try:
-        kind = str(json.loads(index.read_text(encoding="utf-8")).get("_class_name"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"{path}: not a diffusers folder (model_index.json: {error}); name a .safetensors "
-            "file, or a folder that holds model_index.json, unet/, text_encoder/ and vae/"
-        ) from None
-    if "XL" in kind or (path / "text_encoder_2").is_dir():
-        raise ConfigError(f"{path}: this is a Stable Diffusion XL model; bespoke trains {_OURS}")
-    for part in (path / name for name in ("unet", "text_encoder", "vae")):
-        weights = [*part.glob("*.safetensors"), *part.glob("*.bin")]
-        if not weights or not (part / "config.json").is_file():
-            raise ConfigError(f"{part}: no config.json or no weights in it; copy the folder again")
-        for file in weights:
-            if file.suffix == ".safetensors":
-                _tensor_names(file)
-
-
 def random_sd15(folder: Path, announce: Announce) -> BaseModel:
     """The randomly initialised model in `folder`, built there (2 GB) where it is not whole.
 
     Raises:
         ConfigError: where it cannot be built, with the builder's last words.
     """
+    model = BaseModel(path=str(folder.absolute()))
     with _alone(folder.parent, announce):
-        if not _is_whole(folder):
-            if folder.exists():
-                announce(f"{folder}: not whole; moved to {_aside(folder, 'broken').name}")
-            announce(f"{folder}: building a randomly initialised model (about 40 s, 2 GB)")
-            _build(folder)
-    return BaseModel(path=str(folder.absolute()))
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        _look_at_folder(folder)
-    except ConfigError:
-        return False
-    return True
+        with contextlib.suppress(ConfigError):
+            _look_at_folder(folder)
+            return model
+        if folder.exists():
+            announce(f"{folder}: not whole; moved to {_aside(folder, 'broken').name}")
+        announce(f"{folder}: building a randomly initialised model (about 40 s, 2 GB)")
+        _build(folder)
+    return model
 
 
 def _aside(path: Path, why: str) -> Path:
@@ -253,52 +226,25 @@ def fetch(pinned: Pinned, *, models: Path, announce: Announce) -> None:
         ConfigError: where it cannot be had, or is another file.
     """
     final = models.absolute() / pinned.file
+    sidecar = final.with_name(f"{final.name}.verified")
     with _alone(models, announce):
         if not final.exists():
-            _download(pinned, final, announce)
-        elif not _was_verified(final, pinned):
-            wrong = _mismatch(final, pinned, announce)
-            if wrong:
-                raise ConfigError(f"{final}: {wrong}; move it away, and it is fetched anew")
-            write_whole(*_remembered(final, pinned))
+            _obtain(pinned, final, announce)
+        elif sidecar.is_file() and sidecar.read_bytes() == _identity(final, pinned):
+            return
+        elif wrong := _mismatch(final, pinned, announce):
+            raise ConfigError(f"{final}: {wrong}; move it away, and it is fetched anew")
+        write_whole(sidecar, _identity(final, pinned))
 
 
-def _download(pinned: Pinned, final: Path, announce: Announce) -> None:
+def _obtain(pinned: Pinned, final: Path, announce: Announce) -> None:
     """Fetch into a .part file, which keeps what came of a broken download, then verify."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise ConfigError(
+            f"{final}: not there, and HF_HUB_OFFLINE forbids fetching it; unset that for the "
+            "first start, or place the file there"
+        )
     part = final.with_name(f"{final.name}.part")
-    _refuse_offline(final)
-    _refuse_full_disk(pinned, part)
-    announce(f"fetching {pinned.file} ({_gigabytes(pinned.size)}) from {pinned.repository}")
-    said = _download_from(pinned.repository, pinned.revision, pinned, part, announce)
-    if said and "answered 4" in said:
-        announce(f"{said}; trying {pinned.fallback}, which holds the same file")
-        # The copy's own revisions are not ours to pin: the hash is what holds it.
-        said = _download_from(pinned.fallback, "main", pinned, part, announce)
-    if said:
-        kept = f" (the {_gigabytes(_size(part))} that came are kept, and the next start goes on)"
-        raise ConfigError(
-            f"{pinned.file}: {said}{kept if _size(part) else ''}; or place the file at {final}"
-        )
-    wrong = _mismatch(part, pinned, announce)
-    if wrong:
-        raise ConfigError(
-            f"{_aside(part, 'rejected')}: the file that came {wrong}; start again to fetch it "
-            f"anew, or place the right file at {final}"
-        )
-    part.replace(final)
-    write_whole(*_remembered(final, pinned))
-
-
-def _refuse_offline(final: Path) -> None:
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE"):
-            raise ConfigError(
-                f"{final}: not there, and {name}={os.environ[name]} forbids fetching it; "
-                f"unset {name} for the first start, or place the file there"
-            )
-
-
-def _refuse_full_disk(pinned: Pinned, part: Path) -> None:
     needed = pinned.size - _size(part) + MARGIN
     free = shutil.disk_usage(part.parent).free
     if free < needed:
@@ -307,50 +253,61 @@ def _refuse_full_disk(pinned: Pinned, part: Path) -> None:
             f"{_gigabytes(needed)} with the room a run takes; free some, or name another "
             "workspace (--workspace)"
         )
+    announce(f"fetching {pinned.file} ({_gigabytes(pinned.size)}) from {pinned.repository}")
+    _download(pinned, part, announce)
+    if wrong := _mismatch(part, pinned, announce):
+        raise ConfigError(
+            f"{_aside(part, 'rejected')}: the file that came {wrong}; start again to fetch it "
+            f"anew, or place the right file at {final}"
+        )
+    part.replace(final)
 
 
-def _download_from(
-    repository: str, revision: str, pinned: Pinned, part: Path, announce: Announce
-) -> str | None:
-    """Go on with `part` until the server has sent all; else what went wrong and what to do.
+def _download(pinned: Pinned, part: Path, announce: Announce) -> None:
+    """Go on with `part` until a server has sent all of it.
 
     Plain HTTP: for one public file whose hash is known the hub's own client has nothing to add.
-    The library's own messages are not passed on: they may quote a signed address.
+    The library's messages are not passed on: they may quote a signed address.
     """
     requests: Any = importlib.import_module("requests")
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     host = urlsplit(endpoint).hostname
+    # The copy's own revisions are not ours to pin: the hash is what holds it.
+    places = [(pinned.repository, pinned.revision), (pinned.fallback, "main")]
     fruitless = 0
-    while True:
+    while places and fruitless < ATTEMPTS:
         before = _size(part)
+        repository, revision = places[0]
         try:
             _go_on(
                 f"{endpoint}/{repository}/resolve/{revision}/{pinned.file}", pinned, part, announce
             )
-            return None
+            return
         except requests.HTTPError as error:
             status = error.response.status_code
-            advice = _ADVICE.get(status, "; start again later")
-            return f"{host} answered {status} for {repository}{advice}"
+            said = f"{host} answered {status} for {repository}"
+            said += "; set or unset HF_TOKEN" if status in (401, 403) else ""
+            announce(f"{said}; {pinned.fallback} holds the same file")
+            places.pop(0)
         except requests.RequestException as error:
+            said = (
+                f"{host} cannot be reached or broke off ({type(error).__name__}); check the "
+                "network, or name a mirror in HF_ENDPOINT"
+            )
             fruitless = 0 if _size(part) > before else fruitless + 1
-            if fruitless == ATTEMPTS:
-                return (
-                    f"{host} cannot be reached or broke off ({type(error).__name__}); check the "
-                    "network, or name a mirror in HF_ENDPOINT, and start again"
-                )
             time.sleep(1)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return "the disk is full; free some space and start again"
+            said = f"cannot be written ({error.strerror})"
+            break
+    raise ConfigError(
+        f"{pinned.file}: {said}; start again, which goes on from the {_gigabytes(_size(part))} "
+        f"that came, or place the file at {part.with_suffix('')}"
+    )
 
 
 def _go_on(url: str, pinned: Pinned, part: Path, announce: Announce) -> None:
     """Append what is missing of `part`, or begin anew where the server sends all of it."""
-    requests: Any = importlib.import_module("requests")
-    from rich import progress
-    from rich.console import Console
+    from rich.progress import track
 
     here = _size(part)
     if here >= pinned.size:
@@ -358,28 +315,22 @@ def _go_on(url: str, pinned: Pinned, part: Path, announce: Announce) -> None:
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={here}-"}
     if token := os.environ.get("HF_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
-    columns = (
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    terminal = sys.stderr.isatty()
-    with (
-        requests.get(url, headers=headers, stream=True, timeout=30) as answer,
-        progress.Progress(*columns, console=Console(stderr=True), disable=not terminal) as bar,
-    ):
+    requests: Any = importlib.import_module("requests")
+    with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
         answer.raise_for_status()
-        goes_on = answer.status_code == 206
-        task = bar.add_task("", total=pinned.size, completed=here if goes_on else 0)
-        said = time.monotonic()
-        with part.open("ab" if goes_on else "wb") as file:
-            for block in answer.iter_content(1 << 20):
+        if answer.status_code != 206:
+            here = 0
+        blocks = answer.iter_content(1 << 20)
+        terminal = sys.stdout.isatty()
+        told = time.monotonic()
+        with part.open("ab" if here else "wb") as file:
+            for block in track(
+                blocks, total=pinned.size >> 20, completed=here >> 20, disable=not terminal
+            ):
                 file.write(block)
-                bar.advance(task, len(block))
-                if not terminal and time.monotonic() - said > 30:
-                    said = time.monotonic()
-                    announce(f"fetching: {_gigabytes(_size(part))} here")
+                if not terminal and time.monotonic() - told > 30:
+                    told = time.monotonic()
+                    announce(f"fetching: {_gigabytes(file.tell())} here")
 
 
 def _mismatch(path: Path, pinned: Pinned, announce: Announce) -> str | None:
@@ -396,29 +347,18 @@ def _mismatch(path: Path, pinned: Pinned, announce: Announce) -> str | None:
     return None
 
 
-def _remembered(path: Path, pinned: Pinned) -> tuple[Path, str]:
-    """The file that says that `path` was verified, and what it then says."""
+def _identity(path: Path, pinned: Pinned) -> bytes:
+    """What tells a verified file from one that was changed since."""
     stat = path.stat()
     known = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": pinned.sha256}
-    return path.with_name(f"{path.name}.verified"), json.dumps(known) + "\n"
-
-
-def _was_verified(path: Path, pinned: Pinned) -> bool:
-    sidecar, text = _remembered(path, pinned)
-    return sidecar.is_file() and sidecar.read_bytes() == text.encode()
+    return json.dumps(known).encode() + b"\n"
 
 
 @contextlib.contextmanager
 def _alone(models: Path, announce: Announce) -> Iterator[None]:
     """Let one process at a time fill `models`: several runs may start at once on one pod."""
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        lock = (models / ".lock").open("w")
-    except OSError as error:
-        raise ConfigError(
-            f"{models}: cannot be written ({error.strerror}); name another workspace (--workspace)"
-        ) from None
-    with lock:
+    models.mkdir(parents=True, exist_ok=True)
+    with (models / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import base_model, config, dataset, hardware, preflight, rendering, trainer
+from bespoke import (
+    base_model,
+    checkpoints,
+    config,
+    dataset,
+    hardware,
+    preflight,
+    rendering,
+    trainer,
+)
 from bespoke.display import display, duration, say
 from bespoke.errors import (
     BespokeError,
@@ -70,7 +79,7 @@ class Job:
         """The epochs whose checkpoints the run must leave."""
         every = self.experiment.option("save_every_n_epochs")
         last = int(self.experiment.option("max_train_epochs"))
-        return trainer.saved_epochs(last, last if every is None else int(every))
+        return checkpoints.saved_epochs(last, last if every is None else int(every))
 
 
 def run(request: Request, journal: Journal) -> None:
@@ -116,8 +125,7 @@ def _carry_out(job: Job, started: float) -> None:
         return
     offline = _provide(job, rendered)
     _train(job, command, offline=offline)
-    checkpoints = _verified(job)
-    _summarise(job, checkpoints, time.monotonic() - started)
+    _summarise(job, _verified(job), time.monotonic() - started)
 
 
 def _introduce(job: Job) -> None:
@@ -132,22 +140,22 @@ def _introduce(job: Job) -> None:
     say(f"everything about this run is in {job.folder}")
 
 
-def _finished_before(job: Job) -> list[trainer.Checkpoint] | None:
+def _finished_before(job: Job) -> list[checkpoints.Checkpoint] | None:
     """The checkpoints of an earlier, whole run of this name, or None where there is none.
 
     Raises:
         ConfigError: where an earlier run left a part: nothing of it is overwritten unasked.
     """
-    earlier = trainer.left_by(job.output, job.experiment.output_name)
+    earlier = checkpoints.left_by(job.output, job.experiment.output_name)
     if not earlier or job.request.dry_run:
         return None
     if job.request.fresh or job.request.rehearse:
-        aside = trainer.set_aside(earlier, job.output, job.experiment.output_name, now())
+        aside = checkpoints.set_aside(earlier, job.output, job.experiment.output_name, now())
         say(f"{len(earlier)} files of an earlier run moved to {aside}")
         job.journal.write("set_aside", folder=aside, files=[path.name for path in earlier])
         return None
     with contextlib.suppress(TrainerError):
-        return trainer.verify(job.output, job.experiment.output_name, job.epochs)
+        return checkpoints.verify(job.output, job.experiment.output_name, job.epochs)
     raise ConfigError(
         f"{job.output}: an earlier run of {job.experiment.output_name} left "
         f"{len(earlier)} files ({earlier[0].name}, …): --fresh moves them to a dated folder and "
@@ -299,9 +307,9 @@ def _note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:
     """Say that an epoch's checkpoint is whole, or what is wrong with it, while it can help."""
     if epoch not in job.epochs:
         return
-    path = trainer.checkpoint_path(job.output, job.experiment.output_name, epoch)
+    path = checkpoints.checkpoint_path(job.output, job.experiment.output_name, epoch)
     try:
-        checkpoint = trainer.read_checkpoint(path)
+        checkpoint = checkpoints.read_checkpoint(path)
     except TrainerError as error:
         tell(f"epoch {epoch}: {error}")
         return
@@ -309,12 +317,12 @@ def _note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:
     tell(f"epoch {epoch}: {path.name}")
 
 
-def _verified(job: Job) -> list[trainer.Checkpoint]:
+def _verified(job: Job) -> list[checkpoints.Checkpoint]:
     name = job.experiment.output_name
     try:
-        trainer.number_last(job.output, name, job.epochs[-1])
+        checkpoints.number_last(job.output, name, job.epochs[-1])
         _note_epoch(job, job.epochs[-1], say)
-        return trainer.verify(job.output, name, job.epochs)
+        return checkpoints.verify(job.output, name, job.epochs)
     except TrainerError as error:
         raise TrainerError(
             f"the trainer ended as if all were well, but the checkpoints are not:\n{error}\n"
@@ -322,11 +330,11 @@ def _verified(job: Job) -> list[trainer.Checkpoint]:
         ) from error
 
 
-def _summarise(job: Job, checkpoints: list[trainer.Checkpoint], seconds: float) -> None:
-    first, last = checkpoints[0], checkpoints[-1]
-    job.journal.write("finished", checkpoints=[c.path for c in checkpoints], seconds=seconds)
+def _summarise(job: Job, found: list[checkpoints.Checkpoint], seconds: float) -> None:
+    first, last = found[0], found[-1]
+    job.journal.write("finished", checkpoints=[each.path for each in found], seconds=seconds)
     say(
-        f"done in {duration(seconds)}: {len(checkpoints)} whole checkpoints, rank {last.rank}, "
+        f"done in {duration(seconds)}: {len(found)} whole checkpoints, rank {last.rank}, "
         f"alpha {last.alpha}, {last.size / 1e6:.1f} MB each"
     )
     say(f"from {first.path}")

@@ -13,14 +13,13 @@ import signal
 import sys
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bespoke.errors import ConfigError, TrainerError
+from bespoke.errors import ConfigError
 from bespoke.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
     from typing import BinaryIO
 
@@ -90,18 +89,6 @@ class Saving:
 
 
 Event = Progress | EpochStarted | Saving
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """What a whole LoRA file says of itself; `epoch` counts from 1."""
-
-    path: Path
-    epoch: int
-    rank: str
-    alpha: str
-    tensors: int
-    size: int
 
 
 def require_submodule(repository: Path) -> Path:
@@ -314,113 +301,3 @@ def diagnosis(tail: Sequence[str]) -> str | None:
         if any(pattern.search(line) for line in tail):
             return advice
     return None
-
-
-def checkpoint_path(output: Path, name: str, epoch: int) -> Path:
-    """`{name}-000004.safetensors`: the trainer's name for epoch 4 (tu:5771)."""
-    return output / f"{name}-{epoch:06d}.safetensors"
-
-
-def last_path(output: Path, name: str) -> Path:
-    """The last epoch's file, which the trainer leaves without a number (tu:5781)."""
-    return output / f"{name}.safetensors"
-
-
-def saved_epochs(epochs: int, every: int) -> list[int]:
-    """The epochs after which a checkpoint is written: every `every`th, and the last (tn:1694)."""
-    return [epoch for epoch in range(1, epochs + 1) if epoch % every == 0 or epoch == epochs]
-
-
-def left_by(output: Path, name: str) -> list[Path]:
-    """Every checkpoint, state folder and sample that a run of this name left in `output`."""
-    pattern = re.compile(re.escape(name) + r"(-\d{6}|-step\d{8})?(-state|\.safetensors)")
-    picture = re.compile(re.escape(name) + r"_e?\d{6}_\d{2}_.*\.png")
-    found = [path for path in output.glob("*") if pattern.fullmatch(path.name)]
-    found += [path for path in (output / "sample").glob("*") if picture.fullmatch(path.name)]
-    return sorted(found)
-
-
-def set_aside(files: Sequence[Path], output: Path, name: str, when: datetime) -> Path:
-    """Move an earlier run's files to `earlier/{name}-{time}/`, and name that folder.
-
-    Raises:
-        OSError: where they cannot be moved.
-    """
-    folder = output / "earlier" / f"{name}-{when.strftime('%Y-%m-%dT%H-%M-%SZ')}"
-    folder.mkdir(parents=True)
-    for path in files:
-        target = folder / path.relative_to(output)
-        target.parent.mkdir(exist_ok=True)
-        path.rename(target)
-    return folder
-
-
-def number_last(output: Path, name: str, epochs: int) -> None:
-    """Give the last epoch's file its number like all the others.
-
-    Raises:
-        TrainerError: where a numbered file is there already: it is not overwritten.
-    """
-    unnumbered, numbered = last_path(output, name), checkpoint_path(output, name, epochs)
-    if not unnumbered.exists():
-        return
-    if numbered.exists():
-        raise TrainerError(
-            f"{numbered}: is there already, so {unnumbered.name} keeps its name; move one away"
-        )
-    unnumbered.rename(numbered)
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Open a LoRA file's header; safetensors itself compares its sizes with the file's.
-
-    Raises:
-        TrainerError: where the file is missing, cut off, or carries no epoch.
-    """
-    import safetensors
-
-    # Compiled, and without types for what it exports.
-    library: Any = safetensors
-    try:
-        with library.safe_open(path, framework="numpy") as opened:
-            metadata: dict[str, str] = opened.metadata() or {}
-            tensors = len(opened.keys())
-    except FileNotFoundError as error:
-        raise TrainerError(f"{path.name}: was not written") from error
-    except (library.SafetensorError, OSError) as error:
-        raise TrainerError(f"{path.name}: is not whole: {error}") from error
-    epoch = metadata.get("ss_epoch", "")
-    if not epoch.isdigit():
-        raise TrainerError(f"{path.name}: carries no epoch: it was not written by the trainer")
-    return Checkpoint(
-        path=path,
-        epoch=int(epoch),
-        rank=metadata.get("ss_network_dim", "?"),
-        alpha=metadata.get("ss_network_alpha", "?"),
-        tensors=tensors,
-        size=path.stat().st_size,
-    )
-
-
-def verify(output: Path, name: str, epochs: Sequence[int]) -> list[Checkpoint]:
-    """The run's checkpoints, once all are there, whole, and carry the epochs asked for.
-
-    Raises:
-        TrainerError: naming every file that is missing, cut off, empty or of another epoch.
-    """
-    found: list[Checkpoint] = []
-    problems: list[str] = []
-    for epoch in epochs:
-        try:
-            checkpoint = read_checkpoint(checkpoint_path(output, name, epoch))
-        except TrainerError as error:
-            problems.append(str(error))
-            continue
-        if checkpoint.epoch != epoch:
-            problems.append(f"{checkpoint.path.name}: carries epoch {checkpoint.epoch}")
-        if checkpoint.tensors == 0:
-            problems.append(f"{checkpoint.path.name}: holds no weights")
-        found.append(checkpoint)
-    if problems:
-        raise TrainerError("\n".join(problems))
-    return found
