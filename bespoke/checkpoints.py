@@ -55,6 +55,12 @@ def left_by(output: Path, name: str) -> list[Path]:
     return sorted(found)
 
 
+def epoch_of(path: Path, name: str) -> int | None:
+    """The number of a checkpoint's or state's epoch, by its file's name."""
+    match = re.fullmatch(re.escape(name) + r"-(\d{6})(-state|\.safetensors)", path.name)
+    return int(match[1]) if match else None
+
+
 def set_aside(files: Sequence[Path], output: Path, name: str, when: datetime) -> Path:
     """Move an earlier run's files to `earlier/{name}-{time}/`, and name that folder.
 

@@ -139,6 +139,11 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="start anew; an earlier run's files move to a dated folder",
     )
     parser.add_argument(
+        "--adapt",
+        action="store_true",
+        help="out of GPU memory, go on with the next smaller plan at the same effective batch",
+    )
+    parser.add_argument(
         "--rehearse",
         action="store_true",
         help="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
@@ -150,7 +155,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
     journal = Journal()
     with reported(journal.keep_traceback):
-        from bespoke.run import Request, run
+        from bespoke.job import Request
+        from bespoke.run import run
 
         request = Request(
             experiment=chosen.experiment,
@@ -162,6 +168,7 @@ def _run(chosen: argparse.Namespace) -> int:
             rehearse=chosen.rehearse,
             strict=chosen.strict,
             allow_inert=chosen.allow_inert,
+            adapt=chosen.adapt,
         )
         run(request, journal)
     return 0

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import platform
 import tempfile
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bespoke.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
@@ -33,6 +41,28 @@ def write_whole(path: Path, data: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Own `what` while inside. The system lets go of it when the process ends, however it ends.
+
+    Raises:
+        ConfigError: where another process has it, with who that is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or "another process"
+            raise ConfigError(f"{what}: is being worked on by {holder}; wait, or stop it") from None
+        stream.truncate(0)
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        stream.write(f"process {os.getpid()} on {platform.node()} since {when}\n")
+        stream.flush()
+        yield
 
 
 def workspace_path(wanted: Path | None) -> tuple[Path, str]:

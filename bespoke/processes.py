@@ -35,6 +35,11 @@ def answer(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 
     return done.stdout.strip()
 
 
+# Ends the group when the pipe that only we hold is closed, as it is by the system when we are
+# killed without a chance to clean up. In a session of its own, so that no signal to ours reaches it.
+GUARD = 'cat; kill -s TERM -- "-$0" && sleep "$1" && kill -s KILL -- "-$0"'
+
+
 class Group:
     """A child in a process group of its own, with all that it starts.
 
@@ -66,6 +71,13 @@ class Group:
             )
         except OSError as error:
             raise StartError(f"{command[0]}: cannot be started: {error.strerror}") from error
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, str(self._child.pid), str(patience)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def __enter__(self) -> Group:
         return self
@@ -120,8 +132,11 @@ class Group:
             finally:
                 self._signal(signal.SIGKILL)
         self._child.wait()
-        if self._child.stdout is not None:
-            self._child.stdout.close()
+        self._guard.kill()
+        self._guard.wait()
+        for pipe in (self._child.stdout, self._guard.stdin):
+            if pipe is not None:
+                pipe.close()
 
     def _alive(self) -> bool:
         """Whether any process of the group is left; the child's own end does not say so."""

@@ -66,11 +66,27 @@ def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) 
         general=experiment.general,
         blocks=blocks,
     )
+    _write(rendered, experiment, facts)
+    return rendered
+
+
+def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
+    """Write the files of settings that were changed while the run went on; `facts` as they were.
+
+    Raises:
+        OSError: where the run's folder cannot be written.
+    """
+    told = toml.loads(rendered.receipt_file.read_text(encoding="utf-8"))
+    facts = {key: value for key, value in told.items() if not isinstance(value, dict)}
+    _write(rendered, experiment, facts)
+    return rendered
+
+
+def _write(rendered: Rendered, experiment: Experiment, facts: Mapping[str, object]) -> None:
     header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from.\n\n"
-    write_whole(rendered.training_file, header + toml.dumps(_values(training)))
+    write_whole(rendered.training_file, header + toml.dumps(_values(rendered.training)))
     write_whole(rendered.dataset_file, header + toml.dumps(_dataset_document(rendered)))
     write_whole(rendered.receipt_file, _receipt(experiment, rendered, facts))
-    return rendered
 
 
 def _placed_training(experiment: Experiment, places: Places) -> Settings:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bespoke import (
     base_model,
@@ -20,66 +18,24 @@ from bespoke import (
     hardware,
     preflight,
     rendering,
+    resume,
     trainer,
+    training,
+    watch,
 )
-from bespoke.display import display, duration, say
-from bespoke.errors import (
-    BespokeError,
-    ConfigError,
-    InterruptedRunError,
-    TrainerError,
-)
-from bespoke.files import workspace, write_whole
+from bespoke.display import duration, say
+from bespoke.errors import BespokeError, ConfigError, InterruptedRunError, TrainerError
+from bespoke.files import held, workspace, write_whole
+from bespoke.job import Job, Request
 from bespoke.journal import Journal, now
 from bespoke.options import table
-from bespoke.processes import Group, answer
+from bespoke.processes import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REHEARSAL = "REHEARSAL"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a person asked for on the command line."""
-
-    experiment: str
-    overrides: tuple[str, ...] = ()
-    data: tuple[str, ...] = ()
-    workspace: Path | None = None
-    dry_run: bool = False
-    fresh: bool = False
-    rehearse: bool = False
-    strict: bool = False
-    allow_inert: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run once its experiment is known: what it is, and where it keeps its things."""
-
-    request: Request
-    experiment: config.Experiment
-    workspace: Path
-    folder: Path
-    journal: Journal
-
-    @property
-    def output(self) -> Path:
-        return self.workspace / str(self.experiment.option("output_dir"))
-
-    @property
-    def models(self) -> Path:
-        return self.workspace / "models"
-
-    @property
-    def epochs(self) -> list[int]:
-        """The epochs whose checkpoints the run must leave."""
-        every = self.experiment.option("save_every_n_epochs")
-        last = int(self.experiment.option("max_train_epochs"))
-        return checkpoints.saved_epochs(last, last if every is None else int(every))
 
 
 def run(request: Request, journal: Journal) -> None:
@@ -112,20 +68,53 @@ def run(request: Request, journal: Journal) -> None:
 
 def _carry_out(job: Job, started: float) -> None:
     _introduce(job)
-    finished = _finished_before(job)
-    if finished is not None:
-        say(f"already trained: {len(finished)} whole checkpoints in {job.output}")
-        say("--fresh trains it again and moves these to a dated folder")
-        return
     data = _checked_data(job)
     rendered = _render(job, data)
-    command = _command(job, rendered)
     if job.request.dry_run:
-        _show(rendered, command)
+        _show(rendered, _command(job, rendered))
         return
-    offline = _provide(job, rendered)
-    _train(job, command, offline=offline)
-    _summarise(job, _verified(job), time.monotonic() - started)
+    with held(job.output / f".{job.name}.lock", job.name):
+        settings = resume.settings_of(rendered, data, _base_model_name(job), table().commit)
+        start = _start(job, settings)
+        if start.finished:
+            say(f"already trained: {len(job.epochs)} whole checkpoints in {job.output}")
+            say("--fresh trains it again and moves these to a dated folder")
+        else:
+            plan = training.Plan(
+                rendered=rendered,
+                settings=settings,
+                command=functools.partial(_command, job),
+                cwd=REPOSITORY,
+                offline=_provide(job),
+            )
+            training.train(job, plan, start)
+        _summarise(job, _verified(job), time.monotonic() - started)
+
+
+def _start(job: Job, settings: Mapping[str, Any]) -> resume.Start:
+    """Where to start, with an earlier run moved away where that is asked for.
+
+    A rehearsal that was finished is rehearsed anew; one that was interrupted goes on.
+    """
+    request = job.request
+    start = None if request.fresh else training.go_on(job, settings, adapting=request.adapt)
+    if start is None or (start.finished and request.rehearse):
+        earlier = checkpoints.left_by(job.output, job.name)
+        record = resume.record_path(job.output, job.name)
+        if earlier or record.exists():
+            files = [*earlier, *([record] if record.exists() else [])]
+            aside = checkpoints.set_aside(files, job.output, job.name, now())
+            say(f"{len(files)} files of an earlier run moved to {aside}")
+            job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
+        start = training.go_on(job, settings)
+    if not start.finished:
+        planned = watch.sizes(_options(job), len(job.epochs), resume.KEPT_STATES)
+        say(watch.require_room(planned, job.output))
+    return start
+
+
+def _options(job: Job) -> dict[str, Any]:
+    return {key: setting.value for key, setting in job.experiment.training.items()}
 
 
 def _introduce(job: Job) -> None:
@@ -138,29 +127,6 @@ def _introduce(job: Job) -> None:
     for text in job.request.overrides:
         say(f"for this run alone: {text}")
     say(f"everything about this run is in {job.folder}")
-
-
-def _finished_before(job: Job) -> list[checkpoints.Checkpoint] | None:
-    """The checkpoints of an earlier, whole run of this name, or None where there is none.
-
-    Raises:
-        ConfigError: where an earlier run left a part: nothing of it is overwritten unasked.
-    """
-    earlier = checkpoints.left_by(job.output, job.experiment.output_name)
-    if not earlier or job.request.dry_run:
-        return None
-    if job.request.fresh or job.request.rehearse:
-        aside = checkpoints.set_aside(earlier, job.output, job.experiment.output_name, now())
-        say(f"{len(earlier)} files of an earlier run moved to {aside}")
-        job.journal.write("set_aside", folder=aside, files=[path.name for path in earlier])
-        return None
-    with contextlib.suppress(TrainerError):
-        return checkpoints.verify(job.output, job.experiment.output_name, job.epochs)
-    raise ConfigError(
-        f"{job.output}: an earlier run of {job.experiment.output_name} left "
-        f"{len(earlier)} files ({earlier[0].name}, …): --fresh moves them to a dated folder and "
-        "starts anew"
-    )
 
 
 def _checked_data(job: Job) -> dict[str, Path]:
@@ -209,6 +175,12 @@ def _drawn(job: Job, name: str) -> Path:
     return folder
 
 
+def _base_model_name(job: Job) -> str:
+    """What the base model is, wherever this machine keeps it."""
+    base = REHEARSAL if job.request.rehearse else _base_model(job)
+    return base if isinstance(base, str) else base.sha256 or Path(base.path).name
+
+
 def _base_model(job: Job) -> base_model.BaseModel:
     wanted = str(job.experiment.option("pretrained_model_name_or_path"))
     return base_model.locate(wanted, models=job.models)
@@ -245,7 +217,7 @@ def _command(job: Job, rendered: rendering.Rendered) -> list[str]:
     )
 
 
-def _provide(job: Job, rendered: rendering.Rendered) -> bool:
+def _provide(job: Job) -> bool:
     """See to all that the real trainer needs here; returns whether it may stay offline.
 
     What is missing is said before anything large is fetched.
@@ -253,7 +225,7 @@ def _provide(job: Job, rendered: rendering.Rendered) -> bool:
     if job.request.rehearse:
         return True
     trainer.require_packages()
-    reason = trainer.needs_gpu({key: row.value for key, row in rendered.training.items()})
+    reason = trainer.needs_gpu(_options(job))
     if reason and not hardware.gpus():
         raise ConfigError(
             f"{reason} needs an NVIDIA GPU and nvidia-smi shows none here: rent one, or try "
@@ -269,59 +241,11 @@ def _show(rendered: rendering.Rendered, command: list[str]) -> None:
     say("dry run: stopped before the launch")
 
 
-def _train(job: Job, command: list[str], *, offline: bool) -> None:
-    """Start the trainer, stream it, and hold it to its exit code; its results are verified after.
-
-    Raises:
-        TrainerError: where it ends with another code than 0, in its own words.
-    """
-    job.output.mkdir(parents=True, exist_ok=True)
-    environment = trainer.environment(os.environ, offline=offline)
-    write_whole(job.folder / "command.txt", trainer.shell(command) + "\n")
-    say(f"the trainer starts; its every line goes to {job.folder / 'train.log'}")
-    patience = float(os.environ.get("BESPOKE_STOP_PATIENCE_S", "10"))
-    begun = time.monotonic()
-    with (
-        (job.folder / "train.log").open("ab", buffering=0) as log,
-        Group(command, environment=environment, cwd=REPOSITORY, patience=patience) as group,
-        display(len(job.epochs)) as shown,
-    ):
-        job.journal.write("launched", pid=group.pid, command=command)
-        reader = trainer.Reader(log)
-        for event in reader.events(group.output()):
-            shown.show(event)
-            if isinstance(event, trainer.EpochStarted):
-                _note_epoch(job, event.epoch - 1, shown.say)
-                job.journal.write("epoch_started", epoch=event.epoch)
-        code = group.wait()
-    job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - begun, 1))
-    if code != 0:
-        what = trainer.diagnosis(reader.tail) or "its last lines are in the log"
-        raise TrainerError(
-            f"the trainer ended with {trainer.ending(code)}: {what}\n"
-            f"the whole log is {job.folder / 'train.log'}"
-        )
-
-
-def _note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:
-    """Say that an epoch's checkpoint is whole, or what is wrong with it, while it can help."""
-    if epoch not in job.epochs:
-        return
-    path = checkpoints.checkpoint_path(job.output, job.experiment.output_name, epoch)
-    try:
-        checkpoint = checkpoints.read_checkpoint(path)
-    except TrainerError as error:
-        tell(f"epoch {epoch}: {error}")
-        return
-    job.journal.write("checkpoint", epoch=epoch, file=path, size=checkpoint.size)
-    tell(f"epoch {epoch}: {path.name}")
-
-
 def _verified(job: Job) -> list[checkpoints.Checkpoint]:
-    name = job.experiment.output_name
+    name = job.name
     try:
         checkpoints.number_last(job.output, name, job.epochs[-1])
-        _note_epoch(job, job.epochs[-1], say)
+        training.note_epoch(job, job.epochs[-1], say)
         return checkpoints.verify(job.output, name, job.epochs)
     except TrainerError as error:
         raise TrainerError(

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bespoke.errors import ConfigError
+from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import write_whole
 
 if TYPE_CHECKING:
@@ -285,6 +285,18 @@ def ending(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+class OutOfMemoryError(TrainerError):
+    """The GPU's memory was full."""
+
+
+def failure(code: int, tail: Sequence[str], log_file: Path) -> TrainerError:
+    """The error for a trainer that ended with `code`, in its own last words."""
+    what = diagnosis(tail) or "its last lines are in the log"
+    text = f"the trainer ended with {ending(code)}: {what}\nthe whole log is {log_file}"
+    memory = any("CUDA out of memory" in line for line in tail)
+    return OutOfMemoryError(text) if memory else TrainerError(text)
 
 
 def diagnosis(tail: Sequence[str]) -> str | None:

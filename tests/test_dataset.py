@@ -680,7 +680,6 @@ def error(code: str, number: int) -> Finding:
 
 
 def test_the_summary_groups_by_code_with_counts_and_first_examples() -> None:
-    note = Finding(code="seen", severity="note", message="all of it")
     assert dataset.summary([note, *(error("bad", number) for number in range(5))]) == [
         "error: bad (5)",
         "  000.txt: is wrong",
@@ -693,7 +692,6 @@ def test_the_summary_groups_by_code_with_counts_and_first_examples() -> None:
 
 
 def test_forty_errors_are_all_shown_and_of_more_the_rest_is_counted() -> None:
-    note = Finding(code="seen", severity="note", message="all of it")
     forty = [error("bad", number) for number in range(40)]
     assert dataset.listing(forty).split("\n") == [str(found) for found in forty]
     more = dataset.listing([*forty, error("bad", 40)]).split("\n")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from bespoke import trainer
 
@@ -64,13 +67,55 @@ def test_smoke_trains_three_real_checkpoints_from_the_collection(
     assert list((workspace / "logs").glob("smoke_experiment*/network_train/events.out.tfevents*"))
 
 
+def tensors(workspace: Path) -> dict[str, str]:
+    """A hash of each numbered checkpoint's tensors."""
+    found = {}
+    for path in sorted((workspace / "output").glob(f"{NAME}-*.safetensors")):
+        rows = load_file(path)
+        whole = hashlib.sha256()
+        for key in sorted(rows):
+            whole.update(key.encode() + rows[key].tobytes())
+        found[path.name] = whole.hexdigest()
+    return found
+
+
 @pytest.mark.trainer
-def test_a_finished_run_is_not_trained_again(repository: Path, workspace: Path) -> None:
+def test_a_run_killed_in_its_second_epoch_ends_in_the_same_bytes(
+    repository: Path, workspace: Path, random_model: Path, real_pictures: Path, tmp_path: Path
+) -> None:
+    if not (workspace / "output").exists():
+        pytest.skip("the run above did not happen")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "random-sd15").symlink_to(random_model)
+    command = start(tmp_path, "--data", str(real_pictures))
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, cwd=repository, stdout=quiet, stderr=quiet)
+    deadline = time.monotonic() + 400
+    # Step 3 of 6 is the second epoch's first: its state is not yet written.
+    while not any(" 3/6 " in path.read_text() for path in tmp_path.rglob("train.log")):
+        assert child.poll() is None, "the run ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    child.kill()
+    child.wait()
+    again = subprocess.run(
+        command, cwd=repository, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "goes on after epoch 1" in again.stdout
+    assert len(tensors(workspace)) == 3
+    assert tensors(tmp_path) == tensors(workspace)
+
+
+@pytest.mark.trainer
+def test_a_finished_run_is_not_trained_again(
+    repository: Path, workspace: Path, real_pictures: Path
+) -> None:
     if not (workspace / "output").exists():
         pytest.skip("the run above did not happen")
     before = {path: path.stat().st_mtime_ns for path in (workspace / "output").rglob("*")}
     done = subprocess.run(
-        start(workspace),
+        start(workspace, "--data", str(real_pictures)),
         cwd=repository,
         capture_output=True,
         text=True,

@@ -1,0 +1,60 @@
+"""One run: what was asked for, what it is, and where it keeps its things."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bespoke import checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bespoke.config import Experiment
+    from bespoke.journal import Journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asked for on the command line."""
+
+    experiment: str
+    overrides: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    workspace: Path | None = None
+    dry_run: bool = False
+    fresh: bool = False
+    rehearse: bool = False
+    strict: bool = False
+    allow_inert: bool = False
+    adapt: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run once its experiment is known."""
+
+    request: Request
+    experiment: Experiment
+    workspace: Path
+    folder: Path
+    journal: Journal
+
+    @property
+    def name(self) -> str:
+        return self.experiment.output_name
+
+    @property
+    def output(self) -> Path:
+        return self.workspace / str(self.experiment.option("output_dir"))
+
+    @property
+    def models(self) -> Path:
+        return self.workspace / "models"
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs whose checkpoints the run must leave."""
+        every = self.experiment.option("save_every_n_epochs")
+        last = int(self.experiment.option("max_train_epochs"))
+        return checkpoints.saved_epochs(last, last if every is None else int(every))

@@ -1,0 +1,164 @@
+"""The trainer's starts within one run: streamed, watched, gone on with where that can help."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bespoke import checkpoints, hardware, resume, trainer, watch
+from bespoke.config import put
+from bespoke.display import display, say
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.files import write_whole
+from bespoke.journal import now
+from bespoke.processes import Group
+from bespoke.rendering import rewrite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from bespoke.job import Job
+    from bespoke.rendering import Rendered
+    from bespoke.resume import Start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one start of the trainer needs; `command` makes its command line from the options."""
+
+    rendered: Rendered
+    settings: Mapping[str, Any]
+    command: Callable[[Rendered], list[str]]
+    cwd: Path
+    offline: bool
+
+
+def train(job: Job, plan: Plan, start: Start) -> None:
+    """Train until all epochs are done, going on after a standstill once, and with `--adapt` after
+    each want of memory with the next smaller plan.
+
+    Raises:
+        TrainerError: where the trainer fails otherwise, in its own words.
+    """
+    stalled = False
+    while not start.finished:
+        try:
+            _once(job, plan, start)
+            return
+        except watch.StalledError as error:
+            if stalled:
+                raise
+            stalled = True
+            say(f"{error}: it goes on from its last whole state, this once")
+        except trainer.OutOfMemoryError as error:
+            plan = _smaller(job, plan, error)
+        start = go_on(job, plan.settings, adapting=job.request.adapt)
+
+
+def go_on(job: Job, settings: Mapping[str, Any], *, adapting: bool = False) -> Start:
+    """Where to go on, with the way there cleared and said.
+
+    Raises:
+        ConfigError: where what is there is of other settings.
+    """
+    start = resume.decide(job.output, job.name, job.epochs, settings, adapting=adapting)
+    if start.finished:
+        return start
+    for path in resume.clear_way(start, job.output, job.name, now()):
+        say(f"not whole, or beyond the newest whole state; kept as {path}")
+        job.journal.write("set_aside", file=path)
+    record = resume.Record(settings=settings, steps_per_epoch=start.steps_per_epoch)
+    resume.write_record(job.output, job.name, record)
+    if start.state is not None:
+        say(f"goes on after epoch {start.epoch}, from {start.state.name}")
+        job.journal.write("resumed", epoch=start.epoch, state=start.state)
+    return start
+
+
+def _once(job: Job, plan: Plan, start: Start) -> None:
+    command = [*plan.command(plan.rendered), *start.arguments]
+    log_file = job.folder / "train.log"
+    write_whole(job.folder / "command.txt", trainer.shell(command) + "\n")
+    say(f"the trainer starts; its every line goes to {log_file}")
+    options = {key: setting.value for key, setting in plan.rendered.training.items()}
+    planned = watch.sizes(options, len(job.epochs), resume.KEPT_STATES)
+    begun = time.monotonic()
+    with (
+        log_file.open("ab", buffering=0) as log,
+        Group(
+            command,
+            environment=trainer.environment(os.environ, offline=plan.offline),
+            cwd=plan.cwd,
+            patience=float(os.environ.get("BESPOKE_STOP_PATIENCE_S", "10")),
+        ) as group,
+        display(len(job.epochs)) as shown,
+    ):
+        job.journal.write("launched", pid=group.pid, command=command)
+        reader = trainer.Reader(log)
+        watching = watch.Watch(job.output, planned)
+        noted = start.steps_per_epoch is not None
+        for event in reader.events(group.output()):
+            shown.show(event)
+            watching.take(event)
+            if isinstance(event, trainer.EpochStarted):
+                if event.epoch - 1 > start.epoch:
+                    note_epoch(job, event.epoch - 1, shown.say)
+                job.journal.write("epoch_started", epoch=event.epoch)
+            elif isinstance(event, trainer.Progress) and not noted:
+                _note_steps(job, plan, event)
+                noted = True
+        code = group.wait()
+    job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - begun, 1))
+    if code != 0:
+        raise trainer.failure(code, reader.tail, log_file)
+
+
+def _note_steps(job: Job, plan: Plan, at: trainer.Progress) -> None:
+    """Keep the steps an epoch, which every later resume needs, as soon as the trainer says them."""
+    steps = at.total // int(job.experiment.option("max_train_epochs"))
+    record = resume.Record(settings=plan.settings, steps_per_epoch=steps)
+    resume.write_record(job.output, job.name, record)
+
+
+def note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:
+    """Say that an epoch's checkpoint is whole, or what is wrong with it, while it can help."""
+    if epoch not in job.epochs:
+        return
+    path = checkpoints.checkpoint_path(job.output, job.name, epoch)
+    try:
+        checkpoint = checkpoints.read_checkpoint(path)
+    except TrainerError as error:
+        tell(f"epoch {epoch}: {error}")
+        return
+    pruned = resume.prune(job.output, job.name, epoch)
+    job.journal.write("checkpoint", epoch=epoch, file=path, size=checkpoint.size, pruned=pruned)
+    tell(f"epoch {epoch}: {path.name}")
+
+
+def _smaller(job: Job, plan: Plan, error: trainer.OutOfMemoryError) -> Plan:
+    """The next smaller plan, rendered and recorded.
+
+    Raises:
+        TrainerError: where nothing smaller would do, or `--adapt` is not given.
+    """
+    options = {key: setting.value for key, setting in plan.rendered.training.items()}
+    changes = hardware.smaller(options)
+    words = ", ".join(f"training.{key}={str(value).lower()}" for key, value in changes.items())
+    if not changes:
+        raise TrainerError(f"{error}\nno smaller plan keeps the effective batch: rent more memory")
+    if not job.request.adapt:
+        raise TrainerError(f"{error}\nthese would need less: {words}; --adapt goes on with them")
+    training = dict(plan.rendered.training)
+    for key, value in changes.items():
+        put(training, key, value, "--adapt", "less memory, the same effective batch")
+    say(f"out of memory: goes on with {words}")
+    job.journal.write("adapted", changes=changes, error=str(error))
+    rendered = rewrite(replace(plan.rendered, training=training), job.experiment)
+    settings = {**plan.settings, **{f"training.{key}": value for key, value in changes.items()}}
+    if resume.read_record(job.output, job.name) is None:
+        raise ConfigError(f"{job.output}: the run's record is gone: --fresh starts anew")
+    return replace(plan, rendered=rendered, settings=settings)

@@ -1,0 +1,235 @@
+"""Whatever happens, no finished epoch is lost, none is trained twice, and the end is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from bespoke import checkpoints, resume
+from bespoke.errors import ConfigError
+
+NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
+EPOCHS = 5
+
+
+def command(place: Path, drawn: Path, *arguments: str) -> list[str]:
+    run = (sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place))
+    length = ("--set", f"training.max_train_epochs={EPOCHS}")
+    return [*run, *length, "--data", str(drawn), *arguments]
+
+
+def start(
+    place: Path, drawn: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(place, drawn, *arguments),
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def tensors(place: Path) -> dict[str, bytes]:
+    """Every numbered checkpoint's tensors, as bytes."""
+    found = {}
+    for path in sorted((place / "rehearsal" / "output").glob(f"{NAME}-*.safetensors")):
+        rows = load_file(path)
+        found[path.name] = b"".join(rows[key].tobytes() for key in sorted(rows))
+    return found
+
+
+def epochs_trained(place: Path) -> list[int]:
+    """The epochs of all starts' journals whose checkpoint was noted, in time's order."""
+    rows = []
+    for file in sorted((place / "rehearsal" / "logs" / NAME).glob("*/events.jsonl")):
+        rows += [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [row["epoch"] for row in rows if row["event"] == "checkpoint"]
+
+
+@pytest.fixture(scope="module")
+def untouched(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    place = tmp_path_factory.mktemp("untouched")
+    done = start(place, drawn)
+    assert done.returncode == 0, done.stderr
+    return tensors(place)
+
+
+@pytest.mark.parametrize(
+    "fault", ["die@1300", "die_saving@1300", "die_saving_state@1300", "fail@2000", "disk_full@1600"]
+)
+def test_the_same_command_goes_on_and_ends_as_if_nothing_had_happened(
+    drawn: Path, tmp_path: Path, untouched: dict[str, bytes], fault: str
+) -> None:
+    assert start(tmp_path, drawn, BESPOKE_STAND_IN_FAULT=fault).returncode == 4
+    done = start(tmp_path, drawn)
+    assert done.returncode == 0, done.stderr
+    assert "goes on after epoch " in done.stdout
+    assert tensors(tmp_path) == untouched
+    assert epochs_trained(tmp_path) == sorted(set(epochs_trained(tmp_path)))
+
+
+def test_a_run_killed_at_random_moments_ends_the_same(
+    drawn: Path, tmp_path: Path, untouched: dict[str, bytes]
+) -> None:
+    chance = random.Random(7)
+    pace = {"BESPOKE_STAND_IN_SECONDS_PER_STEP": "0.0008"}
+    for _ in range(8):
+        child = subprocess.Popen(
+            command(tmp_path, drawn),
+            cwd=Path(__file__).parent.parent,
+            env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.2", **pace},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(1.2 + 2.5 * chance.random())
+        child.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        code = child.wait(timeout=30)
+        assert code in (0, 130, -signal.SIGKILL)
+        if code == 0:
+            break
+        wait_until_gone(tmp_path)
+    else:
+        assert start(tmp_path, drawn).returncode == 0
+    assert tensors(tmp_path) == untouched
+
+
+def trainers(place: Path) -> list[int]:
+    """The stand-ins that work for this workspace."""
+    shown = subprocess.run(
+        ["ps", "-e", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 1) for line in shown.splitlines()]
+    return [int(pid) for pid, text in rows if "stand_in.py" in text and str(place) in text]
+
+
+def wait_until_gone(place: Path, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while trainers(place):
+        assert time.monotonic() < deadline, "a trainer outlived bespoke"
+        time.sleep(0.02)
+
+
+def test_bespoke_killed_outright_leaves_no_trainer_running(drawn: Path, tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        command(tmp_path, drawn),
+        cwd=Path(__file__).parent.parent,
+        env={
+            **os.environ,
+            "BESPOKE_STAND_IN_FAULT": "hang@20",
+            "BESPOKE_STOP_PATIENCE_S": "0.5",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not trainers(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    wait_until_gone(tmp_path)
+
+
+def test_a_second_bespoke_says_who_has_the_run_and_ends_with_2(
+    drawn: Path, tmp_path: Path, untouched: dict[str, bytes]
+) -> None:
+    child = subprocess.Popen(
+        command(tmp_path, drawn),
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "BESPOKE_STAND_IN_FAULT": "stall@20", "BESPOKE_STOP_PATIENCE_S": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not trainers(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second = start(tmp_path, drawn)
+    assert second.returncode == 2
+    assert f"{NAME}: is being worked on by process {child.pid} on " in second.stderr
+    child.kill()
+    child.wait()
+    wait_until_gone(tmp_path)
+    # The lock of the dead is no obstacle.
+    assert start(tmp_path, drawn).returncode == 0
+    assert tensors(tmp_path) == untouched
+
+
+def test_a_changed_option_is_not_resumed_and_fresh_keeps_what_was(
+    drawn: Path, tmp_path: Path
+) -> None:
+    assert start(tmp_path, drawn, BESPOKE_STAND_IN_FAULT="die@1300").returncode == 4
+    changed = ("--set", "training.unet_lr=5e-5")
+    refused = start(tmp_path, drawn, *changed)
+    assert refused.returncode == 2
+    assert "training.unet_lr: was 0.0001, is 5e-05" in refused.stderr
+    assert "--fresh" in refused.stderr
+    before = tensors(tmp_path)
+    done = start(tmp_path, drawn, *changed, "--fresh")
+    assert done.returncode == 0, done.stderr
+    (aside,) = (tmp_path / "rehearsal" / "output" / "earlier").iterdir()
+    kept = {path.name for path in aside.glob("*.safetensors")}
+    assert kept == set(before)
+
+
+def test_a_changed_caption_is_not_resumed(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(drawn, folder)
+    assert start(tmp_path, folder, BESPOKE_STAND_IN_FAULT="die@1300").returncode == 4
+    caption = min(folder.glob("*.txt"))
+    caption.write_text(caption.read_text(encoding="utf-8").strip() + ", sharp", encoding="utf-8")
+    refused = start(tmp_path, folder)
+    assert refused.returncode == 2
+    assert "data training_data: was" in refused.stderr
+
+
+def test_two_states_are_kept_and_the_torn_are_named_and_kept(drawn: Path, tmp_path: Path) -> None:
+    assert start(tmp_path, drawn, BESPOKE_STAND_IN_FAULT="die_saving_state@1600").returncode == 4
+    output = tmp_path / "rehearsal" / "output"
+    # Epoch 4's state was being written; 2 and 3 were whole and are the two that are kept.
+    assert [epoch for epoch, _ in checkpoints.states(output, NAME)] == [4, 3, 2]
+    done = start(tmp_path, drawn)
+    assert done.returncode == 0, done.stderr
+    assert "goes on after epoch 3" in done.stdout
+    torn = [path.name for path in (output / "torn").iterdir()]
+    assert any(name.startswith(f"{NAME}-000004-state-") for name in torn)
+    assert [epoch for epoch, _ in checkpoints.states(output, NAME)] == [4, 3]
+
+
+def test_files_without_a_record_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a-000001.safetensors").touch()
+    with pytest.raises(ConfigError, match=r"without a record.*--fresh"):
+        resume.decide(tmp_path, "a", [1, 2], {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a-000001.safetensors"]
+
+
+def test_an_unreadable_record_is_as_good_as_none(tmp_path: Path) -> None:
+    for text in ("", "[]", "{}", '{"settings": 3, "steps_per_epoch": 1}', "\x00"):
+        resume.record_path(tmp_path, "a").write_text(text, encoding="utf-8")
+        assert resume.read_record(tmp_path, "a") is None
+
+
+def test_a_whole_last_checkpoint_without_its_number_is_a_finished_run(
+    drawn: Path, tmp_path: Path
+) -> None:
+    assert start(tmp_path, drawn).returncode == 0
+    output = tmp_path / "rehearsal" / "output"
+    last = checkpoints.checkpoint_path(output, NAME, EPOCHS)
+    last.rename(checkpoints.last_path(output, NAME))
+    record = resume.read_record(output, NAME)
+    assert record is not None
+    decided = resume.decide(output, NAME, list(range(1, EPOCHS + 1)), record.settings)
+    assert decided.finished
