@@ -4,6 +4,11 @@
 # no set-up again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# As a pod's start command it may never end: bespoke.pod sees to that, and starts this script again.
+if [ -n "${RUNPOD_POD_ID:-}" ] && [ -z "${BESPOKE_POD_BOOTED:-}" ]; then
+  exec python3 -m bespoke.pod "$@"
+fi
 # shellcheck source=setup.sh
 source ./setup.sh
 

@@ -140,6 +140,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         else:
             blocks = _overlay_dataset(general, blocks, {key: value}, "--set", problems)
     problems += check(training, general, blocks)
+    problems += _leaving(training, blocks)
     own = chain[0][1]
     run_name = str(own.get("run_name", f"{name.upper()}_EXPERIMENT"))
     output_name = str(own.get("output_name", name))
@@ -190,6 +191,27 @@ def check(training: Settings, general: Settings, blocks: Iterable[Block]) -> lis
             key = problem.partition(":")[0]
             origin = settings[key].origin if key in settings else _file_of(section)
             found.append(f"{origin}: {problem}")
+    return found
+
+
+def _leaving(training: Settings, blocks: Iterable[Block]) -> list[str]:
+    """Names that would leave the folders they are taken from."""
+    found = []
+    for key in ("output_dir", "logging_dir"):
+        parts = str(training[key].value).split("/") if key in training else ["fine"]
+        if not all(SAFE_NAME.fullmatch(part) for part in parts):
+            found.append(
+                f"{training[key].origin}: {key}: {training[key].value!r} is taken from the "
+                "workspace and must stay in it: name a folder there, and the workspace itself with "
+                "--workspace"
+            )
+    for subset in (subset for block in blocks for subset in block.subsets):
+        name = subset["image_dir"] if "image_dir" in subset else Setting(value="fine", origin="")
+        if isinstance(name.value, str) and not SAFE_NAME.fullmatch(name.value):
+            found.append(
+                f"{name.origin}: image_dir: {name.value!r}: write a name here, and say where it is "
+                f"with --data NAME=DIR"
+            )
     return found
 
 

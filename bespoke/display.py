@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from bespoke.trainer import EpochStarted, Event, Progress
+from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,7 +18,7 @@ PLAIN_INTERVAL_S = 30.0
 def say(text: str) -> None:
     """Our own lines, marked as ours."""
     for line in text.splitlines():
-        print(f"bespoke: {line}", flush=True)
+        print(f"bespoke: {veiled(line)}", flush=True)
 
 
 class Display(Protocol):
@@ -153,4 +154,4 @@ class Live:
 
     def say(self, text: str) -> None:
         for line in text.splitlines():
-            self._bars.console.print(f"bespoke: {line}", markup=False)
+            self._bars.console.print(f"bespoke: {veiled(line)}", markup=False)

@@ -7,6 +7,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from bespoke.veil import veiled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -84,4 +86,4 @@ def reported(keep_traceback: Callable[[str], str | None] = lambda _: None) -> It
 
 def _print(message: str) -> None:
     for line in message.splitlines() or [""]:
-        print(f"bespoke: {line}", file=sys.stderr)
+        print(f"bespoke: {veiled(line)}", file=sys.stderr)

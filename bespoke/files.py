@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke.errors import ConfigError
+from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 def write_whole(path: Path, data: str | bytes) -> None:
     """Write `data` to `path` so that a reader, or a power cut, meets the old file or the new one.
 
-    Text is written as UTF-8 with "\\n" line ends.
+    Text is written as UTF-8 with "\\n" line ends, and with no secret in it.
 
     Raises:
         OSError: where the folder cannot be written or the disk is full; `path` is then as it was.
     """
-    content = data.encode() if isinstance(data, str) else data
+    content = veiled(data).encode() if isinstance(data, str) else data
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)
     try:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING
 
 from bespoke.errors import ConfigError
+from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ class Journal:
         """Add one line to events.jsonl and hand it to the system at once."""
         if self._events is not None:
             row = {"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}
-            self._events.write(json.dumps(row, default=str) + "\n")
+            self._events.write(veiled(json.dumps(row, default=str)) + "\n")
             self._events.flush()
 
     def keep_traceback(self, text: str) -> str | None:
@@ -59,7 +60,7 @@ class Journal:
             return None
         file = self.folder / "error.log"
         with file.open("a", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.write(veiled(text))
         return str(file)
 
     def close(self) -> None:

@@ -120,6 +120,8 @@ _USELESS = {
     "conditioning_data_dir": "train_network.py never reads it: leave it out",
     "dataset_class": "it puts another dataset in the place of the one that bespoke has checked:"
     " leave it out",
+    "huggingface_token": "a secret stays out of every file: set HF_TOKEN in the environment",
+    "wandb_api_key": "a secret stays out of every file: set WANDB_API_KEY in the environment",
     "debug_dataset": "with it the trainer shows pictures and trains nothing: leave it out",
 }
 # Schema keys of the dataset that would override the training file's value without a word.

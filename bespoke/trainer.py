@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import write_whole
+from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -269,7 +270,7 @@ class Reader:
         yield from self._read(folding.close())
 
     def _read(self, lines: Iterable[str]) -> Iterator[Event]:
-        for line in lines:
+        for line in map(veiled, lines):
             self._log.write(line.encode() + b"\n")
             self.tail.append(line)
             event = parse(line)

@@ -1,0 +1,33 @@
+"""Tokens, keys and passwords of the environment never reach anything that is written or shown."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+
+SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$|DATABASE_URL")
+# A password within an address, whatever variable or file it came from.
+IN_ADDRESS = re.compile(r"(?<=://)([^/\s:@]*):([^@\s/]+)@")
+# Shorter values are words such as "true", which stand in every text.
+SHORTEST = 8
+
+
+@functools.cache
+def _secrets() -> re.Pattern[str] | None:
+    values = {
+        value
+        for name, value in os.environ.items()
+        if SECRET_NAME.search(name.upper()) and len(value) >= SHORTEST
+    }
+    # The longest first: one secret may hold another.
+    ordered = sorted(values, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+
+def veiled(text: str) -> str:
+    """`text` with every secret of the environment, and every password in an address, as `***`."""
+    secrets = _secrets()
+    if secrets is not None:
+        text = secrets.sub("***", text)
+    return IN_ADDRESS.sub(r"\1:***@", text) if "://" in text else text

@@ -1,0 +1,172 @@
+"""A run is ended when it cannot end well, with its last state whole, and gone on with after."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bespoke import checkpoints, hardware, watch
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.trainer import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
+RECORD = {
+    "network_dim": 32,
+    "save_precision": "fp16",
+    "optimizer_type": "AdamW8bit",
+    "save_state": True,
+}
+
+
+def run(
+    repository: Path, place: Path, drawn: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--data", str(drawn)),
+            *("--workspace", str(place), "--set", "training.max_train_epochs=4", *arguments),
+        ],
+        cwd=repository,
+        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def states(place: Path) -> list[int]:
+    output = place / "rehearsal" / "output"
+    return [n for n, path in checkpoints.states(output, NAME) if checkpoints.torn(path) is None]
+
+
+def at(step: int, loss: float | None) -> Progress:
+    return Progress(step=step, total=100, steps_per_second=1.0, loss=loss)
+
+
+def test_sizes_of_the_options_of_record_are_those_measured() -> None:
+    found = watch.sizes(RECORD, 10, 2)
+    # 37,869,128 bytes and 75.6 + 39 MB were read off real files.
+    assert found.checkpoint == pytest.approx(37_869_128, rel=0.01)
+    assert found.state == pytest.approx(75.6e6 + 39e6, rel=0.02)
+    assert (found.checkpoints, found.states) == (10, 3)
+    adamw = watch.sizes({**RECORD, "optimizer_type": "AdamW"}, 10, 2)
+    assert adamw.state == pytest.approx(75.6e6 + 151e6, rel=0.02)
+
+
+def test_a_run_that_does_not_fit_is_refused_with_its_numbers(tmp_path: Path) -> None:
+    planned = watch.sizes({**RECORD, "network_dim": 128}, 10**6, 2)
+    with pytest.raises(ConfigError, match=r"will write \d+\.\d\d GB: .* of checkpoints .* free"):
+        watch.require_room(planned, tmp_path)
+    assert "free" in watch.require_room(watch.sizes(RECORD, 10, 2), tmp_path)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_three_reports_of_no_number_end_the_run_and_two_do_not(tmp_path: Path, loss: float) -> None:
+    watching = watch.Watch(tmp_path, watch.sizes(RECORD, 1, 2))
+    for step in (1, 2):
+        watching.take(at(step, loss))
+    watching.take(at(3, 0.1))
+    for step in (4, 5):
+        watching.take(at(step, loss))
+    with pytest.raises(TrainerError, match="no longer a number"):
+        watching.take(at(6, loss))
+
+
+def test_a_loss_gone_bad_stops_the_run_with_what_to_try(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    done = run(repository, tmp_path, drawn, BESPOKE_STAND_IN_FAULT="nan@1300")
+    assert done.returncode == 4
+    assert "mixed_precision=bf16" in done.stderr
+    assert states(tmp_path) == [2, 1]
+
+
+def test_a_trainer_that_stands_still_is_stopped_and_resumed_once(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    hang = {"BESPOKE_STAND_IN_FAULT": "hang@1300", "BESPOKE_STALL_FLOOR_S": "2"}
+    done = run(repository, tmp_path, drawn, **hang)
+    # The stand-in hangs at the same step again: resumed once, it is then given up.
+    assert done.returncode == 4, done.stdout
+    assert done.stdout.count("the trainer stands still") == 1
+    assert "goes on after epoch 2" in done.stdout
+    assert "the trainer stands still" in done.stderr
+    assert run(repository, tmp_path, drawn).returncode == 0
+
+
+def test_want_of_memory_is_named_and_with_adapt_gone_on_from(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    plan = (
+        "--set",
+        "training.train_batch_size=4",
+        "--set",
+        "training.gradient_accumulation_steps=1",
+    )
+    full = {"BESPOKE_STAND_IN_FAULT": "oom@1300"}
+    done = run(repository, tmp_path, drawn, *plan, **full)
+    assert done.returncode == 4
+    assert "CUDA out of memory" in done.stderr
+    assert "22.90 GiB is allocated" in done.stderr
+    assert "training.train_batch_size=2, training.gradient_accumulation_steps=2" in done.stderr
+    adapted = run(repository, tmp_path, drawn, *plan, "--adapt")
+    assert adapted.returncode == 0, adapted.stderr
+
+
+def test_the_smaller_plans_keep_the_effective_batch_until_none_is_left() -> None:
+    options = {"train_batch_size": 4, "gradient_accumulation_steps": 1}
+    seen = []
+    while changes := hardware.smaller(options):
+        options |= changes
+        seen.append((options["train_batch_size"], options["gradient_accumulation_steps"]))
+    assert seen == [(4, 1), (2, 2), (1, 4)]
+    assert options["gradient_checkpointing"] is True
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system of 1.2 GB of its own, in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1200m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_stops_the_run_with_its_state_whole_and_it_goes_on_after(
+    repository: Path, drawn: Path, small_disk: Path
+) -> None:
+    fill = f"sleep 4; head -c 1100000000 /dev/zero > {small_disk}/other"
+    filler = subprocess.Popen(["bash", "-c", fill])
+    slow = {"BESPOKE_STAND_IN_SECONDS_PER_STEP": "0.004"}
+    done = run(repository, small_disk, drawn, **slow)
+    filler.wait()
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "stopped while the last state is whole" in done.stderr
+    assert states(small_disk)
+    (small_disk / "other").unlink()
+    assert run(repository, small_disk, drawn, **slow).returncode == 0
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_start(
+    repository: Path, drawn: Path, small_disk: Path
+) -> None:
+    (small_disk / "other").write_bytes(b"x" * 600_000_000)
+    done = run(repository, small_disk, drawn)
+    assert done.returncode == 2
+    assert "make room" in done.stderr
