@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,6 @@ def gpus() -> tuple[Gpu, ...]:
         if len(cells) == 3 and cells[1].isdigit():
             found.append(Gpu(name=cells[0], memory_mib=int(cells[1]), driver=cells[2]))
     return tuple(found)
-
-
-def cores() -> int:
-    """The processor cores that this process may use, which a container may have cut down."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def smaller(options: Mapping[str, Any]) -> dict[str, Any]:

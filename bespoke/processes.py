@@ -35,8 +35,8 @@ def answer(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 
     return done.stdout.strip()
 
 
-# Ends the group when the pipe that only we hold is closed, as it is by the system when we are
-# killed without a chance to clean up. In a session of its own, so that no signal to ours reaches it.
+# Ends the group when the pipe that only we hold is closed, as the system closes it when we are
+# killed with no chance to clean up. In a session of its own: no signal to ours reaches it.
 GUARD = 'cat; kill -s TERM -- "-$0" && sleep "$1" && kill -s KILL -- "-$0"'
 
 

@@ -213,7 +213,6 @@ def _command(job: Job, rendered: rendering.Rendered) -> list[str]:
         rendered.training_file,
         script=trainer.require_submodule(REPOSITORY) / "train_network.py",
         precision=str(rendered.option("mixed_precision", "no")),
-        threads=hardware.cores(),
     )
 
 

@@ -122,13 +122,12 @@ def require_packages() -> None:
         )
 
 
-def command(
-    run: Path, training_file: Path, *, script: Path, precision: str, threads: int
-) -> list[str]:
+def command(run: Path, training_file: Path, *, script: Path, precision: str) -> list[str]:
     """The launcher's command line, with a launcher file of its own in the run's folder.
 
     Without that file the launcher would take the person's default one, and with it perhaps
-    several processes: each draws the same noise (facts, seen in tn), so one process it is.
+    several processes: each draws the same noise (facts, seen in tn), so one process it is. One
+    thread, since with two the same run on a CPU ends in other last bits each time, no sooner.
     """
     settings = {
         "compute_environment": "LOCAL_MACHINE",
@@ -146,7 +145,7 @@ def command(
         *(sys.executable, "-m", "accelerate.commands.launch"),
         *("--config_file", str(launcher_file)),
         *("--num_processes", "1", "--num_machines", "1", "--mixed_precision", precision),
-        *("--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads)),
+        *("--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"),
         str(script),
         *("--config_file", str(training_file)),
     ]

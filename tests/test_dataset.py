@@ -680,6 +680,7 @@ def error(code: str, number: int) -> Finding:
 
 
 def test_the_summary_groups_by_code_with_counts_and_first_examples() -> None:
+    note = Finding(code="seen", severity="note", message="all of it")
     assert dataset.summary([note, *(error("bad", number) for number in range(5))]) == [
         "error: bad (5)",
         "  000.txt: is wrong",

@@ -40,7 +40,3 @@ def test_a_driver_that_fails_or_is_missing_means_no_gpu(
     assert hardware.gpus() == ()
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert hardware.gpus() == ()
-
-
-def test_cores_are_those_that_this_process_may_use() -> None:
-    assert hardware.cores() == len(os.sched_getaffinity(0))

@@ -107,10 +107,10 @@ def test_the_command_names_one_process_and_a_launcher_file_of_its_own(tmp_path: 
         tmp_path / "training.toml",
         script=tmp_path / "train_network.py",
         precision="fp16",
-        threads=2,
     )
     text = trainer.shell(command)
     assert "--num_processes 1" in text
+    assert "--num_cpu_threads_per_process 1" in text
     assert "--mixed_precision fp16" in text
     assert text.endswith(f"train_network.py --config_file {tmp_path}/training.toml")
     launcher = json.loads((tmp_path / "accelerate.json").read_text(encoding="utf-8"))

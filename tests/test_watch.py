@@ -118,8 +118,14 @@ def test_want_of_memory_is_named_and_with_adapt_gone_on_from(
     assert "CUDA out of memory" in done.stderr
     assert "22.90 GiB is allocated" in done.stderr
     assert "training.train_batch_size=2, training.gradient_accumulation_steps=2" in done.stderr
-    adapted = run(repository, tmp_path, drawn, *plan, "--adapt")
+    # From here on only a batch of 1 fits: two steps down the ladder.
+    narrow = {"BESPOKE_STAND_IN_FAULT": "oom_above_1@1300"}
+    adapted = run(repository, tmp_path, drawn, *plan, "--adapt", **narrow)
     assert adapted.returncode == 0, adapted.stderr
+    assert adapted.stdout.count("out of memory: goes on with") == 2
+    assert adapted.stdout.count("goes on after epoch 2") == 3
+    receipt = max((tmp_path / "rehearsal").rglob("receipt.toml")).read_text(encoding="utf-8")
+    assert 'train_batch_size = { value = 1, from = "--adapt", was = 2' in receipt
 
 
 def test_the_smaller_plans_keep_the_effective_batch_until_none_is_left() -> None:
@@ -151,7 +157,7 @@ def small_disk(tmp_path: Path) -> Path:
 def test_a_disk_that_fills_stops_the_run_with_its_state_whole_and_it_goes_on_after(
     repository: Path, drawn: Path, small_disk: Path
 ) -> None:
-    fill = f"sleep 4; head -c 1100000000 /dev/zero > {small_disk}/other"
+    fill = f"sleep 4; head -c 1180000000 /dev/zero > {small_disk}/other"
     filler = subprocess.Popen(["bash", "-c", fill])
     slow = {"BESPOKE_STAND_IN_SECONDS_PER_STEP": "0.004"}
     done = run(repository, small_disk, drawn, **slow)

@@ -58,6 +58,7 @@ KINDS: dict[str, str] = {
     "nan": "avr_loss=nan from the step on; trains to the end, exit code 0",
     "disk_full": "no space left in the middle of writing a checkpoint; traceback, exit code 1",
     "oom": "torch.OutOfMemoryError with the text of torch 2.10, exit code 1",
+    "oom_above_1": "the same, unless the batch is 1",
     "nothing": "the trainer's 'No data found' line and exit code 0, nothing trained",
     "short": "exit code 0, but the last checkpoint is cut in half",
     "missing_epoch": "exit code 0, but the step's epoch never got its checkpoint",
@@ -200,6 +201,8 @@ class Training:
         last = epoch * self.steps_per_epoch
         for step in range(last - self.steps_per_epoch + 1, last + 1):
             if step == self.fault_step:
+                if self.fault == "oom_above_1" and self.args.train_batch_size > 1:
+                    strike("oom")
                 strike(self.fault)
             due += pace
             # Sleeping for each of a few thousand short steps would take longer than they do.
@@ -277,7 +280,11 @@ def strike(kind: str) -> None:
     if kind == "oom":
         # Shown in a traceback under torch's name for it.
         error = type("OutOfMemoryError", (RuntimeError,), {"__module__": "torch"})
-        raise error("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity …")
+        raise error(
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 23.64 "
+            "GiB of which 11.06 MiB is free. Of the allocated memory 22.90 GiB is allocated by "
+            "PyTorch, and 241.90 MiB is reserved by PyTorch but unallocated."
+        )
     if kind == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "hang":
