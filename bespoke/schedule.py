@@ -161,5 +161,21 @@ def gate_findings(experiment: Experiment, run: Length, gate_epoch: int) -> Itera
     )  # fmt: skip
 
 
+def phases(experiment: Experiment, run: Length) -> Iterator[Finding]:
+    """Where in the schedule each epoch's checkpoint is taken, where that can be computed."""
+    rates = shares(experiment, run)
+    if rates is None:
+        return
+    low = _listed([str(epoch) for epoch in annealed(rates)])
+    message = (
+        "the learning rate at each epoch's end, as a share of its peak: "
+        f"{' '.join(f'{rate:.2f}' for rate in rates)}"
+    )
+    if low:
+        message += f"; epochs {low} are annealed" if " " in low else f"; epoch {low} is annealed"
+    rounded = [round(rate, 4) for rate in rates]
+    yield finding("note", "schedule_phases", "", message, shares=rounded)
+
+
 def _listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
