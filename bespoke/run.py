@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import signal
 import sys
 import time
@@ -171,7 +172,10 @@ def _drawn(job: Job, name: str) -> Path:
     folder = job.workspace / "drawn" / f"{name}_{count}"
     if not folder.is_dir():
         say(f"{name}: no collection is asked for or found, so {count} pictures are drawn")
-        draw(folder, count)
+        # Killed while drawing, a folder of fewer pictures would be there for good.
+        part = folder.with_name(f".{folder.name}.{os.getpid()}")
+        draw(part, count)
+        part.rename(folder)
     return folder
 
 
@@ -223,6 +227,7 @@ def _provide(job: Job) -> bool:
     """
     if job.request.rehearse:
         return True
+    trainer.require_submodule(REPOSITORY)
     trainer.require_packages()
     reason = trainer.needs_gpu(_options(job))
     if reason and not hardware.gpus():
