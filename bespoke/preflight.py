@@ -51,7 +51,10 @@ class Preflight:
         """Whether the run may start, then what it can and cannot show."""
         counts = Counter(finding.severity for finding in self.findings)
         state = "cannot start" if counts["error"] else "can start"
-        told = ", ".join(f"{counts[kind]} {kind}s" for kind in ("error", "warning", "note"))
+        told = ", ".join(
+            f"{counts[kind]} {kind}{'' if counts[kind] == 1 else 's'}"
+            for kind in ("error", "warning", "note")
+        )
         return (f"{self.experiment.name} {state}: {told}", *self.lines)
 
     def refusal(self, *, strict: bool = False) -> BespokeError | None:

@@ -75,6 +75,7 @@ def _carry_out(job: Job, started: float) -> None:
         _show(rendered, _command(job, rendered))
         return
     with held(job.output / f".{job.name}.lock", job.name):
+        rendered = training.as_adapted(job, rendered)
         settings = resume.settings_of(rendered, data, _base_model_name(job), table().commit)
         start = _start(job, settings)
         if start.finished:

@@ -139,6 +139,19 @@ def note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:
     tell(f"epoch {epoch}: {path.name}")
 
 
+def as_adapted(job: Job, rendered: Rendered) -> Rendered:
+    """With `--adapt`, the plan that an earlier start of this run came down to."""
+    record = resume.read_record(job.output, job.name)
+    if record is None or not job.request.adapt or job.request.fresh:
+        return rendered
+    training = dict(rendered.training)
+    for key in resume.ADAPTED:
+        value = record.settings.get(f"training.{key}")
+        if value is not None:
+            put(training, key, value, "--adapt", "as an earlier start came down to it")
+    return rewrite(replace(rendered, training=training), job.experiment)
+
+
 def _smaller(job: Job, plan: Plan, error: trainer.OutOfMemoryError) -> Plan:
     """The next smaller plan, rendered and recorded.
 

@@ -126,6 +126,29 @@ def test_want_of_memory_is_named_and_with_adapt_gone_on_from(
     assert adapted.stdout.count("goes on after epoch 2") == 3
     receipt = max((tmp_path / "rehearsal").rglob("receipt.toml")).read_text(encoding="utf-8")
     assert 'train_batch_size = { value = 1, from = "--adapt", was = 2' in receipt
+    refused = run(repository, tmp_path, drawn, *plan)
+    assert refused.returncode == 2
+    assert "training.train_batch_size: was 1, is 4" in refused.stderr
+
+
+def test_a_later_start_with_adapt_takes_the_plan_that_fitted(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    plan = (
+        "--set",
+        "training.train_batch_size=2",
+        "--set",
+        "training.gradient_accumulation_steps=2",
+    )
+    narrow = {"BESPOKE_STAND_IN_FAULT": "oom_above_1@600"}
+    first = run(repository, tmp_path, drawn, *plan, "--adapt", **narrow)
+    assert first.stdout.count("out of memory: goes on with") == 1
+    output = tmp_path / "rehearsal" / "output"
+    checkpoints.checkpoint_path(output, NAME, 4).unlink()
+    second = run(repository, tmp_path, drawn, *plan, "--adapt", **narrow)
+    assert second.returncode == 0, second.stderr
+    assert "goes on after epoch 3" in second.stdout
+    assert "out of memory" not in second.stdout
 
 
 def test_the_smaller_plans_keep_the_effective_batch_until_none_is_left() -> None:
