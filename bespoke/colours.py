@@ -181,7 +181,8 @@ def difference(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     rotation = np.sin(np.radians(60 * np.exp(-(((hue - 275) / 25) ** 2))))
     crossed = -2 * np.sqrt(chroma**7 / (chroma**7 + 25.0**7)) * rotation
     total: NDArray[np.float64] = by_l**2 + by_c**2 + by_h**2 + crossed * by_c * by_h
-    return np.sqrt(np.maximum(total, 0))
+    whole: NDArray[np.float64] = np.sqrt(np.maximum(total, 0))
+    return whole
 
 
 @functools.lru_cache(maxsize=4096)
