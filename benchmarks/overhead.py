@@ -29,7 +29,8 @@ def bespoke(workspace: Path, *arguments: str) -> list[str]:
 
 def seconds(command: list[str]) -> float:
     started = time.perf_counter()
-    subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    subprocess.run(command, cwd=REPOSITORY, check=True, stdout=quiet, stderr=quiet)
     return time.perf_counter() - started
 
 

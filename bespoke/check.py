@@ -22,7 +22,7 @@ def examined(chosen: argparse.Namespace) -> preflight.Preflight:
     experiment = config.load(
         chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)
     )
-    known = [config.load(name, repository=REPOSITORY) for name in config.names(REPOSITORY)]
+    known = config.known(REPOSITORY)
     workspace, _ = workspace_path(chosen.workspace)
     return preflight.examine(
         experiment,
@@ -71,5 +71,17 @@ def repair(chosen: argparse.Namespace) -> None:
         limit=int(flight.experiment.option("max_token_length") or 75),
     )
     after = dataset.check(done.out, done.promise, shuffled=bool(options["shuffle_caption"]))
-    print(repairing.report(done))
-    print("\n".join(["", "a second check:", *repairing.cured(before.findings, after.findings)]))
+    print("\n\n".join(repairing.report(done).split("\n\n")[:3]))
+    print(f"\nevery change, caption by caption: {done.out}.report.txt\n\na second check:")
+    cut = flight.counts.get("caption_cut", 0)
+    print(f"caption_cut: {cut} -> {len(done.over_limit)}")
+    print("\n".join(repairing.cured(before.findings, after.findings)))
+    lost = sum(
+        "is no longer kept" in change.why for changes in done.changes.values() for change in changes
+    )
+    if lost:
+        kept = int(options["keep_tokens"])
+        print(
+            f"\nin {lost} captions the {chosen.keep} took the last kept place from another tag: "
+            f"keep_tokens = {kept + 1} would keep both"
+        )

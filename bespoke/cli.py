@@ -17,7 +17,7 @@ DEFAULT_EXPERIMENT = "keep_tokens_3"
 
 RUN_EXAMPLES = """examples:
   python -m bespoke.run --experiment keep_tokens_3
-  python -m bespoke.run --experiment keep_tokens_3 --set training.learning_rate=5e-5
+  python -m bespoke.run --experiment keep_tokens_3 --set training.unet_lr=5e-5
   python -m bespoke.run --experiment expanded_dataset --data generated=~/generated
   python -m bespoke.run --experiment smoke      can this machine train at all?
   python -m bespoke.run --rehearse              the whole way with no GPU and no download
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jobs = captions.add_subparsers(dest="job", metavar="JOB", required=True)
     repair = jobs.add_parser("repair", help="write a repaired caption version beside the old one")
     _add_choice_arguments(repair)
-    repair.add_argument("--out", metavar="DIR", type=Path, required=True, help="the new folder")
+    repair.add_argument("--out", metavar="DIR", type=_folder, required=True, help="the new folder")
     repair.add_argument(
         "--keep",
         metavar="CLASS",
@@ -85,6 +85,12 @@ def run_main(arguments: Sequence[str] | None = None) -> int:
     return _run(parser.parse_args(arguments))
 
 
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a folder's name is needed")
+    return Path(text)
+
+
 def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experiment",
@@ -110,7 +116,7 @@ def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workspace",
         metavar="DIR",
-        type=Path,
+        type=_folder,
         help="where training_data, output and logs are (default: BESPOKE_WORKSPACE, /workspace, "
         "./workspace)",
     )

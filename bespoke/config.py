@@ -5,6 +5,7 @@ Every value keeps the place that it was written in, so that the receipt of a run
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import toml
 
 from bespoke import options
+from bespoke.captions import KINDS
 from bespoke.dataset import Promise
 from bespoke.errors import ConfigError
 
@@ -105,13 +107,25 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "dataset": (dict,),
     "data": (dict,),
 }
+# What a hypothesis may be about: a class of tags, or the machine itself.
+SUBJECTS = (*KINDS, "machine")
 # An experiment's own words: a child that does not say them has none.
 PERSONAL = ("hypothesis", "confidence", "subject", "pictures_taken", "drawn_if_missing")
 
 
 def names(repository: Path) -> list[str]:
     """The experiments there are, by name."""
-    return sorted(path.stem for path in (repository / "experiments").glob("*.toml"))
+    stems = (path.stem for path in (repository / "experiments").glob("*.toml"))
+    return sorted(stem for stem in stems if SAFE_NAME.fullmatch(stem))
+
+
+def known(repository: Path) -> list[Experiment]:
+    """Every experiment that loads: one that is broken is no obstacle to the others."""
+    found = []
+    for name in names(repository):
+        with contextlib.suppress(ConfigError):
+            found.append(load(name, repository=repository))
+    return found
 
 
 def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Experiment:
@@ -128,6 +142,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
     for ancestor, content in reversed(chain):
         origin = f"experiments/{ancestor}.toml"
         _check_fields(content, origin, problems)
+        _check_words(content, origin, problems)
         for key, value in _table(content, "training").items():
             put(training, key, value, origin)
         blocks = _overlay_dataset(general, blocks, _table(content, "dataset"), origin, problems)
@@ -197,6 +212,12 @@ def check(training: Settings, general: Settings, blocks: Iterable[Block]) -> lis
 def _leaving(training: Settings, blocks: Iterable[Block]) -> list[str]:
     """Names that would leave the folders they are taken from."""
     found = []
+    form = training.get("save_model_as")
+    if form is not None and form.value != "safetensors":
+        found.append(
+            f'{form.origin}: save_model_as: write "safetensors": no other form says of itself '
+            "whether it is whole"
+        )
     for key in ("output_dir", "logging_dir"):
         parts = str(training[key].value).split("/") if key in training else ["fine"]
         if not all(SAFE_NAME.fullmatch(part) for part in parts):
@@ -278,15 +299,24 @@ def _check_fields(content: Mapping[str, Any], origin: str, problems: list[str]) 
         ):
             wanted = " or ".join(kind.__name__ for kind in FIELDS[key])
             problems.append(f"{origin}: {key}: {wanted} is needed, not {value!r}")
+    data = content.get("data")
+    for folder, promise in data.items() if isinstance(data, dict) else ():
+        if not isinstance(promise, dict):
+            problems.append(f"{origin}: [data]: write [data.NAME] for a folder, not {folder!r}")
+
+
+def _check_words(content: Mapping[str, Any], origin: str, problems: list[str]) -> None:
+    """What an experiment says of itself: confidence, subject and gate."""
+    confidence, subject = content.get("confidence"), content.get("subject")
+    if isinstance(confidence, (int, float)) and not 0 <= confidence <= 1:
+        problems.append(f"{origin}: confidence: from 0 to 1 is needed, not {confidence!r}")
+    if isinstance(subject, str) and subject not in SUBJECTS:
+        problems.append(f"{origin}: subject: {subject!r}: {nearest(subject, SUBJECTS)}")
     for key, value in _table(content, "gate").items():
         if key != "epoch":
             problems.append(f"{origin}: [gate]: {key}: {nearest(key, ('epoch',))}")
         elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
             problems.append(f"{origin}: [gate]: epoch: a whole number from 1 on, not {value!r}")
-    data = content.get("data")
-    for folder, promise in data.items() if isinstance(data, dict) else ():
-        if not isinstance(promise, dict):
-            problems.append(f"{origin}: [data]: write [data.NAME] for a folder, not {folder!r}")
 
 
 def _table(content: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -243,6 +243,12 @@ def _data_changes(side: Side, other: Side) -> Iterator[Change]:
         yield Change(section="pictures", values={}, shown=f"subsets: {', '.join(words)}")
     for name in sorted(here & there & side.data.keys() & other.data.keys()):
         one, two = side.data[name], other.data[name]
+        versions = [each.experiment.promises.get(name) for each in (side, other)]
+        new, old = (promise.caption_version if promise else "" for promise in versions)
+        if new != old:
+            shown = f"captions of {name}: {old or 'no version'} -> {new or 'no version'}"
+            yield Change(section="captions", values={}, shown=shown)
+            continue
         if one.resolve() == two.resolve():
             continue
         for section, wanted in (("pictures", _is_picture), ("captions", _is_caption)):

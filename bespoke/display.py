@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -17,8 +18,14 @@ PLAIN_INTERVAL_S = 30.0
 
 def say(text: str) -> None:
     """Our own lines, marked as ours."""
-    for line in text.splitlines():
-        print(f"bespoke: {veiled(line)}", flush=True)
+    try:
+        for line in text.splitlines():
+            print(f"bespoke: {veiled(line)}", flush=True)
+    except BrokenPipeError:
+        # Whoever read our lines is gone; the training that a person pays for goes on.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 class Display(Protocol):

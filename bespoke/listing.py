@@ -13,14 +13,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def rows(repository: Path) -> list[dict[str, Any]]:
-    """One row an experiment: its names, parent, own changes, hypothesis and confidence.
-
-    Raises:
-        ConfigError: where any experiment does not load.
-    """
+    """One row an experiment: its names, parent, own changes, hypothesis and confidence."""
     found = []
-    for name in config.names(repository):
-        experiment = config.load(name, repository=repository)
+    for experiment in config.known(repository):
+        name = experiment.name
         found.append(
             {
                 "name": name,
@@ -57,6 +53,9 @@ def show(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
         return
+    broken = set(config.names(REPOSITORY)) - {row["name"] for row in found}
+    for name in sorted(broken):
+        print(f"{name}\n    does not load: `bespoke check --experiment {name}` says why")
     for row in found:
         print(row["name"])
         facts = [f"parent {row['parent']}"] if row["parent"] else []

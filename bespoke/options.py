@@ -108,6 +108,10 @@ _OWN = {
     "skip_until_initial_step": "with gradient accumulation it skips an epoch without a word",
     "sample_prompts": "bespoke renders test_prompts.toml and names it",
     "tokenizer_cache_dir": "bespoke provides the tokenizer offline",
+    "output_name": "the experiment's own output_name names the files",
+    "training_comment": "bespoke writes the run's name there",
+    "save_last_n_epochs": "the run is held to the checkpoint of every epoch",
+    "save_n_epoch_ratio": "write save_every_n_epochs, which the run is held to",
     "console_log_file": "it would take the trainer's lines away from bespoke's log",
 }
 _USELESS = {

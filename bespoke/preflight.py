@@ -168,7 +168,7 @@ def examine(
         name: dataset.check(
             folder,
             experiment.promises.get(name, dataset.Promise()),
-            bucketing=_bucketing(subsets[name]),
+            bucketing=_bucketing(subsets[name]) if _has_cells(experiment, name) else None,
             shuffled=bool(subsets[name]["shuffle_caption"]),
         )
         for name, folder in data.items()
@@ -226,6 +226,11 @@ def _cut(seen: sight.Sight) -> Iterator[Finding]:
 
 def _shares(seen: sight.Sight) -> dict[str, float]:
     return {kind: each.share_whole for kind, each in seen.classes.items()}
+
+
+def _has_cells(experiment: Experiment, name: str) -> bool:
+    """Whether cells are promised, which scaling would break; other pictures may be scaled."""
+    return experiment.promises.get(name, dataset.Promise()).cells is not None
 
 
 def _bucketing(options: Mapping[str, Any]) -> Bucketing | None:

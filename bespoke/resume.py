@@ -127,7 +127,8 @@ def decide(
     `epochs` are those whose checkpoints the run must leave, in order.
 
     Raises:
-        ConfigError: where an earlier start had other settings, or left files without a record.
+        ConfigError: where an earlier start had other settings, left files without a record, or
+            left a whole state without the checkpoints before it.
     """
     left = checkpoints.left_by(output, name)
     record = read_record(output, name)
@@ -149,11 +150,23 @@ def decide(
     if _whole(output, name, epochs, epochs[-1]):
         return Start(epoch=epochs[-1], steps_per_epoch=steps, finished=True)
     for epoch, state in checkpoints.states(output, name):
-        until = [each for each in epochs if each <= epoch]
         if steps is None or epoch >= epochs[-1] or checkpoints.torn(state) is not None:
             continue
-        if _whole(output, name, until, epochs[-1]):
-            return Start(epoch=epoch, state=state, steps_per_epoch=steps)
+        until = [each for each in epochs if each <= epoch]
+        lacking = [each for each in until if not _whole(output, name, [each], epochs[-1])]
+        if lacking:
+            files = ", ".join(checkpoints.checkpoint_path(output, name, e).name for e in lacking)
+            raise ConfigError(
+                f"{output}: {state.name} is whole, but {files} is missing or not whole: put it "
+                "back to go on from there, or --fresh to start anew (earlier files are kept)"
+            )
+        return Start(epoch=epoch, state=state, steps_per_epoch=steps)
+    whole = [each for each in epochs if _whole(output, name, [each], epochs[-1])]
+    if len(whole) > 1:
+        raise ConfigError(
+            f"{output}: {len(whole)} checkpoints of {name} are whole, and no state to go on from: "
+            "--fresh starts anew (earlier files are kept)"
+        )
     return Start(steps_per_epoch=steps)
 
 
@@ -161,7 +174,9 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], *, adapting: boo
     free = {f"training.{key}" for key in ADAPTED} if adapting else set()
     keys = sorted({*before, *now} - free)
     return [
-        f"{key}: was {before.get(key, 'not written')}, is {now.get(key, 'not written')}"
+        f"{key}: its pictures or captions are others now"
+        if key.startswith("data ")
+        else f"{key}: was {before.get(key, 'not written')}, is {now.get(key, 'not written')}"
         for key in keys
         if before.get(key) != now.get(key)
     ]

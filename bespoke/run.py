@@ -143,7 +143,7 @@ def _checked_data(job: Job) -> dict[str, Path]:
         workspace=job.workspace,
         drawn=functools.partial(_drawn, job) if draws else None,
     )
-    known = [config.load(name, repository=REPOSITORY) for name in config.names(REPOSITORY)]
+    known = config.known(REPOSITORY)
     flight = preflight.examine(
         experiment,
         data,
@@ -275,7 +275,9 @@ def _signals_raise() -> Iterator[None]:
     """Make TERM and HUP end the run as ^C does: through the clean-up, with its own exit code."""
 
     def interrupt(number: int, _: object) -> None:
-        raise InterruptedRunError(f"stopped by {signal.Signals(number).name}")
+        raise InterruptedRunError(
+            f"stopped by {signal.Signals(number).name}: the same command goes on from here"
+        )
 
     numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = [signal.signal(number, interrupt) for number in numbers]

@@ -101,7 +101,11 @@ def _once(job: Job, plan: Plan, start: Start) -> None:
         reader = trainer.Reader(log)
         watching = watch.Watch(job.output, planned)
         noted = start.steps_per_epoch is not None
+        # The trainer counts a resumed run's steps from 0 again (tn:1357).
+        behind = start.epoch * (start.steps_per_epoch or 0)
         for event in reader.events(group.output()):
+            if isinstance(event, trainer.Progress):
+                event = replace(event, step=event.step + behind)
             shown.show(event)
             watching.take(event)
             if isinstance(event, trainer.EpochStarted):

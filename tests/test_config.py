@@ -240,3 +240,27 @@ def test_renamed_puts_the_prefix_on_both_names(repository: Path) -> None:
     renamed = config.renamed(config.load("smoke", repository=repository), "REHEARSAL")
     assert renamed.run_name == "REHEARSAL_SD15_SMOKE"
     assert renamed.output_name == "REHEARSAL_bespoke_baby_sd15_lora_smoke"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("confidence = 85\n", "confidence: from 0 to 1 is needed, not 85"),
+        ('subject = "backgroud"\n', "subject: 'backgroud': perhaps you meant 'background'"),
+        ('[training]\nsave_model_as = "ckpt"\n', 'save_model_as: write "safetensors"'),
+        ('[training]\noutput_name = "foo"\n', "output_name"),
+    ],
+)
+def test_what_would_be_dropped_or_misread_later_is_refused(
+    project: Path, text: str, said: str
+) -> None:
+    (project / "experiments" / "odd.toml").write_text(text, encoding="utf-8")
+    assert said in refused(project, "odd")
+
+
+def test_a_broken_experiment_is_no_obstacle_to_the_others(project: Path) -> None:
+    (project / "experiments" / "broken.toml").write_text("[", encoding="utf-8")
+    (project / "experiments" / "my test.toml").write_text("[", encoding="utf-8")
+    assert "broken" in config.names(project)
+    assert "my test" not in config.names(project)
+    assert len(config.known(project)) == 8

@@ -320,7 +320,6 @@ RECORD: dict[str, object] = {
     "logging_dir": "logs",
     "log_prefix": "keep_tokens_3_experiment",
     "output_dir": "output",
-    "output_name": "x",
     "pretrained_model_name_or_path": "base.safetensors",
 }
 DATASET_RECORD: dict[str, object] = {

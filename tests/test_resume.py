@@ -193,7 +193,7 @@ def test_a_changed_caption_is_not_resumed(drawn: Path, tmp_path: Path) -> None:
     caption.write_text(caption.read_text(encoding="utf-8").strip() + ", sharp", encoding="utf-8")
     refused = start(tmp_path, folder)
     assert refused.returncode == 2
-    assert "data training_data: was" in refused.stderr
+    assert "data training_data: its pictures or captions are others now" in refused.stderr
 
 
 def test_two_states_are_kept_and_the_torn_are_named_and_kept(drawn: Path, tmp_path: Path) -> None:
@@ -233,3 +233,30 @@ def test_a_whole_last_checkpoint_without_its_number_is_a_finished_run(
     assert record is not None
     decided = resume.decide(output, NAME, list(range(1, EPOCHS + 1)), record.settings)
     assert decided.finished
+
+
+def test_a_checkpoint_taken_away_is_asked_for_and_nothing_is_trained_again(
+    drawn: Path, tmp_path: Path, untouched: dict[str, bytes]
+) -> None:
+    assert start(tmp_path, drawn, BESPOKE_STAND_IN_FAULT="die@1300").returncode == 4
+    output = tmp_path / "rehearsal" / "output"
+    taken = checkpoints.checkpoint_path(output, NAME, 1)
+    taken.rename(tmp_path / "taken")
+    before = sorted(path.name for path in output.iterdir())
+    refused = start(tmp_path, drawn)
+    assert refused.returncode == 2
+    assert f"{taken.name} is missing or not whole: put it back" in refused.stderr
+    assert sorted(path.name for path in output.iterdir()) == before
+    (tmp_path / "taken").rename(taken)
+    assert start(tmp_path, drawn).returncode == 0
+    assert tensors(tmp_path) == untouched
+
+
+def test_a_reader_that_goes_away_does_not_end_the_training(drawn: Path, tmp_path: Path) -> None:
+    line = " ".join(command(tmp_path, drawn)) + " | head -n 2"
+    subprocess.run(["bash", "-c", line], cwd=Path(__file__).parent.parent, check=True, timeout=60)
+    deadline = time.monotonic() + 30
+    last = checkpoints.checkpoint_path(tmp_path / "rehearsal" / "output", NAME, EPOCHS)
+    while not last.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
