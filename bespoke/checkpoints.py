@@ -151,11 +151,6 @@ def verify(output: Path, name: str, epochs: Sequence[int]) -> list[Checkpoint]:
     return found
 
 
-def state_path(output: Path, name: str, epoch: int) -> Path:
-    """The folder of the trainer's state after `epoch`."""
-    return output / f"{name}-{epoch:06d}-state"
-
-
 def states(output: Path, name: str) -> list[tuple[int, Path]]:
     """The numbered state folders, newest first. The final one, without a number, is no use for a
     resume: it is written before the last checkpoint (facts, seen in tn).
