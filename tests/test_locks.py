@@ -73,7 +73,7 @@ def test_sets_that_share_a_package_share_its_versions(repository: Path, name: st
 
 def test_the_package_declares_what_the_orchestrators_lock_was_made_from(repository: Path) -> None:
     project = (repository / "pyproject.toml").read_text(encoding="utf-8")
-    listed = re.search(r"^dependencies = \[(.*?)\]", project, re.DOTALL | re.MULTILINE)
+    listed = re.search(r"^dependencies = \[\n(.*?)\n\]", project, re.DOTALL | re.MULTILINE)
     assert listed
     declared = set(re.findall(r'"([^"]+)"', listed[1]))
     lines = (repository / "locks" / "orchestrator.in").read_text(encoding="utf-8").splitlines()
