@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bespoke import config, dataset, preflight
 from bespoke.caption_rules import effective
+from bespoke.errors import BespokeError
 from bespoke.files import workspace_path
 from bespoke.listing import REPOSITORY
 
@@ -23,23 +24,30 @@ def examined(chosen: argparse.Namespace) -> preflight.Preflight:
         chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)
     )
     known = config.known(REPOSITORY)
+    parent = next((each for each in known if each.name == experiment.parent), None)
     workspace, _ = workspace_path(chosen.workspace)
     return preflight.examine(
         experiment,
         preflight.folders(experiment, chosen.data, repository=REPOSITORY, workspace=workspace),
-        parent=next((each for each in known if each.name == experiment.parent), None),
+        parent=parent,
         known=known,
         inert="warning" if chosen.allow_inert else "error",
+        parent_data=preflight.parents_folders(parent, chosen.parent_data),
     )
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the findings.
+    """Print the findings; with `--json` one object, also where there is nothing to look into.
 
     Raises:
         ConfigError, DatasetError: where the run would be refused.
     """
-    flight = examined(chosen)
+    try:
+        flight = examined(chosen)
+    except BespokeError as error:
+        if chosen.json:
+            print(preflight.unexamined(chosen.experiment, error))
+        raise
     if chosen.json:
         print(flight.as_json())
     else:

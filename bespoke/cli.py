@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="background",
         help="the class to move among the kept tags (default: background)",
     )
-    repair.set_defaults(allow_inert=True)
+    repair.set_defaults(allow_inert=True, parent_data=[])
     listing = verbs.add_parser("experiments", help="list the experiments there are")
     listing.add_argument("--json", action="store_true", help="as one JSON list")
     chosen = parser.parse_args(arguments)
@@ -129,6 +129,14 @@ def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on though nothing that the trainer sees differs from the parent",
     )
+    parser.add_argument(
+        "--parent-data",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="the parent's own pictures and captions, where they were others; NAME=DIR for another "
+        "subset's (may be given again)",
+    )
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +176,7 @@ def _run(chosen: argparse.Namespace) -> int:
             experiment=chosen.experiment,
             overrides=tuple(chosen.overrides),
             data=tuple(chosen.data),
+            parent_data=tuple(chosen.parent_data),
             workspace=chosen.workspace,
             dry_run=chosen.dry_run,
             fresh=chosen.fresh,

@@ -21,6 +21,7 @@ class Request:
     experiment: str
     overrides: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    parent_data: tuple[str, ...] = ()
     workspace: Path | None = None
     dry_run: bool = False
     fresh: bool = False

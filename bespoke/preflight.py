@@ -97,6 +97,24 @@ class Preflight:
         return json.dumps(document, indent=2, default=str)
 
 
+def unexamined(experiment: str, error: BespokeError) -> str:
+    """The same object as `Preflight.as_json` for what could not be examined at all, and why."""
+    found = [
+        findings.error("pictures_none", "", line)
+        if isinstance(error, DatasetError)
+        else findings.error("experiment_refused", "", line)
+        for line in str(error).splitlines()
+    ]
+    document = {
+        "experiment": experiment,
+        "verdict": f"{experiment} cannot start: {error}",
+        "counts": dict(Counter(each.code for each in found)),
+        "findings": [asdict(each) for each in found],
+        "sight": {},
+    }
+    return json.dumps(document, indent=2, default=str)
+
+
 def folders(
     experiment: Experiment,
     texts: Sequence[str],
@@ -134,14 +152,33 @@ def _or_drawn(locate: Callable[[], Path], name: str, drawn: Callable[[str], Path
         return drawn(name)
 
 
-def _named(texts: Sequence[str]) -> dict[str, Path]:
+def parents_folders(parent: Experiment | None, texts: Sequence[str]) -> dict[str, Path]:
+    """The folders that `--parent-data DIR` and `--parent-data NAME=DIR` name.
+
+    Raises:
+        ConfigError: a name that no subset of the parent has, one given twice, no such folder, or
+            no parent at all.
+    """
+    named = _named(texts, option="--parent-data")
+    if named and parent is None:
+        raise ConfigError("--parent-data: this experiment has no parent to hold it beside")
+    wanted = [str(options["image_dir"]) for options in effective(parent)] if parent else []
+    for name, folder in named.items():
+        if name not in wanted:
+            raise ConfigError(f"--parent-data {name}=…: {nearest(name, wanted)}")
+        if not folder.is_dir():
+            raise ConfigError(f"--parent-data {folder}: is no folder that is there")
+    return named
+
+
+def _named(texts: Sequence[str], *, option: str = "--data") -> dict[str, Path]:
     named: dict[str, Path] = {}
     for text in texts:
         name, equals, folder = text.partition("=")
         if not equals or Path(text).is_dir():
             name, folder = dataset.COLLECTION, text
         if name in named:
-            raise ConfigError(f"--data {text}: {name} is given twice")
+            raise ConfigError(f"{option} {text}: {name} is given twice")
         # The trainer runs from another folder than the person stands in.
         named[name] = Path(folder).expanduser().absolute()
     return named
@@ -154,11 +191,13 @@ def examine(
     parent: Experiment | None,
     known: Sequence[Experiment] = (),
     inert: Severity = "error",
+    parent_data: Mapping[str, Path] | None = None,
 ) -> Preflight:
     """Check the data, see it as the trainer will, and hold the experiment beside its parent.
 
-    `data` is the folder of each subset. `known` are experiments that a confounded one can be sent
-    to; `inert` is how bad it is that nothing differs from the parent.
+    `data` is the folder of each subset, `parent_data` that of those whose captions or pictures were
+    others in the parent. `known` are experiments that a confounded one can be sent to; `inert` is
+    how bad it is that nothing differs from the parent.
 
     Raises:
         DatasetError: where a folder cannot be listed.
@@ -182,10 +221,11 @@ def examine(
     before: Mapping[str, float] = {}
     lines: tuple[str, ...] = ()
     if parent is not None:
-        there = _side(parent, collections, data)
+        there = _parents_side(parent, collections, data, parent_data or {})
         before = _shares(there.sight)
         compared = contrast.compare(here, there, known=known, inert=inert)
         option_findings += compared.findings
+        option_findings += _unseen(experiment, parent, parent_data or {})
         lines = compared.verdict
     return Preflight(
         experiment=experiment,
@@ -209,6 +249,35 @@ def _side(
     run = schedule.length(experiment, pictures)
     seen = sight.look(experiment, captions, epochs=run.epochs, steps=run.steps)
     return contrast.Side(experiment=experiment, sight=seen, data=data)
+
+
+def _parents_side(
+    parent: Experiment,
+    collections: Mapping[str, Collection],
+    data: Mapping[str, Path],
+    parent_data: Mapping[str, Path],
+) -> contrast.Side:
+    """The parent on its own captions where they are named, else on those at hand."""
+    own = {
+        name: dataset.check(folder, parent.promises.get(name, dataset.Promise()))
+        for name, folder in parent_data.items()
+    }
+    return _side(parent, {**collections, **own}, {**data, **parent_data})
+
+
+def _unseen(
+    experiment: Experiment, parent: Experiment, parent_data: Mapping[str, Path]
+) -> Iterator[Finding]:
+    """Another caption version in the parent, whose captions are not at hand."""
+    for name in sorted(experiment.promises.keys() & parent.promises.keys() - parent_data.keys()):
+        new, old = (each.promises[name].caption_version for each in (experiment, parent))
+        if new != old:
+            message = (
+                f"{name}: {parent.name} had the captions {old or 'of no version'}, which are not "
+                f"at hand: its shares are reckoned on these ({new or 'no version'}); "
+                f"--parent-data {name}=DIR names its own"
+            )
+            yield findings.finding("warning", "parent_captions_unseen", "", message)
 
 
 def _cut(seen: sight.Sight) -> Iterator[Finding]:

@@ -144,12 +144,14 @@ def _checked_data(job: Job) -> dict[str, Path]:
         drawn=functools.partial(_drawn, job) if draws else None,
     )
     known = config.known(REPOSITORY)
+    parent = next((each for each in known if each.name == experiment.parent), None)
     flight = preflight.examine(
         experiment,
         data,
-        parent=next((each for each in known if each.name == experiment.parent), None),
+        parent=parent,
         known=known,
         inert="warning" if request.allow_inert else "error",
+        parent_data=preflight.parents_folders(parent, request.parent_data),
     )
     for line in flight.report(examples=1, notes=False):
         say(line)

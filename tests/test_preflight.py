@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,48 @@ def test_repairing_captions_shows_what_a_second_check_finds(
     assert counts["caption_hex_few"] == 203, "the old promise does not hold of the new version"
     assert "caption_cut" not in counts
     assert "colour_loose" not in counts
+
+
+def test_the_parents_share_is_taken_from_the_parents_own_captions_where_they_are_named(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    known = [config.load(name, repository=repository) for name in config.names(repository)]
+    parent = next(each for each in known if each.name == "final_corrected_captions")
+    one = config.load("keep_tokens_3", repository=repository)
+    promise = replace(one.promises["training_data"], caption_version="shorter_v1")
+    experiment = replace(one, promises={"training_data": promise})
+    longer = tmp_path / "longer"
+    longer.mkdir()
+    for path in drawn.iterdir():
+        text = path.read_text(encoding="utf-8").strip() if path.suffix == ".txt" else ""
+        if text:
+            padding = ", ".join(f"and word{number}" for number in range(60))
+            (longer / path.name).write_text(f"{text}, {padding}\n", encoding="utf-8")
+        else:
+            (longer / path.name).symlink_to(path)
+    data = {"training_data": drawn}
+    unseen = preflight.examine(experiment, data, parent=parent)
+    assert unseen.counts["parent_captions_unseen"] == 1
+    assert unseen.before["background"] > 0.9
+    seen = preflight.examine(experiment, data, parent=parent, parent_data={"training_data": longer})
+    assert "parent_captions_unseen" not in seen.counts
+    # A caption twice too long keeps a shuffled background in well under all of the samples.
+    assert seen.before["background"] < 0.8
+    assert seen.sight == unseen.sight
+
+
+def test_json_is_printed_where_there_is_nothing_to_look_into(
+    repository: Path, tmp_path: Path
+) -> None:
+    done = check(repository, "--data", str(tmp_path), "--json")
+    assert done.returncode == 3
+    told = json.loads(done.stdout)
+    assert told["counts"] == {"pictures_none": 1}
+    assert str(tmp_path) in told["verdict"]
+    assert done.stderr.startswith("bespoke: no pictures found")
+    unknown = check(repository, "--experiment", "keep_token_3", "--json")
+    assert unknown.returncode == 2
+    assert json.loads(unknown.stdout)["counts"] == {"experiment_refused": 1}
+    refused = check(repository, "--parent-data", str(tmp_path / "no"), "--data", str(tmp_path))
+    assert refused.returncode in (2, 3)
+    assert "Traceback" not in refused.stderr
