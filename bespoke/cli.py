@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the class to move among the kept tags (default: background)",
     )
     repair.set_defaults(allow_inert=True, parent_data=[])
+    score = verbs.add_parser("score", help="measure any pictures against what was asked")
+    score.add_argument("pictures", metavar="PICTURE", type=Path, nargs="+")
+    score.add_argument("--prompt", metavar="TEXT", required=True, help="what was asked")
+    score.add_argument("--json", action="store_true", help="as one JSON list, an object a picture")
     listing = verbs.add_parser("experiments", help="list the experiments there are")
     listing.add_argument("--json", action="store_true", help="as one JSON list")
     chosen = parser.parse_args(arguments)
@@ -66,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from bespoke import check as checking
 
             checking.repair(chosen)
+        elif chosen.verb == "score":
+            from bespoke import score as scores
+
+            scores.show(chosen.pictures, chosen.prompt, as_json=chosen.json)
         else:
             from bespoke import listing as experiments
 

@@ -22,7 +22,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "silver": ("c0c0c4", "9aa0a8"),
     "slate": ("708090",),
     "charcoal": ("36383c",),
-    "red": ("e01010", "a81818", "ff3b30"),
+    "red": ("e01010", "a81818", "ff3b30", "ff0000"),
     "scarlet": ("f02410",),
     "crimson": ("dc143c",),
     "ruby": ("c8105a",),
@@ -61,7 +61,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "mustard": ("e1ad21",),
     "olive": ("808010", "a09860"),
     "lime": ("a0ff20", "32e032"),
-    "green": ("18a030", "00e060", "2f6b3a", "80d890", "8cb820"),
+    "green": ("00ff00", "18a030", "00e060", "2f6b3a", "80d890", "8cb820"),
     "emerald": ("30b868", "046848"),
     "jade": ("00a86b",),
     "mint": ("98f5b0",),
@@ -72,11 +72,11 @@ WORDS: dict[str, tuple[str, ...]] = {
     "tiffany": ("81d8d0", "c8fff8"),
     "aqua": ("00e5e5", "58d0d0"),
     "cyan": ("00e5e5", "58d0e8"),
-    "blue": ("1848d0", "2090f0", "80b8e8", "183060"),
+    "blue": ("1848d0", "2090f0", "80b8e8", "183060", "0000ff"),
     "sapphire": ("0f52ba",),
     "cobalt": ("1047ab",),
     "denim": ("3868a8", "1560bd"),
-    "navy": ("0c1450",),
+    "navy": ("0c1450", "000080"),
     "indigo": ("4b0082",),
     "periwinkle": ("a0a8f8", "8880e0"),
     "lavender": ("dcdcf5", "b89ce0"),
@@ -101,6 +101,34 @@ SPELLINGS = {
     "greens": "green", "blues": "blue", "pinks": "pink", "greys": "grey", "maroons": "maroon",
     "dirty blonde": "sandy", "strawberry": "salmon",
 }  # fmt: skip
+
+FAMILIES: dict[str, str] = {
+    "black": "black", "white": "white", "grey": "grey", "silver": "grey white",
+    "slate": "grey blue", "charcoal": "grey black", "red": "red", "scarlet": "red",
+    "crimson": "red pink", "ruby": "red pink", "maroon": "red brown", "burgundy": "red purple",
+    "raspberry": "pink red", "rose": "pink red", "rouge": "red pink", "salmon": "pink orange",
+    "coral": "orange pink red", "peach": "orange pink", "orange": "orange",
+    "amber": "orange yellow", "brown": "brown", "chestnut": "brown red", "auburn": "brown red",
+    "brunette": "brown", "sienna": "brown orange", "bronze": "brown orange",
+    "copper": "brown orange", "caramel": "brown orange", "honey": "brown yellow",
+    "hazel": "brown green", "tan": "brown", "sandy": "brown yellow", "beige": "beige brown white",
+    "khaki": "yellow brown", "cream": "cream white yellow", "eggshell": "eggshell white yellow",
+    "ivory": "white yellow", "almond": "almond white brown", "blonde": "yellow brown",
+    "ash": "ash grey brown", "yellow": "yellow", "gold": "yellow orange",
+    "mustard": "yellow brown", "olive": "olive green yellow", "lime": "green yellow",
+    "green": "green", "emerald": "green", "jade": "green", "mint": "green", "sage": "green grey",
+    "seafoam": "green", "teal": "teal blue green", "turquoise": "turquoise blue green",
+    "tiffany": "tiffany blue green", "aqua": "aqua blue green", "cyan": "cyan blue green",
+    "blue": "blue", "sapphire": "blue", "cobalt": "blue", "denim": "blue", "navy": "blue",
+    "indigo": "purple blue", "periwinkle": "blue purple", "lavender": "purple",
+    "lilac": "purple pink", "violet": "purple", "purple": "purple", "mauve": "purple pink",
+    "orchid": "pink purple", "magenta": "pink purple", "pink": "pink", "hot pink": "pink",
+    "sky blue": "blue",
+}  # fmt: skip
+"""The basic colour terms (Berlin and Kay's eleven) that may be said of what each word names.
+
+The first is the term that the word is a shade of; where it lies between terms it stands itself.
+"""
 
 LIGHTER = ("light", "lighter", "pale", "pastel", "soft")
 DARKER = ("dark", "darker", "deep")
@@ -210,6 +238,54 @@ def shades(modifier: str, word: str) -> NDArray[np.float64]:
     if either or modifier in DARKER:
         parts += [plain * (1 - amount) for amount in amounts[not either]]
     return lab(np.concatenate(parts))
+
+
+CALLED = 20.0
+"""CIEDE2000 to a word's nearest shade up to which a colour may be called by it: see FAR."""
+
+
+def called(points: ArrayLike, names: Iterable[tuple[str, str]]) -> NDArray[np.bool_]:
+    """Whether a person would call each of the CIELAB `points` (n, 3) by one of `names`.
+
+    That is so where a shade of the word, or of a word that is a kind of it, is near, and no shade
+    of a word that means something else is clearly nearer.
+    """
+    own = np.asarray(points, dtype=np.float64)[:, None, :]
+    meant, others = _meant(tuple(names))
+    apart = difference(own, meant).min(axis=1, initial=np.inf)
+    near: NDArray[np.bool_] = apart <= CALLED
+    if near.any():
+        rival = difference(own[near], others).min(axis=1, initial=np.inf)
+        near[near] = apart[near] <= rival + 2
+    return near
+
+
+@functools.lru_cache(maxsize=512)
+def _meant(names: tuple[tuple[str, str], ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """CIELAB of what may be meant by one of `names`, and of what is surely not."""
+    terms = {FAMILIES[word].split()[0] for _, word in names}
+    meant = [
+        _strict(modifier, kind)
+        for modifier, word in names
+        for kind, families in FAMILIES.items()
+        if kind == word or families.split()[0] == word
+    ]
+    others = [
+        _strict("", kind)
+        for kind, families in FAMILIES.items()
+        if not terms & set(families.split())
+    ]
+    nothing = np.empty((0, 3))
+    both = (np.concatenate([nothing, *points]) for points in (meant, others))
+    first, second = (np.unique(points, axis=0) for points in both)
+    return first, second
+
+
+def _strict(modifier: str, word: str) -> NDArray[np.float64]:
+    # A darker white is grey, and a lighter black.
+    if word in ("white", "black"):
+        return lab([rgb_of(code) for code in WORDS[word]])
+    return shades(modifier, word)
 
 
 def name_of(rgb: Iterable[int]) -> str:

@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bespoke.errors import DatasetError
 from bespoke.findings import Finding, error
 
 if TYPE_CHECKING:
@@ -72,6 +73,31 @@ def read(folder: Path, name: str, cells: int | None) -> Picture:
     except Exception as failure:  # noqa: BLE001 - what a decoder raises at a damaged file is open
         reason = _damage(raw, failure)
     return Picture(file=name, fault=error("picture_unreadable", name, reason, bytes=len(raw)))
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    """The picture as the trainer sees it, alpha dropped: uint8 of shape (height, width, 3).
+
+    Raises:
+        DatasetError: where it cannot be read; the message names the file.
+    """
+    import numpy as np
+    from PIL import Image
+
+    raw = b""
+    try:
+        raw = path.read_bytes()
+        with Image.open(io.BytesIO(raw), formats=_OPENED_FORMATS) as image:
+            if image.width * image.height > LARGEST_DECODED:
+                raise DatasetError(f"{path}: is {image.width}x{image.height}, too large to decode")
+            return np.ascontiguousarray(np.asarray(_as_rgba(image))[..., :3])
+    except DatasetError:
+        raise
+    except OSError as failure:
+        reason = f"cannot be read: {failure.strerror}" if failure.errno else _damage(raw, failure)
+    except Exception as failure:  # noqa: BLE001 - what a decoder raises at a damaged file is open
+        reason = _damage(raw, failure)
+    raise DatasetError(f"{path}: {reason}")
 
 
 def _damage(raw: bytes, failure: Exception) -> str:

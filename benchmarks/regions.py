@@ -1,0 +1,203 @@
+"""Learn where in a portrait each feature lies, and how the originals measure; write the table.
+
+    python benchmarks/regions.py DATA [--out bespoke/regions.json]
+
+DATA is the folder of the 203 pictures and captions. What it writes holds no picture: for each
+feature a grid of digits 0 to 9, what it takes of that grid at the least, and quantiles of numbers.
+
+The captions' hex codes alone would teach little: in 167 the background's is another feature's too,
+and those of lips and eyes are mostly the skin's. So hair, eyes and clothing are learnt from the
+colour words: where the cells are a shade of the word more often than in the other pictures. Skin is
+learnt from its hex where no feature but eyes and lips has it as well, lips from the captions' codes
+(palette and loose ones too) that are redder than that skin and lie within it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bespoke import captions, colours, metrics, pictures, regions
+from bespoke.canvas import Canvas, canvas_of
+from bespoke.regions import CELLS, TABLE
+
+WORDED = ("hair", "eyes", "clothing")
+LIKE = 10.0
+"""CIEDE2000 up to which a cell is a shade of a word; colours.FAR would take in most of a face."""
+
+REDDER = 6.0
+"""CIELAB a* by which a code must be redder than the skin, less a third of what it is yellower."""
+
+FAINT = 0.5
+"""Of a region's brightest cell; what is fainter is chance and left out."""
+
+LEAST_SHARE = 0.3
+"""Of a region, for a feature as small as the lips: one of their four cells."""
+
+QUANTILES = np.linspace(0, 100, 21)
+
+Grid = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    caption: str
+    features: list[captions.Feature]
+    pixels: NDArray[np.uint8]
+    canvas: Canvas
+    lab: NDArray[np.float64]
+    ground: Grid
+
+    def cells_of(self, codes: set[str]) -> Grid:
+        """The cells of `codes` outside the ground."""
+        cells = 0
+        for code in codes:
+            cells |= self.canvas.cells.get(code, 0)
+        return unpacked(cells) & ~self.ground
+
+    def codes(self, *kinds: str) -> set[str]:
+        return {code for each in self.features if each.kind in kinds for code in each.codes}
+
+
+def originals(folder: Path) -> list[Original]:
+    found = []
+    for path in sorted(folder.glob("*.txt")):
+        name = f"{path.stem}.png"
+        art = pictures.read(folder, name, CELLS).art
+        assert art is not None, f"{name} is not 24x24 pixel art"
+        canvas = canvas_of(art)
+        text = path.read_text(encoding="utf-8")
+        found.append(
+            Original(
+                caption=text,
+                features=captions.features(captions.parse(text)),
+                pixels=pictures.pixels(folder / name),
+                canvas=canvas,
+                lab=colours.lab(art),
+                ground=unpacked(canvas.ground),
+            )
+        )
+    return found
+
+
+def unpacked(mask: int) -> Grid:
+    """A canvas's set of cells as a grid."""
+    rows = [[mask >> (y * (CELLS + 1) + x) & 1 for x in range(CELLS)] for y in range(CELLS)]
+    return np.array(rows, dtype=bool)
+
+
+def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list[Grid]]:
+    """How much more often a cell is a shade of the word where the caption says it of `kind`."""
+    labs = np.array([each.lab for each in known])
+    outside = ~np.array([each.ground for each in known])
+    shades: dict[tuple[str, str], Grid] = {}
+    lifts, own = [], []
+    for number, each in enumerate(known):
+        said = [f for f in each.features if f.kinds == (kind,)]
+        names = {name for feature in said for name in colours.named_in(feature.text)}
+        for name in names - shades.keys():
+            apart = [colours.difference(labs, shade) for shade in colours.shades(*name)]
+            shades[name] = (np.min(apart, axis=0) <= LIKE) & outside
+        if names:
+            like = np.any([shades[name] for name in sorted(names)], axis=0)
+            lifts.append(like[number] - like.mean(axis=0))
+            own.append(like[number])
+    return np.mean(lifts, axis=0), own
+
+
+def by_skin(known: list[Original]) -> tuple[list[Grid], list[Grid]]:
+    """Cells of the skin's own hex, and of the caption's codes that are redder than it."""
+    skins, lips = [], []
+    for each in known:
+        other = {k for k in captions.FEATURES if k not in ("skin", "eyes", "lips")}
+        own = each.codes("skin") - each.codes(*other)
+        if not own:
+            continue
+        skins.append(each.cells_of(own))
+        _, a0, b0 = colours.lab([colours.rgb_of(code) for code in sorted(own)]).mean(axis=0)
+        codes = sorted(
+            set(captions.hex_codes(each.caption.lower())) - each.codes("clothing", "hair")
+        )
+        points = colours.lab([colours.rgb_of(code) for code in codes])
+        redder = points[:, 1] - a0 - (points[:, 2] - b0) / 3 > REDDER
+        red = each.cells_of({code for code, is_so in zip(codes, redder, strict=True) if is_so})
+        lips.append(red & within(skins[-1]))
+    return skins, lips
+
+
+def within(skin: Grid) -> Grid:
+    """The cells that have skin on both sides in their row and above them in their column."""
+    left, right = np.maximum.accumulate(skin, 1), np.maximum.accumulate(skin[:, ::-1], 1)[:, ::-1]
+    return left & right & np.maximum.accumulate(skin, 0)
+
+
+def digits(likely: NDArray[np.float64], brightest: float | None = None) -> list[str]:
+    """A grid as 24 rows of digits, nine the brightest."""
+    scaled = np.clip(likely / (brightest or likely.max()), 0, 1)
+    scaled[scaled < FAINT] = 0
+    return ["".join(str(int(value)) for value in row) for row in np.rint(scaled * 9)]
+
+
+def learnt(known: list[Original]) -> dict[str, Any]:
+    """`regions` and `shares`: of its region, what a feature's own colours take in four of five."""
+    ground = np.mean([each.ground for each in known], axis=0)
+    grids = {"background": digits(ground, 1.0)}
+    own: dict[str, list[Grid]] = {}
+    for kind in WORDED:
+        lift, own[kind] = by_word(known, kind)
+        grids[kind] = digits(lift)
+    own["skin"], own["lips"] = by_skin(known)
+    for kind in ("skin", "lips"):
+        grids[kind] = digits(np.mean(own[kind], axis=0))
+    shares = {}
+    for kind, cells in own.items():
+        weight = np.array([[int(digit) for digit in row] for row in grids[kind]])
+        taken = [(grid * weight).sum() / weight.sum() for grid in cells if grid.any()]
+        shares[kind] = max(LEAST_SHARE, round(float(np.quantile(taken, 0.2)), 2))
+    return {"regions": grids, "shares": shares}
+
+
+def quantiles(known: list[Original]) -> dict[str, list[float]]:
+    """Of each number that `metrics.measure` gives of an original for its own caption."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for each in known:
+        measured = metrics.measure(each.pixels, metrics.asked(each.caption))
+        for part in ("face", "hair"):
+            measured[f"bleeding_{part}"] = measured["bleeding"].get(part, {})
+        for name, result in measured.items():
+            if isinstance(result, dict) and "value" in result:
+                values[name].append(result["value"])
+    return {
+        name: [round(float(v), 3) for v in np.percentile(numbers, QUANTILES)]
+        for name, numbers in sorted(values.items())
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, default=TABLE)
+    chosen = parser.parse_args()
+    known = originals(chosen.data)
+    table = learnt(known)
+    # The numbers are measured by the regions just learnt; where they stand is of no matter yet.
+    names = ("bleeding_face", "bleeding_hair", "cells", "edges", "hair_tones", "palette")
+    for found in ({name: [0.0, 1.0] for name in names}, None):
+        table["quantiles"] = found if found is not None else quantiles(known)
+        chosen.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        regions.table.cache_clear()
+        regions.region.cache_clear()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,396 @@
+"""A picture and what was asked of it, to numbers: pure functions, each in one table.
+
+`VERSION` goes with every measurement: two are compared only where it is the same. Regions and the
+originals' quantiles are in regions.json, learnt by benchmarks/regions.py from the 203 originals.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bespoke import captions, colours
+from bespoke.regions import percentile, region, table
+from bespoke.view import Mode, View, cells_along
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+VERSION = 1
+
+FEATURES = ("hair", "eyes", "lips", "skin", "clothing")
+"""The features that have a region of their own; a beard and accessories lie anywhere."""
+
+SAME, NEAR = 6.0, 15.0
+"""CIEDE2000 to the asked hex up to which a colour is it, and up to which it may be.
+
+Noise of 20 levels and JPEG at quality 30 move the 203's grounds by less than SAME. Between the two
+a colour counts only where the words, or without words the hex's own name, do not contradict it.
+"""
+
+COMPLEXIONS = frozenset(("black", "white", "olive", "yellow", "red"))
+"""Words that, said of skin, are no colour of paint."""
+
+
+# --- What was asked -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One thing's colours: hex codes in small letters, and words as (modifier or "", word)."""
+
+    codes: tuple[str, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
+    several: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.codes or self.words)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"hex": list(self.codes), "words": [" ".join(filter(None, w)) for w in self.words]}
+
+    def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """CIEDE2000 of CIELAB `points` (n, 3) to the nearest hex; without one, to the words."""
+        if self.codes:
+            targets = colours.lab([colours.rgb_of(code) for code in self.codes])
+        else:
+            targets = np.concatenate([colours.shades(*word) for word in self.words])
+        apart = colours.difference(points[:, None, :], targets).min(axis=1)
+        return np.asarray(apart)
+
+    def met_by(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether a person would say of each of CIELAB `points` (n, 3) that it is what was asked.
+
+        It is the hex (within SAME), or a shade of the word, or near the hex and not another colour.
+        """
+        named = colours.called(points, self.words)
+        if not self.codes:
+            return named
+        apart = self.distance(points)
+        if not self.words:
+            own = [("", self._name(code)) for code in self.codes]
+            return (apart <= SAME) | ((apart <= NEAR) & colours.called(points, own))
+        return (apart <= SAME) | named
+
+    def is_exactly(self, point: NDArray[np.float64]) -> bool:
+        """Whether one CIELAB point is an asked hex."""
+        return bool(self.codes) and float(self.distance(point[None])[0]) <= SAME
+
+    @staticmethod
+    def _name(code: str) -> str:
+        return colours.name_of(colours.rgb_of(code)).removeprefix("light ").removeprefix("dark ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a prompt asks: the background's colours, and each other feature's by its kind."""
+
+    background: Wanted = Wanted()
+    features: Mapping[str, Wanted] = field(default_factory=dict)
+
+
+_SEVERAL = re.compile(
+    r"\bsplit|two.?tone|strip|check|brick|gradient|radial|multi|many|flag|half|halves|rainbow|"
+    r"\b(?:to|and|with)\b"
+)
+_NOUNS = re.compile("|".join(captions.KINDS[kind] for kind in captions.FEATURES[1:]))
+_BACKGROUND = re.compile(captions.KINDS["background"])
+
+
+def asked(prompt: str) -> Asked:
+    """What `prompt` asks, read as a caption is; the trainer's escapes and options are put off.
+
+    The first tag that gives the background a hex is its own, as in the checks of captions.
+    """
+    text = re.split(r"\s--[a-z]+\s", " ".join(prompt.split()))[0]
+    text = re.sub(r"\\([()])", r"\1", text)
+    found = captions.features(captions.parse(text))
+    grounds = [each for each in found if "background" in each.kinds]
+    ground = next((each for each in grounds if each.codes), grounds[0] if grounds else None)
+    wanted: dict[str, Wanted] = {}
+    for each in found:
+        if each is ground or each.kind not in FEATURES:
+            continue
+        words = colours.named_in(captions.HEX.sub(" ", each.text))
+        if each.kind == "skin":
+            words = tuple(word for word in words if word[1] not in COMPLEXIONS)
+        before = wanted.get(each.kind, Wanted())
+        wanted[each.kind] = Wanted(codes=before.codes + each.codes, words=before.words + words)
+    return Asked(background=_of_ground(ground), features=wanted)
+
+
+def _of_ground(feature: captions.Feature | None) -> Wanted:
+    if feature is None:
+        return Wanted()
+    text = captions.HEX.sub(" ", feature.text.lower())
+    place = _BACKGROUND.search(text)
+    before, after = (text[: place.start()], text[place.end() :]) if place else (text, "")
+    # "raspberry shirt dark green background": what is said of another thing is not the ground's.
+    others = list(_NOUNS.finditer(before))
+    other = _NOUNS.search(after)
+    before = before[others[-1].end() :] if others else before
+    after = after[: other.start()] if other else after
+    clause = f"{before} , {after}"
+    words = colours.named_in(clause)
+    if feature.codes:
+        # "hot pink background with green candlesticks (#05db73)": words that the hex is not called
+        # by are of something else, unless all are.
+        codes = colours.lab([colours.rgb_of(code) for code in feature.codes])
+        words = tuple(w for w in words if colours.called(codes, [w]).any()) or words
+    return Wanted(codes=feature.codes, words=words, several=bool(_SEVERAL.search(clause)))
+
+
+# --- What is measured -----------------------------------------------------------------------------
+
+LEAST_CORE = 0.3
+"""What the four largest ground colours must hold together of the ground to be called one."""
+
+PART, MOST, EXACT = 0.25, 0.5, 0.75
+"""Shares of the ground that the asked colour must have: as one of several ("split", "stripes"),
+and else. The very hex needs EXACT of what the largest other colour has: where a picture is half and
+half its caption names one (a gradient in bars has 0.81 of it, measured on the 203)."""
+
+BLEEDING = 0.15
+"""Share of the face's or hair's cells in the asked background's colour from which on it bleeds."""
+
+TONE_SHARE, TONE_APART = 0.25, 25.0
+"""Of two-toned hair, the smaller tone's least share, and the least distance of the two tones in
+CIELAB's a and b: shades of one colour differ in lightness."""
+
+LEAST_CELLS = 3.0
+"""Cells that must be left of a region, counted by how likely each is, to measure in it."""
+
+
+def measure(picture: NDArray[np.uint8], wanted: Asked) -> dict[str, Any]:
+    """Every metric of `picture`, uint8 of shape (height, width, 3) and any size, as JSON.
+
+    What could not be measured has the verdict "unmeasured" and a `reason`.
+
+    Raises:
+        ValueError: where `picture` is no such array, or empty.
+    """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise ValueError(f"a picture of shape {picture.shape} and {picture.dtype} is not RGB")
+    view = View(pixels=picture)
+    size = [picture.shape[1], picture.shape[0]]
+    numbers = {name: metric(view, wanted) for name, metric in METRICS.items()}
+    return {"version": VERSION, "size": size, **numbers}
+
+
+def background(view: View, wanted: Asked) -> dict[str, Any]:
+    """The ground's colour beside the asked one: verdict, colour, name, delta_e, and all colours.
+
+    It is the asked one where the colours that are as asked make up enough of the ground: PART.
+    """
+    modes, ground = view.modes, wanted.background
+    shown: dict[str, Any] = {
+        "colour": None,
+        "name": None,
+        "delta_e": None,
+        "asked": ground.as_json(),
+        "share": None,
+        "colours": [{"colour": _hex(m.rgb), "share": round(m.share, 2)} for m in modes],
+    }
+    if sum(sorted((mode.core for mode in modes), reverse=True)[:4]) < LEAST_CORE:
+        return {**_unmeasured("no colour stands out where the ground should be"), **shown}
+    if not ground:
+        told = _of_mode(modes[0], None)
+        return {**_unmeasured("the prompt asks no background colour"), **shown, **told}
+    points = np.array([mode.lab for mode in modes])
+    met = ground.met_by(points)
+    right = [mode for mode, is_met in zip(modes, met, strict=True) if is_met]
+    wrong = [mode for mode, is_met in zip(modes, met, strict=True) if not is_met]
+    share = sum(mode.share for mode in right)
+    most = max((mode.share for mode in wrong), default=0.0)
+    exact = sum(mode.share for mode in right if ground.is_exactly(mode.lab))
+    match = bool(right) and (
+        (ground.several and share >= PART)
+        or (share >= MOST and share > most)
+        or (exact >= PART and exact >= EXACT * most)
+    )
+    told = _of_mode(right[0] if match else (wrong or right)[0], ground)
+    return {"verdict": "match" if match else "mismatch", **shown, **told, "share": round(share, 2)}
+
+
+def _of_mode(mode: Mode, ground: Wanted | None) -> dict[str, Any]:
+    apart = None if ground is None else round(float(ground.distance(mode.lab[None])[0]), 1)
+    rgb = [round(float(value)) for value in mode.rgb]
+    return {"colour": colours.hex_of(rgb), "name": colours.name_of(rgb), "delta_e": apart}
+
+
+def features(view: View, wanted: Asked) -> dict[str, Any]:
+    """Each asked feature's colour in its own region: verdict, colour, name, delta_e."""
+    if view.cell_size < 1:
+        return {kind: _unmeasured("smaller than 24x24") for kind in wanted.features}
+    return {kind: _feature(view, wanted, kind) for kind in wanted.features}
+
+
+def _feature(view: View, wanted: Asked, kind: str) -> dict[str, Any]:
+    own = _apart(wanted, kind)
+    if not wanted.features[kind]:
+        return _unmeasured("the prompt asks no colour of it")
+    if not own:
+        return _unmeasured("its colour is asked of another thing too: which has it is not to tell")
+    likely = region(kind) * ~view.ground
+    if likely.sum() < LEAST_CELLS:
+        return _unmeasured("the ground's colours fill its region")
+    where = likely > 0
+    points, likely = view.lab[where], likely[where]
+    apart = own.distance(points)
+    order = np.argsort(apart)
+    reached = np.cumsum(likely[order]) / likely.sum()
+    # What a feature takes of its region at the least; the middle of that part stands for it.
+    nearest = order[int(np.searchsorted(reached, table()["shares"][kind] / 2))]
+    match = bool(own.met_by(points[nearest][None])[0])
+    shown = nearest if match else _commonest(points, likely)
+    rgb = [round(float(v)) for v in view.cells[where][shown]]
+    return {
+        "verdict": "match" if match else "mismatch",
+        "colour": colours.hex_of(rgb),
+        "name": colours.name_of(rgb),
+        "delta_e": round(float(apart[nearest]), 1),
+        "asked": own.as_json(),
+    }
+
+
+def _apart(wanted: Asked, kind: str) -> Wanted:
+    """What is asked of `kind` without the hex codes that are asked of another thing too.
+
+    In 167 of the 203 captions the background's hex is another feature's as well.
+    """
+    own = wanted.features[kind]
+    others = [other for name, other in wanted.features.items() if name != kind]
+    taken = {code for other in (wanted.background, *others) for code in other.codes}
+    left = tuple(code for code in own.codes if code not in taken)
+    return Wanted(codes=left, words=own.words if left or not own.codes else ())
+
+
+def _commonest(points: NDArray[np.float64], likely: NDArray[np.float64]) -> int:
+    """The place of the colour that most of the weight is like."""
+    unlike = colours.difference(points[:, None], points) > NEAR
+    return int((~unlike @ likely).argmax())
+
+
+def bleeding(view: View, wanted: Asked) -> dict[str, Any]:
+    """Shares of the face and of the hair that have the asked background's colour."""
+    if not wanted.background:
+        return _unmeasured("the prompt asks no background colour")
+    if view.cell_size < 1:
+        return _unmeasured("smaller than 24x24")
+    parts: dict[str, Any] = {}
+    for part, kinds in (("face", ("skin", "eyes", "lips")), ("hair", ("hair",))):
+        likely = np.max([region(kind) for kind in kinds], axis=0) * ~view.ground
+        where = likely >= 0.5
+        if any(_alike(wanted.background, wanted.features.get(kind)) for kind in kinds):
+            parts[part] = _unmeasured(f"the {part} is asked in the background's colour")
+        elif where.sum() < LEAST_CELLS:
+            parts[part] = _unmeasured("the ground's colours fill its region")
+        else:
+            share = float(wanted.background.met_by(view.lab[where]).mean())
+            verdict = "bleeding" if share >= BLEEDING else "clean"
+            parts[part] = {"verdict": verdict, **_placed(f"bleeding_{part}", share)}
+    verdicts = {part["verdict"] for part in parts.values()}
+    worst = next(each for each in ("bleeding", "unmeasured", "clean") if each in verdicts)
+    return {"verdict": worst, **parts}
+
+
+def _alike(first: Wanted, second: Wanted | None) -> bool:
+    if not second:
+        return False
+    codes = second.codes or tuple(colours.WORDS[word][0] for _, word in second.words)
+    return bool(first.met_by(colours.lab([colours.rgb_of(code) for code in codes])).any())
+
+
+def hair_tones(view: View, _: Asked) -> dict[str, Any]:
+    """Whether the hair has two colours, not two shades of one; `value`: how far they lie apart."""
+    if view.cell_size < 1:
+        return _unmeasured("smaller than 24x24")
+    likely = region("hair")
+    skin = np.median(view.lab[region("skin") >= 0.8], axis=0)
+    where = (likely >= 0.4) & ~view.ground & (colours.difference(view.lab, skin) > SAME)
+    # The outline's black belongs to no hair; black hair is still one colour.
+    points = view.lab[where]
+    if len(points) < 4 * LEAST_CELLS:
+        return _unmeasured("too little hair can be seen")
+    plane = points[:, 1:]
+    apart = np.hypot(*(plane[:, None] - plane).transpose(2, 0, 1))
+    first = int((apart <= TONE_APART / 2).sum(axis=1).argmax())
+    far = apart[first] > TONE_APART
+    value = float(np.median(apart[first][far])) if far.any() else float(apart[first].max())
+    two = far.mean() >= TONE_SHARE
+    if not two:
+        value = float(np.quantile(apart[first], 1 - TONE_SHARE))
+    tones = [first]
+    if two:
+        alike = (apart[far][:, far] <= TONE_APART / 2).sum(axis=1)
+        tones.append(int(np.flatnonzero(far)[alike.argmax()]))
+    return {
+        "verdict": "two" if two else "one",
+        **_placed("hair_tones", value),
+        "colours": [_hex(view.cells[where][tone]) for tone in tones],
+    }
+
+
+def cells(view: View, _: Asked) -> dict[str, Any]:
+    """Mean distance of the pixels from their own cell's colour, of 255."""
+    if view.cell_size < 2:
+        return _unmeasured("a cell is not two pixels wide")
+    rows, columns = (cells_along(side) for side in view.pixels.shape[:2])
+    own = np.rint(view.cells).astype(np.uint8).take(columns, 1).take(rows, 0)
+    return _placed("cells", float(_unlike(view.pixels, own).mean()))
+
+
+def palette(view: View, _: Asked) -> dict[str, Any]:
+    """The number of colours of the cells, those alike (4 steps of CIELAB) counted as one."""
+    if view.cell_size < 1:
+        return _unmeasured("smaller than 24x24")
+    return _placed("palette", float(len(np.unique(np.rint(view.lab.reshape(-1, 3) / 4), axis=0))))
+
+
+def edges(view: View, _: Asked) -> dict[str, Any]:
+    """Of all steps from pixel to pixel, the share that lies where two cells meet: 1 in the art."""
+    if view.cell_size < 2:
+        return _unmeasured("a cell is not two pixels wide")
+    on_grid = total = 0.0
+    for pixels in (view.pixels, view.pixels.swapaxes(0, 1)):
+        # Every third line tells the same as all of them.
+        lines = np.ascontiguousarray(pixels[::3])
+        steps = _unlike(lines[:, 1:], lines[:, :-1]).sum(axis=0, dtype=np.uint32).sum(axis=1)
+        on_grid += float(steps[np.diff(cells_along(pixels.shape[1])) > 0].sum())
+        total += float(steps.sum())
+    return _placed("edges", on_grid / total) if total else _unmeasured("it is one colour all over")
+
+
+def _unlike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The absolute difference, in bytes: a fifth of the time of wider numbers."""
+    return np.maximum(first, second) - np.minimum(first, second)
+
+
+METRICS: dict[str, Callable[[View, Asked], dict[str, Any]]] = {
+    "background": background,
+    "features": features,
+    "bleeding": bleeding,
+    "hair_tones": hair_tones,
+    "cells": cells,
+    "palette": palette,
+    "edges": edges,
+}
+"""Every metric by the name that its result has."""
+
+
+def _placed(name: str, value: float) -> dict[str, Any]:
+    """A number and where it stands among the originals'."""
+    return {"value": round(value, 3), "percentile": percentile(name, round(value, 3))}
+
+
+def _unmeasured(reason: str) -> dict[str, Any]:
+    return {"verdict": "unmeasured", "reason": reason}
+
+
+def _hex(rgb: NDArray[np.float64]) -> str:
+    return colours.hex_of(round(float(value)) for value in rgb)
