@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import toml
 
-from bespoke import options
+from bespoke import gate, options
 from bespoke.captions import KINDS
 from bespoke.dataset import Promise
 from bespoke.errors import ConfigError
@@ -61,7 +61,8 @@ class Experiment:
     """Everything one run is made from, before paths and the machine are known.
 
     `training` holds the trainer's options; `general` and `blocks` the dataset's, in the three
-    levels of kohya's dataset file. `promises` says of each named folder of data what it holds.
+    levels of kohya's dataset file. `promises` says of each named folder of data what it holds;
+    `test` which of the test prompts each epoch is tested with, and how small.
     """
 
     name: str
@@ -72,7 +73,8 @@ class Experiment:
     confidence: float | None = None
     expected: tuple[str, ...] = ()
     subject: str = ""
-    gate_epoch: int | None = None
+    gate: gate.Policy | None = None
+    test: Mapping[str, Any] = field(default_factory=dict)
     pictures_taken: int | None = None
     drawn_if_missing: bool = False
     training: Settings = field(default_factory=dict)
@@ -101,11 +103,18 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "expected": (list,),
     "subject": (str,),
     "gate": (dict,),
+    "test": (dict,),
     "pictures_taken": (int,),
     "drawn_if_missing": (bool,),
     "training": (dict,),
     "dataset": (dict,),
     "data": (dict,),
+}
+# What `[test]` may hold: which prompts of test_prompts.toml, and how small and short.
+TEST = {
+    "prompts": "a list of names from test_prompts.toml",
+    "size": "pixels",
+    "steps": "a number of sampling steps",
 }
 # What a hypothesis may be about: a class of tags, or the machine itself.
 SUBJECTS = (*KINDS, "machine")
@@ -175,7 +184,8 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         run_name=run_name,
         output_name=output_name,
         expected=tuple(own.get("expected", ())),
-        gate_epoch=_table(own, "gate").get("epoch"),
+        gate=gate.Policy(**own["gate"]) if "gate" in own else None,
+        test=_table(own, "test"),
         training=training,
         general=general,
         blocks=blocks,
@@ -312,11 +322,18 @@ def _check_words(content: Mapping[str, Any], origin: str, problems: list[str]) -
         problems.append(f"{origin}: confidence: from 0 to 1 is needed, not {confidence!r}")
     if isinstance(subject, str) and subject not in SUBJECTS:
         problems.append(f"{origin}: subject: {subject!r}: {nearest(subject, SUBJECTS)}")
-    for key, value in _table(content, "gate").items():
-        if key != "epoch":
-            problems.append(f"{origin}: [gate]: {key}: {nearest(key, ('epoch',))}")
-        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            problems.append(f"{origin}: [gate]: epoch: a whole number from 1 on, not {value!r}")
+    for section, known in (("gate", [each.name for each in fields(gate.Policy)]), ("test", TEST)):
+        problems += [
+            f"{origin}: [{section}]: {key}: {nearest(key, known)}"
+            for key in _table(content, section)
+            if key not in known
+        ]
+    if isinstance(content.get("gate"), dict):
+        problems += [f"{origin}: [gate]: {each}" for each in gate.problems(content["gate"])]
+    for key, value in _table(content, "test").items():
+        good = isinstance(value, list) if key == "prompts" else type(value) is int and value > 0
+        if key in TEST and not good:
+            problems.append(f"{origin}: [test]: {key}: {TEST[key]}, not {value!r}")
 
 
 def _table(content: Mapping[str, Any], key: str) -> dict[str, Any]:

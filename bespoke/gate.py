@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import math
+import statistics
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from bespoke.scoring import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from bespoke.evaluate import EpochResult, PictureResult
 
 Outcome = Literal["GO", "STOP", "INCONCLUSIVE"]
+Answer = Literal["match", "mismatch", "undecided", "unmeasured"]
+
+# The fewest pictures that two epochs must share for the noise between them to be measured.
+FEWEST_PAIRS = 4
+# A fall in the mean score that is called a regression lies beyond this many standard errors.
+ERRORS_APART = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What an experiment's `[gate]` says: when to decide, and how many must agree.
+
+    A prompt answers match or mismatch where at least the share `seeds` of its pictures do; the run
+    goes on where the share `prompts` of all prompts match, and is stopped where as many mismatch.
+    What could not be measured counts for neither, and in the whole.
+    """
+
+    epoch: int
+    feature: str = "background"
+    prompts: float = 0.6
+    seeds: float = 0.6
+
+
+FEATURES = ("background",)
+
+
+def problems(table: Mapping[str, Any]) -> list[str]:
+    """What is wrong with an experiment's `[gate]`, one sentence a key; unknown keys are not here."""
+    found = []
+    epoch, feature = table.get("epoch"), table.get("feature", "background")
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1:
+        found.append(f"epoch: a whole number from 1 on, not {epoch!r}")
+    if feature not in FEATURES:
+        found.append(f"feature: {' or '.join(FEATURES)} is what a gate can decide by")
+    for key in ("prompts", "seeds"):
+        share = table.get(key, 1.0)
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.5 < share <= 1:
+            found.append(f"{key}: a share above 0.5, up to 1, not {share!r}")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,3 +64,161 @@ class Decision:
     outcome: Outcome
     reason: str
     evidence: Mapping[str, object]
+
+
+def answers(result: EpochResult, seeds: float = 0.6) -> dict[str, Answer]:
+    """Each prompt's answer about the background, over its seeds."""
+    found: dict[str, Answer] = {}
+    for name in dict.fromkeys(picture.prompt for picture in result.pictures):
+        said = [picture.background for picture in result.pictures if picture.prompt == name]
+        measured = [word for word in said if word != "unmeasured"]
+        if not measured:
+            found[name] = "unmeasured"
+        elif measured.count("match") >= seeds * len(said):
+            found[name] = "match"
+        elif measured.count("mismatch") >= seeds * len(said):
+            found[name] = "mismatch"
+        else:
+            found[name] = "undecided"
+    return found
+
+
+def decide(result: EpochResult, policy: Policy) -> Decision:
+    """The gate's decision on the epoch that it decides at; any other epoch is not looked at.
+
+    Raises:
+        ValueError: where the result is of another epoch.
+    """
+    if result.epoch != policy.epoch:
+        raise ValueError(f"the gate decides at epoch {policy.epoch}, not {result.epoch}")
+    said = answers(result, policy.seeds)
+    matched = sum(word == "match" for word in said.values())
+    missed = sum(word == "mismatch" for word in said.values())
+    needed = policy.prompts * len(said)
+    shown = f"{matched} of {len(said)} prompts"
+    outcome: Outcome = "INCONCLUSIVE"
+    if said and matched >= needed:
+        outcome, reason = "GO", f"hypothesis stands at epoch {policy.epoch}: {shown} match"
+    elif said and missed >= needed:
+        outcome = "STOP"
+        reason = f"hypothesis failed at epoch {policy.epoch}: {_worst(result)}{shown}"
+    else:
+        reason = (
+            f"inconclusive at epoch {policy.epoch}: {shown} match, {missed} do not, and "
+            f"{math.ceil(needed)} must agree"
+        )
+    evidence = {
+        "policy": asdict(policy),
+        "answers": said,
+        "matched": matched,
+        "mismatched": missed,
+        "checkpoint_sha256": result.checkpoint_sha256,
+        "metrics_version": result.metrics_version,
+    }
+    return Decision(epoch=policy.epoch, outcome=outcome, reason=reason, evidence=evidence)
+
+
+def _worst(result: EpochResult) -> str:
+    """The first picture that missed, in words: what was found and what was asked."""
+    missed = [picture for picture in result.pictures if picture.background == "mismatch"]
+    if not missed:
+        return ""
+    ground = missed[0].measured["background"]
+    words, codes = (" and ".join(ground["asked"][key]) for key in ("words", "hex"))
+    asked = f"{words} ({codes})" if words and codes else words or codes
+    return (
+        f"background {ground['name']} ({ground['colour']}), asked {asked}, "
+        f"ΔE {ground['delta_e']:.0f}, "
+    )
+
+
+# --- Over the epochs ------------------------------------------------------------------------------
+
+
+def settled(results: Sequence[EpochResult]) -> list[tuple[int, Answer]]:
+    """By epoch, whether the backgrounds of most prompts match; of numbered epochs, in order."""
+    found: list[tuple[int, Answer]] = []
+    for result in _numbered(results):
+        said = list(answers(result).values())
+        matched, missed = said.count("match"), said.count("mismatch")
+        word: Answer = "undecided"
+        if not matched and not missed:
+            word = "unmeasured"
+        elif 2 * matched > len(said):
+            word = "match"
+        elif 2 * missed > len(said):
+            word = "mismatch"
+        found.append((result.epoch or 0, word))
+    return found
+
+
+def first_right(results: Sequence[EpochResult]) -> int | None:
+    """The first epoch in which most prompts' backgrounds match."""
+    return next((epoch for epoch, word in settled(results) if word == "match"), None)
+
+
+def flips(results: Sequence[EpochResult]) -> list[int]:
+    """The epochs at which a background that was right is wrong again, or the other way about.
+
+    The first turn from wrong to right is learning; what comes after it is oscillation.
+    """
+    known = [(epoch, word) for epoch, word in settled(results) if word in ("match", "mismatch")]
+    turns = [
+        (epoch, word)
+        for (_, before), (epoch, word) in zip(known, known[1:], strict=False)
+        if word != before
+    ]
+    if turns and turns[0][1] == "match":
+        turns = turns[1:]
+    return [epoch for epoch, _ in turns]
+
+
+def best(results: Sequence[EpochResult]) -> EpochResult | None:
+    """The epoch of the highest mean score, then of the most matching backgrounds, then the first."""
+    scored = [result for result in _numbered(results) if result.scores.mean is not None]
+    if not scored:
+        return None
+    return max(scored, key=lambda each: (each.scores.mean or 0.0, each.backgrounds()["match"]))
+
+
+def regression(results: Sequence[EpochResult]) -> str | None:
+    """Whether the newest epoch is worse than an earlier one by more than the measured noise.
+
+    The noise is that of the differences between pictures of one prompt and one seed in both
+    epochs: their mean must lie below zero by more than two of its standard errors.
+    """
+    *earlier, newest = _numbered(results) or [None]
+    before = best(earlier)
+    if newest is None or before is None:
+        return None
+    now, then = _scored(newest), _scored(before)
+    changes = [now[shot] - then[shot] for shot in now.keys() & then.keys()]
+    if len(changes) < FEWEST_PAIRS:
+        return None
+    mean = statistics.fmean(changes)
+    error = statistics.stdev(changes) / math.sqrt(len(changes))
+    if mean >= -ERRORS_APART * error or mean >= 0:
+        return None
+    return (
+        f"epoch {newest.epoch} is worse than epoch {before.epoch}: by {-mean:.1f} ± "
+        f"{ERRORS_APART * error:.1f} of 10 over {len(changes)} pictures"
+    )
+
+
+def _scored(result: EpochResult) -> dict[tuple[str, int], float]:
+    """The mean score of each picture that has one, by prompt and seed."""
+    found = {}
+    for picture in result.pictures:
+        mean = _mean(picture)
+        if mean is not None:
+            found[picture.prompt, picture.seed] = mean
+    return found
+
+
+def _mean(picture: PictureResult) -> float | None:
+    return suggest([picture.measured]).mean
+
+
+def _numbered(results: Sequence[EpochResult]) -> list[EpochResult]:
+    known = [result for result in results if result.epoch is not None]
+    return sorted(known, key=lambda result: result.epoch or 0)

@@ -215,8 +215,8 @@ def examine(
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
     option_findings = list(option_audit.audit(experiment))
     option_findings += schedule.phases(experiment, run)
-    if experiment.gate_epoch is not None:
-        option_findings += schedule.gate_findings(experiment, run, experiment.gate_epoch)
+    if experiment.gate is not None:
+        option_findings += schedule.gate_findings(experiment, run, experiment.gate.epoch)
     here = _side(experiment, collections, data)
     before: Mapping[str, float] = {}
     lines: tuple[str, ...] = ()
