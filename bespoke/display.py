@@ -45,8 +45,10 @@ class Display(Protocol):
         """One of our own lines while the display is up."""
 
 
-def display(epochs: int) -> Display:
-    """A live display on a terminal, a plain line every 30 s elsewhere."""
+def display(epochs: int, *, silent: bool = False) -> Display:
+    """A live display on a terminal, a plain line every 30 s elsewhere; neither where `silent`."""
+    if silent:
+        return Silent(epochs)
     return Live(epochs) if sys.stdout.isatty() else Plain(epochs)
 
 
@@ -77,6 +79,19 @@ class Reading:
         elif isinstance(event, Progress):
             self.progress = event
 
+    def told(self) -> str | None:
+        """Epoch, step, pace, loss and time left in one line, once there is a loss."""
+        at = self.progress
+        if at is None or at.loss is None:
+            return None
+        epoch_left, run_left = self.left()
+        pace = "?" if at.steps_per_second is None else f"{at.steps_per_second:.2f}"
+        return (
+            f"epoch {self.epoch}/{self.epochs}  step {at.step}/{at.total}  "
+            f"{pace} it/s  loss {at.loss:.4f}  "
+            f"left {duration(epoch_left)} of the epoch, {duration(run_left)} of the run"
+        )
+
     def left(self) -> tuple[float | None, float | None]:
         """Seconds to the end of the epoch and of the run; None where the pace is not known."""
         at = self.progress
@@ -102,20 +117,21 @@ class Plain:
 
     def show(self, event: Event | None) -> None:
         self._reading.take(event)
-        at = self._reading.progress
-        if at is None or at.loss is None or time.monotonic() < self._next:
+        told = self._reading.told()
+        if told is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + PLAIN_INTERVAL_S
-        epoch_left, run_left = self._reading.left()
-        pace = "?" if at.steps_per_second is None else f"{at.steps_per_second:.2f}"
-        self.say(
-            f"epoch {self._reading.epoch}/{self._reading.epochs}  step {at.step}/{at.total}  "
-            f"{pace} it/s  loss {at.loss:.4f}  "
-            f"left {duration(epoch_left)} of the epoch, {duration(run_left)} of the run"
-        )
+        self.say(told)
 
     def say(self, text: str) -> None:
         say(text)
+
+
+class Silent(Plain):
+    """Our own lines alone: another process shows the progress, among that of others."""
+
+    def show(self, event: Event | None) -> None:
+        pass
 
 
 class Live:

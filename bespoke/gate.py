@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from dataclasses import asdict, dataclass
@@ -42,7 +43,7 @@ FEATURES = ("background",)
 
 
 def problems(table: Mapping[str, Any]) -> list[str]:
-    """What is wrong with an experiment's `[gate]`, one sentence a key; unknown keys are not here."""
+    """What is wrong with the values of an experiment's `[gate]`, one sentence a key."""
     found = []
     epoch, feature = table.get("epoch"), table.get("feature", "background")
     if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1:
@@ -164,9 +165,7 @@ def flips(results: Sequence[EpochResult]) -> list[int]:
     """
     known = [(epoch, word) for epoch, word in settled(results) if word in ("match", "mismatch")]
     turns = [
-        (epoch, word)
-        for (_, before), (epoch, word) in zip(known, known[1:], strict=False)
-        if word != before
+        (epoch, word) for (_, before), (epoch, word) in itertools.pairwise(known) if word != before
     ]
     if turns and turns[0][1] == "match":
         turns = turns[1:]
@@ -174,7 +173,7 @@ def flips(results: Sequence[EpochResult]) -> list[int]:
 
 
 def best(results: Sequence[EpochResult]) -> EpochResult | None:
-    """The epoch of the highest mean score, then of the most matching backgrounds, then the first."""
+    """The epoch of the highest mean score, then of most matching backgrounds, then the first."""
     scored = [result for result in _numbered(results) if result.scores.mean is not None]
     if not scored:
         return None
@@ -187,9 +186,11 @@ def regression(results: Sequence[EpochResult]) -> str | None:
     The noise is that of the differences between pictures of one prompt and one seed in both
     epochs: their mean must lie below zero by more than two of its standard errors.
     """
-    *earlier, newest = _numbered(results) or [None]
+    if not _numbered(results):
+        return None
+    *earlier, newest = _numbered(results)
     before = best(earlier)
-    if newest is None or before is None:
+    if before is None:
         return None
     now, then = _scored(newest), _scored(before)
     changes = [now[shot] - then[shot] for shot in now.keys() & then.keys()]

@@ -19,6 +19,7 @@ class Request:
     """What a person asked for on the command line."""
 
     experiment: str
+    seed: int | None = None
     overrides: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     parent_data: tuple[str, ...] = ()
@@ -29,6 +30,7 @@ class Request:
     strict: bool = False
     allow_inert: bool = False
     adapt: bool = False
+    events: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING
@@ -12,6 +13,8 @@ from bespoke.veil import veiled
 if TYPE_CHECKING:
     from pathlib import Path
 
+PRINTED = "bespoke-event: "
+
 
 def now() -> datetime:
     return datetime.now(timezone.utc)
@@ -20,10 +23,12 @@ def now() -> datetime:
 class Journal:
     """`logs/<output name>/<start time>/`, made when the run's name is known.
 
-    Until `open` is called nothing is kept, since nothing says yet where.
+    Until `open` is called nothing is kept, since nothing says yet where. Where `printed`, each
+    event also goes to stdout behind PRINTED, for a program that watches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, printed: bool = False) -> None:
+        self._printed = printed
         self.folder: Path | None = None
         self._events: IO[str] | None = None
 
@@ -51,8 +56,12 @@ class Journal:
         """Add one line to events.jsonl and hand it to the system at once."""
         if self._events is not None:
             row = {"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}
-            self._events.write(veiled(json.dumps(row, default=str)) + "\n")
+            line = veiled(json.dumps(row, default=str))
+            self._events.write(line + "\n")
             self._events.flush()
+            if self._printed:
+                with contextlib.suppress(BrokenPipeError):
+                    print(PRINTED + line, flush=True)
 
     def keep_traceback(self, text: str) -> str | None:
         """Add a traceback to error.log, and name that file; None before there is a folder."""

@@ -7,15 +7,57 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from bespoke.errors import BespokeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+
+
+def patience() -> float:
+    """Seconds that a trainer has for its end between TERM and KILL."""
+    return float(os.environ.get("BESPOKE_STOP_PATIENCE_S", "10"))
+
+
+@contextlib.contextmanager
+def on_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Have `handler` meet what asks this process to end: TERM, HUP and ^C. Main thread only."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, earlier in zip(numbers, before, strict=True):
+            signal.signal(number, earlier)
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[list[int]]:
+    """Hold back what on_signals meets: it is in the list, to be raised again."""
+    met: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield met
+        return
+    with on_signals(lambda number, _: met.append(number)):
+        yield met
+
+
+def emptied(pgid: int, within: float) -> bool:
+    """Whether no process of a group is left, waiting for that at most so many seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            os.killpg(pgid, 0)
+        except ProcessLookupError:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
 
 
 class StartError(BespokeError):
@@ -59,6 +101,17 @@ class Group:
         patience: float = 10.0,
     ) -> None:
         self._patience = patience
+        # An exception between the child's start and its guard's would leave the child alone.
+        with _signals_later() as met:
+            self._start(command, environment, cwd)
+        try:
+            for number in met:
+                signal.raise_signal(number)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
         try:
             self._child = subprocess.Popen(
                 command,
@@ -72,7 +125,7 @@ class Group:
         except OSError as error:
             raise StartError(f"{command[0]}: cannot be started: {error.strerror}") from error
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, str(self._child.pid), str(patience)],
+            ["/bin/sh", "-c", GUARD, str(self._child.pid), str(self._patience)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -124,13 +177,13 @@ class Group:
     def stop(self) -> None:
         """End the whole group; a second ^C while it waits kills at once."""
         if self._alive():
-            self._signal(signal.SIGTERM)
+            self.signal(signal.SIGTERM)
             deadline = time.monotonic() + self._patience
             try:
                 while self._alive() and time.monotonic() < deadline:
                     time.sleep(0.02)
             finally:
-                self._signal(signal.SIGKILL)
+                self.signal(signal.SIGKILL)
         self._child.wait()
         self._guard.kill()
         self._guard.wait()
@@ -147,6 +200,7 @@ class Group:
             return False
         return True
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """Send a signal to the whole group, and wait for nothing."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)

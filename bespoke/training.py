@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from bespoke import checkpoints, hardware, resume, trainer, watch
@@ -13,7 +14,7 @@ from bespoke.display import display, say
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import write_whole
 from bespoke.journal import now
-from bespoke.processes import Group
+from bespoke.processes import Group, patience
 from bespoke.rendering import rewrite
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from bespoke.job import Job
     from bespoke.rendering import Rendered
     from bespoke.resume import Start
+
+# Between two events that tell of progress.
+PROGRESS_INTERVAL_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +97,9 @@ def _once(job: Job, plan: Plan, start: Start) -> None:
             command,
             environment=trainer.environment(os.environ, offline=plan.offline),
             cwd=plan.cwd,
-            patience=float(os.environ.get("BESPOKE_STOP_PATIENCE_S", "10")),
+            patience=patience(),
         ) as group,
-        display(len(job.epochs)) as shown,
+        display(len(job.epochs), silent=job.request.events) as shown,
     ):
         job.journal.write("launched", pid=group.pid, command=command)
         reader = trainer.Reader(log)
@@ -103,6 +107,7 @@ def _once(job: Job, plan: Plan, start: Start) -> None:
         noted = start.steps_per_epoch is not None
         # The trainer counts a resumed run's steps from 0 again (tn:1357).
         behind = start.epoch * (start.steps_per_epoch or 0)
+        told = -math.inf
         for event in reader.events(group.output()):
             if isinstance(event, trainer.Progress):
                 event = replace(event, step=event.step + behind)
@@ -111,10 +116,15 @@ def _once(job: Job, plan: Plan, start: Start) -> None:
             if isinstance(event, trainer.EpochStarted):
                 if event.epoch - 1 > start.epoch:
                     note_epoch(job, event.epoch - 1, shown.say)
-                job.journal.write("epoch_started", epoch=event.epoch)
-            elif isinstance(event, trainer.Progress) and not noted:
-                _note_steps(job, plan, event)
-                noted = True
+                job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
+            elif isinstance(event, trainer.Progress):
+                if not noted:
+                    _note_steps(job, plan, event)
+                    noted = True
+                due = time.monotonic() > told + PROGRESS_INTERVAL_S or event.step == event.total
+                if due and event.loss is not None:
+                    told = time.monotonic()
+                    job.journal.write("progress", **asdict(event))
         code = group.wait()
     job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - begun, 1))
     if code != 0:

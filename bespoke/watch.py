@@ -13,7 +13,7 @@ from bespoke.errors import ConfigError, TrainerError
 from bespoke.trainer import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bespoke.trainer import Event
@@ -99,6 +99,21 @@ def require_room(planned: Sizes, output: Path) -> str:
             "another --workspace"
         )
     return f"the run will write {told}"
+
+
+def require_room_for_all(planned: Sequence[int], folder: Path) -> str:
+    """The same for what several runs together will still write, in bytes for each.
+
+    Raises:
+        ConfigError: where it does not fit.
+    """
+    free = shutil.disk_usage(folder).free
+    told = f"{len(planned)} runs will write {_gb(sum(planned))}; {_gb(free)} free"
+    if sum(planned) + MARGIN > free:
+        raise ConfigError(
+            f"{folder}: {told}: make room, ask for fewer, or name another --workspace"
+        )
+    return told
 
 
 def _gb(size: int) -> str:

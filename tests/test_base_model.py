@@ -270,6 +270,25 @@ def test_two_runs_at_once_fetch_once(hub: Hub, models: Path) -> None:
     assert len(hub.requests) == 1
 
 
+def test_a_run_that_waits_for_another_to_fill_the_folder_says_so(models: Path) -> None:
+    said: list[str] = []
+
+    def second() -> None:
+        with base_model._alone(models, said.append):
+            said.append("in")
+
+    waiting = threading.Thread(target=second)
+    with base_model._alone(models, said.append):
+        waiting.start()
+        deadline = time.monotonic() + 30
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        words = f"{models}: another run is preparing the base model; waiting for it"
+        assert said == [words]
+    waiting.join()
+    assert said == [words, "in"]
+
+
 def test_a_file_placed_by_hand_is_hashed_once_and_again_where_it_changed(models: Path) -> None:
     models.mkdir()
     (models / PINNED.file).write_bytes(CONTENT)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from bespoke.processes import Group, StartError, answer
+from bespoke.processes import Group, StartError, answer, emptied, on_signals
 
 
 def group(script: str, cwd: Path, patience: float = 10.0) -> Group:
@@ -96,3 +97,32 @@ def test_an_answer_is_stripped_and_a_failure_is_none(tmp_path: Path) -> None:
     assert answer(["/no/such/program"]) is None
     assert answer(["sleep", "5"], timeout=0.1) is None
     assert answer(["pwd"], cwd=tmp_path) == str(tmp_path)
+
+
+def test_a_signal_while_a_group_is_being_started_leaves_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    popen = subprocess.Popen
+
+    def interrupted(*arguments: object, **settings: object) -> subprocess.Popen[bytes]:
+        signal.raise_signal(signal.SIGTERM)
+        started.append(popen(*arguments, **settings))  # type: ignore[call-overload]
+        return started[-1]
+
+    def refuse(number: int, _: object) -> None:
+        raise InterruptedError(number)
+
+    monkeypatch.setattr("subprocess.Popen", interrupted)
+    with on_signals(refuse), pytest.raises(InterruptedError):
+        group("import time; time.sleep(60)", tmp_path, patience=0.2)
+    child, guard = started
+    assert child.returncode == -signal.SIGTERM
+    assert guard.returncode == -signal.SIGKILL
+    assert members(child.pid) == []
+
+
+def test_a_group_is_empty_only_when_its_last_process_is_gone(tmp_path: Path) -> None:
+    with group("import time; time.sleep(60)", tmp_path) as it:
+        assert not emptied(it.pid, within=0)
+    assert emptied(it.pid, within=0)

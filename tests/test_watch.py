@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -199,3 +200,13 @@ def test_a_disk_that_is_too_small_is_refused_before_the_start(
     done = run(repository, small_disk, drawn)
     assert done.returncode == 2
     assert "make room" in done.stderr
+
+
+def test_several_runs_must_fit_the_disk_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 10**9))
+    told = watch.require_room_for_all([300_000_000, 400_000_000], tmp_path)
+    assert told == "2 runs will write 0.70 GB; 1.00 GB free"
+    with pytest.raises(ConfigError, match=r"3 runs will write 0\.90 GB; 1\.00 GB free: make room"):
+        watch.require_room_for_all([300_000_000] * 3, tmp_path)

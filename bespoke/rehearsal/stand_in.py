@@ -11,6 +11,7 @@ TensorBoard file.
 Environment:
     BESPOKE_STAND_IN_SECONDS_PER_STEP  pace of an optimizer step, 0.0008 if unset
     BESPOKE_STAND_IN_FAULT             KIND or KIND@STEP: see KINDS
+    BESPOKE_STAND_IN_FAULT_IN          the one output_name that the fault is for, of several runs
     BESPOKE_STAND_IN_BACKGROUND        what the samples show: see samples.py
 
 Line numbers in these modules are those of sd-scripts v0.10.1.
@@ -316,6 +317,8 @@ def main(argv: list[str]) -> None:
     if (fault and kind not in KINDS) or (at and not step.isdigit()):
         sys.exit(f"{FAULT_VARIABLE}={fault}: the kinds are {', '.join(KINDS)}, with @STEP or not")
     args = settings.read_arguments(argv)
+    if os.environ.get(f"{FAULT_VARIABLE}_IN", args.output_name) != args.output_name:
+        fault = kind = ""
     say("REHEARSAL: a stand-in for train_network.py, nothing is trained")
     if args.seed is None:
         args.seed = random.randint(0, 2**32)  # noqa: S311 - the trainer's own default
