@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bespoke import config, dataset, preflight
+from bespoke import config, dataset, preflight, prompts
 from bespoke.caption_rules import effective
 from bespoke.files import workspace_path
 from bespoke.listing import REPOSITORY
@@ -30,6 +30,7 @@ def examined(chosen: argparse.Namespace) -> preflight.Preflight:
         parent=next((each for each in known if each.name == experiment.parent), None),
         known=known,
         inert="warning" if chosen.allow_inert else "error",
+        prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
     )
 
 

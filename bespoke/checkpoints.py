@@ -63,7 +63,7 @@ _FOREIGN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"lora_unet_(double|single)_blocks_"), "a LoRA for Flux"),
     (re.compile(r"lora_unet_joint_blocks_"), "a LoRA for Stable Diffusion 3"),
     (re.compile(r"lora_te[12]_|lora_unet_(in|out)put_blocks_"), "a LoRA for Stable Diffusion XL"),
-    (re.compile(r".*\.(hada_|lokr_|oft_|dora_scale|diff)"), "of another kind than networks.lora's"),
+    (re.compile(r".*\.(hada_|lokr_|oft_|dora_scale|diff$)"), "a LoRA of another kind"),
     (
         re.compile(r"(unet|text_encoder|transformer|base_model)\..*lora"),
         "a LoRA of diffusers' form",

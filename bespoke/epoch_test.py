@@ -154,7 +154,7 @@ def _place(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> tuple[Path, Epo
     """
     base = parent / f"{lora.path.stem}-{lora.sha256[:8]}"
     wanted = {
-        (prompt.name, prompt.text, seed, str(evaluate.made(prompt)))
+        (prompt.name, prompt.text, seed, frozenset(evaluate.made(prompt).items()))
         for prompt in asked
         for seed in prompt.seeds
     }
@@ -164,7 +164,10 @@ def _place(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> tuple[Path, Epo
             return folder, None
         if (folder / evaluate.RESULT_FILE).exists():
             known = evaluate.read(folder)
-            there = {(each.prompt, each.text, each.seed, str(each.made)) for each in known.pictures}
+            there = {
+                (each.prompt, each.text, each.seed, frozenset(each.made.items()))
+                for each in known.pictures
+            }
             if known.checkpoint_sha256 == lora.sha256 and there == wanted:
                 return folder, known
     raise AssertionError

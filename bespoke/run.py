@@ -18,6 +18,7 @@ from bespoke import (
     dataset,
     hardware,
     preflight,
+    prompts,
     rendering,
     resume,
     trainer,
@@ -150,6 +151,7 @@ def _checked_data(job: Job) -> dict[str, Path]:
         parent=next((each for each in known if each.name == experiment.parent), None),
         known=known,
         inert="warning" if request.allow_inert else "error",
+        prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
     )
     for line in flight.report(examples=1, notes=False):
         say(line)

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
     from bespoke.prompts import Prompt
 
-SAMPLER = "ddim"
-"""The trainer's own default (tu:4199) and gen_img's: with no noise of its own between steps."""
+SAMPLER = "euler"
+"""The same for both samplers, and with no noise of its own between steps. Not the trainer's default:
+its "ddim" clamps latents to -1 and 1 (tu:6243), and gen_img's does not (gi:2120), so pictures of
+one checkpoint and seed would differ, and saturated colours would be washed out in the trainer's.
+"""
 
 _INTERVAL_S = 30.0
 
@@ -55,6 +58,11 @@ def shots_of(prompts: Iterable[Prompt]) -> tuple[Shot, ...]:
 def escaped(text: str) -> str:
     r"""`text` with its brackets as `\(`: both samplers weigh by them, and training does not."""
     return re.sub(r"([\\()\[\]])", r"\\\1", text)
+
+
+def as_line(prompt: Prompt) -> str:
+    """What the samplers are given to read, as a line of the trainer's .txt form."""
+    return f"{escaped(prompt.text)} --n {escaped(prompt.negative)}"
 
 
 # --- While training -------------------------------------------------------------------------------
@@ -291,7 +299,7 @@ class _Pace:
         if time.monotonic() - self._told < _INTERVAL_S or self._began is None:
             return None
         self._told = time.monotonic()
-        whole = sum(1 for _ in self._folder.glob("*.png"))
+        whole = min(sum(1 for _ in self._folder.glob("*.png")), self._count - 1)
         done = whole + self._part
         left = (self._told - self._began) / done * (self._count - done) if done else None
         return f"picture {whole + 1} of {self._count}, {self._part:.0%} done, left {duration(left)}"
