@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from bespoke.prompts import Prompt
 
 SAMPLER = "euler"
-"""The same for both samplers, and with no noise of its own between steps. Not the trainer's default:
-its "ddim" clamps latents to -1 and 1 (tu:6243), and gen_img's does not (gi:2120), so pictures of
-one checkpoint and seed would differ, and saturated colours would be washed out in the trainer's.
+"""The same for both, and with no noise of its own between steps. Not the trainer's default: its
+"ddim" clamps what it predicts to -1 and 1 (tu:6243), and gen_img's does not (gi:1765), so that one
+checkpoint and seed would give two pictures.
 """
 
 _INTERVAL_S = 30.0

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bespoke import config, preflight
+from bespoke import config, preflight, prompts
 from bespoke.errors import ConfigError, DatasetError
 
 
@@ -203,3 +203,20 @@ def test_repairing_captions_shows_what_a_second_check_finds(
     assert counts["caption_hex_few"] == 203, "the old promise does not hold of the new version"
     assert "caption_cut" not in counts
     assert "colour_loose" not in counts
+
+
+def test_the_prompts_are_looked_at_as_they_are_rendered(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    experiment = config.load("keep_tokens_3", repository=repository)
+
+    def found(text: str) -> list[str]:
+        file = tmp_path / "p.toml"
+        file.write_text(f'[prompts.a]\ntext = "{text}"\n', encoding="utf-8")
+        flight = preflight.examine(
+            experiment, {"training_data": drawn}, parent=None, prompts=prompts.load(file)
+        )
+        return [code for code in flight.counts if code.startswith("prompt_")]
+
+    assert found("pink hair (#ff66cc), " + "a " * 200) == []
+    assert found("a " * 226) == ["prompt_too_long"]

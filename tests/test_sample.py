@@ -237,6 +237,33 @@ def test_while_it_works_it_is_said_how_far_it_is(
     assert any(re.fullmatch(r"picture \d of 1, 50% done, left \S+", line) for line in said)
 
 
+# The stand-in's
+
+
+def test_a_rehearsals_pictures_are_found_for_each_of_its_epochs(
+    repository: Path, tmp_path: Path
+) -> None:
+    asked = prompts.resized(prompts.load(repository / prompts.PROMPTS_FILE), size=64)
+    shots = sample.write_for_training(asked, tmp_path / "prompts.json")
+    name = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
+    dry = [sys.executable, "-m", "bespoke.run", "--rehearse", "--dry-run"]
+    short = ["--set", "training.max_train_epochs=3", "--set", "dataset.num_repeats=1"]
+    finished(repository, [*dry, *short, "--workspace", str(tmp_path)])
+    place = tmp_path / "rehearsal"
+    (run,) = (place / "logs" / name).iterdir()
+    stand_in = str(repository / "bespoke" / "rehearsal" / "stand_in.py")
+    options = ["--sample_prompts", str(tmp_path / "prompts.json"), "--sample_every_n_epochs", "1"]
+    training_file = str(run / "training.toml")
+    finished(repository, [sys.executable, stand_in, "--config_file", training_file, *options])
+    for epoch in (1, 2, 3):
+        found = sample.found(place / "output", name, epoch, shots)
+        assert sample.lacking(shots, found) is None
+        assert all(f"_e{epoch:06d}_" in path.name for path in found.values())
+    # The pictures of a second run under the first one's name, before it has made its own.
+    (place / "output" / f"{name}-000002.safetensors").touch()
+    assert sample.found(place / "output", name, 2, shots) == {}
+
+
 # The real ones
 
 
