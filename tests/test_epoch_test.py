@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -49,7 +50,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Plain pictures in the place of gen_img's; what was asked for is listed."""
+    """Pictures of random cells in the place of gen_img's; what was asked for is listed."""
     asked_for: list[str] = []
 
     def draw(
@@ -61,7 +62,8 @@ def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
             made[each] = {}
             for shot in sample.shots_of(asked):
                 path = tmp_path / f"{each.sha256[:8]}_{shot.index}.png"
-                Image.new("RGB", (64, 64), (0, 255, 0)).save(path)
+                cells = np.random.default_rng(shot.index).integers(0, 256, (24, 24, 3), np.uint8)
+                Image.fromarray(cells).resize((512, 512), Image.Resampling.NEAREST).save(path)
                 made[each][shot] = path
         return made
 
