@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bespoke import epoch_test, evaluate, git, sample
+from bespoke import base_model, checkpoints, epoch_test, evaluate, git, sample, trainer
 from bespoke.errors import ConfigError
 from tests.test_checkpoints import lora
+from tests.test_sample import pretender, prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from bespoke.prompts import Prompt
 
 pytest.importorskip("bespoke.metrics")
+
+MAKING = epoch_test._pictures
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -71,7 +74,7 @@ def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return asked_for
 
 
-def request(*weights: Path, **more: bool | int) -> epoch_test.Request:
+def request(*weights: Path, **more: bool | int | str | Path) -> epoch_test.Request:
     return epoch_test.Request(weights=weights, size=64, **more)  # type: ignore[arg-type]
 
 
@@ -194,6 +197,32 @@ def test_at_a_terminal_a_person_is_asked_with_the_suggestion_as_default(
     assert result.scored_by == "person"
     epoch_test.auto(request(tmp_path / "a.safetensors", auto_score=True))
     assert evaluate.read(folder).scores == result.scores
+
+
+# The pictures themselves
+
+
+def test_checkpoints_of_one_clip_skip_share_a_process_and_others_have_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretender(tmp_path)
+    monkeypatch.setattr(trainer, "require_submodule", lambda _: tmp_path)
+    monkeypatch.setattr(trainer, "require_packages", lambda: None)
+    monkeypatch.setattr(base_model, "provide", lambda base, **_: base)
+    loras = [
+        checkpoints.identify(lora(tmp_path, f"{name}.safetensors", epoch=number, clip_skip=skip))
+        for number, (name, skip) in enumerate((("a", "None"), ("b", "2"), ("c", "None")), start=1)
+    ]
+    asked = [prompt("x"), prompt("y", seeds=(1, 2))]
+    place = tmp_path / "place"
+    made = MAKING(loras, asked, request(workspace=place, base_model="random"))
+    assert [list(made[each]) for each in loras] == [list(sample.shots_of(asked))] * 3
+    commands = sorted(path.read_text() for path in place.rglob("command.txt"))
+    assert len(commands) == 2
+    weights = [[f"{name}.safetensors" in each for name in "abc"] for each in commands]
+    assert sorted(weights) == [[False, True, False], [True, False, True]]
+    assert ["--clip_skip 2" in each for each in commands] == [row[1] for row in weights]
+    assert all(f"--ckpt {place / 'models' / 'random-sd15'} " in each for each in commands)
 
 
 # What keeps git from committing
