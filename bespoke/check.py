@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bespoke import config, dataset, preflight
+from bespoke import config, dataset, preflight, prompts
 from bespoke.caption_rules import effective
 from bespoke.errors import BespokeError
 from bespoke.files import workspace_path
@@ -33,6 +33,7 @@ def examined(chosen: argparse.Namespace) -> preflight.Preflight:
         known=known,
         inert="warning" if chosen.allow_inert else "error",
         parent_data=preflight.parents_folders(parent, chosen.parent_data),
+        prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
     )
 
 

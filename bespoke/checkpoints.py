@@ -5,13 +5,14 @@ Facts marked "tn" and "tu" were read in train_network.py and library/train_util.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bespoke.errors import TrainerError
+from bespoke.errors import ConfigError, TrainerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,56 @@ class Checkpoint:
     alpha: str
     tensors: int
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """A LoRA for Stable Diffusion 1.5, whatever its file is called.
+
+    `name` is what its run called it. `epoch` counts from 1; None where neither the file's content
+    nor its name says one, and for one taken at a `step` between epochs. `notes` are for a person.
+    """
+
+    path: Path
+    name: str
+    epoch: int | None
+    step: int | None
+    rank: int
+    clip_skip: int | None
+    sha256: str
+    size: int
+    notes: tuple[str, ...] = ()
+
+
+# The trainer's names (tu:5771-5790), and what a browser adds to a second copy of a download.
+_NAMED = re.compile(
+    r"(?P<name>.+?)(?:-(?P<epoch>\d{6}))?(?:-step(?P<step>\d{8}))?(?: ?\(\d+\))?\.safetensors"
+)
+# What networks/lora.py makes for Stable Diffusion 1.x; what other files' tensors are called.
+_OURS = re.compile(
+    r"lora_(?:te_text_model|unet_(?:down|mid|up)_blocks?)_\w+\.(?:lora_(?:down|up)\.weight|alpha)"
+)
+_FOREIGN: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"lora_unet_(double|single)_blocks_"), "a LoRA for Flux"),
+    (re.compile(r"lora_unet_joint_blocks_"), "a LoRA for Stable Diffusion 3"),
+    (re.compile(r"lora_te[12]_|lora_unet_(in|out)put_blocks_"), "a LoRA for Stable Diffusion XL"),
+    (re.compile(r".*\.(hada_|lokr_|oft_|dora_scale|diff$)"), "a LoRA of another kind"),
+    (
+        re.compile(r"(unet|text_encoder|transformer|base_model)\..*lora"),
+        "a LoRA of diffusers' form",
+    ),
+    (
+        re.compile(
+            r"(model\.diffusion_model|conditioner|cond_stage_model|down_blocks|text_model)\."
+        ),
+        "a whole model or a part of one, and no LoRA",
+    ),
+)
+# Inputs of the text encoder and of the UNet's attention to it: they tell the base model.
+_WIDE = re.compile(r".*(?:attn2_to_[kv]|layers_\d+_self_attn_[qkv]_proj)\.lora_down\.weight")
+_WIDTHS = {768: "", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
+# In each type of number, the bits that are all set in infinity and NaN, and in nothing else.
+_NOT_FINITE = {"F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80), "F32": ("<u4", 0x7F800000)}
 
 
 def checkpoint_path(output: Path, name: str, epoch: int) -> Path:
@@ -105,6 +156,111 @@ def _opened(path: Path) -> tuple[int, dict[str, str]]:
         raise TrainerError(f"{path.name}: was not written") from error
     except (library.SafetensorError, OSError) as error:
         raise TrainerError(f"{path.name}: is not whole: {error}") from error
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What the trainer wrote of itself into a checkpoint.
+
+    Raises:
+        TrainerError: where the file is missing or cut off.
+    """
+    return _opened(path)[1]
+
+
+def identify(path: Path) -> Lora:
+    """What a checkpoint is, by its content first and its name second.
+
+    Raises:
+        ConfigError: where it is missing, cut off, of another model, or no LoRA, saying which.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
+    try:
+        told = metadata(path)
+        tensors = _header(path)
+    except (TrainerError, OSError, ValueError) as error:
+        why = str(error).removeprefix(f"{path.name}: ")
+        raise ConfigError(f"{path}: {why}; copy it again, if it is a .safetensors file") from error
+    if wrong := _not_ours(path, tensors, told):
+        raise ConfigError(f"{path}: {wrong}")
+    match = _NAMED.fullmatch(path.name)
+    named: dict[str, Any] = match.groupdict() if match else {}
+    step = int(named["step"]) if named.get("step") else None
+    by_name = int(named["epoch"]) if named.get("epoch") else None
+    inside = told.get("ss_epoch", "")
+    epoch = int(inside) if inside.isdecimal() else by_name
+    notes = []
+    if step is None and by_name is not None and epoch != by_name:
+        notes.append(f"{path.name}: is of epoch {epoch} by its content, which counts")
+    output_name = told.get("ss_output_name", "None")
+    clip_skip = told.get("ss_clip_skip", "None")
+    return Lora(
+        path=path,
+        name=named.get("name", path.stem) if output_name == "None" else output_name,
+        epoch=None if step is not None else epoch,
+        step=step,
+        rank=max(row["shape"][0] for name, row in tensors.items() if "lora_down" in name),
+        clip_skip=int(clip_skip) if clip_skip.isdecimal() else None,
+        sha256=sha256(path),
+        size=path.stat().st_size,
+        notes=tuple(notes),
+    )
+
+
+def sha256(path: Path) -> str:
+    """A file's hash, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _header(path: Path) -> dict[str, dict[str, Any]]:
+    """A safetensors file's tensors: each its dtype, shape and data_offsets, the format's own words.
+
+    The library has opened the file before, so it is whole.
+    """
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        rows: dict[str, dict[str, Any]] = json.loads(stream.read(length))
+    rows.pop("__metadata__", None)
+    return {
+        name: {**row, "data_offsets": [8 + length + at for at in row["data_offsets"]]}
+        for name, row in rows.items()
+    }
+
+
+def _not_ours(path: Path, tensors: dict[str, dict[str, Any]], told: dict[str, str]) -> str | None:
+    """Why this is no LoRA to test here, or None where it is one."""
+    for pattern, what in _FOREIGN:
+        if any(pattern.match(name) for name in tensors):
+            return f"is {what}; a LoRA of networks.lora for Stable Diffusion 1.5 is needed"
+    strange = next((name for name in tensors if not _OURS.fullmatch(name)), None)
+    if strange is not None or not any("lora_down" in name for name in tensors):
+        return f"is no LoRA that the trainer writes: it holds {strange or 'no weights'}"
+    version = told.get("ss_base_model_version", "sd_v1")
+    widths = {row["shape"][1] for name, row in tensors.items() if _WIDE.fullmatch(name)}
+    other = next((_WIDTHS.get(width, f"width {width}") for width in sorted(widths - {768})), None)
+    if other is not None or not version.startswith("sd_v1"):
+        return f"is a LoRA for {other or version}, and not for Stable Diffusion 1.5"
+    broken = _not_finite(path, tensors)
+    return f"{broken} holds values that are no numbers: training diverged" if broken else None
+
+
+def _not_finite(path: Path, tensors: dict[str, dict[str, Any]]) -> str | None:
+    """The first tensor with a NaN or an infinity, by its bits: numpy has no bfloat16."""
+    import numpy as np
+
+    for name, row in tensors.items():
+        kind, bits = _NOT_FINITE.get(row["dtype"], ("", 0))
+        begin, end = row["data_offsets"]
+        if kind and end > begin:
+            count = (end - begin) // np.dtype(kind).itemsize
+            values = np.fromfile(path, dtype=kind, count=count, offset=begin)
+            if ((values & bits) == bits).any():
+                return name
+    return None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -99,6 +99,31 @@ def run_main(arguments: Sequence[str] | None = None) -> int:
     return _run(parser.parse_args(given), given)
 
 
+def quick_test_main(arguments: Sequence[str] | None = None) -> int:
+    """`quick_test_epoch.py CHECKPOINT…`"""
+    parser = argparse.ArgumentParser(
+        prog="quick_test_epoch.py", description="Pictures of checkpoints, and what they measure."
+    )
+    _add_test_arguments(parser)
+    return _test(parser.parse_args(arguments), scoring=False)
+
+
+def auto_test_main(arguments: Sequence[str] | None = None) -> int:
+    """`auto_test_epoch.py CHECKPOINT… [--auto-score] [--auto-commit]`"""
+    parser = argparse.ArgumentParser(
+        prog="auto_test_epoch.py",
+        description="Test, score and record checkpoints: you are asked for scores, unless told.",
+    )
+    _add_test_arguments(parser)
+    parser.add_argument("--auto-score", action="store_true", help="take the suggested scores")
+    parser.add_argument(
+        "--auto-commit",
+        action="store_true",
+        help="commit each test's folder to git, and nothing else; never a push",
+    )
+    return _test(parser.parse_args(arguments), scoring=True)
+
+
 def _folder(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("a folder's name is needed")
@@ -224,6 +249,34 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
     )
+
+
+def _add_test_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("weights", metavar="CHECKPOINT", type=Path, nargs="+")
+    parser.add_argument("--prompts", metavar="FILE", type=Path, help="not test_prompts.toml")
+    parser.add_argument(
+        "--base-model",
+        metavar="MODEL",
+        help="a file, a folder or a hub id (default: the one in training_config.toml)",
+    )
+    parser.add_argument("--workspace", metavar="DIR", type=_folder, help="where models/ is")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=_folder,
+        help="takes a folder for each checkpoint (default: epoch_tests, in the repository's top)",
+    )
+    parser.add_argument("--size", metavar="PIXELS", type=int, help="smaller pictures, for a look")
+    parser.add_argument("--steps", metavar="N", type=int, help="fewer steps, for a look")
+
+
+def _test(chosen: argparse.Namespace, *, scoring: bool) -> int:
+    with reported():
+        from bespoke import epoch_test
+
+        fields = {**vars(chosen), "weights": tuple(chosen.weights)}
+        (epoch_test.auto if scoring else epoch_test.quick)(epoch_test.Request(**fields))
+    return 0
 
 
 def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:

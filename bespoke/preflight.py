@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import contrast, dataset, findings, option_audit, schedule, sight
+from bespoke import contrast, dataset, findings, option_audit, sample, schedule, sight
 from bespoke.bucketing import Bucketing
 from bespoke.caption_rules import effective
 from bespoke.config import nearest
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bespoke.config import Experiment
     from bespoke.dataset import Collection
     from bespoke.findings import Finding, Severity
+    from bespoke.prompts import Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +193,14 @@ def examine(
     known: Sequence[Experiment] = (),
     inert: Severity = "error",
     parent_data: Mapping[str, Path] | None = None,
+    prompts: Sequence[Prompt] = (),
 ) -> Preflight:
     """Check the data, see it as the trainer will, and hold the experiment beside its parent.
 
     `data` is the folder of each subset, `parent_data` that of those whose captions or pictures were
     others in the parent. `known` are experiments that a confounded one can be sent to; `inert` is
-    how bad it is that nothing differs from the parent.
+    how bad it is that nothing differs from the parent. `prompts` are those that each epoch is
+    tested with; they are looked at as they are rendered.
 
     Raises:
         DatasetError: where a folder cannot be listed.
@@ -214,6 +217,7 @@ def examine(
     }
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
     option_findings = list(option_audit.audit(experiment))
+    option_findings += option_audit.prompt_findings(map(sample.as_line, prompts))
     option_findings += schedule.phases(experiment, run)
     if experiment.gate is not None:
         option_findings += schedule.gate_findings(experiment, run, experiment.gate.epoch)

@@ -77,6 +77,32 @@ def answer(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 
     return done.stdout.strip()
 
 
+def outcome(
+    command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout: float = 60
+) -> tuple[int, str]:
+    """A short command's exit code, and all that it prints, stripped.
+
+    Raises:
+        StartError: where it is missing or takes too long.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+    except OSError as error:
+        raise StartError(f"{command[0]}: cannot be started: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise StartError(f"{command[0]}: took longer than {timeout:.0f} s") from error
+    return done.returncode, done.stdout.decode(errors="replace").strip()
+
+
 # Ends the group when the pipe that only we hold is closed, as the system closes it when we are
 # killed with no chance to clean up. In a session of its own: no signal to ours reaches it.
 GUARD = 'cat; kill -s TERM -- "-$0" && sleep "$1" && kill -s KILL -- "-$0"'

@@ -19,6 +19,7 @@ from bespoke import (
     dataset,
     hardware,
     preflight,
+    prompts,
     rendering,
     resume,
     trainer,
@@ -165,6 +166,7 @@ def _checked_data(job: Job) -> dict[str, Path]:
         known=known,
         inert="warning" if request.allow_inert else "error",
         parent_data=preflight.parents_folders(parent, request.parent_data),
+        prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
     )
     for line in flight.report(examples=1, notes=False):
         say(line)

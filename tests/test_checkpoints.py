@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bespoke import checkpoints
-from bespoke.errors import TrainerError
+from bespoke.errors import ConfigError, TrainerError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,3 +87,118 @@ def test_only_files_of_this_very_name_are_an_earlier_runs(tmp_path: Path) -> Non
     assert checkpoints.left_by(tmp_path, "a") == []
     assert (folder / "sample" / "a_e000001_00_20260101000000_42.png").exists()
     assert (tmp_path / "ab-000001.safetensors").exists()
+
+
+# What a checkpoint is, by its content
+
+
+TE = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+
+
+def lora(
+    folder: Path,
+    name: str,
+    *,
+    epoch: int | None = None,
+    width: int = 768,
+    rank: int = 32,
+    modules: tuple[str, ...] = (TE, UNET),
+    value: float = 1.0,
+    **told: str,
+) -> Path:
+    """A small LoRA under the trainer's names; `told` becomes metadata, with ss_ before."""
+    rows = {}
+    for module in modules:
+        rows[f"{module}.lora_down.weight"] = np.full((rank, width), value, np.float16)
+        rows[f"{module}.lora_up.weight"] = np.ones((320, rank), np.float16)
+        rows[f"{module}.alpha"] = np.array(rank / 2, np.float16)
+    metadata = {f"ss_{key}": text for key, text in told.items()}
+    if epoch is not None:
+        metadata["ss_epoch"] = str(epoch)
+    save_file(rows, folder / name, metadata or None)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("name", "called", "epoch", "step"),
+    [
+        ("a_b-000004.safetensors", "a_b", 4, None),
+        ("a_b.safetensors", "a_b", None, None),
+        ("a_b-000004 (1).safetensors", "a_b", 4, None),
+        ("a_b(2).safetensors", "a_b", None, None),
+        ("a_b-step00000500.safetensors", "a_b", None, 500),
+        ("a-2024-000010.safetensors", "a-2024", 10, None),
+    ],
+)
+def test_a_checkpoint_is_known_by_any_name_the_trainer_or_a_browser_gives(
+    tmp_path: Path, name: str, called: str, epoch: int | None, step: int | None
+) -> None:
+    found = checkpoints.identify(lora(tmp_path, name))
+    assert (found.name, found.epoch, found.step) == (called, epoch, step)
+
+
+def test_its_content_counts_before_its_name(tmp_path: Path) -> None:
+    path = lora(tmp_path, "mine-000004.safetensors", epoch=7, output_name="theirs", clip_skip="2")
+    found = checkpoints.identify(path)
+    assert (found.name, found.epoch, found.clip_skip) == ("theirs", 7, 2)
+    assert found.notes == ("mine-000004.safetensors: is of epoch 7 by its content, which counts",)
+    last = lora(tmp_path, "mine.safetensors", epoch=10)
+    assert checkpoints.identify(last).epoch == 10
+    step = lora(tmp_path, "mine-step00000500.safetensors", epoch=0)
+    assert checkpoints.identify(step).epoch is None
+
+
+def test_a_checkpoint_of_any_rank_is_known(tmp_path: Path) -> None:
+    assert checkpoints.identify(lora(tmp_path, "a.safetensors", rank=8)).rank == 8
+
+
+@pytest.mark.parametrize(
+    ("modules", "width", "told"),
+    [
+        (("lora_te1_text_model_encoder_layers_0_mlp_fc1", UNET), 768, "Stable Diffusion XL"),
+        (("lora_unet_input_blocks_1_1_proj_in",), 768, "Stable Diffusion XL"),
+        (("lora_unet_double_blocks_0_img_attn_proj",), 768, "a LoRA for Flux"),
+        (("lora_unet_joint_blocks_0_x_block_attn_qkv",), 768, "Stable Diffusion 3"),
+        ((TE, UNET), 1024, "is a LoRA for Stable Diffusion 2, and not"),
+        ((UNET,), 2048, "is a LoRA for Stable Diffusion XL, and not"),
+        (("unet.down_blocks.0.lora_A",), 768, "of diffusers' form"),
+        (("model.diffusion_model.input_blocks.0.0",), 768, "a whole model or a part of one"),
+        (("something_else",), 768, "is no LoRA that the trainer writes: it holds something_else"),
+        ((), 768, "it holds no weights"),
+    ],
+)
+def test_a_file_for_something_else_is_told_for_what_it_is(
+    tmp_path: Path, modules: tuple[str, ...], width: int, told: str
+) -> None:
+    path = lora(tmp_path, "a.safetensors", modules=modules, width=width)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        checkpoints.identify(path)
+
+
+def test_what_its_metadata_say_of_the_base_model_counts(tmp_path: Path) -> None:
+    checkpoints.identify(lora(tmp_path, "a.safetensors", base_model_version="sd_v1"))
+    path = lora(tmp_path, "b.safetensors", base_model_version="sdxl_base_v1-0")
+    with pytest.raises(ConfigError, match="is a LoRA for sdxl_base_v1-0"):
+        checkpoints.identify(path)
+
+
+def test_a_diverged_checkpoint_is_refused_for_it_would_spoil_those_beside_it(
+    tmp_path: Path,
+) -> None:
+    for value in (np.nan, np.inf):
+        with pytest.raises(ConfigError, match="values that are no numbers: training diverged"):
+            checkpoints.identify(lora(tmp_path, "a.safetensors", value=value))
+    assert checkpoints.identify(lora(tmp_path, "a.safetensors", value=65504)).rank == 32
+
+
+def test_a_file_that_is_missing_cut_off_or_no_safetensors_is_said_to_be(tmp_path: Path) -> None:
+    whole = lora(tmp_path, "a.safetensors")
+    whole.write_bytes(whole.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=r"a.safetensors: is not whole"):
+        checkpoints.identify(whole)
+    (tmp_path / "b.safetensors").write_text("<html>not found</html>")
+    with pytest.raises(ConfigError, match="is not whole"):
+        checkpoints.identify(tmp_path / "b.safetensors")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        checkpoints.identify(tmp_path / "c.safetensors")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bespoke import config, preflight
+from bespoke import config, preflight, prompts
 from bespoke.errors import ConfigError, DatasetError
 
 
@@ -249,3 +249,20 @@ def test_json_is_printed_where_there_is_nothing_to_look_into(
     refused = check(repository, "--parent-data", str(tmp_path / "no"), "--data", str(tmp_path))
     assert refused.returncode in (2, 3)
     assert "Traceback" not in refused.stderr
+
+
+def test_the_prompts_are_looked_at_as_they_are_rendered(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    experiment = config.load("keep_tokens_3", repository=repository)
+
+    def found(text: str) -> list[str]:
+        file = tmp_path / "p.toml"
+        file.write_text(f'[prompts.a]\ntext = "{text}"\n', encoding="utf-8")
+        flight = preflight.examine(
+            experiment, {"training_data": drawn}, parent=None, prompts=prompts.load(file)
+        )
+        return [code for code in flight.counts if code.startswith("prompt_")]
+
+    assert found("pink hair (#ff66cc), " + "a " * 200) == []
+    assert found("a " * 226) == ["prompt_too_long"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -42,8 +43,10 @@ def write_samples(args: argparse.Namespace, epoch: int) -> None:
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:
-    """The prompts of a .txt or .toml file with the trainer's keys."""
+    """The prompts of a .txt, .toml or .json file with the trainer's keys."""
     text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return list(json.loads(text))
     if path.suffix == ".toml":
         shared = toml.loads(text)["prompt"]
         return [{**shared, **subset} for subset in shared["subset"]]

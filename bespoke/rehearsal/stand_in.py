@@ -139,6 +139,7 @@ class Training:
         self.scaled = args.mixed_precision == "fp16"
         self.output = Path(args.output_dir)
         self.losses: deque[float] = deque(maxlen=self.steps_per_epoch)
+        self.began = time.time()
         self.done = 0
 
     def run(self) -> None:
@@ -243,6 +244,7 @@ class Training:
             "epoch": epoch,
             "steps": self.done,
             "num_epochs": self.epochs,
+            "training_started_at": self.began,
             "num_batches_per_epoch": self.batches,
             "num_train_images": self.images,
         }

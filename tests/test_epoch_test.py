@@ -1,0 +1,325 @@
+"""Any checkpoint is tested, scored and, if asked, committed: its folder and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bespoke import base_model, checkpoints, epoch_test, evaluate, git, sample, trainer
+from bespoke.errors import ConfigError
+from tests.test_checkpoints import lora
+from tests.test_sample import pretender, prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bespoke.checkpoints import Lora
+    from bespoke.prompts import Prompt
+
+pytest.importorskip("bespoke.metrics")
+
+MAKING = epoch_test._pictures
+
+
+def run(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's repository with one commit, in which they stand."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    run(folder, "init", "--quiet", "--initial-branch", "main")
+    run(folder, "config", "user.name", "A. Rtist")
+    run(folder, "config", "user.email", "artist@example.org")
+    (folder / "notes.txt").write_text("one\n")
+    run(folder, "add", ".")
+    run(folder, "commit", "--quiet", "-m", "First")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Pictures of random cells in the place of gen_img's; what was asked for is listed."""
+    asked_for: list[str] = []
+
+    def draw(
+        loras: Sequence[Lora], asked: Sequence[Prompt], request: epoch_test.Request
+    ) -> dict[Lora, dict[sample.Shot, Path]]:
+        made: dict[Lora, dict[sample.Shot, Path]] = {}
+        for each in loras:
+            asked_for.append(each.path.name)
+            made[each] = {}
+            for shot in sample.shots_of(asked):
+                path = tmp_path / f"{each.sha256[:8]}_{shot.index}.png"
+                cells = np.random.default_rng(shot.index).integers(0, 256, (24, 24, 3), np.uint8)
+                Image.fromarray(cells).resize((512, 512), Image.Resampling.NEAREST).save(path)
+                made[each][shot] = path
+        return made
+
+    monkeypatch.setattr(epoch_test, "_pictures", draw)
+    return asked_for
+
+
+def request(*weights: Path, **more: bool | int | str | Path) -> epoch_test.Request:
+    return epoch_test.Request(weights=weights, size=64, **more)  # type: ignore[arg-type]
+
+
+def only_test(repo: Path) -> Path:
+    (folder,) = (repo / "epoch_tests").iterdir()
+    return folder
+
+
+def test_a_quick_test_leaves_pictures_and_a_table(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epoch_test.quick(request(lora(tmp_path, "a-000004.safetensors", epoch=4)))
+    said = capsys.readouterr().out
+    folder = only_test(repo)
+    assert said.startswith("a-000004.safetensors: a, epoch 4\n  green-lady ")
+    assert f"pictures: {folder}" in said
+    result = evaluate.read(folder)
+    assert result.scored_by == "nobody"
+    assert result.verdict is None
+    assert result.pictures[0].made["size"] == 64
+
+
+def test_auto_commits_the_tests_folder_alone_with_its_scores(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repo / "notes.txt").write_text("two\n")
+    run(repo, "add", "notes.txt")
+    (repo / "loose.txt").write_text("mine\n")
+    path = lora(tmp_path, "a-000004.safetensors", epoch=4)
+    epoch_test.auto(request(path, auto_score=True, auto_commit=True))
+    assert "committed as" in capsys.readouterr().out
+    folder = only_test(repo)
+    changed = run(repo, "show", "--name-only", "--format=", "HEAD").splitlines()
+    assert len(changed) == len(list(folder.iterdir()))
+    assert all(name.startswith(f"epoch_tests/{folder.name}/") for name in changed)
+    assert run(repo, "diff", "--cached", "--name-only") == "notes.txt"
+    assert run(repo, "status", "--porcelain", "--", "loose.txt") == "?? loose.txt"
+    scores = evaluate.read(folder).scores
+    message = run(repo, "log", "-1", "--format=%s")
+    assert message.startswith(f"Test {folder.name}: {scores.verdict} (visual quality ")
+    assert evaluate.read(folder).scored_by == "metrics"
+
+
+def test_the_same_test_again_makes_no_picture_and_another_one_its_own_folder(
+    repo: Path, tmp_path: Path, drawings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lora(tmp_path, "a.safetensors")
+    epoch_test.quick(request(path))
+    epoch_test.auto(request(path, auto_score=True))
+    assert drawings == ["a.safetensors"]
+    assert "is tested already" in capsys.readouterr().out
+    assert evaluate.read(only_test(repo)).scored_by == "metrics"
+    epoch_test.quick(request(path, steps=2))
+    first, second = sorted((repo / "epoch_tests").iterdir())
+    assert second.name == f"{first.name}-2"
+    assert evaluate.read(second).pictures[0].made["steps"] == 2
+
+
+def test_another_checkpoint_of_the_same_name_never_shares_a_folder(
+    repo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    epoch_test.quick(request(lora(tmp_path / "one", "a.safetensors", epoch=1)))
+    epoch_test.quick(request(lora(tmp_path / "two", "a.safetensors", epoch=2)))
+    hashes = {evaluate.read(each).checkpoint_sha256 for each in (repo / "epoch_tests").iterdir()}
+    assert len(hashes) == 2
+
+
+def test_the_same_file_twice_is_tested_once(
+    repo: Path, tmp_path: Path, drawings: list[str]
+) -> None:
+    first = lora(tmp_path, "a-000004.safetensors")
+    copy = tmp_path / "a-000004 (1).safetensors"
+    copy.write_bytes(first.read_bytes())
+    epoch_test.quick(request(first, copy))
+    assert drawings == ["a-000004.safetensors"]
+
+
+def test_all_that_is_wrong_is_said_before_any_picture(
+    repo: Path, tmp_path: Path, drawings: list[str]
+) -> None:
+    wide = lora(tmp_path, "wide.safetensors", width=1024)
+    with pytest.raises(ConfigError) as caught:
+        epoch_test.quick(
+            request(tmp_path / "none.safetensors", wide, lora(tmp_path, "a.safetensors"))
+        )
+    assert len(str(caught.value).splitlines()) == 2
+    assert drawings == []
+
+
+def test_off_a_terminal_no_scores_are_taken_unless_told(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(os.devnull) as nothing:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdin", nothing)
+        epoch_test.auto(request(lora(tmp_path, "a.safetensors")))
+    assert "not scored: no terminal to ask at" in capsys.readouterr().out
+    result = evaluate.read(only_test(repo))
+    assert (result.scored_by, result.verdict) == ("nobody", None)
+    assert result.suggested.verdict is not None
+
+
+def test_at_a_terminal_a_person_is_asked_with_the_suggestion_as_default(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, side = pty.openpty()
+    os.write(main, b"11\n9\n\n0\n")
+    with os.fdopen(side) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        epoch_test.auto(request(lora(tmp_path, "a.safetensors")))
+    os.close(main)
+    said = capsys.readouterr().out
+    folder = only_test(repo)
+    assert f"look at {folder / 'green-lady_42.png'}" in said
+    assert "'11': a whole number from 0 to 10 is needed" in said
+    result = evaluate.read(folder)
+    assert (result.scores.visual_quality, result.scores.prompt_adherence) == (9, 0)
+    assert result.scores.style_match == result.suggested.style_match
+    assert result.scored_by == "person"
+    epoch_test.auto(request(tmp_path / "a.safetensors", auto_score=True))
+    assert evaluate.read(folder).scores == result.scores
+
+
+# The pictures themselves
+
+
+def test_checkpoints_of_one_clip_skip_share_a_process_and_others_have_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretender(tmp_path)
+    monkeypatch.setattr(trainer, "require_submodule", lambda _: tmp_path)
+    monkeypatch.setattr(trainer, "require_packages", lambda: None)
+    monkeypatch.setattr(base_model, "provide", lambda base, **_: base)
+    loras = [
+        checkpoints.identify(lora(tmp_path, f"{name}.safetensors", epoch=number, clip_skip=skip))
+        for number, (name, skip) in enumerate((("a", "None"), ("b", "2"), ("c", "None")), start=1)
+    ]
+    asked = [prompt("x"), prompt("y", seeds=(1, 2))]
+    place = tmp_path / "place"
+    made = MAKING(loras, asked, request(workspace=place, base_model="random"))
+    assert [list(made[each]) for each in loras] == [list(sample.shots_of(asked))] * 3
+    commands = sorted(path.read_text() for path in place.rglob("command.txt"))
+    assert len(commands) == 2
+    weights = [[f"{name}.safetensors" in each for name in "abc"] for each in commands]
+    assert sorted(weights) == [[False, True, False], [True, False, True]]
+    assert ["--clip_skip 2" in each for each in commands] == [row[1] for row in weights]
+    assert all(f"--ckpt {place / 'models' / 'random-sd15'} " in each for each in commands)
+
+
+# What keeps git from committing
+
+
+def folder_in(repo: Path) -> Path:
+    folder = repo / "epoch_tests" / "a"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("MERGE_HEAD", "a merge is under way"),
+        ("rebase-merge", "a rebase is under way"),
+        ("index.lock", "another git command is under way"),
+    ],
+)
+def test_a_busy_repository_is_left_as_it_is(repo: Path, state: str, told: str) -> None:
+    folder = folder_in(repo)
+    (repo / ".git" / state).write_text(run(repo, "rev-parse", "HEAD"))
+    assert told in git.commit(folder, "m")
+    (repo / ".git" / state).unlink()
+    assert run(repo, "log", "--format=%s") == "First"
+    assert (folder / "result.json").is_file()
+
+
+def test_a_detached_head_is_not_committed_to(repo: Path) -> None:
+    folder = folder_in(repo)
+    run(repo, "checkout", "--quiet", "--detach")
+    assert "HEAD is detached" in git.commit(folder, "m")
+    assert run(repo, "status", "--porcelain") == "?? epoch_tests/"
+
+
+def test_an_ignored_folder_stays_ignored_and_ignored_files_are_counted(repo: Path) -> None:
+    folder = folder_in(repo)
+    (repo / ".gitignore").write_text("epoch_tests/\n")
+    assert ".gitignore leaves a out" in git.commit(folder, "m")
+    (repo / ".gitignore").write_text("*.png\n")
+    (folder / "a.png").touch()
+    assert git.commit(folder, "m").endswith("without 1 files that .gitignore leaves out")
+
+
+def test_a_commit_that_git_refuses_leaves_the_index_as_it_was(repo: Path) -> None:
+    folder = folder_in(repo)
+    hook = repo / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho no such luck\nexit 1\n")
+    hook.chmod(0o755)
+    assert git.commit(folder, "m") == "not committed: git says: no such luck"
+    assert run(repo, "status", "--porcelain") == "?? epoch_tests/"
+
+
+def test_outside_a_repository_or_without_git_it_is_said(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no git repository holds" in git.commit(tmp_path, "m")
+    folder = folder_in(repo)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert git.commit(folder, "m").startswith("not committed: ")
+
+
+def test_what_is_committed_already_is_said_to_be(repo: Path) -> None:
+    folder = folder_in(repo)
+    assert git.commit(folder, "m").startswith("committed as ")
+    assert git.commit(folder, "m").startswith("committed already")
+
+
+def test_the_first_commit_of_a_repository_can_be_a_test(tmp_path: Path, repo: Path) -> None:
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    run(fresh, "init", "--quiet", "--initial-branch", "main")
+    run(fresh, "config", "user.name", "A. Rtist")
+    run(fresh, "config", "user.email", "artist@example.org")
+    assert git.commit(folder_in(fresh), "m").startswith("committed as ")
+
+
+@pytest.mark.parametrize("script", ["quick_test_epoch.py", "auto_test_epoch.py"])
+def test_the_two_commands_answer_and_refuse_by_their_names(
+    repository: Path, tmp_path: Path, script: str
+) -> None:
+    helped = subprocess.run(
+        [sys.executable, script, "--help"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"usage: {script}" in helped.stdout
+    done = subprocess.run(
+        [sys.executable, script, str(tmp_path / "none.safetensors")],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"bespoke: {tmp_path / 'none.safetensors'}: there is no such file\n"
