@@ -106,13 +106,13 @@ def _line(
 def _reached(run: RunRecord, other: RunRecord, colour: int) -> Line:
     """A baseline's own line; where one epoch alone is known, the height that it reached."""
     line = _line(other.name, other, lambda each: each.scores.mean, colour, dashed=True)
-    if len(line.points) != 1:
+    top = outcome.reached(other)
+    if top is None or len(line.points) > 1:
         return line
-    epoch, score = line.points[0]
     last = max((number for number, _ in outcome.numbered(run)), default=1)
     return Line(
-        name=f"{other.name}, epoch {epoch:.0f}",
-        points=tuple((float(end), score) for end in sorted({1, last})),
+        name=other.name if top[0] is None else f"{other.name}, epoch {top[0]}",
+        points=tuple((float(end), top[1]) for end in sorted({1, last})),
         colour=colour,
         dashed=True,
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from bespoke.scoring import verdict_of
+
 if TYPE_CHECKING:
     from bespoke.evaluate import EpochResult
     from bespoke.store import RunRecord
 
 Tone = Literal["good", "fair", "bad", "open"]
 
-_TONES: dict[str | None, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
+_TONES: dict[str, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
 
 
 def numbered(run: RunRecord) -> list[tuple[int, EpochResult]]:
@@ -30,15 +32,24 @@ def best(run: RunRecord) -> EpochResult | None:
     )
 
 
+def reached(run: RunRecord) -> tuple[int | None, float] | None:
+    """The best epoch and its mean score; of a baseline without epochs, what its facts say."""
+    top = best(run)
+    if top is not None and top.scores.mean is not None:
+        return top.epoch, top.scores.mean
+    score = run.facts.get("best_score")
+    return None if score is None else (run.facts.get("best_epoch"), float(score))
+
+
 def is_right(result: EpochResult) -> bool:
     """Whether every picture's background is the asked one; one unmeasured is not a pass."""
     return 0 < len(result.pictures) == result.backgrounds()["match"]
 
 
 def seconds(run: RunRecord) -> float | None:
-    """What the stages took together, else from start to end; None where neither is known."""
+    """What the run took: its total, the sum of its stages, or from start to end; else None."""
     if run.timings:
-        return float(sum(run.timings.values()))
+        return float(run.timings.get("total", sum(run.timings.values())))
     if not run.started or not run.ended:
         return None
     return (_time(run.ended) - _time(run.started)).total_seconds()
@@ -57,8 +68,8 @@ def cost(run: RunRecord) -> float | None:
 
 def headline(run: RunRecord) -> tuple[Tone, str]:
     """How it went, in one plain sentence, and how that is to be felt."""
-    top = best(run)
-    found = "" if top is None else f"Epoch {_number(top)} is the best: {top.scores.mean} of 10."
+    top = reached(run)
+    found = "" if top is None else f"Epoch {_number(top[0])} is the best: {top[1]} of 10."
     stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
     if stop is not None:
         return "bad", f"The hypothesis failed at epoch {stop.epoch}."
@@ -70,22 +81,23 @@ def headline(run: RunRecord) -> tuple[Tone, str]:
         return "open", f"Still training: {len(run.epochs)} epochs tested. {found}".rstrip()
     if top is None:
         return "open", "Nothing was scored."
-    return _TONES.get(top.verdict, "bad"), found
+    return _TONES.get(verdict_of(top[1]), "bad"), found
 
 
-def _number(result: EpochResult) -> str:
-    return "without a number" if result.epoch is None else str(result.epoch)
+def _number(epoch: int | None) -> str:
+    return "without a number" if epoch is None else str(epoch)
 
 
 def backgrounds(run: RunRecord) -> str:
-    """Since when, or how often, the background is the asked one, in one plain sentence."""
+    """Since when, or how often, the background is as asked, in a sentence; "" where none says."""
     results = [
         (number, each.backgrounds(), len(each.pictures))
         for number, each in numbered(run)
         if each.pictures
     ]
     if not results:
-        return "No pictures were tested."
+        right_from = run.facts.get("background_right_from")
+        return f"The background is right from epoch {right_from} on." if right_from else ""
     if all(counts["unmeasured"] == of for _, counts, of in results):
         return "No background could be measured."
     wrong = [number for number, counts, of in results if counts["match"] < of]

@@ -18,9 +18,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__, captions, charts, outcome
+from bespoke import __version__, charts, outcome
 from bespoke.display import duration
 from bespoke.files import workspace, write_whole
+from bespoke.scoring import verdict_of
 from bespoke.thumbnails import Thumbnail, thumbnail
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ class Cell:
     @property
     def told(self) -> str:
         """What a person who does not see the picture is told of it."""
-        parts = [f"background {self.name} {self.got}".rstrip(), f"asked {self.asked}"]
-        apart = "" if self.delta_e is None else f", delta E {self.delta_e:.0f}"
-        return f"{', '.join(parts)}{apart}: {self.result.background}"
+        parts = [f"background {self.name} {self.got}".strip()]
+        parts += [f"asked {self.asked}"] if self.asked else []
+        parts += [] if self.delta_e is None else [f"delta E {self.delta_e:.0f}"]
+        return f"{', '.join(parts)}: {self.result.background}"
 
 
 def write(
@@ -106,8 +108,7 @@ def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
     """
     ordered = sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True)
     rows = [
-        (run, outcome.best(run), _face(run, folder) if number < FACES else None)
-        for number, run in enumerate(ordered)
+        (run, _face(run, folder) if number < FACES else None) for number, run in enumerate(ordered)
     ]
     return _write(folder / "index.html", "index.html", rows=rows)
 
@@ -122,10 +123,13 @@ def show(chosen: argparse.Namespace) -> None:
 
     place = workspace(chosen.workspace)
     with store.opened(place, url=None) as record:  # type: ignore[attr-defined]
-        runs = record.runs()
-        for run in runs if chosen.run is None else [record.run(chosen.run)]:
-            print(write(run, place / FOLDER, others=runs))
-    print(write_index(runs, place / FOLDER))
+        known = record.runs()
+        names = [each.name for each in known] if chosen.run is None else [record.named(chosen.run)]
+        for name in names:
+            print(write(record.run(name), place / FOLDER, others=known))
+        # The list leaves pictures and decisions out; the newest are worth a look for them.
+        newest = [record.run(each.name) for each in known[-FACES:]]
+    print(write_index([*known[:-FACES], *newest], place / FOLDER))
 
 
 def page_name(name: str) -> str:
@@ -157,7 +161,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        outcome=outcome, duration=duration, page_name=page_name, version=__version__
+        outcome=outcome,
+        verdict_of=verdict_of,
+        duration=duration,
+        page_name=page_name,
+        version=__version__,
     )
     return environment
 
@@ -186,12 +194,13 @@ def _sheet(
 def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
     measured = picture.measured.get("background", {})
     delta_e = measured.get("delta_e")
+    asked = measured.get("asked") or {}
     return Cell(
         result=picture,
         thumbnail=thumbnail(workspace / result.folder / picture.file, picture.sha256),
-        asked=_colour(measured.get("asked")) or _asked(picture.text),
+        asked=_colour(next(iter(asked.get("hex", ())), "")),
         got=_colour(measured.get("colour")),
-        name=str(measured.get("name") or "unknown"),
+        name=str(measured.get("name") or ""),
         delta_e=None if delta_e is None else float(delta_e),
     )
 
@@ -200,17 +209,6 @@ def _colour(value: object) -> str:
     """A colour fit to stand in a style, or ""."""
     text = str(value)
     return text.lower() if _HEX.fullmatch(text) else ""
-
-
-def _asked(text: str) -> str:
-    """The first colour of the prompt's background."""
-    asked = (
-        code
-        for feature in captions.features(captions.parse(text))
-        if feature.kind == "background"
-        for code in feature.codes
-    )
-    return next(asked, "")
 
 
 def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
@@ -226,14 +224,17 @@ def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
 
 
 def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
-    """Each measured number to its median over an epoch's pictures; a yes or no to its share."""
+    """Each measured number to its median over an epoch's pictures; what is or is not as asked, to
+    the share that is."""
     results = [each for _, each in outcome.numbered(run)]
     medians: dict[str, list[float | None]] = {}
     for place, result in enumerate(results):
         values: dict[str, list[float]] = defaultdict(list)
         for picture in result.pictures:
             for key, value in _flat(picture.measured):
-                if isinstance(value, (int, float)):
+                if value in ("match", "mismatch"):
+                    values[key].append(value == "match")
+                elif isinstance(value, (int, float)) and key != "version":
                     values[key].append(value)
         for key, found in values.items():
             share = all(isinstance(value, bool) for value in found)

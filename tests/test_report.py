@@ -230,8 +230,20 @@ def test_a_page_is_written_again_whole(run: RunRecord, tmp_path: Path) -> None:
 def test_a_run_of_which_nothing_is_known_has_a_page(tmp_path: Path) -> None:
     shown = Outline(report.write(bare(), tmp_path / "reports"))
     assert "Nothing was scored." in shown.text
-    assert "No pictures were tested." in shown.text
     assert shown.all("svg") == shown.all("img") == []
+
+
+def test_what_is_known_of_a_baseline_is_shown_without_its_epochs(tmp_path: Path) -> None:
+    known = baselines()[0]
+    told = replace(known, facts={**known.facts, "key_findings": "quality oscillates"})
+    shown = Outline(report.write(told, tmp_path / "reports")).text
+    for text in (
+        "Epoch 6 is the best: 7.3 of 10.",
+        "The background is right from epoch 7 on.",
+        "Verdict good",
+        "quality oscillates",
+    ):
+        assert text in shown
 
 
 def test_an_epoch_of_noisy_pictures_takes_a_tenth_of_what_can_be_mailed(tmp_path: Path) -> None:
@@ -340,6 +352,7 @@ def hostile(run: RunRecord, text: str) -> RunRecord:
 
     def spoilt(each: EpochResult) -> EpochResult:
         background = {"verdict": text, "colour": f"red;background:url(//{text})", "name": text}
+        background["asked"] = {"hex": [f"#00ff00;background:url(//{text})"]}
         measured = {"background": {**background, "verdict": "mismatch"}, text: {text: 1.0}}
         pictures = (
             replace(each.pictures[0], prompt=text, text=text, measured=measured),
