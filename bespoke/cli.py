@@ -62,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     score.add_argument("--json", action="store_true", help="as one JSON list, an object a picture")
     listing = verbs.add_parser("experiments", help="list the experiments there are")
     listing.add_argument("--json", action="store_true", help="as one JSON list")
+    pages = verbs.add_parser("report", help="write the runs' pages again from the record")
+    pages.add_argument("run", metavar="RUN", nargs="?", help="one run's name (default: every run)")
+    _add_workspace_argument(pages)
+    _add_serve_arguments(verbs.add_parser("serve", help="show the runs' pages in a browser"))
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen = parser.parse_args(given)
     if chosen.verb == "run":
@@ -79,6 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from bespoke import score as scores
 
             scores.show(chosen.pictures, chosen.prompt, as_json=chosen.json)
+        elif chosen.verb == "report":
+            from bespoke import report
+
+            report.show(chosen)
+        elif chosen.verb == "serve":
+            from bespoke import serve
+
+            serve.show(chosen)
         else:
             from bespoke import listing as experiments
 
@@ -194,6 +206,10 @@ def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="for this run alone: training.KEY=VALUE or dataset.KEY=VALUE (may be given again)",
     )
+    _add_workspace_argument(parser)
+
+
+def _add_workspace_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workspace",
         metavar="DIR",
@@ -217,6 +233,21 @@ def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the parent's own pictures and captions, where they were others; NAME=DIR for another "
         "subset's (may be given again)",
+    )
+
+
+def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_workspace_argument(parser)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="where to listen; anything but this machine itself needs a token (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8347, help="(default: 8347; 0 takes a free one)"
+    )
+    parser.add_argument(
+        "--token", help="what a reader must know; better set as BESPOKE_REPORT_TOKEN, out of sight"
     )
 
 

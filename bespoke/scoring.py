@@ -30,10 +30,12 @@ class Scores:
     @property
     def verdict(self) -> str | None:
         """best, good, acceptable or skip; None without a mean."""
-        mean = self.mean
-        if mean is None:
-            return None
-        return next((word for bound, word in VERDICTS if mean >= bound), "skip")
+        return None if self.mean is None else verdict_of(self.mean)
+
+
+def verdict_of(mean: float) -> str:
+    """best, good, acceptable or skip, for a mean score from 0 to 10."""
+    return next((word for bound, word in VERDICTS if mean >= bound), "skip")
 
 
 # --- What the metrics suggest ---------------------------------------------------------------------

@@ -1,0 +1,119 @@
+"""What a run came to: pure functions of its record, for the page and for whatever compares runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from bespoke.scoring import verdict_of
+
+if TYPE_CHECKING:
+    from bespoke.evaluate import EpochResult
+    from bespoke.store import RunRecord
+
+Tone = Literal["good", "fair", "bad", "open"]
+
+_TONES: dict[str, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
+
+
+def numbered(run: RunRecord) -> list[tuple[int, EpochResult]]:
+    """The results whose epoch is known, in order."""
+    known = [(each.epoch, each) for each in run.epochs if each.epoch is not None]
+    return sorted(known, key=lambda pair: pair[0])
+
+
+def best(run: RunRecord) -> EpochResult | None:
+    """The result of the highest mean, the earliest of equals; None where no result has a mean."""
+    scored = [each for each in run.epochs if each.scores.mean is not None]
+    return max(
+        scored,
+        key=lambda each: (each.scores.mean or 0.0, -(each.epoch or 0)),
+        default=None,
+    )
+
+
+def reached(run: RunRecord) -> tuple[int | None, float] | None:
+    """The best epoch and its mean score; of a baseline without epochs, what its facts say."""
+    top = best(run)
+    if top is not None and top.scores.mean is not None:
+        return top.epoch, top.scores.mean
+    score = run.facts.get("best_score")
+    return None if score is None else (run.facts.get("best_epoch"), float(score))
+
+
+def is_right(result: EpochResult) -> bool:
+    """Whether every picture's background is the asked one; one unmeasured is not a pass."""
+    return 0 < len(result.pictures) == result.backgrounds()["match"]
+
+
+def seconds(run: RunRecord) -> float | None:
+    """What the run took: its total, the sum of its stages, or from start to end; else None."""
+    if run.timings:
+        return float(run.timings.get("total", sum(run.timings.values())))
+    if not run.started or not run.ended:
+        return None
+    return (_time(run.ended) - _time(run.started)).total_seconds()
+
+
+def _time(text: str) -> datetime:
+    # Python 3.10 reads no "Z".
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def cost(run: RunRecord) -> float | None:
+    """Hours by the price an hour, in the price's own currency; None where either is not known."""
+    price, took = run.facts.get("price_per_hour"), seconds(run)
+    return None if price is None or took is None else float(price) * took / 3600
+
+
+def headline(run: RunRecord) -> tuple[Tone, str]:
+    """How it went, in one plain sentence, and how that is to be felt."""
+    top = reached(run)
+    found = "" if top is None else f"Epoch {_number(top[0])} is the best: {top[1]} of 10."
+    stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
+    if stop is not None:
+        return "bad", f"The hypothesis failed at epoch {stop.epoch}."
+    if run.status == "failed":
+        return "bad", f"The run failed. {found}".rstrip()
+    if run.status == "cancelled":
+        return "fair", f"The run was interrupted. {found}".rstrip()
+    if run.status == "in_progress":
+        return "open", f"Still training: {len(run.epochs)} epochs tested. {found}".rstrip()
+    if top is None:
+        return "open", "Nothing was scored."
+    return _TONES.get(verdict_of(top[1]), "bad"), found
+
+
+def _number(epoch: int | None) -> str:
+    return "without a number" if epoch is None else str(epoch)
+
+
+def backgrounds(run: RunRecord) -> str:
+    """Since when, or how often, the background is as asked, in a sentence; "" where none says."""
+    results = [
+        (number, each.backgrounds(), len(each.pictures))
+        for number, each in numbered(run)
+        if each.pictures
+    ]
+    if not results:
+        right_from = run.facts.get("background_right_from")
+        return f"The background is right from epoch {right_from} on." if right_from else ""
+    if all(counts["unmeasured"] == of for _, counts, of in results):
+        return "No background could be measured."
+    wrong = [number for number, counts, of in results if counts["match"] < of]
+    right = [number for number, counts, of in results if counts["match"] == of]
+    if not right:
+        number, counts, of = max(results, key=lambda each: each[1]["match"])
+        if not counts["match"]:
+            return "The background is right in no picture of any epoch."
+        return (
+            f"The background is right in {counts['match']} of {of} pictures at best, "
+            f"at epoch {number}."
+        )
+    again = [str(number) for number in wrong if number > right[0]]
+    if again:
+        return (
+            f"The background is first right in every picture at epoch {right[0]}, "
+            f"and not at epoch {', '.join(again)}."
+        )
+    return f"The background is right in every picture from epoch {right[0]} on."

@@ -1,0 +1,277 @@
+"""A run's page and the page over all runs: one file each, read with no server and no network.
+
+Whatever a run holds is text from outside. The templates escape all of it, and characters that
+would reorder or hide what follows are shown by their number. The pages' own policy forbids every
+script and every request, should something slip through all the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bespoke import __version__, charts, outcome
+from bespoke.display import duration
+from bespoke.files import workspace, write_whole
+from bespoke.scoring import verdict_of
+from bespoke.thumbnails import Thumbnail, thumbnail
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from jinja2 import Environment
+
+    from bespoke.evaluate import EpochResult, PictureResult
+    from bespoke.store import RunRecord
+
+FOLDER = "reports"
+FACES = 12
+"""Runs of the index that are shown with a picture: decoding costs some 10 ms each."""
+
+# Where a value comes from that says nothing of the experiment: this machine's places and names.
+PLACES = ("path", "experiment")
+
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One picture of the contact sheet. `asked` and `got` are `#rrggbb`, or "" where not known."""
+
+    result: PictureResult
+    thumbnail: Thumbnail
+    asked: str
+    got: str
+    name: str
+    delta_e: float | None
+
+    @property
+    def told(self) -> str:
+        """What a person who does not see the picture is told of it."""
+        parts = [f"background {self.name} {self.got}".strip()]
+        parts += [f"asked {self.asked}"] if self.asked else []
+        parts += [] if self.delta_e is None else [f"delta E {self.delta_e:.0f}"]
+        return f"{', '.join(parts)}: {self.result.background}"
+
+
+def write(
+    run: RunRecord,
+    folder: Path,
+    *,
+    others: Sequence[RunRecord] = (),
+    next_steps: Sequence[str] = (),
+) -> Path:
+    """Write the run's page into `folder` and return its path.
+
+    `others` are searched for baselines and for the parent. Paths of pictures that are not absolute
+    are taken from the workspace, in which `folder` lies.
+
+    Raises:
+        OSError: where `folder` cannot be made or written.
+    """
+    baselines = [each for each in others if each.baseline and each.name != run.name]
+    top = outcome.best(run)
+    rows = _sheet(run, folder.parent)
+    return _write(
+        folder / page_name(run.name),
+        "run.html",
+        run=run,
+        best=top,
+        heroes=next((cells for result, cells in rows if result is top), {}),
+        rows=rows,
+        columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
+        charts=charts.of(run, baselines),
+        metrics=_metrics(run),
+        differences=_differences(run, others),
+        facts=list(_flat(run.facts)),
+        next_steps=next_steps,
+    )
+
+
+def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
+    """Write `index.html` over all runs, newest first, baselines last.
+
+    Raises:
+        OSError: where `folder` cannot be made or written.
+    """
+    ordered = sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True)
+    rows = [
+        (run, _face(run, folder) if number < FACES else None) for number, run in enumerate(ordered)
+    ]
+    return _write(folder / "index.html", "index.html", rows=rows)
+
+
+def show(chosen: argparse.Namespace) -> None:
+    """`bespoke report [RUN]`: pages from the record, for all runs or one, and the index.
+
+    Raises:
+        ConfigError: a run that the record does not know; a record that cannot be read.
+    """
+    from bespoke import store
+
+    place = workspace(chosen.workspace)
+    with store.opened(place, url=None) as record:  # type: ignore[attr-defined]
+        known = record.runs()
+        names = [each.name for each in known] if chosen.run is None else [record.named(chosen.run)]
+        for name in names:
+            print(write(record.run(name), place / FOLDER, others=known))
+        # The list leaves pictures and decisions out; the newest are worth a look for them.
+        newest = [record.run(each.name) for each in known[-FACES:]]
+    print(write_index([*known[:-FACES], *newest], place / FOLDER))
+
+
+def page_name(name: str) -> str:
+    """The file of a run's page: its name where that is a plain one, else made plain and unique."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80]
+    if plain != name or plain.lower() in ("", "index"):
+        plain = f"{plain or 'run'}-{hashlib.sha256(_shown(name).encode()).hexdigest()[:8]}"
+    return f"{plain}.html"
+
+
+def _write(path: Path, template: str, **context: object) -> Path:
+    written = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    page = _environment().get_template(template).render(written=written, **context)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, page)
+    return path
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        outcome=outcome,
+        verdict_of=verdict_of,
+        duration=duration,
+        page_name=page_name,
+        version=__version__,
+    )
+    return environment
+
+
+def _shown(value: object) -> Any:
+    """`value` as text in which a character that cannot be seen is written as its number."""
+    if hasattr(value, "__html__"):
+        return value
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))
+
+
+# --- The contact sheet ----------------------------------------------------------------------------
+
+
+def _sheet(
+    run: RunRecord, workspace: Path
+) -> list[tuple[EpochResult, dict[tuple[str, int], Cell]]]:
+    """Each epoch with its cells by prompt and seed."""
+    results = sorted(run.epochs, key=lambda each: each.epoch or 1 << 30)
+    return [
+        (each, {(p.prompt, p.seed): _cell(p, each, workspace) for p in each.pictures})
+        for each in results
+    ]
+
+
+def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
+    measured = picture.measured.get("background", {})
+    delta_e = measured.get("delta_e")
+    asked = measured.get("asked") or {}
+    return Cell(
+        result=picture,
+        thumbnail=thumbnail(workspace / result.folder / picture.file, picture.sha256),
+        asked=_colour(next(iter(asked.get("hex", ())), "")),
+        got=_colour(measured.get("colour")),
+        name=str(measured.get("name") or ""),
+        delta_e=None if delta_e is None else float(delta_e),
+    )
+
+
+def _colour(value: object) -> str:
+    """A colour fit to stand in a style, or ""."""
+    text = str(value)
+    return text.lower() if _HEX.fullmatch(text) else ""
+
+
+def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
+    """The first picture of the best epoch, else of the last."""
+    chosen = outcome.best(run) or next(reversed(run.epochs), None)
+    if chosen is None or not chosen.pictures:
+        return None
+    first = chosen.pictures[0]
+    return thumbnail(folder.parent / chosen.folder / first.file, first.sha256)
+
+
+# --- What else is known ---------------------------------------------------------------------------
+
+
+def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
+    """Each measured number to its median over an epoch's pictures; what is or is not as asked, to
+    the share that is."""
+    results = [each for _, each in outcome.numbered(run)]
+    medians: dict[str, list[float | None]] = {}
+    for place, result in enumerate(results):
+        values: dict[str, list[float]] = defaultdict(list)
+        for picture in result.pictures:
+            for key, value in _flat(picture.measured):
+                if value in ("match", "mismatch"):
+                    values[key].append(value == "match")
+                elif isinstance(value, (int, float)) and key != "version":
+                    values[key].append(value)
+        for key, found in values.items():
+            share = all(isinstance(value, bool) for value in found)
+            middle = statistics.mean(found) if share else statistics.median(found)
+            medians.setdefault(key, [None] * len(results))[place] = middle
+    return medians
+
+
+def _flat(tree: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        name = f"{head} {key}".strip().replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _flat(value, name)
+        else:
+            yield name, value
+
+
+def _differences(
+    run: RunRecord, others: Iterable[RunRecord]
+) -> list[tuple[str, Any, Any, Mapping[str, Any]]]:
+    """Option, the parent's value, this run's, and the receipt's row.
+
+    Where the parent was recorded, its settings are compared; else what this experiment and its
+    command line wrote stands beside what it replaced.
+    """
+    parents = [each for each in others if run.parent in (each.name, each.experiment)]
+    parent = max((p for p in parents if p.settings), key=lambda each: each.started, default=None)
+    found = []
+    for key, row in run.settings.items():
+        origin = str(row.get("from"))
+        if parent is not None:
+            before = parent.settings.get(key, {}).get("value")
+            if origin in PLACES or before == row.get("value"):
+                continue
+        elif origin in (f"experiments/{run.experiment}.toml", "--set"):
+            before = row.get("was")
+        else:
+            continue
+        found.append((key, before, row.get("value"), row))
+    return found
