@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import toml
 
-from bespoke import options
+from bespoke import ladder, options
 from bespoke.captions import KINDS
 from bespoke.dataset import Promise
 from bespoke.errors import ConfigError
@@ -61,7 +61,8 @@ class Experiment:
     """Everything one run is made from, before paths and the machine are known.
 
     `training` holds the trainer's options; `general` and `blocks` the dataset's, in the three
-    levels of kohya's dataset file. `promises` says of each named folder of data what it holds.
+    levels of kohya's dataset file. `promises` says of each named folder of data what it holds;
+    `ladder` is what its own `[[next]]` says comes after it.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Experiment:
     general: Settings = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     promises: Mapping[str, Promise] = field(default_factory=dict)
+    ladder: tuple[ladder.Rung, ...] = ()
 
     @property
     def parent(self) -> str | None:
@@ -106,6 +108,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "training": (dict,),
     "dataset": (dict,),
     "data": (dict,),
+    "next": (list,),
 }
 # What a hypothesis may be about: a class of tags, or the machine itself.
 SUBJECTS = (*KINDS, "machine")
@@ -157,6 +160,8 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
     problems += check(training, general, blocks)
     problems += _leaving(training, blocks)
     own = chain[0][1]
+    rungs, unsound = ladder.read(own.get("next", []), names(repository))
+    problems += [f"experiments/{name}.toml: {problem}" for problem in unsound]
     run_name = str(own.get("run_name", f"{name.upper()}_EXPERIMENT"))
     output_name = str(own.get("output_name", name))
     for what, text in (("run_name", run_name), ("output_name", output_name)):
@@ -180,6 +185,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         general=general,
         blocks=blocks,
         promises=promises,
+        ladder=rungs,
         **{key: own[key] for key in PERSONAL if key in own},
     )
 

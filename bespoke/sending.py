@@ -68,6 +68,11 @@ class Remote:
                 found += [(row[0], row[1], row[2]) for row in rows_]
         return found
 
+    def forget(self) -> None:
+        """Take all as unsent: there is more to say of it now."""
+        with self.local.begin() as connection:
+            connection.execute(sa.delete(schema.sent).where(schema.sent.c.target == self.target))
+
     def send(self, abandoned: Callable[[], bool] = lambda: False) -> str | None:
         """Send what waits; returns in a line what was in the way, None where nothing was.
 

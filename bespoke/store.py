@@ -25,7 +25,7 @@ from bespoke.journal import now
 from bespoke.sending import Remote, Sender, line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bespoke.evaluate import EpochResult
@@ -132,7 +132,6 @@ def opened(workspace: Path, url: str | None = None, *, patience: float = 3.0) ->
         ConfigError: where the file cannot be opened, or `url` is no address of PostgreSQL.
     """
     file = workspace / FILE
-    address = schema.remote_url(url) if url is not None and url.strip() else None
     workspace.mkdir(parents=True, exist_ok=True)
     local = schema.local_engine(file)
     try:
@@ -142,19 +141,63 @@ def opened(workspace: Path, url: str | None = None, *, patience: float = 3.0) ->
                 rows.keep(connection, owners, _kept(run, uid=f"baseline-{run.name}"))
     except sa.exc.SQLAlchemyError as error:
         raise ConfigError(f"{file}: the record cannot be opened: {line(error)}") from error
-    remote = address and Remote(local=local, url=address, lock=workspace / ".record.lock")
-    sender = Sender(remote) if remote else None
+    record = Record(local, owners, file)
+    if url is None or not url.strip():
+        yield record
+        return
+    remote = record.remote(url)
+    record.sender = Sender(remote)
     try:
-        yield Record(local, owners, sender, file)
+        yield record
     finally:
-        if remote and sender:
-            count, why = sender.close(patience)
-            if count:
-                say(
-                    f"the record: {count} rows are not yet at {remote.target}: {why}; they are in "
-                    f"{file}, and the next run sends them, or `bespoke record sync`"
-                )
-        local.dispose()
+        count, why = record.sender.close(patience)
+        if count:
+            say(
+                f"the record: {count} rows are not yet at {remote.target}: {why}; they are in "
+                f"{file}, and the next run sends them, or `bespoke record sync`"
+            )
+
+
+def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
+    """Send all that waits, now: how many rows went, how many still wait, and why these do.
+
+    Raises:
+        ConfigError: as `opened`.
+    """
+    with opened(workspace) as record:
+        remote = record.remote(url)
+        waiting = len(remote.unsent())
+        why = remote.send()
+        left = len(remote.unsent())
+    return waiting - left, left, why
+
+
+def migrate(workspace: Path, url: str, consent: Callable[[list[str]], bool]) -> int:
+    """Add the columns that the owner's tables lack there, if `consent` to the statements is given;
+    returns how many were added. What was sent before is sent again, to fill them.
+
+    Raises:
+        ConfigError: as `opened`, or where the database does not allow it.
+    """
+    with opened(workspace) as record:
+        remote = record.remote(url)
+        engine = schema.remote_engine(remote.url)
+        try:
+            with engine.begin() as connection:
+                lacking = schema.prepare(connection).lacking()
+                statements = [schema.adding(column, connection.dialect) for column in lacking]
+                if not statements or not consent(statements):
+                    return 0
+                for statement in statements:
+                    connection.exec_driver_sql(statement)
+                for table in (schema.runs, schema.epochs):
+                    connection.execute(sa.update(table).values(digest=""))
+        except sa.exc.SQLAlchemyError as error:
+            raise ConfigError(f"{remote.target}: {line(error)}") from error
+        finally:
+            engine.dispose()
+        remote.forget()
+    return len(statements)
 
 
 class Record:
@@ -163,8 +206,9 @@ class Record:
     Once a run has begun nothing here stops it: what cannot be kept is said.
     """
 
-    def __init__(self, local: sa.Engine, owners: Owners, sender: Sender | None, file: Path) -> None:
-        self._local, self._owners, self._sender, self._file = local, owners, sender, file
+    def __init__(self, local: sa.Engine, owners: Owners, file: Path) -> None:
+        self._local, self._owners, self._file = local, owners, file
+        self.sender: Sender | None = None
 
     def begin(self, run: RunRecord, *, fresh: bool = False) -> None:
         """A run starts, or goes on: what the record has of it stays, all but its ending.
@@ -274,16 +318,31 @@ class Record:
         """All that is known of a run.
 
         Raises:
-            ConfigError: where there is no such run, with the nearest name.
+            ConfigError: where there is no such run.
         """
         with self._reading() as connection:
             found = rows.find(connection, rows.text(name))
             if found is None:
-                names = [row["name"] for row in rows.load_all(connection)]
-                raise ConfigError(f"the record has no run {name!r}: {nearest(name, names)}")
+                raise ConfigError(f"the record has no run {name!r}")
             kept = rows.load(connection, found["uid"])
             epochs = rows.load_epochs(connection, kept.uid)[kept.uid]
         return _record(kept.row, kept.documents, kept.decisions, epochs)
+
+    def named(self, text: str) -> str:
+        """The run that `text` names: by its own name, else the latest of that experiment.
+
+        Raises:
+            ConfigError: where there is neither, with the nearest name.
+        """
+        with self._reading() as connection:
+            found = rows.load_all(connection)
+        names = [row["name"] for row in found]
+        if rows.text(text) in names:
+            return rows.text(text)
+        of_it = [row["name"] for row in found if row["experiment"] == text]
+        if not of_it:
+            raise ConfigError(f"the record has no run {text!r}: {nearest(text, names)}")
+        return str(of_it[-1])
 
     def runs(self) -> list[RunRecord]:
         """Every run by its start, baselines first; light: with neither pictures, decisions, curves
@@ -292,6 +351,15 @@ class Record:
             epochs = rows.load_epochs(connection, pictures=False)
             found = rows.load_all(connection)
         return [_record(row, epochs=epochs.get(row["uid"], ())) for row in found]
+
+    def remote(self, url: str) -> Remote:
+        """Another database to send this record to.
+
+        Raises:
+            ConfigError: where `url` is no address of PostgreSQL.
+        """
+        lock = self._file.with_name(".record.lock")
+        return Remote(local=self._local, url=schema.remote_url(url), lock=lock)
 
     def _reading(self) -> sa.Connection:
         return self._local.connect().execution_options(reading=True)
@@ -310,8 +378,8 @@ class Record:
         self._wake()
 
     def _wake(self) -> None:
-        if self._sender is not None:
-            self._sender.wake()
+        if self.sender is not None:
+            self.sender.wake()
 
 
 def _kept(run: RunRecord, *, uid: str) -> rows.Kept:
