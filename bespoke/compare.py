@@ -181,7 +181,7 @@ def seed_lines(groups: Sequence[SeedGroup]) -> list[str]:
 def _range(group: SeedGroup) -> str:
     low, high = min(group.scores), max(group.scores)
     told = f"{low:.1f}" if len(group.scores) == 1 else f"{low:.1f} to {high:.1f}"
-    return f"{group.name}: best score {told} (n = {len(group.scores)} seeds)"
+    return f"{group.name}: best score {told} (n = {len(group.scores)})"
 
 
 def compare(chosen: argparse.Namespace) -> None:

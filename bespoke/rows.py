@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -113,7 +114,7 @@ def load(connection: sa.Connection, uid: str) -> Kept:
 def keep(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
     """Write a run, but for its epochs; the same again changes nothing.
 
-    Another run that has its name here steps aside: see `step_aside`.
+    Another run that has its name here steps aside, but never for a baseline: see `_aside`.
     """
     row = plain(kept.row)
     documents, decisions = plain(dict(kept.documents)), plain(kept.decisions)
@@ -123,7 +124,10 @@ def keep(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
         return
     other = find(connection, row["name"])
     if other is not None and other["uid"] != row["uid"]:
-        step_aside(connection, owners, load(connection, other["uid"]))
+        if row["baseline"]:
+            row["name"] = _aside(connection, row)
+        else:
+            step_aside(connection, owners, load(connection, other["uid"]))
     row |= owner.write_run(connection, owners, {**row, "timings": timings(row)}, before)
     schema.upsert(connection, schema.runs, [{**row, "digest": seal}])
     uid = row["uid"]
@@ -134,18 +138,29 @@ def keep(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
         connection.execute(sa.insert(schema.decisions), decisions)
 
 
+def seed(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
+    """Write a baseline where it is not there; where it is, its name may be a later run's by now."""
+    if _first(connection, schema.runs.c.uid == kept.uid) is None:
+        keep(connection, owners, kept)
+
+
 def step_aside(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
-    """Give up the name to a later run: "NAME (its start)", with all else kept."""
-    label = kept.row["started"] or ("baseline" if kept.row["baseline"] else "earlier")
-    wanted = name = f"{kept.row['name']} ({label})"
-    number = 1
-    while find(connection, name) is not None:
-        number += 1
-        name = f"{wanted} {number}"
-    changes = {"name": name}
+    """Give up the name to a later run, with all else kept."""
+    changes = {"name": _aside(connection, kept.row)}
     if kept.row["status"] == "in_progress":
         changes |= {"status": "cancelled", "ending": "another run was started under its name"}
     keep(connection, owners, kept.but(**changes))
+
+
+def _aside(connection: sa.Connection, row: Row) -> str:
+    """ "NAME (its start)", with a number where that is taken."""
+    label = "baseline" if row["baseline"] else row["started"]
+    wanted = name = f"{row['name']} ({label})"
+    for number in itertools.count(2):
+        if find(connection, name) is None:
+            break
+        name = f"{wanted} {number}"
+    return name
 
 
 def load_epochs(

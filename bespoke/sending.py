@@ -132,7 +132,7 @@ class Remote:
             else:
                 results = rows.load_epochs(reading, uid)[uid]
         if epoch == 0:
-            rows.keep(connection, owners, kept)
+            (rows.seed if kept.row["baseline"] else rows.keep)(connection, owners, kept)
         else:
             result = next(each for each in results if each.epoch == epoch)
             rows.keep_epoch(connection, owners, uid, result)

@@ -138,7 +138,7 @@ def opened(workspace: Path, url: str | None = None, *, patience: float = 3.0) ->
         with local.begin() as connection:
             owners = schema.prepare(connection)
             for run in BASELINES:
-                rows.keep(connection, owners, _kept(run, uid=f"baseline-{run.name}"))
+                rows.seed(connection, owners, _kept(run, uid=f"baseline-{run.name}"))
     except sa.exc.SQLAlchemyError as error:
         raise ConfigError(f"{file}: the record cannot be opened: {line(error)}") from error
     record = Record(local, owners, file)
@@ -244,24 +244,24 @@ class Record:
         """
         if result.epoch is None:
             raise ConfigError(f"{result.checkpoint}: carries no epoch: the record keeps it by one")
-        with self._changing(run_name, f"epoch {result.epoch}") as (connection, kept):
+
+        def change(connection: sa.Connection, kept: rows.Kept) -> rows.Kept:
             found = rows.load_epochs(connection, kept.uid)[kept.uid]
             before = next((each for each in found if each.epoch == result.epoch), None)
-            result = _as_scored(result, before)
-            rows.keep_epoch(connection, self._owners, kept.uid, result)
+            standing = _as_scored(result, before)
+            rows.keep_epoch(connection, self._owners, kept.uid, standing)
             others = [each for each in found if each.epoch != result.epoch]
-            run = _record(kept.row, epochs=[*others, result])
+            run = _record(kept.row, epochs=[*others, standing])
             row = {**kept.row, "best_epoch": run.best_epoch, "best_score": run.best_score}
             row["facts"].setdefault(
                 "checkpoint_file_size_mb", round(result.checkpoint_size / 1e6, 2)
             )
             told = {each.epoch for each in decisions}
             stay = [each for each in kept.decisions if each["epoch"] not in told]
-            rows.keep(
-                connection,
-                self._owners,
-                replace(kept, row=row, decisions=(*stay, *_decided(kept.uid, decisions))),
-            )
+            stand = (*stay, *_decided(kept.uid, decisions))
+            return replace(kept, row=row, decisions=stand)
+
+        self._change(run_name, f"epoch {result.epoch}", change)
 
     def curves(self, run_name: str, curves: Mapping[str, Iterable[tuple[int, float]]]) -> None:
         """Curves by name: what is there before a curve's first step stays, all is thinned.
@@ -269,14 +269,16 @@ class Record:
         Raises:
             ConfigError: where there is no such run.
         """
-        with self._changing(run_name, "the curves") as (connection, kept):
+
+        def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
             merged = dict(kept.documents.get("curves", {}))
             for name, points in curves.items():
                 new = [[int(step), float(value)] for step, value in points]
                 old = [each for each in merged.get(name, ()) if not new or each[0] < new[0][0]]
                 merged[name] = _thinned([*old, *new])
-            documents = {**kept.documents, "curves": merged}
-            rows.keep(connection, self._owners, replace(kept, documents=documents))
+            return replace(kept, documents={**kept.documents, "curves": merged})
+
+        self._change(run_name, "the curves", change)
 
     def interruption(self, run_name: str, row: Mapping[str, Any]) -> None:
         """A row {time, event, …}; one that is there already is not added.
@@ -284,10 +286,12 @@ class Record:
         Raises:
             ConfigError: where there is no such run.
         """
-        with self._changing(run_name, "an interruption") as (connection, kept):
-            told, found = rows.plain(dict(row)), list(kept.row["interruptions"])
-            if told not in found:
-                rows.keep(connection, self._owners, kept.but(interruptions=[*found, told]))
+
+        def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
+            told, found = rows.plain(dict(row)), kept.row["interruptions"]
+            return kept if told in found else kept.but(interruptions=[*found, told])
+
+        self._change(run_name, "an interruption", change)
 
     def end(
         self,
@@ -305,14 +309,17 @@ class Record:
         """
         if status not in owner.STATUSES:
             raise ConfigError(f"status: {status!r}: {nearest(status, owner.STATUSES)}")
-        with self._changing(run_name, "the run's end") as (connection, kept):
+
+        def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
             starts = dict(kept.row["starts"])
             starts[next(reversed(starts))] = dict(timings or {})
             changes = {"status": status, "ending": ending, "starts": starts}
             changes |= {"facts": {**kept.row["facts"], **(facts or {})}}
-            if kept.but(**rows.plain(changes)) != kept:
-                changes["ended"] = now().isoformat(timespec="seconds")
-                rows.keep(connection, self._owners, kept.but(**changes))
+            if kept.but(**rows.plain(changes)) == kept:
+                return kept
+            return kept.but(**changes, ended=now().isoformat(timespec="seconds"))
+
+        self._change(run_name, "the run's end", change)
 
     def run(self, name: str) -> RunRecord:
         """All that is known of a run.
@@ -364,14 +371,16 @@ class Record:
     def _reading(self) -> sa.Connection:
         return self._local.connect().execution_options(reading=True)
 
-    @contextlib.contextmanager
-    def _changing(self, name: str, what: str) -> Iterator[tuple[sa.Connection, rows.Kept]]:
+    def _change(
+        self, name: str, what: str, change: Callable[[sa.Connection, rows.Kept], rows.Kept]
+    ) -> None:
         try:
             with self._local.begin() as connection:
                 found = rows.find(connection, rows.text(name))
                 if found is None:
                     raise ConfigError(f"the record has no run {name!r}: it was never begun")
-                yield connection, rows.load(connection, found["uid"])
+                kept = change(connection, rows.load(connection, found["uid"]))
+                rows.keep(connection, self._owners, kept)
         except sa.exc.SQLAlchemyError as error:
             why = line(error)
             say(f"{self._file}: {what} could not be kept: {why}; the run's own files hold it")
