@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     score.add_argument("--json", action="store_true", help="as one JSON list, an object a picture")
     listing = verbs.add_parser("experiments", help="list the experiments there are")
     listing.add_argument("--json", action="store_true", help="as one JSON list")
+    _add_record_verbs(verbs)
     pages = verbs.add_parser("report", help="write the runs' pages again from the record")
     pages.add_argument("run", metavar="RUN", nargs="?", help="one run's name (default: every run)")
     _add_workspace_argument(pages)
@@ -91,6 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from bespoke import serve
 
             serve.show(chosen)
+        elif chosen.verb in ("compare", "diff"):
+            from bespoke import compare as comparing
+
+            (comparing.compare if chosen.verb == "compare" else comparing.diff)(chosen)
+        elif chosen.verb in ("next", "record"):
+            from bespoke import record as recorded
+
+            (recorded.next_steps if chosen.verb == "next" else recorded.run)(chosen)
         else:
             from bespoke import listing as experiments
 
@@ -217,6 +226,28 @@ def _add_workspace_argument(parser: argparse.ArgumentParser) -> None:
         help="where training_data, output and logs are (default: BESPOKE_WORKSPACE, /workspace, "
         "./workspace)",
     )
+
+
+def _add_record_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    named = "runs by name, or experiments for their latest run"
+    compare = verbs.add_parser("compare", help="what differs between runs, and what came out")
+    compare.add_argument("runs", metavar="RUN", nargs="+", help=named)
+    diff = verbs.add_parser("diff", help="the settings in which two runs differ, and where from")
+    diff.add_argument("runs", metavar="RUN", nargs=2, help=named)
+    following = verbs.add_parser("next", help="what the recorded scores say comes next")
+    following.add_argument("run", metavar="RUN", nargs="?", help="by default the latest run")
+    record = verbs.add_parser("record", help="the record of all runs")
+    jobs = record.add_subparsers(dest="job", metavar="JOB", required=True)
+    listing = jobs.add_parser("list", help="every run, by its start")
+    show = jobs.add_parser("show", help="all that is known of one run, as JSON")
+    show.add_argument("run", metavar="RUN")
+    sync = jobs.add_parser("sync", help="send what BESPOKE_DATABASE_URL does not have yet")
+    migrate = jobs.add_parser("migrate", help="add the columns that the tables there lack")
+    migrate.add_argument("--yes", action="store_true", help="without asking")
+    for each in (compare, diff, listing):
+        each.add_argument("--json", action="store_true", help="as one JSON object")
+    for each in (compare, diff, following, listing, show, sync, migrate):
+        _add_workspace_argument(each)
 
 
 def _add_check_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import toml
 
-from bespoke import gate, options
+from bespoke import gate, ladder, options
 from bespoke.captions import KINDS
 from bespoke.dataset import Promise
 from bespoke.errors import ConfigError
@@ -62,7 +62,8 @@ class Experiment:
 
     `training` holds the trainer's options; `general` and `blocks` the dataset's, in the three
     levels of kohya's dataset file. `promises` says of each named folder of data what it holds;
-    `test` which of the test prompts each epoch is tested with, and how small.
+    `test` which of the test prompts each epoch is tested with, and how small;
+    `ladder` is what its own `[[next]]` says comes after it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Experiment:
     general: Settings = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     promises: Mapping[str, Promise] = field(default_factory=dict)
+    ladder: tuple[ladder.Rung, ...] = ()
 
     @property
     def parent(self) -> str | None:
@@ -109,6 +111,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "training": (dict,),
     "dataset": (dict,),
     "data": (dict,),
+    "next": (list,),
 }
 # What `[test]` may hold: which prompts of test_prompts.toml, and how small and short.
 TEST = {
@@ -166,6 +169,8 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
     problems += check(training, general, blocks)
     problems += _leaving(training, blocks)
     own = chain[0][1]
+    rungs, unsound = ladder.read(own.get("next", []), names(repository))
+    problems += [f"experiments/{name}.toml: {problem}" for problem in unsound]
     run_name = str(own.get("run_name", f"{name.upper()}_EXPERIMENT"))
     output_name = str(own.get("output_name", name))
     for what, text in (("run_name", run_name), ("output_name", output_name)):
@@ -190,6 +195,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         general=general,
         blocks=blocks,
         promises=promises,
+        ladder=rungs,
         **{key: own[key] for key in PERSONAL if key in own},
     )
 

@@ -122,7 +122,7 @@ def show(chosen: argparse.Namespace) -> None:
     from bespoke import store
 
     place = workspace(chosen.workspace)
-    with store.opened(place, url=None) as record:  # type: ignore[attr-defined]
+    with store.opened(place, url=None) as record:
         known = record.runs()
         names = [each.name for each in known] if chosen.run is None else [record.named(chosen.run)]
         for name in names:

@@ -1,0 +1,272 @@
+"""`bespoke compare` and `bespoke diff`: what differs between runs, before what came out of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bespoke import store
+from bespoke.display import duration
+from bespoke.files import workspace
+from bespoke.owner import hours
+from bespoke.resume import PLACES
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from bespoke.evaluate import EpochResult
+    from bespoke.store import RunRecord
+
+SEED = "training.seed"
+# Where things lie and what they are called: two runs differ in these and are the same for it.
+NAMES = PLACES | {"output_name", "log_prefix", "training_comment", "wandb_run_name"}
+# Facts by what they are about, by the words in their names; the rest is the environment.
+SUBJECTS = {"captions": ("caption",), "data": ("data", "image", "picture")}
+# Facts that came out of a run, and what it cost.
+OUTCOMES = (
+    "best_epoch", "best_score", "background_right_from", "oscillation", "production_ready",
+    "key_findings", "issues_found", "strengths", "price_per_hour", "checkpoint_file_size_mb",
+)  # fmt: skip
+SECTIONS = ("options", "captions", "data", "environment")
+OUTCOME_ROWS = (
+    ("status", "status"),
+    ("background right from epoch", "background_right_from"),
+    ("best epoch", "best_epoch"),
+    ("best score", "best_score"),
+    ("steps down between epochs", "falls"),
+    ("largest step down", "largest_fall"),
+    ("background lost again", "lost_again"),
+    ("time", "time"),
+    ("money", "cost"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedGroup:
+    """Runs that are the same but for their seeds, and the range of their best scores."""
+
+    runs: tuple[str, ...]
+    scores: tuple[float, ...]
+
+    @property
+    def span(self) -> float:
+        return max(self.scores) - min(self.scores) if self.scores else 0.0
+
+    @property
+    def name(self) -> str:
+        return self.runs[0]
+
+
+def differences(runs: Sequence[RunRecord]) -> dict[str, dict[str, dict[str, Any]]]:
+    """By section, then by key: each run's value, where they are not all the same."""
+    found: dict[str, dict[str, dict[str, Any]]] = {section: {} for section in SECTIONS}
+    known = {run.name: _described(run) for run in runs}
+    for section, key in dict.fromkeys(key for told in known.values() for key in told):
+        values = {name: told.get((section, key)) for name, told in known.items()}
+        if len({json.dumps(value, sort_keys=True, default=str) for value in values.values()}) > 1:
+            found[section][key] = values
+    return found
+
+
+def _described(run: RunRecord) -> dict[tuple[str, str], Any]:
+    """All that the run is made from, by section and key."""
+    told: dict[tuple[str, str], Any] = {
+        ("options", key): setting.get("value")
+        for key, setting in run.settings.items()
+        if key.rpartition(".")[2] not in NAMES
+    }
+    for key, value in _flat(run.facts):
+        if key.partition(".")[0] not in OUTCOMES:
+            told[_subject(key), key] = value
+    return told
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _subject(key: str) -> str:
+    for subject, words in SUBJECTS.items():
+        if any(word in key for word in words):
+            return subject
+    return "environment"
+
+
+def outcome(run: RunRecord) -> dict[str, Any]:
+    """What came out: of a baseline, what is known of it; None where nothing says."""
+    means = [each.scores.mean for each in run.epochs if each.scores.mean is not None]
+    steps = [round(after - before, 1) for before, after in itertools.pairwise(means)]
+    right = [(each.epoch, _is_right(each)) for each in run.epochs]
+    first = next((epoch for epoch, so in right if so), None)
+    lost = [epoch for epoch, so in right if first and (epoch or 0) > first and so is False]
+    spent = hours(run.timings)
+    return {
+        "status": run.status,
+        "background_right_from": first or run.facts.get("background_right_from"),
+        "best_epoch": run.best_epoch,
+        "best_score": run.best_score,
+        "falls": f"{sum(step < 0 for step in steps)} of {len(steps)}" if steps else None,
+        "largest_fall": max(0.0, -min(steps)) if steps else None,
+        "lost_again": lost if run.epochs else run.facts.get("oscillation"),
+        "hours": spent,
+        "time": None if spent is None else duration(spent * 3600),
+        "cost": None if run.cost is None else round(run.cost, 2),
+    }
+
+
+def _is_right(result: EpochResult) -> bool | None:
+    """Whether more pictures' backgrounds match than do not; None where none was measured."""
+    counts = result.backgrounds()
+    if not counts["match"] + counts["mismatch"]:
+        return None
+    return counts["match"] > counts["mismatch"]
+
+
+def seed_groups(runs: Sequence[RunRecord]) -> list[SeedGroup]:
+    """The runs in groups that are the same but for the seed, and for the machine."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        told = [
+            (key, value)
+            for key, value in _described(run).items()
+            if key[0] != "environment" and key[1] != SEED
+        ]
+        # Of a run without settings nothing says what it is made from: it stands alone.
+        same = json.dumps(sorted(told, key=str), default=str) if run.settings else run.name
+        groups.setdefault(same, []).append(run)
+    return [
+        SeedGroup(
+            runs=tuple(run.name for run in group),
+            scores=tuple(run.best_score for run in group if run.best_score is not None),
+        )
+        for group in groups.values()
+    ]
+
+
+def seed_lines(groups: Sequence[SeedGroup]) -> list[str]:
+    """Whether experiments differ by more than their seeds do: n, ranges, and no more than these."""
+    scored = [group for group in groups if group.scores]
+    if len(scored) < 2:
+        return []
+    lines = [_range(group) for group in scored]
+    several = [group for group in scored if len(group.scores) > 1]
+    if not several:
+        return [*lines, "one seed each: whether another seed would differ as much is not known"]
+    widest = max(group.span for group in several)
+    first, *others = scored
+    for group in others:
+        apart = abs(fmean(group.scores) - fmean(first.scores))
+        overlap = max(group.scores) >= min(first.scores) and max(first.scores) >= min(group.scores)
+        than = "more" if apart > widest else "no more"
+        lines.append(
+            f"{first.name} and {group.name}: ranges {'overlap' if overlap else 'do not overlap'}, "
+            f"means {apart:.1f} apart: {than} than the widest range between seeds ({widest:.1f})"
+        )
+    return lines
+
+
+def _range(group: SeedGroup) -> str:
+    low, high = min(group.scores), max(group.scores)
+    told = f"{low:.1f}" if len(group.scores) == 1 else f"{low:.1f} to {high:.1f}"
+    return f"{group.name}: best score {told} (n = {len(group.scores)})"
+
+
+def compare(chosen: argparse.Namespace) -> None:
+    """Print the comparison of the runs that the command line names.
+
+    Raises:
+        ConfigError: where the record has no such run.
+    """
+    runs = _named(list(dict.fromkeys(chosen.runs)), chosen.workspace)
+    found, groups = differences(runs), seed_groups(runs)
+    outcomes = {run.name: outcome(run) for run in runs}
+    lines = seed_lines(groups)
+    if chosen.json:
+        told = {
+            "runs": [run.name for run in runs],
+            "differs": found,
+            "outcomes": outcomes,
+            "seeds": {
+                "groups": [{"runs": group.runs, "scores": group.scores} for group in groups],
+                "says": lines,
+            },
+        }
+        print(json.dumps(told, indent=2, default=str))
+        return
+    table = Table(title="what differs, then what came out", title_justify="left")
+    for name in ("", *(run.name for run in runs)):
+        table.add_column(Text(shown(name)), overflow="fold")
+    for section in SECTIONS:
+        for key, values in found[section].items():
+            table.add_row(
+                Text(f"{section}: {shown(key)}"), *(_cell(values[run.name]) for run in runs)
+            )
+    table.add_section()
+    for label, key in OUTCOME_ROWS:
+        table.add_row(label, *(_cell(outcomes[run.name][key]) for run in runs))
+    console = Console()
+    console.print(table)
+    for line in lines:
+        console.print(Text(shown(line)))
+
+
+def diff(chosen: argparse.Namespace) -> None:
+    """Print the settings in which two runs differ, and where each value came from.
+
+    Raises:
+        ConfigError: where the record has no such run.
+    """
+    one, other = _named(chosen.runs, chosen.workspace)
+    rows = {
+        key: [run.settings.get(key) for run in (one, other)]
+        for key in differences([one, other])["options"]
+    }
+    if chosen.json:
+        print(json.dumps({"runs": [one.name, other.name], "settings": rows}, indent=2))
+        return
+    table = Table("setting")
+    for run in (one, other):
+        table.add_column(Text(shown(run.name)), overflow="fold")
+    for key, settings in rows.items():
+        table.add_row(Text(shown(key)), *(_sourced(setting) for setting in settings))
+    Console().print(table if rows else Text("no setting differs"))
+
+
+def _sourced(setting: Mapping[str, Any] | None) -> Text:
+    if setting is None:
+        return Text("not written")
+    why = f", {setting['why']}" if setting.get("why") else ""
+    return Text(f"{shown(setting.get('value'))}\n({shown(setting.get('from'))}{shown(why)})")
+
+
+def _named(names: Sequence[str], place: Path | None) -> list[RunRecord]:
+    with store.opened(workspace(place)) as record:
+        return [record.run(record.named(text)) for text in names]
+
+
+def _cell(value: object) -> Text:
+    if value is None or value == []:
+        return Text("-" if value is None else "never")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, (list, tuple)):
+        return Text(", ".join(shown(each) for each in value))
+    return Text(shown(value))
+
+
+def shown(value: object) -> str:
+    """Text from outside as one line that says what it is, whatever it holds."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value))

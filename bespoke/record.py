@@ -1,0 +1,123 @@
+"""`bespoke record …` and `bespoke next`: what the record holds, and what it says comes next."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bespoke import config, ladder, store
+from bespoke.compare import outcome, shown
+from bespoke.dataset import COLLECTION
+from bespoke.errors import ConfigError
+from bespoke.files import workspace
+from bespoke.listing import REPOSITORY
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bespoke.store import RunRecord
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Carry out `bespoke record JOB`.
+
+    Raises:
+        ConfigError: where the record or the database cannot be reached, or no run has that name.
+    """
+    place = workspace(chosen.workspace)
+    if chosen.job == "list":
+        _list(place, as_json=chosen.json)
+    elif chosen.job == "show":
+        with store.opened(place) as record:
+            print(json.dumps(asdict(record.run(record.named(chosen.run))), indent=2, default=str))
+    elif chosen.job == "sync":
+        sent, left, why = store.sync(place, _url())
+        print(f"{sent} rows sent, {left} left")
+        if left:
+            raise ConfigError(f"{left} rows are not sent: {why}; they stay in {place / store.FILE}")
+    else:
+        added = store.migrate(place, _url(), lambda told: _consent(told, given=chosen.yes))
+        print(f"{added} columns added")
+
+
+def _url() -> str:
+    url = os.environ.get("BESPOKE_DATABASE_URL", "").strip()
+    if not url:
+        raise ConfigError("BESPOKE_DATABASE_URL: is not set: it is the database's address")
+    return url
+
+
+def _consent(statements: list[str], *, given: bool) -> bool:
+    print("\n".join(statements))
+    if given:
+        return True
+    if not sys.stdin.isatty():
+        raise ConfigError("these columns are not there: --yes adds them")
+    return input("add these columns? [y/N] ").strip().lower() == "y"
+
+
+def _list(place: Path, *, as_json: bool) -> None:
+    with store.opened(place) as record:
+        runs = record.runs()
+    if as_json:
+        told = [{"name": each.name, "started": each.started, **outcome(each)} for each in runs]
+        print(json.dumps(told, indent=2))
+        return
+    for each in runs:
+        best = "no score" if each.best_score is None else f"best {each.best_score:.1f}"
+        at = "" if each.best_epoch is None else f" at epoch {each.best_epoch}"
+        facts = [each.status, best + at, "baseline" if each.baseline else each.started]
+        print(f"{shown(each.name)}\n    {', '.join(facts)}")
+
+
+def next_steps(chosen: argparse.Namespace) -> None:
+    """Print what the run's experiment says comes next, and the commands.
+
+    Raises:
+        ConfigError: where there is no run, score or ladder to go by.
+    """
+    with store.opened(workspace(chosen.workspace)) as record:
+        runs = record.runs()
+        own = [each.name for each in runs if not each.baseline]
+        if not own and chosen.run is None:
+            raise ConfigError("the record has no run yet: python -m bespoke.run makes one")
+        name = own[-1] if chosen.run is None else record.named(chosen.run)
+    run = next(each for each in runs if each.name == name)
+    if run.best_score is None:
+        raise ConfigError(f"{shown(name)}: no epoch has all three scores yet, so nothing follows")
+    experiment = config.load(run.experiment, repository=REPOSITORY)
+    file = f"experiments/{experiment.name}.toml"
+    rung = ladder.reached(experiment.ladder, run.best_score)
+    if rung is None:
+        raise ConfigError(f"{file}: has no [[next]] for a best score of {run.best_score}")
+    so_far = " so far" if run.status == "in_progress" else ""
+    print(f"{shown(name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}")
+    print(rung.reason)
+    for text in rung.advice:
+        print(f"- {text}")
+    for wanted in rung.experiments:
+        print("\n".join(_step(wanted, runs)))
+
+
+def _step(name: str, runs: list[RunRecord]) -> Iterator[str]:
+    experiment = config.load(name, repository=REPOSITORY)
+    subsets = [
+        str(rows["image_dir"].value) for block in experiment.blocks for rows in block.subsets
+    ]
+    data = [f"{folder}=DIR" for folder in subsets if folder != COLLECTION]
+    command = ["python", "-m", "bespoke.run", "--experiment", name]
+    for each in data:
+        command += ["--data", each]
+    yield f"\n{shlex.join(command)}"
+    if experiment.hypothesis:
+        yield f"    {experiment.hypothesis}"
+    for run in runs:
+        if run.experiment == name and not run.baseline:
+            best = "without a score" if run.best_score is None else f"best {run.best_score:.1f}"
+            yield f"    was run: {shown(run.name)}, {run.status}, {best}"

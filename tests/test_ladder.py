@@ -1,0 +1,111 @@
+"""What comes next is read from the experiment's own ladder, by the recorded score."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import pytest
+from records import a_result, a_run, scores
+
+from bespoke import cli, config, ladder, record, store
+from bespoke.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KNOWN = ["expanded_dataset", "keep_tokens_5"]
+
+
+@pytest.mark.parametrize(
+    ("score", "experiments"),
+    [
+        (9.0, ("expanded_dataset", "conv_dim_8")),
+        (8.0, ("expanded_dataset", "conv_dim_8")),
+        (7.9, ("longer_15_epochs", "lower_lr_5e-5")),
+        (7.0, ("longer_15_epochs", "lower_lr_5e-5")),
+        (6.9, ("keep_tokens_5",)),
+        (0.0, ("keep_tokens_5",)),
+    ],
+)
+def test_keep_tokens_3_goes_on_by_its_score(
+    repository: Path, score: float, experiments: tuple[str, ...]
+) -> None:
+    rung = ladder.reached(config.load("keep_tokens_3", repository=repository).ladder, score)
+    assert rung is not None
+    assert rung.experiments == experiments
+
+
+def test_a_child_does_not_climb_its_parents_ladder(repository: Path) -> None:
+    assert config.load("keep_tokens_5", repository=repository).ladder == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"reason": "x", "at_lest": 8}, "at_lest: not a key of it: perhaps you meant 'at_least'"),
+        ({"reason": "x", "at_least": 11}, "from 0 to 10 is needed, not 11"),
+        ({"reason": "x", "at_least": True}, "not True"),
+        ({"at_least": 8}, "reason: a sentence"),
+        ({"reason": "x", "experiments": "keep_tokens_5"}, "experiments: a list of texts"),
+        ({"reason": "x", "experiments": ["keep_token_5"]}, "perhaps you meant 'keep_tokens_5'"),
+    ],
+)
+def test_what_is_wrong_with_a_rung_is_said(table: dict[str, object], says: str) -> None:
+    rungs, problems = ladder.read([table], KNOWN)
+    assert rungs == ()
+    assert len(problems) == 1
+    assert says in problems[0]
+
+
+def test_two_rungs_of_one_bound_and_a_lone_table_are_refused() -> None:
+    rung = {"reason": "x", "at_least": 7}
+    assert ladder.read([rung, rung], KNOWN)[1] == ["[[next]]: at_least: 7 is written twice"]
+    assert ladder.read(rung, KNOWN)[1] == ["next: write [[next]] for each rung"]
+
+
+def test_a_score_below_every_rung_reaches_none() -> None:
+    rungs, _ = ladder.read([{"reason": "x", "at_least": 7}], KNOWN)
+    assert ladder.reached(rungs, 6.9) is None
+
+
+def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3") -> None:
+    with store.opened(workspace) as open_record:
+        open_record.begin(a_run(experiment=experiment))
+        open_record.epoch("KEEP_3", a_result(given=scores(*three)), [])
+
+
+def test_next_prints_the_reason_and_the_exact_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(tmp_path, 8, 8, 8)
+    with store.opened(tmp_path) as open_record:
+        open_record.begin(a_run("CONV", experiment="conv_dim_8"))
+    cli.main(["next", "KEEP_3", "--workspace", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "KEEP_3: best score so far 8.0 at epoch 1"
+    assert lines[1] == "The colours hold: now widen what the LoRA can draw."
+    command = "python -m bespoke.run --experiment expanded_dataset --data generated=DIR"
+    assert command in lines
+    assert "python -m bespoke.run --experiment conv_dim_8" in lines
+    assert "    was run: CONV, in_progress, without a score" in lines
+
+
+@pytest.mark.parametrize(
+    ("three", "experiment", "says"),
+    [
+        ((8, None, 8), "keep_tokens_3", "no epoch has all three scores"),
+        ((8, 8, 8), "keep_tokens_5", r"experiments/keep_tokens_5.toml: has no \[\[next\]\]"),
+    ],
+)
+def test_next_says_what_it_lacks(
+    tmp_path: Path, three: tuple[int | None, ...], experiment: str, says: str
+) -> None:
+    kept(tmp_path, *three, experiment=experiment)
+    with pytest.raises(ConfigError, match=says):
+        record.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+
+
+def test_next_without_a_run_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the record has no run yet"):
+        record.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
