@@ -19,10 +19,12 @@ RUN_EXAMPLES = """examples:
   python -m bespoke.run --experiment keep_tokens_3
   python -m bespoke.run --experiment keep_tokens_3 --set training.unet_lr=5e-5
   python -m bespoke.run --experiment expanded_dataset --data generated=~/generated
+  python -m bespoke.run --experiment keep_tokens_3 --with-parent --seeds 42,43
   python -m bespoke.run --experiment smoke      can this machine train at all?
   python -m bespoke.run --rehearse              the whole way with no GPU and no download
 
-exit codes: 0 done, 2 configuration, 3 pictures or captions, 4 the trainer failed, 130 interrupted
+exit codes: 0 done, 2 configuration, 3 pictures or captions, 4 the trainer failed, 5 stopped by its
+gate, 130 interrupted
 """
 
 
@@ -33,9 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"bespoke {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    run = verbs.add_parser("run", help="check, render, train and verify one experiment")
+    run = verbs.add_parser("run", help="check, render, train and verify experiments")
     _add_run_arguments(run)
     check = verbs.add_parser("check", help="what can be known of a run before its first step")
+    _add_experiment(check)
     _add_choice_arguments(check)
     _add_check_arguments(check)
     check.add_argument("--all", action="store_true", help="show every finding, not three of a kind")
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     captions = verbs.add_parser("captions", help="work on the captions")
     jobs = captions.add_subparsers(dest="job", metavar="JOB", required=True)
     repair = jobs.add_parser("repair", help="write a repaired caption version beside the old one")
+    _add_experiment(repair)
     _add_choice_arguments(repair)
     repair.add_argument("--out", metavar="DIR", type=_folder, required=True, help="the new folder")
     repair.add_argument(
@@ -54,9 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     repair.set_defaults(allow_inert=True)
     listing = verbs.add_parser("experiments", help="list the experiments there are")
     listing.add_argument("--json", action="store_true", help="as one JSON list")
-    chosen = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = parser.parse_args(given)
     if chosen.verb == "run":
-        return _run(chosen)
+        return _run(chosen, given[given.index("run") + 1 :])
     with reported():
         if chosen.verb == "check":
             from bespoke import check as checking
@@ -77,12 +82,13 @@ def run_main(arguments: Sequence[str] | None = None) -> int:
     """`python -m bespoke.run …`: the main job alone."""
     parser = argparse.ArgumentParser(
         prog="python -m bespoke.run",
-        description="Check, render, train and verify one experiment.",
+        description="Check, render, train and verify one experiment, or several side by side.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=RUN_EXAMPLES,
     )
     _add_run_arguments(parser)
-    return _run(parser.parse_args(arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return _run(parser.parse_args(given), given)
 
 
 def _folder(text: str) -> Path:
@@ -91,13 +97,55 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(each) for each in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: whole numbers are needed, as 42,43") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on is needed")
+    return int(text)
+
+
+def _add_experiment(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    again = "; again for another beside it" if several else ""
     parser.add_argument(
         "--experiment",
         metavar="NAME",
-        default=DEFAULT_EXPERIMENT,
-        help=f"a file's name in experiments/, without .toml (default: {DEFAULT_EXPERIMENT})",
+        action="append" if several else "store",
+        default=None if several else DEFAULT_EXPERIMENT,
+        help=f"a file's name in experiments/, without .toml (default: {DEFAULT_EXPERIMENT}){again}",
     )
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    """Which runs are asked for; all other arguments are for each of them."""
+    _add_experiment(parser, several=True)
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument(
+        "--seed",
+        metavar="N",
+        type=int,
+        help="train at this seed, under names of its own unless it is the experiment's",
+    )
+    seeds.add_argument(
+        "--seeds", metavar="N,N", type=_seeds, default=(), help="a run for each, side by side"
+    )
+    parser.add_argument(
+        "--with-parent", action="store_true", help="train the parent too, side by side"
+    )
+    parser.add_argument(
+        "--at-once",
+        metavar="N",
+        type=_count,
+        help="so many side by side (default: as many as the GPUs hold; one without a GPU)",
+    )
+
+
+def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="DIR",
@@ -132,8 +180,14 @@ def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_runs(parser)
     _add_choice_arguments(parser)
     _add_check_arguments(parser)
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="print each event as a JSON line in the place of progress, for a program that watches",
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -156,16 +210,18 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(chosen: argparse.Namespace) -> int:
+def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
     from bespoke.journal import Journal
 
-    journal = Journal()
+    journal = Journal(printed=chosen.events)
+    experiments = tuple(chosen.experiment or [DEFAULT_EXPERIMENT])
     with reported(journal.keep_traceback):
         from bespoke.job import Request
         from bespoke.run import run
 
         request = Request(
-            experiment=chosen.experiment,
+            experiment=experiments[0],
+            seed=chosen.seed,
             overrides=tuple(chosen.overrides),
             data=tuple(chosen.data),
             workspace=chosen.workspace,
@@ -175,9 +231,24 @@ def _run(chosen: argparse.Namespace) -> int:
             strict=chosen.strict,
             allow_inert=chosen.allow_inert,
             adapt=chosen.adapt,
+            events=chosen.events,
         )
-        run(request, journal)
-    return 0
+        if len(experiments) == 1 and not chosen.seeds and not chosen.with_parent:
+            run(request, journal)
+            return 0
+        from bespoke import side_by_side
+
+        runs = argparse.ArgumentParser(add_help=False)
+        _add_runs(runs)
+        several = side_by_side.Several(
+            request=request,
+            experiments=experiments,
+            seeds=chosen.seeds,
+            with_parent=chosen.with_parent,
+            at_once=chosen.at_once,
+            passed_on=tuple(runs.parse_known_args(given)[1]),
+        )
+        return side_by_side.train(several, journal)
 
 
 if __name__ == "__main__":

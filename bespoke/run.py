@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import sys
 import time
@@ -30,7 +31,8 @@ from bespoke.files import held, workspace, write_whole
 from bespoke.job import Job, Request
 from bespoke.journal import Journal, now
 from bespoke.options import table
-from bespoke.processes import answer
+from bespoke.processes import answer, on_signals
+from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,11 +48,7 @@ def run(request: Request, journal: Journal) -> None:
         ConfigError, DatasetError, TrainerError, InterruptedRunError: see bespoke.errors.
     """
     started = time.monotonic()
-    experiment = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
-    place = workspace(request.workspace)
-    if request.rehearse:
-        place = workspace(place / "rehearsal")
-        experiment = config.renamed(experiment, REHEARSAL)
+    experiment, place = opened(request)
     folder = journal.open(place / "logs", experiment.output_name)
     job = Job(
         request=request, experiment=experiment, workspace=place, folder=folder, journal=journal
@@ -65,6 +63,21 @@ def run(request: Request, journal: Journal) -> None:
         raise
     finally:
         journal.close()
+
+
+def opened(request: Request) -> tuple[config.Experiment, Path]:
+    """The experiment under the names that this start gives it, and the workspace it is made in.
+
+    Raises:
+        ConfigError: where one of them is not as it must be.
+    """
+    experiment = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
+    experiment = with_seed(experiment, request.seed)
+    place = workspace(request.workspace)
+    if request.rehearse:
+        place = workspace(place / "rehearsal")
+        experiment = config.renamed(experiment, REHEARSAL)
+    return experiment, place
 
 
 def _carry_out(job: Job, started: float) -> None:
@@ -143,7 +156,8 @@ def _checked_data(job: Job) -> dict[str, Path]:
         workspace=job.workspace,
         drawn=functools.partial(_drawn, job) if draws else None,
     )
-    known = config.known(REPOSITORY)
+    # At another seed, so is what it is held beside: a seed is no change between the two.
+    known = [with_seed(each, request.seed) for each in config.known(REPOSITORY)]
     flight = preflight.examine(
         experiment,
         data,
@@ -176,7 +190,13 @@ def _drawn(job: Job, name: str) -> Path:
         # Killed while drawing, a folder of fewer pictures would be there for good.
         part = folder.with_name(f".{folder.name}.{os.getpid()}")
         draw(part, count)
-        part.rename(folder)
+        try:
+            part.rename(folder)
+        except OSError:
+            # A run beside this one has drawn the same pictures meanwhile.
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(part)
     return folder
 
 
@@ -279,13 +299,8 @@ def _signals_raise() -> Iterator[None]:
             f"stopped by {signal.Signals(number).name}: the same command goes on from here"
         )
 
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = [signal.signal(number, interrupt) for number in numbers]
-    try:
+    with on_signals(interrupt):
         yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,346 @@
+"""Several runs at once: each gets a place, each ends by itself, and none is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from safetensors import safe_open
+
+from bespoke import run, side_by_side
+from bespoke.errors import ConfigError, InterruptedRunError
+from bespoke.job import Request
+from bespoke.journal import Journal
+from bespoke.places import Place
+from bespoke.rehearsal.drawing import draw
+from bespoke.side_by_side import Schedule, Several, asked_for, worst
+from bespoke.standing import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAME = "REHEARSAL_bespoke_baby_sd15_lora_smoke"
+SEEDS = (42, 43, 44, 45, 46, 47)
+CPU = (Place(gpu=None, number=0), Place(gpu=None, number=1))
+
+
+def shell(name: str, script: str) -> Standing:
+    return Standing(name, ("/bin/sh", "-c", script))
+
+
+def seen(path: Path) -> list[list[str]]:
+    return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_six_runs_in_two_places_are_never_more_than_two(tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    script = f"echo + >> {book}; sleep 0.1; echo - >> {book}"
+    runs = [shell(str(number), script) for number in range(6)]
+    Schedule(runs, CPU, Journal()).train()
+    marks = [1 if mark == "+" else -1 for (mark,) in seen(book)]
+    assert max(sum(marks[: end + 1]) for end in range(len(marks))) == 2
+    assert len(marks) == 12
+    assert worst(runs) == 0
+
+
+def test_a_gate_or_a_failure_frees_the_place_for_the_next_and_decides_the_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failed = 'echo \'bespoke-event: {"event": "failed", "message": "too green"}\'; exit'
+    runs = [shell("a", f"{failed} 5"), shell("b", "true"), shell("c", "true")]
+    Schedule(runs, CPU[:1], Journal()).train()
+    assert [run.told for run in runs] == ["stopped by its gate: too green", "done", "done"]
+    assert worst(runs) == 5
+    assert "bespoke: a: stopped by its gate: too green\n" in capsys.readouterr().out
+    runs = [shell("a", "exit 5"), shell("b", "exit 3"), shell("c", "exit 4"), shell("d", "true")]
+    Schedule(runs, CPU[:1], Journal()).train()
+    assert [run.code for run in runs] == [5, 3, 4, 0]
+    assert worst(runs) == 3
+    killed = shell("a", "kill -9 $$")
+    Schedule([killed], CPU[:1], Journal()).train()
+    assert (killed.told, worst([killed])) == ("failed (SIGKILL)", 1)
+
+
+def test_a_freed_place_is_on_the_gpu_that_it_was_on(tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    chosen = tuple(Place(gpu=gpu, number=level) for level in range(2) for gpu in "01")
+    script = f"echo $0 $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER >> {book}"
+    # The first two stay until the sixth was there, so the places of the others are used again.
+    stay = f"{script}; until grep -q '^5' {book}; do sleep 0.02; done"
+    runs = [Standing(str(n), ("sh", "-c", stay if n < 2 else script, str(n))) for n in range(6)]
+    Schedule(runs, chosen, Journal()).train()
+    rows = seen(book)
+    assert {tuple(row[1:]) for row in rows} == {("0", "PCI_BUS_ID"), ("1", "PCI_BUS_ID")}
+    where = {row[0]: row[1] for row in rows}
+    assert [where[str(number)] for number in range(4)] == ["0", "1", "0", "1"]
+    assert all(str(run.place) == f"GPU {where[run.name]}" for run in runs)
+
+
+def test_a_run_that_ignores_term_is_killed_and_those_that_wait_never_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BESPOKE_STOP_PATIENCE_S", "0.3")
+    monkeypatch.setattr(side_by_side, "CLEAN_UP_S", 0.2)
+    ready = tmp_path / "ready"
+    deaf = f"trap '' TERM; touch {ready}; kill -TERM {os.getpid()}; while :; do sleep 0.1; done"
+    runs = [shell("deaf", deaf), shell("next", f"touch {tmp_path}/started")]
+    with pytest.raises(InterruptedRunError, match="stopped by SIGTERM: the same command"):
+        Schedule(runs, CPU[:1], Journal()).train()
+    assert ready.exists()
+    assert not (tmp_path / "started").exists()
+    assert [run.told for run in runs] == ["failed (SIGKILL)", "not started"]
+
+
+# From here on, what a person starts: bespoke.run, with the stand-in trainer.
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("few") / "pictures"
+    draw(folder, 4)
+    return folder
+
+
+def start(place: Path, few: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    shared = ("--rehearse", "--workspace", str(place), "--data", str(few))
+    return subprocess.Popen(
+        [sys.executable, "-m", "bespoke.run", *shared, *arguments],
+        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.5", **variables},
+        cwd=Path(__file__).resolve().parent.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = child.communicate(timeout=200)
+    return child.returncode, out, err
+
+
+def with_gpus(folder: Path, count: int) -> dict[str, str]:
+    """A PATH whose nvidia-smi shows so many H200s, with the columns that it is asked for."""
+    program = folder / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    told = {"memory.total": 143771, "memory.used": 0, "driver_version": 570, "compute_cap": 9.0}
+    answers = ";".join(f"s/{key}/{value}/" for key, value in told.items())
+    script = f'#!/bin/sh\nfor _ in {" ".join("x" * count)}; do echo "$1" | '
+    program.write_text(f"{script} sed 's/--query-gpu=//;{answers};s/,/, /g'; done\n")
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+def processes(place: Path, what: str = "") -> list[Path]:
+    """The folders in /proc of the processes whose command line names the workspace and `what`."""
+    shown = subprocess.run(
+        ["ps", "-e", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(maxsplit=1) for line in shown.splitlines()]
+    return [Path("/proc") / pid for pid, line in rows if str(place) in line and what in line]
+
+
+def trainers(place: Path) -> list[Path]:
+    return processes(place, "stand_in.py")
+
+
+def launched(place: Path) -> list[int]:
+    """The process groups of all trainers that were started."""
+    rows = [
+        json.loads(line)
+        for file in (place / "rehearsal" / "logs").glob("REHEARSAL*/*/events.jsonl")
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+    return [row["pid"] for row in rows if row["event"] == "launched"]
+
+
+def is_empty(pgid: int) -> bool:
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_for(ready: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"nothing came of it in {seconds} s"
+        time.sleep(0.05)
+
+
+def variable(process: Path, name: str) -> str:
+    rows = (process / "environ").read_bytes().decode().split("\0")
+    return dict(row.partition("=")[::2] for row in rows)[name]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "number", "fault"),
+    [(2, signal.SIGINT, "stall@1"), (4, signal.SIGKILL, "hang@1")],
+)
+def test_six_on_several_gpus_are_spread_and_none_outlives_the_one_that_started_them(
+    tmp_path: Path, few: Path, gpus: int, number: signal.Signals, fault: str
+) -> None:
+    place = tmp_path / "place"
+    faulty = {"BESPOKE_STAND_IN_FAULT": fault, **with_gpus(tmp_path, gpus)}
+    asked = ("--experiment", "smoke", "--seeds", ",".join(map(str, SEEDS)))
+    child = start(place, few, *asked, **faulty)
+    try:
+        wait_for(lambda: len(trainers(place)) == 6 or child.poll() is not None)
+        on = Counter(variable(each, "CUDA_VISIBLE_DEVICES") for each in trainers(place))
+        assert on == Counter(str(index % gpus) for index in range(6))
+        groups = launched(place)
+        child.send_signal(number)
+        code, out, err = finished(child)
+        if number is signal.SIGINT:
+            # At once: it ends only when every group is empty.
+            assert (processes(place), [*map(is_empty, groups)]) == ([], [True] * 6)
+            assert code == 130, out + err
+            assert err == "bespoke: stopped by SIGINT: the same command goes on from here\n"
+            assert out.count(": interrupted: stopped by SIGTERM") >= 6
+        wait_for(lambda: not processes(place) and all(map(is_empty, groups)), seconds=30)
+        assert len(groups) == 6
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_a_run_that_is_killed_frees_its_place_once_its_trainer_is_gone(
+    tmp_path: Path, few: Path
+) -> None:
+    place = tmp_path / "place"
+    asked = ("--experiment", "smoke", "--seeds", "42,43", "--at-once", "1")
+    deaf = {"BESPOKE_STAND_IN_FAULT": "hang@1", "BESPOKE_STAND_IN_FAULT_IN": NAME}
+    child = start(place, few, *asked, **deaf)
+    try:
+        wait_for(lambda: bool(trainers(place)) or child.poll() is not None)
+        (run_itself,) = processes(place, "--events")
+        (group,) = launched(place)
+        os.kill(int(run_itself.name), signal.SIGKILL)
+        wait_for(lambda: bool(processes(place, "--seed 43")) or child.poll() is not None)
+        assert is_empty(group)
+        code, out, err = finished(child)
+    finally:
+        child.kill()
+        child.communicate()
+    assert code == 1, out + err
+    assert out.endswith("bespoke: smoke: failed (SIGKILL)\nbespoke: smoke_seed_43: done\n")
+
+
+def test_each_seed_has_names_of_its_own_and_one_that_fails_stops_no_other(
+    tmp_path: Path, few: Path
+) -> None:
+    place = tmp_path / "place"
+    asked = ("--experiment", "smoke", "--seeds", "42,43,44", "--at-once", "2")
+    fault = {"BESPOKE_STAND_IN_FAULT": "fail@1", "BESPOKE_STAND_IN_FAULT_IN": f"{NAME}_seed_43"}
+    code, out, err = finished(start(place, few, *asked, **fault))
+    assert code == 4, out + err
+    assert "bespoke: 3 runs, at once: 2 on the CPU" in out
+    last = out.splitlines()[-3:]
+    assert last[0] == "bespoke: smoke: done"
+    assert last[1].startswith("bespoke: smoke_seed_43: failed (exit code 4): the trainer ended")
+    assert last[2] == "bespoke: smoke_seed_44: done"
+    output = place / "rehearsal" / "output"
+    assert not list(output.glob(f"{NAME}_seed_43-*.safetensors"))
+    seeds = {}
+    for name in (NAME, f"{NAME}_seed_44"):
+        with safe_open(output / f"{name}-000003.safetensors", framework="numpy") as opened:
+            seeds[name] = opened.metadata()["ss_seed"]
+    assert seeds == {NAME: "42", f"{NAME}_seed_44": "44"}
+    code, out, _ = finished(start(place, few, "--experiment", "smoke", "--seed", "44", "--dry-run"))
+    assert code == 0
+    assert f'output_name = "{NAME}_seed_44"' in out
+
+
+def test_an_experiment_whose_pictures_are_wrong_does_not_stop_the_other(
+    tmp_path: Path, few: Path
+) -> None:
+    asked = ("--experiment", "final_corrected_captions", "--experiment", "smoke")
+    code, out, err = finished(start(tmp_path, few, *asked, "--at-once", "1"))
+    assert code == 3, out + err
+    assert "bespoke: final_corrected_captions: failed (exit code 3): " in out
+    assert out.endswith("bespoke: smoke: done\n")
+
+
+def several(tmp_path: Path, *experiments: str, **wanted: object) -> Several:
+    request = Request(experiment=experiments[0], workspace=tmp_path)
+    return Several(request=request, experiments=experiments, **wanted)  # type: ignore[arg-type]
+
+
+def names(asked: Several) -> list[str]:
+    start = "bespoke_baby_sd15_lora_"
+    return [job.name.removeprefix(start) for job in asked_for(asked, Journal())]
+
+
+def test_a_parent_runs_under_its_own_names_once_with_each_seed(tmp_path: Path) -> None:
+    both = several(tmp_path, "keep_tokens_5", "conv_dim_8", with_parent=True, seeds=(42, 7))
+    own = ["keep_tokens_5", "conv_dim_8", "keep_tokens_3"]
+    assert names(both) == [*own, *(f"{name}_seed_7" for name in own)]
+
+
+def test_what_cannot_be_asked_for_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it has no parent"):
+        names(several(tmp_path, "final_corrected_captions", with_parent=True))
+    with pytest.raises(ConfigError, match="smoke, smoke: 2 of the runs asked for would write"):
+        names(several(tmp_path, "smoke", "smoke"))
+    with pytest.raises(ConfigError, match="smoke_seed_1, smoke_seed_1"):
+        names(several(tmp_path, "smoke", seeds=(1, 42, 1)))
+    with pytest.raises(ConfigError, match="there is no experiment 'smok'"):
+        names(several(tmp_path, "smoke", "smok"))
+    assert not (tmp_path / "logs").exists()
+
+
+def test_pictures_that_a_run_beside_has_drawn_meanwhile_are_taken_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = asked_for(several(tmp_path, "smoke"), Journal())
+
+    def slow(part: Path, count: int) -> None:
+        draw(part, count)
+        draw(job.workspace / "drawn" / f"training_data_{count}", count)
+
+    monkeypatch.setattr("bespoke.rehearsal.drawing.draw", slow)
+    folder = run._drawn(job, "training_data")
+    assert len(list(folder.glob("*.png"))) == int(folder.name.rpartition("_")[2])
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.trainer
+def test_the_real_trainer_trains_two_seeds_at_once(
+    repository: Path, random_model: Path, real_pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "random-sd15").symlink_to(random_model)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "bespoke.run", "--experiment", "smoke", "--seeds", "42,43"),
+            *("--at-once", "2", "--set", "training.max_train_epochs=1"),
+            *("--workspace", str(tmp_path), "--data", str(real_pictures)),
+        ],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    sums = set()
+    for name in ("smoke", "smoke_seed_43"):
+        path = tmp_path / "output" / f"bespoke_baby_sd15_lora_{name}-000001.safetensors"
+        with safe_open(path, framework="numpy") as opened:
+            sums.add(opened.metadata()["sshs_model_hash"])
+    assert len(sums) == 2, "both seeds made the same weights"
+    spans = []
+    for file in (tmp_path / "logs").glob("bespoke_baby*/*/events.jsonl"):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        told = {row["event"]: row["time"] for row in rows}
+        spans.append((told["launched"], told["ended"]))
+    assert max(begun for begun, _ in spans) < min(ended for _, ended in spans)
