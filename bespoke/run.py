@@ -33,6 +33,7 @@ from bespoke.job import Job, Request
 from bespoke.journal import Journal, now
 from bespoke.options import table
 from bespoke.processes import answer, on_signals
+from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,7 +73,7 @@ def opened(request: Request) -> tuple[config.Experiment, Path]:
         ConfigError: where one of them is not as it must be.
     """
     experiment = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
-    experiment = config.with_seed(experiment, request.seed)
+    experiment = with_seed(experiment, request.seed)
     place = workspace(request.workspace)
     if request.rehearse:
         place = workspace(place / "rehearsal")
@@ -157,7 +158,7 @@ def _checked_data(job: Job) -> dict[str, Path]:
         drawn=functools.partial(_drawn, job) if draws else None,
     )
     # At another seed, so is what it is held beside: a seed is no change between the two.
-    known = [config.with_seed(each, request.seed) for each in config.known(REPOSITORY)]
+    known = [with_seed(each, request.seed) for each in config.known(REPOSITORY)]
     parent = next((each for each in known if each.name == experiment.parent), None)
     flight = preflight.examine(
         experiment,
