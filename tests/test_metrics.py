@@ -80,7 +80,9 @@ VERSIONS = {
 }
 
 
-NOT_YET = pytest.mark.xfail(reason="noise on grey at 24x24 is taken for pale green")
+NOT_YET = pytest.mark.xfail(
+    strict=False, reason="noise on grey at 24x24 is at times taken for pale green"
+)
 
 
 @pytest.mark.parametrize(
