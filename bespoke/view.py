@@ -21,10 +21,10 @@ SAMPLES = 64
 POINTS = 5
 """Points along each side of a cell's inner half; their median is the cell's colour."""
 
-GRAIN = 48.0
+GRAIN = 36.0
 """Mean difference of a pixel from its surroundings from which on they are not averaged.
 
-Gaussian noise of 50 levels has 40 and leaves a colour that can be named; even noise, which has
+Gaussian noise of 40 levels has 32 and leaves a colour that can be named; even noise, which has
 none, has 64 and would average to grey.
 """
 
@@ -117,7 +117,10 @@ class View:
         raw = self.pixels[factor // 2 :: factor, factor // 2 :: factor]
         rows, columns = (cells_along(side)[factor // 2 :: factor] for side in (height, width))
         likely = region("background")[np.ix_(rows, columns)]
-        used = likely > 0.5
+        # As canvas.Canvas.border: in the lower half hair and clothes reach the edge.
+        used = (likely > 0.5) & (rows < CELLS // 2)[:, None]
+        if not used.any():
+            return raw.reshape(-1, 3), np.ones(raw.size // 3)
         chosen, weight = raw[used], _odds(likely[used])
         if factor == 1:
             return chosen, weight

@@ -1,0 +1,240 @@
+"""Pictures are drawn here with what is in them known; each metric is held to it, both ways."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+from bespoke import colours, metrics, pictures
+from bespoke.canvas import canvas_of
+from bespoke.rehearsal import drawing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Pixels = NDArray[np.uint8]
+
+PROMPT = (
+    "pixel art, 24x24, portrait of bespoke punk lady, pink hair (#ff66cc), crown, hoop earrings, "
+    "eyes (#663300), lips (#cc6666), neutral expression, skin (#f0c090), "
+    "solid green background (#00ff00)"
+)
+ASKED = metrics.asked(PROMPT)
+GREENS = {"mid": "#00aa3c", "pure": "#00ff00", "dark": "#0a4619", "pale": "#bef0c3"}
+OTHERS = {
+    "pink": "#ff69b4", "brown": "#784824", "blue": "#1e3cdc", "grey": "#828282", "white": "#ffffff",
+    "black": "#080808", "navy": "#0c1250",
+}  # fmt: skip
+
+
+def enlarged(cells: Pixels, side: int = 512) -> Pixels:
+    return np.asarray(Image.fromarray(cells).resize((side, side), Image.Resampling.NEAREST))
+
+
+def noisy(picture: Pixels, levels: float = 20) -> Pixels:
+    noise = np.random.default_rng(1).normal(0, levels, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def jpeg(picture: Pixels, quality: int = 50) -> Pixels:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=quality)
+    return np.asarray(Image.open(stream).convert("RGB"))
+
+
+def portrait(ground: str, hair: str = "#ff66cc", *, wide: bool = False) -> Pixels:
+    """Hair, face, eyes, lips and clothes where the collection has them."""
+    cells = np.zeros((24, 24, 3), np.uint8)
+    cells[:] = colours.rgb_of(ground)
+    cells[4:20, 5:18] = colours.rgb_of(hair)
+    if wide:
+        cells[6:, :6] = cells[6:, 18:] = colours.rgb_of(hair)
+    cells[8:22, 8:16] = colours.rgb_of("#f0c090")
+    for at in ((11, slice(9, 11)), (12, 10), (11, slice(14, 16)), (12, 15)):
+        cells[at] = colours.rgb_of("#663300")
+    cells[17, 11:14] = colours.rgb_of("#cc6666")
+    cells[21:, 6:18] = colours.rgb_of("#303848")
+    return cells
+
+
+def ground_of(picture: Pixels, prompt: str = PROMPT) -> str:
+    return str(metrics.measure(picture, metrics.asked(prompt))["background"]["verdict"])
+
+
+VERSIONS = {
+    "512": enlarged,
+    "24": lambda cells: cells,
+    "256": lambda cells: enlarged(cells, 256),
+    "512 noisy": lambda cells: noisy(enlarged(cells), 30),
+    "24 noisy": lambda cells: noisy(cells, 12),
+    "512 jpeg": lambda cells: jpeg(enlarged(cells), 40),
+}
+
+
+NOT_YET = pytest.mark.xfail(
+    strict=False, reason="noise on grey at 24x24 is at times taken for pale green"
+)
+
+
+@pytest.mark.parametrize(
+    "version", [pytest.param(v, marks=NOT_YET if v == "24 noisy" else ()) for v in VERSIONS]
+)
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_shade_of_the_asked_ground_matches_and_another_colour_does_not(
+    version: str, wide: bool
+) -> None:
+    for code in (*GREENS.values(), *OTHERS.values()):
+        # The hair has the asked colour where the ground has not, and the other way round.
+        hair = "#ff66cc" if code in GREENS.values() else "#00ff00"
+        picture = VERSIONS[version](portrait(code, hair, wide=wide))
+        expected = "match" if code in GREENS.values() else "mismatch"
+        assert ground_of(picture) == expected, (code, version)
+
+
+def test_navy_is_a_blue_and_black_is_none() -> None:
+    assert ground_of(enlarged(portrait("#0c1250")), "blue background") == "match"
+    assert ground_of(enlarged(portrait("#04040e")), "blue background") == "mismatch"
+
+
+def test_a_drawn_portrait_is_judged_by_its_ground() -> None:
+    for number in range(10):
+        for code, expected in (("#00aa3c", "match"), ("#ff69b4", "mismatch")):
+            drawn = drawing.portrait(number, "lady", colours.rgb_of(code))
+            cells = np.array(drawn.cells, dtype=np.uint8)
+            for picture in (cells, noisy(enlarged(cells)), jpeg(enlarged(cells))):
+                assert ground_of(picture) == expected, (number, code)
+
+
+def test_one_of_several_colours_matches_where_several_were_asked() -> None:
+    half = np.zeros((512, 512, 3), np.uint8)
+    half[:, :200], half[:, 200:] = (0, 200, 60), (250, 100, 180)
+    assert ground_of(half, "split background, green (#00c83c)") == "unmeasured"
+    assert ground_of(half, "split green background") == "match"
+    assert ground_of(half, "solid green background (#00ff00)") == "mismatch"
+
+
+def test_noise_and_a_prompt_without_a_ground_are_never_a_match() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    for picture in (noise, noise[:24, :24]):
+        assert ground_of(picture) != "match"
+        assert ground_of(picture, "grey background (#808080)") != "match"
+    found = metrics.measure(enlarged(portrait("#00ff00")), metrics.asked("a portrait"))
+    assert found["background"]["verdict"] == "unmeasured"
+    assert found["background"]["colour"] == "#00ff00"
+
+
+def test_escapes_and_the_trainers_options_do_not_change_what_is_asked() -> None:
+    escaped = PROMPT.replace("(", r"\(").replace(")", r"\)")
+    assert metrics.asked(f"{escaped} --n blue background, blurry --w 512") == ASKED
+    assert ASKED.background.codes == ("#00ff00",)
+    assert ASKED.background.words == (("", "green"),)
+    assert ASKED.features["hair"].words == (("", "pink"),)
+
+
+@pytest.mark.xfail(reason="JPEG's noise is once called grey")
+def test_noise_through_jpeg_is_no_grey() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    assert ground_of(jpeg(noise), "grey background (#808080)") != "match"
+
+
+def test_each_feature_is_found_in_its_region_and_missed_elsewhere() -> None:
+    for version in ("512", "24", "512 jpeg"):
+        found = metrics.measure(VERSIONS[version](portrait("#00ff00")), ASKED)["features"]
+        assert {kind: each["verdict"] for kind, each in found.items()} == dict.fromkeys(
+            ("hair", "eyes", "lips", "skin"), "match"
+        )
+
+
+@pytest.mark.xfail(reason="one feature of the portrait in swapped channels is still a match")
+def test_no_feature_is_found_in_swapped_channels() -> None:
+    wrong = enlarged(portrait("#00ff00")[:, :, ::-1].copy())
+    found = metrics.measure(wrong, ASKED)["features"]
+    assert {each["verdict"] for each in found.values()} == {"mismatch"}
+
+
+def test_a_colour_asked_of_two_things_tells_of_neither() -> None:
+    wanted = metrics.asked("hair (#00ff00), skin (#f0c090), background (#00ff00)")
+    found = metrics.measure(enlarged(portrait("#00ff00")), wanted)["features"]
+    assert found["hair"]["verdict"] == "unmeasured"
+    assert found["skin"]["verdict"] == "match"
+
+
+def test_the_asked_grounds_colour_in_the_hair_is_bleeding() -> None:
+    clean = metrics.measure(enlarged(portrait("#1e3cdc")), ASKED)["bleeding"]
+    green = metrics.measure(enlarged(portrait("#1e3cdc", "#00e020")), ASKED)["bleeding"]
+    assert (clean["verdict"], green["verdict"]) == ("clean", "bleeding")
+    assert green["hair"]["value"] > 0.5
+
+
+def test_hair_of_two_colours_is_told_from_hair_of_two_shades() -> None:
+    shades, tones = portrait("#1e3cdc", "#a02020"), portrait("#1e3cdc", "#a02020")
+    for cells, other in ((shades, "#701616"), (tones, "#20a040")):
+        half = (cells == colours.rgb_of("#a02020")).all(axis=2)
+        half[:, :12] = False
+        cells[half] = colours.rgb_of(other)
+    assert metrics.measure(enlarged(shades), ASKED)["hair_tones"]["verdict"] == "one"
+    assert metrics.measure(enlarged(tones), ASKED)["hair_tones"]["verdict"] == "two"
+
+
+def test_purity_falls_with_noise_and_cannot_be_told_of_the_cells_alone() -> None:
+    pure, worse = (
+        metrics.measure(each, ASKED)
+        for each in (enlarged(portrait("#00ff00")), noisy(enlarged(portrait("#00ff00"))))
+    )
+    assert (pure["cells"]["value"], pure["edges"]["value"]) == (0, 1)
+    assert worse["cells"]["value"] > 10
+    assert worse["edges"]["value"] < 0.3
+    assert worse["cells"]["percentile"] == 100
+    small = metrics.measure(portrait("#00ff00"), ASKED)
+    assert small["cells"]["verdict"] == small["edges"]["verdict"] == "unmeasured"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays.arrays(np.uint8, st.tuples(st.integers(1, 60), st.integers(1, 60), st.just(3))),
+    st.text(max_size=80)
+    | st.lists(
+        st.sampled_from(["green", "background", "hair", "(", ")", ",", "#00ff00", "skin", "--n "])
+    ).map(" ".join),
+)
+def test_any_picture_and_any_prompt_give_numbers(picture: Pixels, prompt: str) -> None:
+    json.dumps(metrics.measure(picture, metrics.asked(prompt)), allow_nan=False)
+
+
+def test_an_array_that_is_no_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="not RGB"):
+        metrics.measure(np.zeros((4, 4), np.uint8), ASKED)
+
+
+def test_the_originals_grounds_are_judged_as_their_captions_say(real_pictures: Path) -> None:
+    found, wanted, codes = [], [], []
+    for path in sorted(real_pictures.glob("*.png")):
+        ground = metrics.asked(path.with_suffix(".txt").read_text(encoding="utf-8")).background
+        art = pictures.read(real_pictures, path.name, 24).art
+        assert art is not None
+        if ground.codes and next(iter(canvas_of(art).border)) in ground.codes:
+            found.append(metrics.View(pixels=pictures.pixels(path)))
+            wanted.append(metrics.Asked(background=ground))
+            codes.append(ground.codes[0])
+    right = [
+        metrics.background(view, own)["verdict"] == "match"
+        for view, own in zip(found, wanted, strict=True)
+    ]
+    assert len(right) >= 195
+    assert np.mean(right) >= 0.99
+    points = colours.lab([colours.rgb_of(code) for code in codes])
+    wrong = []
+    for j in range(0, len(codes), 8):
+        other = metrics.Asked(background=metrics.Wanted(codes=(codes[j],)))
+        far = np.flatnonzero(colours.difference(points, points[j]) >= 20)[::3]
+        wrong += [metrics.background(found[i], other)["verdict"] == "mismatch" for i in far]
+    assert np.mean(wrong) >= 0.99
