@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -307,6 +308,16 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="out of GPU memory, go on with the next smaller plan at the same effective batch",
     )
     parser.add_argument(
+        "--no-gate", action="store_true", help="train on, whatever the experiment's gate says"
+    )
+    parser.add_argument(
+        "--price-per-hour",
+        metavar="PRICE",
+        type=float,
+        default=os.environ.get("BESPOKE_PRICE_PER_HOUR"),
+        help="what the machine costs an hour, for the record (default: BESPOKE_PRICE_PER_HOUR)",
+    )
+    parser.add_argument(
         "--rehearse",
         action="store_true",
         help="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
@@ -363,6 +374,8 @@ def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
             strict=chosen.strict,
             allow_inert=chosen.allow_inert,
             adapt=chosen.adapt,
+            no_gate=chosen.no_gate,
+            price_per_hour=chosen.price_per_hour,
             events=chosen.events,
         )
         if len(experiments) == 1 and not chosen.seeds and not chosen.with_parent:

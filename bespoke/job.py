@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints
 
@@ -30,6 +30,8 @@ class Request:
     strict: bool = False
     allow_inert: bool = False
     adapt: bool = False
+    no_gate: bool = False
+    price_per_hour: float | None = None
     events: bool = False
 
 
@@ -50,6 +52,12 @@ class Job:
     @property
     def output(self) -> Path:
         return self.workspace / str(self.experiment.option("output_dir"))
+
+    @property
+    def gate(self) -> dict[str, Any] | None:
+        """The experiment's gate as the run's record keeps it."""
+        policy = self.experiment.gate
+        return None if policy is None else asdict(policy)
 
     @property
     def models(self) -> Path:

@@ -37,6 +37,7 @@ class Preflight:
     lines: tuple[str, ...]
     sight: Mapping[str, float]
     before: Mapping[str, float]
+    length: schedule.Length
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -242,6 +243,7 @@ def examine(
         lines=lines,
         sight=_shares(here.sight),
         before=before,
+        length=run,
     )
 
 

@@ -18,7 +18,7 @@ from bespoke.listing import REPOSITORY
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bespoke.store import RunRecord
@@ -88,24 +88,33 @@ def next_steps(chosen: argparse.Namespace) -> None:
         if not own and chosen.run is None:
             raise ConfigError("the record has no run yet: python -m bespoke.run makes one")
         name = own[-1] if chosen.run is None else record.named(chosen.run)
-    run = next(each for each in runs if each.name == name)
+    print("\n".join(steps(next(each for each in runs if each.name == name), runs)))
+
+
+def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
+    """What the run's experiment says comes next, a line each: the reason, advice, commands.
+
+    Raises:
+        ConfigError: where there is no score or ladder to go by.
+    """
     if run.best_score is None:
-        raise ConfigError(f"{shown(name)}: no epoch has all three scores yet, so nothing follows")
+        name = shown(run.name)
+        raise ConfigError(f"{name}: no epoch has all three scores yet, so nothing follows")
     experiment = config.load(run.experiment, repository=REPOSITORY)
     file = f"experiments/{experiment.name}.toml"
     rung = ladder.reached(experiment.ladder, run.best_score)
     if rung is None:
         raise ConfigError(f"{file}: has no [[next]] for a best score of {run.best_score}")
     so_far = " so far" if run.status == "in_progress" else ""
-    print(f"{shown(name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}")
-    print(rung.reason)
-    for text in rung.advice:
-        print(f"- {text}")
-    for wanted in rung.experiments:
-        print("\n".join(_step(wanted, runs)))
+    return [
+        f"{shown(run.name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}",
+        rung.reason,
+        *(f"- {text}" for text in rung.advice),
+        *(line for wanted in rung.experiments for line in _step(wanted, runs)),
+    ]
 
 
-def _step(name: str, runs: list[RunRecord]) -> Iterator[str]:
+def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=REPOSITORY)
     subsets = [
         str(rows["image_dir"].value) for block in experiment.blocks for rows in block.subsets

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import toml
 
-from bespoke.config import Block, Experiment, Settings, put
+from bespoke.config import Block, Experiment, Setting, Settings, put
 from bespoke.files import write_whole
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ WORKSPACE_KEYS = ("output_dir", "logging_dir")
 class Places:
     """Where this machine keeps what the TOMLs name.
 
-    `data` maps each subset's name to the folder of its pictures.
+    `data` maps each subset's name to the folder of its pictures; `prompts` is the file of what each
+    epoch is tested with, None where it is not.
     """
 
     workspace: Path
@@ -30,6 +31,7 @@ class Places:
     data: Mapping[str, Path]
     base_model: str
     tokenizer: Path | None
+    prompts: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Rendered:
     training: Settings
     general: Settings
     blocks: tuple[Block, ...]
+    facts: Mapping[str, object]
 
     def option(self, key: str, default: Any = None) -> Any:
         setting = self.training.get(key)
@@ -65,28 +68,36 @@ def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) 
         training=training,
         general=experiment.general,
         blocks=blocks,
+        facts=facts,
     )
-    _write(rendered, experiment, facts)
+    _write(rendered, experiment)
     return rendered
 
 
 def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
-    """Write the files of settings that were changed while the run went on; `facts` as they were.
+    """Write the files of settings that were changed while the run went on.
 
     Raises:
         OSError: where the run's folder cannot be written.
     """
-    told = toml.loads(rendered.receipt_file.read_text(encoding="utf-8"))
-    facts = {key: value for key, value in told.items() if not isinstance(value, dict)}
-    _write(rendered, experiment, facts)
+    _write(rendered, experiment)
     return rendered
 
 
-def _write(rendered: Rendered, experiment: Experiment, facts: Mapping[str, object]) -> None:
+def rows(rendered: Rendered) -> dict[str, dict[str, Any]]:
+    """The receipt's rows by section and key: value, from, and was, was_from, why where they are."""
+    return {
+        f"{title}.{key}": _cells(setting)
+        for title, settings in _sections(rendered)
+        for key, setting in settings.items()
+    }
+
+
+def _write(rendered: Rendered, experiment: Experiment) -> None:
     header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from.\n\n"
     write_whole(rendered.training_file, header + toml.dumps(_values(rendered.training)))
     write_whole(rendered.dataset_file, header + toml.dumps(_dataset_document(rendered)))
-    write_whole(rendered.receipt_file, _receipt(experiment, rendered, facts))
+    write_whole(rendered.receipt_file, _receipt(experiment, rendered))
 
 
 def _placed_training(experiment: Experiment, places: Places) -> Settings:
@@ -99,6 +110,11 @@ def _placed_training(experiment: Experiment, places: Places) -> Settings:
     put(training, base, places.base_model, "path", "the checked local copy")
     put(training, "output_name", experiment.output_name, "experiment")
     put(training, "dataset_config", str(places.run / "dataset.toml"), "path")
+    if places.prompts is not None:
+        # One picture of each prompt and seed for each checkpoint.
+        every = experiment.option("save_every_n_epochs") or experiment.option("max_train_epochs")
+        put(training, "sample_prompts", str(places.prompts), "path", "each epoch is tested")
+        put(training, "sample_every_n_epochs", every, "bespoke", "each checkpoint is tested")
     if places.tokenizer is not None:
         put(training, "tokenizer_cache_dir", str(places.tokenizer), "path", "no download needed")
     why = "plain lines in the log; rich's would also draw from the run's random numbers"
@@ -129,19 +145,19 @@ def _dataset_document(rendered: Rendered) -> dict[str, Any]:
     return {"general": _values(rendered.general), "datasets": datasets}
 
 
-def _receipt(experiment: Experiment, rendered: Rendered, facts: Mapping[str, object]) -> str:
+def _receipt(experiment: Experiment, rendered: Rendered) -> str:
     head = {
         "experiment": experiment.name,
         "lineage": list(experiment.lineage),
         "run_name": experiment.run_name,
         "hypothesis": experiment.hypothesis,
-        **facts,
+        **rendered.facts,
     }
     lines = ["# Every option of this run: its value, where it was written, and what it replaced."]
     lines += [f"{key} = {_written(value)}" for key, value in head.items() if value is not None]
     for title, settings in _sections(rendered):
         lines += ["", f"[{title}]"]
-        lines += [f"{key} = {_row(settings, key)}" for key in settings]
+        lines += [f"{key} = {_row(setting)}" for key, setting in settings.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -155,14 +171,18 @@ def _sections(rendered: Rendered) -> Iterator[tuple[str, Settings]]:
             yield f"dataset.{number}.subset_{count}", subset
 
 
-def _row(settings: Settings, key: str) -> str:
-    setting = settings[key]
+def _cells(setting: Setting) -> dict[str, Any]:
     cells = {"value": setting.value, "from": setting.origin}
     if setting.before is not None:
         cells |= {"was": setting.before.value, "was_from": setting.before.origin}
     if setting.why:
         cells["why"] = setting.why
-    return "{ " + ", ".join(f"{name} = {_written(value)}" for name, value in cells.items()) + " }"
+    return cells
+
+
+def _row(setting: Setting) -> str:
+    cells = (f"{name} = {_written(value)}" for name, value in _cells(setting).items())
+    return "{ " + ", ".join(cells) + " }"
 
 
 def _written(value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Where this machine keeps things, and what each start names anew: not what the run is.
 PLACES = frozenset((
     "dataset_config", "output_dir", "logging_dir", "tokenizer_cache_dir", "image_dir",
-    "pretrained_model_name_or_path",
+    "pretrained_model_name_or_path", "sample_prompts", "sample_every_n_epochs",
 ))  # fmt: skip
 # A plan for less memory changes these and keeps the mathematics of a step: see hardware.py.
 ADAPTED = ("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
@@ -38,11 +38,12 @@ class Record:
     """What a run is, kept beside its checkpoints as `{name}.run.json`.
 
     `settings` names every option and every folder's content; `steps_per_epoch` is known once the
-    trainer has said how many steps it will take.
+    trainer has said how many steps it will take. `gate` is the policy that the run began with.
     """
 
     settings: Mapping[str, Any]
     steps_per_epoch: int | None = None
+    gate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,12 @@ def read_record(output: Path, name: str) -> Record | None:
         settings, steps = told["settings"], told["steps_per_epoch"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    gate = told.get("gate")
     if not isinstance(settings, dict) or not (steps is None or isinstance(steps, int)):
         return None
-    return Record(settings=settings, steps_per_epoch=steps)
+    return Record(
+        settings=settings, steps_per_epoch=steps, gate=gate if isinstance(gate, dict) else None
+    )
 
 
 def write_record(output: Path, name: str, record: Record) -> None:
@@ -86,8 +90,8 @@ def write_record(output: Path, name: str, record: Record) -> None:
     Raises:
         OSError: where it cannot be written.
     """
-    told = {"settings": record.settings, "steps_per_epoch": record.steps_per_epoch}
-    write_whole(record_path(output, name), json.dumps(told, indent=1, sort_keys=True) + "\n")
+    told = json.dumps(asdict(record), indent=1, sort_keys=True)
+    write_whole(record_path(output, name), told + "\n")
 
 
 def settings_of(

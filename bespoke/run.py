@@ -20,8 +20,11 @@ from bespoke import (
     hardware,
     preflight,
     prompts,
+    recording,
     rendering,
     resume,
+    sample,
+    schedule,
     trainer,
     training,
     watch,
@@ -31,6 +34,7 @@ from bespoke.errors import BespokeError, ConfigError, InterruptedRunError, Train
 from bespoke.files import held, workspace, write_whole
 from bespoke.job import Job, Request
 from bespoke.journal import Journal, now
+from bespoke.judge import Judge
 from bespoke.options import table
 from bespoke.processes import answer, on_signals
 from bespoke.seeds import with_seed
@@ -83,7 +87,9 @@ def opened(request: Request) -> tuple[config.Experiment, Path]:
 
 def _carry_out(job: Job, started: float) -> None:
     _introduce(job)
-    data = _checked_data(job)
+    data, flight, parent = _checked_data(job)
+    asked = _asked(job.experiment)
+    shots = sample.write_for_training(asked, job.folder / "prompts.json") if asked else ()
     rendered = _render(job, data)
     if job.request.dry_run:
         _show(rendered, _command(job, rendered))
@@ -91,28 +97,53 @@ def _carry_out(job: Job, started: float) -> None:
     with held(job.output / f".{job.name}.lock", job.name):
         rendered = training.as_adapted(job, rendered)
         settings = resume.settings_of(rendered, data, _base_model_name(job), table().commit)
-        start = _start(job, settings)
-        if start.finished:
-            say(f"already trained: {len(job.epochs)} whole checkpoints in {job.output}")
-            say("--fresh trains it again and moves these to a dated folder")
-        else:
-            plan = training.Plan(
-                rendered=rendered,
-                settings=settings,
-                command=functools.partial(_command, job),
-                cwd=REPOSITORY,
-                offline=_provide(job),
+        start, fresh = _start(job, settings)
+        run_row = recording.run_of(job, rendered, settings, flight, parent)
+        with recording.recorded(job, run_row, fresh=fresh) as record:
+            rates = schedule.shares(job.experiment, flight.length)
+            judge = Judge(job, record, prompts=asked, shots=shots, rates=rates)
+            judge.take_up(start.epoch, finished=start.finished)
+            if start.finished:
+                say(f"already trained: {len(job.epochs)} whole checkpoints in {job.output}")
+                say("--fresh trains it again and moves these to a dated folder")
+            else:
+                plan = training.Plan(
+                    rendered=rendered,
+                    settings=settings,
+                    command=functools.partial(_command, job),
+                    cwd=REPOSITORY,
+                    offline=_provide(job),
+                )
+                training.train(job, plan, start, judge)
+            found = _verified(job)
+            if not start.finished:
+                judge.epoch(job.epochs[-1], say)
+            _summarise(job, found, judge.best(), time.monotonic() - started)
+
+
+def _asked(experiment: config.Experiment) -> tuple[prompts.Prompt, ...]:
+    """The prompts that each epoch is tested with, as the experiment's `[test]` has them."""
+    told = experiment.test
+    found = prompts.load(REPOSITORY / prompts.PROMPTS_FILE)
+    wanted = told.get("prompts", [prompt.name for prompt in found])
+    for name in wanted:
+        if name not in {prompt.name for prompt in found}:
+            raise ConfigError(
+                f"experiments/{experiment.name}.toml: [test]: prompts: "
+                f"{config.nearest(str(name), [prompt.name for prompt in found])}"
             )
-            training.train(job, plan, start)
-        _summarise(job, _verified(job), time.monotonic() - started)
+    chosen = [prompt for prompt in found if prompt.name in wanted]
+    return prompts.resized(chosen, size=told.get("size"), steps=told.get("steps"))
 
 
-def _start(job: Job, settings: Mapping[str, Any]) -> resume.Start:
-    """Where to start, with an earlier run moved away where that is asked for.
+def _start(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
+    """Where to start, with an earlier run moved away where that is asked for; and whether anew.
 
     A rehearsal that was finished is rehearsed anew; one that was interrupted goes on.
     """
     request = job.request
+    _mind_the_gate(job)
+    fresh = not resume.record_path(job.output, job.name).exists()
     start = None if request.fresh else training.go_on(job, settings, adapting=request.adapt)
     if start is None or (start.finished and request.rehearse):
         earlier = checkpoints.left_by(job.output, job.name)
@@ -122,11 +153,21 @@ def _start(job: Job, settings: Mapping[str, Any]) -> resume.Start:
             aside = checkpoints.set_aside(files, job.output, job.name, now())
             say(f"{len(files)} files of an earlier run moved to {aside}")
             job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
+        fresh = True
         start = training.go_on(job, settings)
     if not start.finished:
         planned = watch.sizes(_options(job), len(job.epochs), resume.KEPT_STATES)
         say(watch.require_room(planned, job.output))
-    return start
+    return start, fresh
+
+
+def _mind_the_gate(job: Job) -> None:
+    """Flag a gate that was changed after the start: it may have been moved to where it passes."""
+    before = resume.read_record(job.output, job.name)
+    if before is None or before.gate == job.gate or job.request.fresh:
+        return
+    say(f"the gate was changed after the start: was {before.gate}, is {job.gate}")
+    job.journal.write("gate_changed", before=before.gate, now=job.gate)
 
 
 def _options(job: Job) -> dict[str, Any]:
@@ -145,8 +186,11 @@ def _introduce(job: Job) -> None:
     say(f"everything about this run is in {job.folder}")
 
 
-def _checked_data(job: Job) -> dict[str, Path]:
-    """The folder of each subset, once nothing found before the start speaks against it."""
+def _checked_data(job: Job) -> tuple[dict[str, Path], preflight.Preflight, str | None]:
+    """The folder of each subset, once nothing found before the start speaks against it.
+
+    With what was found, and the parent's run name.
+    """
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
     data = preflight.folders(
@@ -167,7 +211,7 @@ def _checked_data(job: Job) -> dict[str, Path]:
         known=known,
         inert="warning" if request.allow_inert else "error",
         parent_data=preflight.parents_folders(parent, request.parent_data),
-        prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
+        prompts=_asked(experiment),
     )
     for line in flight.report(examples=1, notes=False):
         say(line)
@@ -181,7 +225,7 @@ def _checked_data(job: Job) -> dict[str, Path]:
             into = job.folder / "pictures" / name
             data[name] = dataset.take(collection, experiment.pictures_taken, into)
             say(f"{name}: {experiment.pictures_taken} of {len(collection.pairs)} pictures taken")
-    return data
+    return data, flight, parent.run_name if parent else None
 
 
 def _drawn(job: Job, name: str) -> Path:
@@ -221,7 +265,12 @@ def _render(job: Job, data: dict[str, Path]) -> rendering.Rendered:
         base = _base_model(job).path
         tokenizer = base_model.tokenizer_folder(job.models)
     places = rendering.Places(
-        workspace=job.workspace, run=job.folder, data=data, base_model=base, tokenizer=tokenizer
+        workspace=job.workspace,
+        run=job.folder,
+        data=data,
+        base_model=base,
+        tokenizer=tokenizer,
+        prompts=file if (file := job.folder / "prompts.json").exists() else None,
     )
     facts = {
         "started": now().isoformat(timespec="seconds"),
@@ -283,13 +332,17 @@ def _verified(job: Job) -> list[checkpoints.Checkpoint]:
         ) from error
 
 
-def _summarise(job: Job, found: list[checkpoints.Checkpoint], seconds: float) -> None:
+def _summarise(
+    job: Job, found: list[checkpoints.Checkpoint], best: str | None, seconds: float
+) -> None:
     first, last = found[0], found[-1]
     job.journal.write("finished", checkpoints=[each.path for each in found], seconds=seconds)
     say(
         f"done in {duration(seconds)}: {len(found)} whole checkpoints, rank {last.rank}, "
         f"alpha {last.alpha}, {last.size / 1e6:.1f} MB each"
     )
+    if best:
+        say(best)
     say(f"from {first.path}")
     say(f"to   {last.path}")
 

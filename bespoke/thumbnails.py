@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 from dataclasses import dataclass
@@ -42,6 +43,12 @@ def thumbnail(path: Path, sha256: str) -> Thumbnail:
         return Thumbnail(fault="not on this disk")
     if hashlib.sha256(raw).hexdigest() != sha256:
         return Thumbnail(fault="another picture lies here now")
+    return _made(path, sha256)
+
+
+@functools.lru_cache(maxsize=2048)
+def _made(path: Path, _sha256: str) -> Thumbnail:
+    """A page is written after every epoch: the pictures of earlier ones are not decoded again."""
     read = pictures.read(path.parent, path.name, CELLS)
     if read.fault is not None:
         return Thumbnail(fault="cannot be read")
@@ -51,7 +58,7 @@ def thumbnail(path: Path, sha256: str) -> Thumbnail:
     if read.art is not None:
         Image.fromarray(read.art).save(buffer, "PNG", optimize=True)
     else:
-        with Image.open(io.BytesIO(raw)) as image:
+        with Image.open(path) as image:
             small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BOX)
         small.save(buffer, "WEBP", quality=80)
     kind = "png" if read.art is not None else "webp"

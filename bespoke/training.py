@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bespoke.job import Job
+    from bespoke.judge import Judge
     from bespoke.rendering import Rendered
     from bespoke.resume import Start
 
@@ -41,17 +42,18 @@ class Plan:
     offline: bool
 
 
-def train(job: Job, plan: Plan, start: Start) -> None:
+def train(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
     """Train until all epochs are done, going on after a standstill once, and with `--adapt` after
     each want of memory with the next smaller plan.
 
     Raises:
         TrainerError: where the trainer fails otherwise, in its own words.
+        GateStoppedError: where the hypothesis has failed.
     """
     stalled = False
     while not start.finished:
         try:
-            _once(job, plan, start)
+            _once(job, plan, start, judge)
             return
         except watch.StalledError as error:
             if stalled:
@@ -75,7 +77,12 @@ def go_on(job: Job, settings: Mapping[str, Any], *, adapting: bool = False) -> S
     for path in resume.clear_way(start, job.output, job.name, now()):
         say(f"not whole, or beyond the newest whole state; kept as {path}")
         job.journal.write("set_aside", file=path)
-    record = resume.Record(settings=settings, steps_per_epoch=start.steps_per_epoch)
+    before = resume.read_record(job.output, job.name)
+    record = resume.Record(
+        settings=settings,
+        steps_per_epoch=start.steps_per_epoch,
+        gate=before.gate if before else job.gate,
+    )
     resume.write_record(job.output, job.name, record)
     if start.state is not None:
         say(f"goes on after epoch {start.epoch}, from {start.state.name}")
@@ -83,7 +90,7 @@ def go_on(job: Job, settings: Mapping[str, Any], *, adapting: bool = False) -> S
     return start
 
 
-def _once(job: Job, plan: Plan, start: Start) -> None:
+def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
     command = [*plan.command(plan.rendered), *start.arguments]
     log_file = job.folder / "train.log"
     write_whole(job.folder / "command.txt", trainer.shell(command) + "\n")
@@ -113,9 +120,11 @@ def _once(job: Job, plan: Plan, start: Start) -> None:
                 event = replace(event, step=event.step + behind)
             shown.show(event)
             watching.take(event)
+            judge.take(event)
             if isinstance(event, trainer.EpochStarted):
                 if event.epoch - 1 > start.epoch:
                     note_epoch(job, event.epoch - 1, shown.say)
+                    judge.epoch(event.epoch - 1, shown.say)
                 job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
             elif isinstance(event, trainer.Progress):
                 if not noted:
@@ -134,7 +143,7 @@ def _once(job: Job, plan: Plan, start: Start) -> None:
 def _note_steps(job: Job, plan: Plan, at: trainer.Progress) -> None:
     """Keep the steps an epoch, which every later resume needs, as soon as the trainer says them."""
     steps = at.total // int(job.experiment.option("max_train_epochs"))
-    record = resume.Record(settings=plan.settings, steps_per_epoch=steps)
+    record = resume.Record(settings=plan.settings, steps_per_epoch=steps, gate=job.gate)
     resume.write_record(job.output, job.name, record)
 
 

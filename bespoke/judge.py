@@ -1,0 +1,185 @@
+"""Each epoch as it ends: tested, scored, recorded, shown, and the run stopped where it has failed.
+
+Nothing here may cost a run its training: what fails is said and kept in the journal, and training
+goes on. Only the gate stops it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bespoke import checkpoints, evaluate, gate, recording, sample
+from bespoke.display import say
+from bespoke.errors import GateStoppedError
+from bespoke.trainer import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from bespoke.evaluate import EpochResult
+    from bespoke.job import Job
+    from bespoke.prompts import Prompt
+    from bespoke.store import Record
+    from bespoke.trainer import Event
+
+    Tell = Callable[[str], None]
+
+
+class Judge:
+    """Judges one run over all its starts.
+
+    `shots` are the pictures that each epoch is asked for, none where the run is not tested;
+    `rates` the learning rate at each epoch's end as a share of its peak, where that is known.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        record: Record,
+        *,
+        prompts: Sequence[Prompt],
+        shots: Sequence[sample.Shot],
+        rates: Sequence[float] | None = None,
+    ) -> None:
+        self._job = job
+        self._record = record
+        self._prompts = prompts
+        self._shots = shots
+        self._rates = rates
+        self._policy = None if job.request.no_gate else job.experiment.gate
+        self._results: dict[int, EpochResult] = {}
+        self._losses: list[tuple[int, float]] = []
+
+    def take(self, event: Event | None) -> None:
+        """Keep the loss for the record's curve."""
+        if isinstance(event, Progress) and event.loss is not None and math.isfinite(event.loss):
+            self._losses.append((event.step, event.loss))
+
+    def take_up(self, epoch: int, *, finished: bool = False) -> None:
+        """Take up what earlier starts left: results of epochs up to `epoch`, and tests not made.
+
+        Raises:
+            GateStoppedError: where the gate had stopped the run or would have, and it is not
+                `finished` all the same.
+        """
+        for each in range(1, epoch + 1):
+            result = self._test(each, say)
+            if result is not None:
+                self._keep(result, self._decision(result), say)
+        at_gate = self._results.get(self._policy.epoch) if self._policy else None
+        if at_gate is not None and not finished:
+            self._act(self._decision(at_gate), say)
+
+    def epoch(self, epoch: int, tell: Tell) -> None:
+        """Test one epoch's checkpoint by the pictures that the trainer made of it.
+
+        Raises:
+            GateStoppedError: where the hypothesis has failed by the experiment's own gate.
+        """
+        result = self._test(epoch, tell)
+        if result is None:
+            if self._policy and epoch == self._policy.epoch:
+                tell(f"inconclusive at epoch {epoch}: it was not tested; training goes on")
+            return
+        tell(self._line(result))
+        for note in self._notes():
+            tell(note)
+        decision = self._decision(result)
+        self._keep(result, decision, tell)
+        with self._spared("the page could not be written", tell):
+            recording.show(self._job, self._record)
+        self._act(decision, tell)
+
+    def best(self) -> str | None:
+        """The best epoch, in words; None where none could be scored."""
+        best = gate.best(list(self._results.values()))
+        if best is None:
+            return None
+        return f"best is epoch {best.epoch}: {best.scores.mean} of 10, {best.verdict}"
+
+    def _test(self, epoch: int, tell: Tell) -> EpochResult | None:
+        if not self._shots or epoch not in self._job.epochs:
+            return None
+        with self._spared(f"epoch {epoch} could not be tested", tell):
+            checkpoint = checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
+            sha256 = checkpoints.sha256(checkpoint)
+            folder = evaluate.folder_for(self._job.output, checkpoint, sha256)
+            if (folder / evaluate.RESULT_FILE).exists():
+                self._results[epoch] = evaluate.read(folder)
+            else:
+                self._results[epoch] = self._tested(epoch, checkpoint, folder)
+        return self._results.get(epoch)
+
+    def _tested(self, epoch: int, checkpoint: Path, folder: Path) -> EpochResult:
+        result = evaluate.evaluate(
+            run=self._job.experiment.run_name,
+            checkpoint=checkpoint,
+            pictures=sample.found(self._job.output, self._job.name, epoch, self._shots),
+            prompts=self._prompts,
+            folder=folder,
+        )
+        scores, backgrounds = asdict(result.scores), result.backgrounds()
+        self._job.journal.write(
+            "tested", epoch=epoch, folder=folder, scores=scores, backgrounds=backgrounds
+        )
+        return result
+
+    def _decision(self, result: EpochResult) -> gate.Decision | None:
+        if self._policy is None or result.epoch != self._policy.epoch:
+            return None
+        return gate.decide(result, self._policy)
+
+    def _keep(self, result: EpochResult, decision: gate.Decision | None, tell: Tell) -> None:
+        name = self._job.experiment.run_name
+        with self._spared(f"epoch {result.epoch} could not be recorded", tell):
+            self._record.epoch(name, result, [decision] if decision else [])
+            if self._losses:
+                self._record.curves(name, {"loss": self._losses})
+
+    def _act(self, decision: gate.Decision | None, tell: Tell) -> None:
+        if decision is None:
+            return
+        self._job.journal.write("gate", **asdict(decision))
+        if decision.outcome == "STOP":
+            raise GateStoppedError(
+                f"{decision.reason}\nthe state of epoch {decision.epoch} is whole: the same "
+                "command with --no-gate goes on from there"
+            )
+        tell(decision.reason)
+
+    def _line(self, result: EpochResult) -> str:
+        counts, scores = result.backgrounds(), result.scores
+        told = f"epoch {result.epoch}: background right in {counts['match']} of "
+        told += f"{len(result.pictures)} pictures"
+        if counts["unmeasured"]:
+            told += f" ({counts['unmeasured']} not measured)"
+        if scores.mean is not None:
+            told += (
+                f"; quality {scores.visual_quality}, style {scores.style_match}, prompt "
+                f"{scores.prompt_adherence}: {scores.mean} of 10, {scores.verdict}"
+            )
+        if self._rates and result.epoch and result.epoch <= len(self._rates):
+            told += f"; learning rate at {self._rates[result.epoch - 1]:.0%} of its peak"
+        return told
+
+    def _notes(self) -> Iterator[str]:
+        results = list(self._results.values())
+        worse = gate.regression(results)
+        if worse:
+            yield worse
+        turns = gate.flips(results)
+        if turns and turns[-1] == max(self._results):
+            yield f"the background oscillates: it turned at epoch {', '.join(map(str, turns))}"
+
+    @contextlib.contextmanager
+    def _spared(self, what: str, tell: Tell) -> Iterator[None]:
+        """Training is what the pod bills for: what goes wrong beside it is said and kept."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            tell(f"{what}: {error}")
+            self._job.journal.write("spared", what=what, error=repr(error))

@@ -1,0 +1,144 @@
+"""One start of a run in the record and on its page: begun, and ended by how the start ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from bespoke import hardware, record, rendering, report, schedule, store
+from bespoke.display import say
+from bespoke.errors import ConfigError, GateStoppedError, InterruptedRunError
+from bespoke.journal import now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bespoke.job import Job
+    from bespoke.preflight import Preflight
+    from bespoke.rendering import Rendered
+    from bespoke.store import Record, RunRecord
+
+# Points of the learning rate's curve.
+POINTS = 240
+
+
+def run_of(
+    job: Job, rendered: Rendered, settings: Mapping[str, Any], flight: Preflight, parent: str | None
+) -> RunRecord:
+    """What is known of a run before it starts; `settings` are those that a resume is held to.
+
+    `parent` is the parent's run name.
+    """
+    experiment = job.experiment
+    facts = {
+        **{key: value for key, value in rendered.facts.items() if key != "started"},
+        "logs": str(job.folder),
+        "output": str(job.output),
+        "base_model_hash": settings.get("base model"),
+        "pictures": {name: len(each.pairs) for name, each in flight.collections.items()},
+        "data_hash": {
+            key.removeprefix("data "): value
+            for key, value in settings.items()
+            if key.startswith("data ")
+        },
+        "caption_version": {
+            name: promise.caption_version for name, promise in experiment.promises.items()
+        },
+        "gpus": [
+            f"{gpu.name}, {gpu.memory_mib} MiB, driver {gpu.driver}" for gpu in hardware.gpus()
+        ],
+        "price_per_hour": job.request.price_per_hour,
+    }
+    return store.RunRecord(
+        name=experiment.run_name,
+        experiment=experiment.name,
+        parent=parent,
+        started=now().isoformat(timespec="seconds"),
+        hypothesis=experiment.hypothesis,
+        expected=experiment.expected,
+        settings=rendering.rows(rendered),
+        preflight=json.loads(flight.as_json()),
+        facts={key: value for key, value in facts.items() if value is not None},
+        curves=_rates(job, flight),
+    )
+
+
+def _rates(job: Job, flight: Preflight) -> dict[str, list[tuple[int, float]]]:
+    """The learning rates over the run, by the schedule; none where it cannot be computed."""
+    experiment = job.experiment
+    run = flight.length
+    apart = max(1, run.steps // POINTS)
+    fine = schedule.Length(steps_per_epoch=apart, epochs=run.steps // apart, steps=run.steps)
+    shares = schedule.shares(experiment, fine)
+    if shares is None:
+        return {}
+    curves = {}
+    for name, key in (("unet", "unet_lr"), ("text_encoder", "text_encoder_lr")):
+        peak = experiment.option(key)
+        peak = experiment.option("learning_rate") if peak is None else peak
+        if isinstance(peak, (int, float)):
+            curves[f"lr/{name}"] = [
+                (number * apart, peak * share) for number, share in enumerate(shares, start=1)
+            ]
+    return curves
+
+
+@contextlib.contextmanager
+def recorded(job: Job, run: RunRecord, *, fresh: bool) -> Iterator[Record]:
+    """The record, with this run begun in it; how the block ends is how the run's row ends.
+
+    A rehearsal is recorded in its own workspace alone: nothing of it can be taken for a result.
+
+    Raises:
+        ConfigError: where the record cannot be opened.
+    """
+    url = None if job.request.rehearse else os.environ.get("BESPOKE_DATABASE_URL")
+    begun = time.monotonic()
+    with store.opened(job.workspace, url=url) as kept:
+        kept.begin(run, fresh=fresh)
+
+        def end(status: str, ending: str) -> None:
+            seconds = {"total": time.monotonic() - begun}
+            kept.end(run.name, status=status, ending=ending, timings=seconds)
+            try:
+                say(f"the run's page is {show(job, kept)}")
+            except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails
+                say(f"the run's page could not be written: {error}")
+
+        try:
+            yield kept
+        except GateStoppedError as error:
+            end("completed", _first_line(error))
+            raise
+        except InterruptedRunError as error:
+            row = {"time": now().isoformat(timespec="seconds"), "event": _first_line(error)}
+            kept.interruption(run.name, row)
+            end("cancelled", _first_line(error))
+            raise
+        except BaseException as error:
+            end("failed", _first_line(error))
+            raise
+        end("completed", "all epochs are trained")
+
+
+def show(job: Job, kept: Record) -> str:
+    """Write the run's page anew, and the index; returns where the page is.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    run, runs = kept.run(job.experiment.run_name), kept.runs()
+    folder = job.workspace / report.FOLDER
+    steps: list[str] = []
+    with contextlib.suppress(ConfigError):
+        steps = record.steps(run, runs)
+    page = report.write(run, folder, others=runs, next_steps=steps)
+    report.write_index(runs, folder)
+    return str(page)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
