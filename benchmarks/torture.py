@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
-COMMAND = [sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace"]
+COMMAND = [sys.executable, "-m", "bespoke.run", "--rehearse", "--no-test", "--workspace"]
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": REPOSITORY}
 
 

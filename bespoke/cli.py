@@ -311,6 +311,11 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-gate", action="store_true", help="train on, whatever the experiment's gate says"
     )
     parser.add_argument(
+        "--no-test",
+        action="store_true",
+        help="make and judge no pictures between the epochs: sooner done, and nothing is known",
+    )
+    parser.add_argument(
         "--price-per-hour",
         metavar="PRICE",
         type=float,
@@ -375,6 +380,7 @@ def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
             allow_inert=chosen.allow_inert,
             adapt=chosen.adapt,
             no_gate=chosen.no_gate,
+            no_test=chosen.no_test,
             price_per_hour=chosen.price_per_hour,
             events=chosen.events,
         )

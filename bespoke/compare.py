@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bespoke import store
+from bespoke import gate, store
 from bespoke.display import duration
 from bespoke.files import workspace
 from bespoke.owner import hours
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bespoke.evaluate import EpochResult
     from bespoke.store import RunRecord
 
 SEED = "training.seed"
@@ -109,9 +108,12 @@ def outcome(run: RunRecord) -> dict[str, Any]:
     """What came out: of a baseline, what is known of it; None where nothing says."""
     means = [each.scores.mean for each in run.epochs if each.scores.mean is not None]
     steps = [round(after - before, 1) for before, after in itertools.pairwise(means)]
-    right = [(each.epoch, _is_right(each)) for each in run.epochs]
-    first = next((epoch for epoch, so in right if so), None)
-    lost = [epoch for epoch, so in right if first and (epoch or 0) > first and so is False]
+    first = gate.first_right(run.epochs)
+    lost = [
+        epoch
+        for epoch, word in gate.settled(run.epochs)
+        if first and epoch > first and word == "mismatch"
+    ]
     spent = hours(run.timings)
     return {
         "status": run.status,
@@ -125,14 +127,6 @@ def outcome(run: RunRecord) -> dict[str, Any]:
         "time": None if spent is None else duration(spent * 3600),
         "cost": None if run.cost is None else round(run.cost, 2),
     }
-
-
-def _is_right(result: EpochResult) -> bool | None:
-    """Whether more pictures' backgrounds match than do not; None where none was measured."""
-    counts = result.backgrounds()
-    if not counts["match"] + counts["mismatch"]:
-        return None
-    return counts["match"] > counts["mismatch"]
 
 
 def seed_groups(runs: Sequence[RunRecord]) -> list[SeedGroup]:

@@ -31,6 +31,7 @@ class Request:
     allow_inert: bool = False
     adapt: bool = False
     no_gate: bool = False
+    no_test: bool = False
     price_per_hour: float | None = None
     events: bool = False
 

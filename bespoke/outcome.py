@@ -22,23 +22,9 @@ def numbered(run: RunRecord) -> list[tuple[int, EpochResult]]:
     return sorted(known, key=lambda pair: pair[0])
 
 
-def best(run: RunRecord) -> EpochResult | None:
-    """The result of the highest mean, the earliest of equals; None where no result has a mean."""
-    scored = [each for each in run.epochs if each.scores.mean is not None]
-    return max(
-        scored,
-        key=lambda each: (each.scores.mean or 0.0, -(each.epoch or 0)),
-        default=None,
-    )
-
-
 def reached(run: RunRecord) -> tuple[int | None, float] | None:
     """The best epoch and its mean score; of a baseline without epochs, what its facts say."""
-    top = best(run)
-    if top is not None and top.scores.mean is not None:
-        return top.epoch, top.scores.mean
-    score = run.facts.get("best_score")
-    return None if score is None else (run.facts.get("best_epoch"), float(score))
+    return None if run.best_score is None else (run.best_epoch, float(run.best_score))
 
 
 def is_right(result: EpochResult) -> bool:

@@ -123,7 +123,8 @@ def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     command = ["python", "-m", "bespoke.run", "--experiment", name]
     for each in data:
         command += ["--data", each]
-    yield f"\n{shlex.join(command)}"
+    yield ""
+    yield shlex.join(command)
     if experiment.hypothesis:
         yield f"    {experiment.hypothesis}"
     for run in runs:

@@ -35,6 +35,7 @@ def run_of(
     experiment = job.experiment
     facts = {
         **{key: value for key, value in rendered.facts.items() if key != "started"},
+        "rehearsal": job.request.rehearse or None,
         "logs": str(job.folder),
         "output": str(job.output),
         "base_model_hash": settings.get("base model"),
@@ -134,7 +135,7 @@ def show(job: Job, kept: Record) -> str:
     folder = job.workspace / report.FOLDER
     steps: list[str] = []
     with contextlib.suppress(ConfigError):
-        steps = record.steps(run, runs)
+        steps = [line for line in record.steps(run, runs) if line]
     page = report.write(run, folder, others=runs, next_steps=steps)
     report.write_index(runs, folder)
     return str(page)

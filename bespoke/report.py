@@ -82,7 +82,7 @@ def write(
         OSError: where `folder` cannot be made or written.
     """
     baselines = [each for each in others if each.baseline and each.name != run.name]
-    top = outcome.best(run)
+    top = run.best
     rows = _sheet(run, folder.parent)
     return _write(
         folder / page_name(run.name),
@@ -213,7 +213,7 @@ def _colour(value: object) -> str:
 
 def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
     """The first picture of the best epoch, else of the last."""
-    chosen = outcome.best(run) or next(reversed(run.epochs), None)
+    chosen = run.best or next(reversed(run.epochs), None)
     if chosen is None or not chosen.pictures:
         return None
     first = chosen.pictures[0]

@@ -20,7 +20,6 @@ from bespoke import (
     hardware,
     preflight,
     prompts,
-    recording,
     rendering,
     resume,
     sample,
@@ -34,7 +33,6 @@ from bespoke.errors import BespokeError, ConfigError, InterruptedRunError, Train
 from bespoke.files import held, workspace, write_whole
 from bespoke.job import Job, Request
 from bespoke.journal import Journal, now
-from bespoke.judge import Judge
 from bespoke.options import table
 from bespoke.processes import answer, on_signals
 from bespoke.seeds import with_seed
@@ -88,12 +86,16 @@ def opened(request: Request) -> tuple[config.Experiment, Path]:
 def _carry_out(job: Job, started: float) -> None:
     _introduce(job)
     data, flight, parent = _checked_data(job)
-    asked = _asked(job.experiment)
+    asked = _asked(job)
     shots = sample.write_for_training(asked, job.folder / "prompts.json") if asked else ()
     rendered = _render(job, data)
     if job.request.dry_run:
         _show(rendered, _command(job, rendered))
         return
+    # What keeps, judges and shows takes a second to import: what ends before needs none of it.
+    from bespoke import recording
+    from bespoke.judge import Judge
+
     with held(job.output / f".{job.name}.lock", job.name):
         rendered = training.as_adapted(job, rendered)
         settings = resume.settings_of(rendered, data, _base_model_name(job), table().commit)
@@ -121,15 +123,17 @@ def _carry_out(job: Job, started: float) -> None:
             _summarise(job, found, judge.best(), time.monotonic() - started)
 
 
-def _asked(experiment: config.Experiment) -> tuple[prompts.Prompt, ...]:
+def _asked(job: Job) -> tuple[prompts.Prompt, ...]:
     """The prompts that each epoch is tested with, as the experiment's `[test]` has them."""
-    told = experiment.test
+    if job.request.no_test:
+        return ()
+    told = job.experiment.test
     found = prompts.load(REPOSITORY / prompts.PROMPTS_FILE)
     wanted = told.get("prompts", [prompt.name for prompt in found])
     for name in wanted:
         if name not in {prompt.name for prompt in found}:
             raise ConfigError(
-                f"experiments/{experiment.name}.toml: [test]: prompts: "
+                f"experiments/{job.experiment.name}.toml: [test]: prompts: "
                 f"{config.nearest(str(name), [prompt.name for prompt in found])}"
             )
     chosen = [prompt for prompt in found if prompt.name in wanted]
@@ -211,7 +215,7 @@ def _checked_data(job: Job) -> tuple[dict[str, Path], preflight.Preflight, str |
         known=known,
         inert="warning" if request.allow_inert else "error",
         parent_data=preflight.parents_folders(parent, request.parent_data),
-        prompts=_asked(experiment),
+        prompts=_asked(job),
     )
     for line in flight.report(examples=1, notes=False):
         say(line)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from bespoke import owner, rows, schema
+from bespoke import gate, owner, rows, schema
 from bespoke.config import nearest
 from bespoke.display import say
 from bespoke.errors import ConfigError
@@ -71,9 +71,8 @@ class RunRecord:
 
     @property
     def best(self) -> EpochResult | None:
-        """The epoch of the highest mean score, the earliest of equals; None where none has one."""
-        scored = [each for each in self.epochs if each.scores.mean is not None]
-        return max(scored, key=lambda each: each.scores.mean or 0.0, default=None)
+        """The epoch that `gate.best` finds; None where none has a mean score."""
+        return gate.best(self.epochs)
 
     @property
     def best_epoch(self) -> int | None:

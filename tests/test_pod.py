@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CANARY = "canary-4f1d9c-key"
-REHEARSAL = ("--rehearse", "--set", "training.max_train_epochs=1")
+REHEARSAL = ("--rehearse", "--no-test", "--set", "training.max_train_epochs=1")
 
 # Stands for `python -m bespoke.run` once set-up is done: says how it was called, and ends as told.
 TOLD_TO_END = """#!/bin/sh
@@ -268,7 +268,7 @@ def test_after_a_success_bespoke_run_itself_is_asked_on_every_boot(told: Pod) ->
 
 
 def test_a_run_cut_off_goes_on_at_the_next_boot_where_it_was(pod: Pod) -> None:
-    two = ("--rehearse", "--fresh", "--set", "training.max_train_epochs=2")
+    two = ("--rehearse", "--no-test", "--fresh", "--set", "training.max_train_epochs=2")
     with pod.boot(*two, BESPOKE_STAND_IN_FAULT="stall") as booted:
         booted.says("epoch 1: ")
         wait_for(lambda: list((pod.volume / "rehearsal/output").glob("*-000001-state/*.json")))

@@ -23,7 +23,15 @@ EPOCHS = 5
 
 
 def command(place: Path, drawn: Path, *arguments: str) -> list[str]:
-    run = (sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place))
+    run = (
+        sys.executable,
+        "-m",
+        "bespoke.run",
+        "--rehearse",
+        "--no-test",
+        "--workspace",
+        str(place),
+    )
     length = ("--set", f"training.max_train_epochs={EPOCHS}")
     return [*run, *length, "--data", str(drawn), *arguments]
 

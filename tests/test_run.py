@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
-SHORT = ("--set", "training.max_train_epochs=3")
+SHORT = ("--no-test", "--set", "training.max_train_epochs=3")
 
 T = TypeVar("T")
 Rehearse = "Callable[..., subprocess.CompletedProcess[str]]"

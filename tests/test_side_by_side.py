@@ -110,7 +110,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(place: Path, few: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    shared = ("--rehearse", "--workspace", str(place), "--data", str(few))
+    shared = ("--rehearse", "--no-test", "--workspace", str(place), "--data", str(few))
     return subprocess.Popen(
         [sys.executable, "-m", "bespoke.run", *shared, *arguments],
         env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.5", **variables},

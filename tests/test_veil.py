@@ -62,7 +62,7 @@ def test_a_whole_run_writes_and_shows_no_canary(
 ) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--data", str(drawn)),
+            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--no-test", "--data", str(drawn)),
             *("--workspace", str(tmp_path / "place"), "--set", "training.max_train_epochs=1"),
             *("--set", f"training.metadata_description={CANARIES['HF_TOKEN']}"),
         ],

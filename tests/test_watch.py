@@ -32,7 +32,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--data", str(drawn)),
+            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--no-test", "--data", str(drawn)),
             *("--workspace", str(place), "--set", "training.max_train_epochs=4", *arguments),
         ],
         cwd=repository,
