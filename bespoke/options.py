@@ -2,14 +2,13 @@
 
 The trainer takes a TOML as it stands: unknown keys, text for a number and values outside `choices`
 pass its parser (train_util.py:4760 at v0.10.1). What it would not say is said here.
-`python -m bespoke.options vendor/sd-scripts` writes the table anew from the trainer's source.
+`python -m bespoke.options_scan vendor/sd-scripts` writes the table anew from its source.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,13 +53,8 @@ class Table:
 
     def section(self, name: str) -> Mapping[str, Option]:
         """One of `training`, `general`, `datasets` and `subsets`."""
-        sections = {
-            "training": self.training,
-            "general": self.general,
-            "datasets": self.datasets,
-            "subsets": self.subsets,
-        }
-        return sections[name]
+        found: Mapping[str, Option] = getattr(self, name)
+        return found
 
 
 @functools.cache
@@ -136,40 +130,21 @@ _OF_BOTH = ("validation_seed",)
 
 # What people write, and what they mean.
 _MEANT = {
-    "lr": "learning_rate",
-    "text_lr": "text_encoder_lr",
-    "te_lr": "text_encoder_lr",
-    "batch_size": "train_batch_size",
-    "epochs": "max_train_epochs",
-    "num_epochs": "max_train_epochs",
-    "max_epochs": "max_train_epochs",
-    "steps": "max_train_steps",
-    "gradient_accumulation": "gradient_accumulation_steps",
-    "rank": "network_dim",
-    "network_rank": "network_dim",
-    "dim": "network_dim",
-    "alpha": "network_alpha",
-    "dropout": "network_dropout",
-    "optimizer": "optimizer_type",
-    "scheduler": "lr_scheduler",
-    "warmup_steps": "lr_warmup_steps",
-    "lr_warmup": "lr_warmup_steps",
-    "lr_cycles": "lr_scheduler_num_cycles",
-    "snr_gamma": "min_snr_gamma",
-    "precision": "mixed_precision",
-    "model": "pretrained_model_name_or_path",
-    "base_model": "pretrained_model_name_or_path",
-    "bucket_resolution": "bucket_reso_steps",
-    "bucket_steps": "bucket_reso_steps",
-    "min_bucket_resolution": "min_bucket_reso",
-    "max_bucket_resolution": "max_bucket_reso",
-    "repeats": "num_repeats",
-    "dropout_rate": "caption_dropout_rate",
-    "shuffle": "shuffle_caption",
-    "shuffle_captions": "shuffle_caption",
-    "shuffle_tags": "shuffle_caption",
-    "folder": "image_dir",
-}
+    "lr": "learning_rate", "text_lr": "text_encoder_lr", "te_lr": "text_encoder_lr",
+    "batch_size": "train_batch_size", "epochs": "max_train_epochs",
+    "num_epochs": "max_train_epochs", "max_epochs": "max_train_epochs", "steps": "max_train_steps",
+    "gradient_accumulation": "gradient_accumulation_steps", "rank": "network_dim",
+    "network_rank": "network_dim", "dim": "network_dim", "alpha": "network_alpha",
+    "dropout": "network_dropout", "optimizer": "optimizer_type", "scheduler": "lr_scheduler",
+    "warmup_steps": "lr_warmup_steps", "lr_warmup": "lr_warmup_steps",
+    "lr_cycles": "lr_scheduler_num_cycles", "snr_gamma": "min_snr_gamma",
+    "precision": "mixed_precision", "model": "pretrained_model_name_or_path",
+    "base_model": "pretrained_model_name_or_path", "bucket_resolution": "bucket_reso_steps",
+    "bucket_steps": "bucket_reso_steps", "min_bucket_resolution": "min_bucket_reso",
+    "max_bucket_resolution": "max_bucket_reso", "repeats": "num_repeats",
+    "dropout_rate": "caption_dropout_rate", "shuffle": "shuffle_caption",
+    "shuffle_captions": "shuffle_caption", "shuffle_tags": "shuffle_caption", "folder": "image_dir",
+}  # fmt: skip
 
 
 def problems(section: str, values: Mapping[str, object], *, rendered: bool = False) -> list[str]:
@@ -267,11 +242,3 @@ def _key(key: str) -> str:
     """The key as it stands, or quoted where it would break the line it is shown in."""
     plain = key.isprintable() and key and ":" not in key and len(key) <= 60
     return key if plain else shown(key).removeprefix("the text ")
-
-
-if __name__ == "__main__":
-    from bespoke.errors import reported
-    from bespoke.options_scan import write_table
-
-    with reported():
-        write_table(Path(sys.argv[1]), TABLE_FILE)
