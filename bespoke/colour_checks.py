@@ -61,7 +61,7 @@ def _in_picture(feature: Feature) -> bool:
 def check_colours(contents: Contents) -> Iterator[Finding]:
     """Every check of CHECKS_OF_ONE, for each readable caption whose picture's art is known."""
     arts = {stem_of(name): art for name, art in contents.art()}
-    for name, text in contents.readable():
+    for name, text in contents.captions.items():
         art = arts.get(stem_of(name))
         if art is None:
             continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bespoke import captions, colour_checks, form_checks, picture_checks
-from bespoke.contents import by_stem, picture_count, read, stem_of
+from bespoke.contents import picture_count, read, stem_of
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.findings import Finding, listing, summary
 from bespoke.promise import Promise
@@ -135,19 +135,20 @@ def check(
     found = [finding for each in CHECKS for finding in each(contents)]
     pictures: dict[str, Picture] = {}
     for name, picture in contents.pictures.items():
-        if not picture.fault:
-            pictures.setdefault(stem_of(name), picture)
+        pictures.setdefault(stem_of(name), picture)
     extension = promise.caption_extension
     return Collection(
         folder=folder,
         pairs=tuple(
             Pair(stem=stem, picture=folder / names[0], caption=folder / (stem + extension))
-            for stem, names in by_stem(contents.pictures).items()
-            if stem + extension in contents.captions
+            for stem, names in contents.stems.items()
+            if stem + extension in contents.names["captions"]
         ),
         findings=tuple(sorted(found, key=lambda finding: finding.file)),
         pictures=pictures,
-        captions={stem_of(name): captions.first_line(text) for name, text in contents.readable()},
+        captions={
+            stem_of(name): captions.first_line(text) for name, text in contents.captions.items()
+        },
     )
 
 
