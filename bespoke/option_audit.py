@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.caption_rules import effective, tokens
 from bespoke.config import DATASET_FILE, TRAINING_FILE
-from bespoke.findings import Finding, finding
+from bespoke.findings import SEVERITIES, Finding, Severity, finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,11 +30,6 @@ _BRACKET = re.compile(r"(?<!\\)(?:\\\\)*[()\[\]]")
 
 Look = Callable[[str], Any]
 Row = tuple[tuple[str, ...], Callable[[Look], object], str]
-
-
-def rearranges(o: Look) -> bool:
-    """Whether a subset's tags are taken apart at all; only then does keep_tokens act (tu:867)."""
-    return bool(o("shuffle_caption") or o("caption_tag_dropout_rate") or o("token_warmup_step"))
 
 
 def _fixed_lr(o: Look) -> bool:
@@ -117,7 +112,11 @@ TRAINING_ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 # Dataset options, by what one subset has once all levels are merged.
 DATASET_ROWS: tuple[Row, ...] = (
-    (("keep_tokens",), lambda o: not rearranges(o),
+    # tu:867: only where a subset's tags are taken apart does keep_tokens act.
+    (("keep_tokens",),
+     lambda o: not (
+         o("shuffle_caption") or o("caption_tag_dropout_rate") or o("token_warmup_step")
+     ),
      "nothing is shuffled, dropped or warmed up, so every tag stays where it is"),
     (("token_warmup_min",), _off("token_warmup_step"), "there is no token_warmup_step"),
     (("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale"),
@@ -160,8 +159,7 @@ def audit(experiment: Experiment, versions: Mapping[str, str] | None = None) -> 
         *noise_findings(experiment),
         *ignored_findings(experiment),
     ]
-    order = ("error", "warning", "note")
-    return tuple(sorted(found, key=lambda each: order.index(each.severity)))
+    return tuple(sorted(found, key=lambda each: SEVERITIES.index(each.severity)))
 
 
 def ignored(experiment: Experiment) -> dict[str, str]:
@@ -191,14 +189,9 @@ def ignored_findings(experiment: Experiment) -> Iterator[Finding]:
             continue
         key = option.partition(".")[2]
         base = setting.origin in (TRAINING_FILE, DATASET_FILE)
-        yield finding(
-            "note" if base else "warning",
-            "option_ignored",
-            "",
-            f"{setting.origin}: {key} = {setting.value} has no effect: {idle[option]}",
-            option=option,
-            value=setting.value,
-        )
+        message = f"{setting.origin}: {key} = {setting.value} has no effect: {idle[option]}"
+        severity: Severity = "note" if base else "warning"
+        yield finding(severity, "option_ignored", "", message, option=option, value=setting.value)
 
 
 def _written(experiment: Experiment) -> Iterator[tuple[str, Setting]]:
@@ -307,8 +300,7 @@ def prompt_findings(prompts: Iterable[str]) -> Iterator[Finding]:
     """
     for number, line in enumerate(prompts, start=1):
         for text in _texts(line):
-            bare = re.sub(r"\\([()\[\]\\])", r"\1", text)
-            cost = tokens(bare)
+            cost = tokens(re.sub(r"\\([()\[\]\\])", r"\1", text))
             if cost > SAMPLED_TOKENS:
                 message = (
                     f"prompt {number} costs {cost} tokens and the sampler reads {SAMPLED_TOKENS}: "
@@ -322,10 +314,10 @@ def prompt_findings(prompts: Iterable[str]) -> Iterator[Finding]:
                     "sampling and are plain text when training: write \\( and \\) in "
                     f"{_shortened(text)}"
                 )
+                count = len(brackets)
                 yield finding(
-                    "warning", "prompt_parentheses", "", message,
-                    prompt=number, brackets=len(brackets),
-                )  # fmt: skip
+                    "warning", "prompt_parentheses", "", message, prompt=number, brackets=count
+                )
 
 
 def _texts(line: str) -> list[str]:

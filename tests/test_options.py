@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bespoke import options, options_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SECTIONS = ("training", "general", "datasets", "subsets")
@@ -22,9 +23,9 @@ SAMPLES: list[Any] = [
     *(["a", "b"], {}, {"a": 1}, None),
 ]
 
-# Runs beside the trainer's source, where importing it takes about 15 s.
+# Run beside the trainer's source.
 LIVE = """
-import argparse, json, sys
+import argparse
 import torch, voluptuous
 import train_network
 from library import config_util, train_util
@@ -55,10 +56,9 @@ def builds(optimizer_type, lr_scheduler, lr_scheduler_args=None, optimizer_args=
         return f"{type(error).__name__}: {error}"
     return ""
 
-asked = json.load(sys.stdin)
 samples = asked["samples"]
 sanitizer = config_util.ConfigSanitizer(True, True, False, True)
-json.dump({
+answer = {
     "training": {
         a.dest: {
             "kind": kind(a), "default": a.default, "choices": a.choices,
@@ -77,33 +77,20 @@ json.dump({
         "piecewise_constant": builds("AdamW", "piecewise_constant", ['step_rules="1:10,0.1"']),
         "cosine_with_min_lr": builds("AdamW", "cosine_with_min_lr", ["min_lr=1e-6"]),
     },
-}, open(asked["answer"], "w"))
+}
 """
 
 
 @pytest.fixture(scope="module")
-def live(
-    trainer_python: str, sd_scripts: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def live(ask_trainer: Callable[[str, Any], Any]) -> dict[str, Any]:
     """What the real trainer says, asked once for the module."""
-    answer = tmp_path_factory.mktemp("live") / "answer.json"
     known = options.table().optimizers
     asked = {
         "samples": SAMPLES,
         "optimizers": [*known, *map(str.lower, known), *options_values.TORCH_OPTIMIZERS, "adam"],
         "schedulers": [*options_values.SCHEDULERS, "reduce_lr_on_plateau", "cosine_with_restart"],
-        "answer": str(answer),
     }
-    done = subprocess.run(
-        [trainer_python, "-c", LIVE],
-        input=json.dumps(asked),
-        text=True,
-        capture_output=True,
-        cwd=sd_scripts,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(sd_scripts)},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(json.loads(answer.read_text()))
+    return dict(ask_trainer(LIVE, asked))
 
 
 def said(section: str, **values: object) -> str:
