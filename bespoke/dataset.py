@@ -89,11 +89,8 @@ def locate(
         if folder is not None:
             return folder
         looked.append(f"{place} ({state})")
-    cure = (
-        "put the pictures and captions there, or name another folder"
-        if wanted
-        else f"put the pictures and captions into {places[-1]}, or name their folder"
-    )
+    where = "there, or name another" if wanted else f"into {places[-1]}, or name their"
+    cure = f"put the pictures and captions {where} folder"
     option = "--data DIR" if name == COLLECTION else f"--data {name}=DIR"
     raise DatasetError(f"no pictures found in {' or in '.join(looked)}; {cure} with {option}")
 

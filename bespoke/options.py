@@ -18,6 +18,7 @@ from bespoke.options_values import nearest, relations, shown, wrong_value
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_DATASET_SECTIONS = ("general", "datasets", "subsets")
 TABLE_FILE = Path(__file__).with_name("trainer_options.json")
 
 
@@ -67,20 +68,15 @@ def table() -> Table:
         optimizers=tuple(read["optimizers"]),
         **{
             section: {name: _option(name, record) for name, record in read[section].items()}
-            for section in ("training", "general", "datasets", "subsets")
+            for section in ("training", *_DATASET_SECTIONS)
         },
     )
 
 
 def _option(name: str, record: dict[str, Any]) -> Option:
-    return Option(
-        name=name,
-        kind=record["kind"],
-        default=record.get("default"),
-        many="nargs" in record,
-        choices=tuple(record.get("choices", ())),
-        dataset_key=record.get("dataset_key"),
-    )
+    many, choices = "nargs" in record, tuple(record.get("choices", ()))
+    rest = {key: record[key] for key in record.keys() & {"kind", "default", "dataset_key"}}
+    return Option(name=name, many=many, choices=choices, **rest)
 
 
 PLACES = {
@@ -196,21 +192,18 @@ def _unknown(section: str, key: str) -> str:
     """Where a key that this section does not know belongs, or what may be meant."""
     known = table()
     twin = known.training.get(key)
-    if key in _NOT_IN_THE_DATASET and section == "training":
-        return _perhaps(section, key)
     if twin and not twin.dataset_key:
-        why = _USELESS.get(key)
-        return why or f"a training option: write it in {PLACES['training']}"
-    if twin and twin.dataset_key:
-        return _of_the_dataset(key, twin.dataset_key)
-    if any(key in known.section(other) for other in ("general", "datasets", "subsets")):
-        return _of_the_dataset(key, key)
-    return _perhaps(section, key)
+        return _USELESS.get(key) or f"a training option: write it in {PLACES['training']}"
+    dataset_key = twin.dataset_key if twin and twin.dataset_key else key
+    elsewhere = any(dataset_key in known.section(other) for other in _DATASET_SECTIONS)
+    if not elsewhere or (key in _NOT_IN_THE_DATASET and section == "training"):
+        return _perhaps(section, key)
+    return _of_the_dataset(key, dataset_key)
 
 
 def _of_the_dataset(key: str, dataset_key: str) -> str:
     known = table()
-    place = next(s for s in ("general", "datasets", "subsets") if dataset_key in known.section(s))
+    place = next(name for name in _DATASET_SECTIONS if dataset_key in known.section(name))
     named = "it" if dataset_key == key else dataset_key
     return f"a dataset option: write {named} in {PLACES[place]}"
 

@@ -83,7 +83,6 @@ class Portrait:
     word: str
     cells: tuple[tuple[Colour, ...], ...]
     caption: str
-    hex_codes: int
 
 
 class _Sheet:
@@ -122,16 +121,15 @@ class _Sheet:
     def feature(self, phrase: str, *inks: str) -> None:
         self.features.append((phrase, inks))
 
-    def caption(self) -> tuple[str, int]:
-        """The tags of all features, with the hex codes that can be seen, and their number."""
+    def caption(self) -> str:
+        """The tags of all features, with the hex codes that can be seen."""
         seen = {ink for row in self.grid for ink in row}
-        tags, count = [], 0
+        tags = []
         for phrase, inks in self.features:
             codes = [_hex(self.colours[ink]) for ink in inks if ink in seen]
             if codes or not inks:
                 tags.append(f"{phrase} ({' '.join(codes)})" if codes else phrase)
-            count += len(codes)
-        return ", ".join(tags), count
+        return ", ".join(tags)
 
 
 def draw(folder: Path, count: int = 203) -> None:
@@ -177,12 +175,12 @@ def portrait(seed: int, subject: str, background: Colour | None = None) -> Portr
         word = _compose(sheet, subject)
         if background is not None:
             sheet.colours["back"] = sheet.colours["back 2"] = background
-        caption, hex_codes = sheet.caption()
+        caption = sheet.caption()
         # A hat can hide so much of the hair that its shades are gone from the picture.
-        if hex_codes >= LEAST_HEX_CODES or background is not None:
+        if caption.count("#") >= LEAST_HEX_CODES or background is not None:
             break
     cells = tuple(tuple(sheet.colours[ink] for ink in row) for row in sheet.grid)
-    return Portrait(word=word, cells=cells, caption=caption, hex_codes=hex_codes)
+    return Portrait(word=word, cells=cells, caption=caption)
 
 
 def _compose(sheet: _Sheet, subject: str) -> str:
@@ -250,12 +248,9 @@ def _clothes(sheet: _Sheet, back: str, skin: str) -> list[Feature]:
 def _hair(sheet: _Sheet, subject: str, word: str) -> None:
     styles = sprites.LADY_HAIR if subject == "lady" else sprites.LAD_HAIR
     name, texture, sprite = sheet.rng.choice(styles)
-    tone, light = COLOURS[word], tuple(v + (255 - v) * 13 // 100 for v in COLOURS[word])
-    inks = (
-        sheet.ink("hair dark", _scaled(tone, 80)),
-        sheet.ink("hair", tone),
-        sheet.ink("hair light", light),
-    )
+    tone = COLOURS[word]
+    dark, middle = sheet.ink("hair dark", _scaled(tone, 80)), sheet.ink("hair", tone)
+    inks = (dark, middle, sheet.ink("hair light", tuple(v + (255 - v) * 13 // 100 for v in tone)))
     _put_shaded(sheet, sprite, texture, inks)
     sheet.feature(f"{word} {name}", *inks)
     if subject == "lad" and sheet.rng.randrange(3) == 0:
