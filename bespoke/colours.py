@@ -159,15 +159,11 @@ def shades(modifier: str, word: str) -> NDArray[np.float64]:
     return lab(np.concatenate(parts))
 
 
-def name_of(rgb: Iterable[int]) -> str:
-    """The word whose plain colours come nearest, "light" or "dark" before it where that is so."""
-    return _name_of(hex_of(rgb))
-
-
 @functools.lru_cache(maxsize=4096)
-def _name_of(code: str) -> str:
+def name_of(rgb: Rgb) -> str:
+    """The word whose plain colours come nearest, "light" or "dark" before it where that is so."""
     words, points = _all_plain()
-    own = lab(rgb_of(code))
+    own = lab(rgb)
     nearest = int(difference(points, own).argmin())
     step = own[0] - points[nearest][0]
     return f"{'light ' if step > 15 else 'dark ' if step < -15 else ''}{words[nearest]}"

@@ -21,17 +21,9 @@ if TYPE_CHECKING:
     from bespoke.pictures import Picture
 
 __all__ = [
-    "COLLECTION",
-    "Collection",
-    "Finding",
-    "Pair",
-    "Promise",
-    "check",
-    "listing",
-    "locate",
-    "summary",
-    "take",
-]
+    "COLLECTION", "Collection", "Finding", "Pair", "Promise", "check", "listing", "locate",
+    "summary", "take",
+]  # fmt: skip
 
 CHECKS = (*form_checks.CHECKS, *picture_checks.CHECKS, *colour_checks.CHECKS)
 

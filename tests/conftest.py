@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bespoke import base_model
 from bespoke.rehearsal.drawing import draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# A busy machine is no reason to fail.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -68,6 +73,7 @@ for line in sys.stdin:
     names = {"asked": asked}
     exec(script, names)
     print("ANSWER " + json.dumps(names["answer"], default=str), flush=True)
+    del names  # a model of two gigabytes may be among them
 """
 
 
