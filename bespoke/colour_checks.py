@@ -113,16 +113,16 @@ def _shared(case: Case) -> Iterator[Finding]:
     background = case.background.codes if case.background else ()
     for code, by_kind in users.items():
         others = {k: feature for k, feature in by_kind.items() if "background" not in feature.kinds}
-        if code in background and others:
-            found, kinds = "colour_shared_background", ["background", *others]
-        elif len(by_kind) > 1:
-            found, kinds = "colour_shared", list(by_kind)
-        else:
-            continue
         first = next(iter(others.values() or by_kind.values()))
+        behind = code in background and others
+        kinds = ["background", *others] if behind else list(by_kind)
         named = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
         message = f"{code} is given to {named}: the words are taught one colour"
-        yield case.found("warning", found, first, message, hex=code, features=kinds)
+        told = {"hex": code, "features": kinds}
+        if behind:
+            yield case.found("warning", "colour_shared_background", first, message, **told)
+        elif len(kinds) > 1:
+            yield case.found("warning", "colour_shared", first, message, **told)
 
 
 def _only_background(case: Case) -> Iterator[Finding]:
