@@ -279,14 +279,12 @@ def _download(pinned: Pinned, part: Path, announce: Announce) -> None:
         before = _size(part)
         repository, revision = places[0]
         try:
-            _go_on(
-                f"{endpoint}/{repository}/resolve/{revision}/{pinned.file}", pinned, part, announce
-            )
-            return
+            url = f"{endpoint}/{repository}/resolve/{revision}/{pinned.file}"
+            return _go_on(url, pinned, part, announce)
         except requests.HTTPError as error:
             status = error.response.status_code
-            said = f"{host} answered {status} for {repository}"
-            said += "; set or unset HF_TOKEN" if status in (401, 403) else ""
+            token = "; set or unset HF_TOKEN" if status in (401, 403) else ""
+            said = f"{host} answered {status} for {repository}{token}"
             announce(f"{said}; {pinned.fallback} holds the same file")
             places.pop(0)
         except requests.RequestException as error:
@@ -342,9 +340,8 @@ def _mismatch(path: Path, pinned: Pinned, announce: Announce) -> str | None:
     with path.open("rb") as stream:
         while block := stream.read(1 << 22):
             digest.update(block)
-    if digest.hexdigest() != pinned.sha256:
-        return f"has sha256 {digest.hexdigest()}, not {pinned.sha256}"
-    return None
+    found = digest.hexdigest()
+    return None if found == pinned.sha256 else f"has sha256 {found}, not {pinned.sha256}"
 
 
 def _identity(path: Path, pinned: Pinned) -> bytes:

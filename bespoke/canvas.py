@@ -40,7 +40,7 @@ class Canvas:
         edge = row
         for y in range(1, max(1, self.height // 2)):
             edge |= ends << y * (self.width + 1)
-        counts = {colour: _count(cells & edge) for colour, cells in self.cells.items()}
+        counts = {colour: (cells & edge).bit_count() for colour, cells in self.cells.items()}
         return dict(sorted(((c, n) for c, n in counts.items() if n), key=lambda item: -item[1]))
 
     @cached_property
@@ -66,7 +66,7 @@ class Canvas:
 
     def outside_ground(self, colour: str) -> int:
         """Number of cells of `colour` that are not in the ground."""
-        return _count(self.cells.get(colour, 0) & ~self.ground)
+        return (self.cells.get(colour, 0) & ~self.ground).bit_count()
 
 
 def canvas_of(art: NDArray[np.uint8]) -> Canvas:
@@ -80,7 +80,3 @@ def canvas_of(art: NDArray[np.uint8]) -> Canvas:
         place += 2 if (number + 1) % width == 0 else 1
     named = {f"#{colour.hex()}": mask for colour, mask in cells.items()}
     return Canvas(cells=named, height=height, width=width)
-
-
-def _count(cells: int) -> int:
-    return cells.bit_count()

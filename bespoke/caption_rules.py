@@ -86,9 +86,8 @@ class Rules:
     @property
     def rearranges(self) -> bool:
         """Whether tags are taken apart at all; only then does keep_tokens act (tu:867)."""
-        return (
-            self.shuffle_caption or self.token_warmup_step > 0 or self.caption_tag_dropout_rate > 0
-        )
+        loses = self.token_warmup_step > 0 or self.caption_tag_dropout_rate > 0
+        return self.shuffle_caption or loses
 
     def warming(self, steps: int) -> tuple[int, int]:
         """Steps until every tag is seen, and how many are at first (tu:890); (0, 0) without.
@@ -132,16 +131,6 @@ class Arrangement:
     def text(self) -> str:
         """The caption in its written order, as the tokenizer would get it."""
         return ", ".join(self.tags) if self.written is None else self.written
-
-
-@dataclass(frozen=True, kw_only=True)
-class TagSight:
-    """One tag of one caption. `place` is kept, shuffled, loose (dropped or warmed up), or fixed."""
-
-    text: str
-    kinds: tuple[str, ...]
-    place: str
-    tokens: int
 
 
 def arrangements(text: str, rules: Rules) -> tuple[Arrangement, ...]:
@@ -201,32 +190,14 @@ def _arranged(text: str, share: float, rules: Rules) -> Arrangement:
         tags = _split(text.strip(), separator)
         count = max(rules.keep_tokens, 0)
         parts = [tags[:count], tags[count:]]
-    if rules.secondary_separator:
-        parts = [
-            tuple(tag.replace(rules.secondary_separator, separator) for tag in part)
-            for part in parts
-        ]
+    if held := rules.secondary_separator:
+        parts = [tuple(tag.replace(held, separator) for tag in part) for part in parts]
     fixed_tags, loose, closing = (*parts, ())[:3]
     return Arrangement(fixed=fixed_tags, loose=loose, closing=closing, share=share)
 
 
 def _split(text: str, separator: str) -> tuple[str, ...]:
     return tuple(tag.strip() for tag in text.split(separator))
-
-
-def details(text: str, rules: Rules) -> tuple[TagSight, ...]:
-    """Each tag of a caption's likeliest variant in written order."""
-    arrangement = max(arrangements(text, rules), key=lambda each: each.share)
-    moved = "shuffled" if rules.shuffle_caption else "loose"
-    places = (
-        ["kept" if rules.rearranges else "fixed"] * len(arrangement.fixed)
-        + [moved] * len(arrangement.loose)
-        + ["kept"] * len(arrangement.closing)
-    )
-    rows = zip(arrangement.tags, kinds(arrangement.tags), places, strict=True)
-    return tuple(
-        TagSight(text=tag, kinds=kind, place=place, tokens=tokens(tag)) for tag, kind, place in rows
-    )
 
 
 def kinds(tags: Sequence[str]) -> list[tuple[str, ...]]:

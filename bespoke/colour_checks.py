@@ -17,7 +17,7 @@ from bespoke.contents import stem_of
 from bespoke.findings import Finding, Severity, finding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from bespoke.contents import Contents
 
@@ -37,7 +37,7 @@ class Case:
     @cached_property
     def coloured(self) -> list[Feature]:
         """What is in the picture and has hex codes: neither the palette nor the loose codes."""
-        return [each for each in self.features if each.codes and _in_picture(each)]
+        return [each for each in self.features if each.codes and each.kind in (*FEATURES, "other")]
 
     @cached_property
     def background(self) -> Feature | None:
@@ -54,14 +54,10 @@ class Case:
         return finding(severity, code, self.file, message, tag=feature.text, **measured)
 
 
-def _in_picture(feature: Feature) -> bool:
-    return feature.kind in FEATURES or feature.kind == "other"
-
-
 def check_colours(contents: Contents) -> Iterator[Finding]:
     """Every check of CHECKS_OF_ONE, for each readable caption whose picture's art is known."""
     arts = {stem_of(name): art for name, art in contents.art()}
-    for name, text in contents.readable():
+    for name, text in contents.captions.items():
         art = arts.get(stem_of(name))
         if art is None:
             continue
@@ -98,8 +94,9 @@ def _background(case: Case) -> Iterator[Finding]:
     most, cells = next(iter(border.items()))
     if feature is None or most in feature.codes:
         return
-    share = round(cells / sum(border.values()), 3)
-    own = round(sum(border.get(code, 0) for code in set(feature.codes)) / sum(border.values()), 3)
+    every = sum(border.values())
+    share = round(cells / every, 3)
+    own = round(sum(border.get(code, 0) for code in set(feature.codes)) / every, 3)
     message = (
         f"the background is said to be {feature.codes[0]}, which {own:.0%} of the border is; "
         f"{share:.0%} of it is {most}"
@@ -117,21 +114,15 @@ def _shared(case: Case) -> Iterator[Finding]:
     for code, by_kind in users.items():
         others = {k: feature for k, feature in by_kind.items() if "background" not in feature.kinds}
         first = next(iter(others.values() or by_kind.values()))
-        taught = "the words are taught one colour"
-        if code in background and others:
-            kinds = ["background", *others]
-            message = f"{code} is given to {_listed(kinds)}: {taught}"
-            yield case.found(
-                "warning", "colour_shared_background", first, message, hex=code, features=kinds
-            )
-        elif len(by_kind) > 1:
-            kinds = list(by_kind)
-            message = f"{code} is given to {_listed(kinds)}: {taught}"
-            yield case.found("warning", "colour_shared", first, message, hex=code, features=kinds)
-
-
-def _listed(words: list[str]) -> str:
-    return f"{', '.join(words[:-1])} and {words[-1]}"
+        behind = code in background and others
+        kinds = ["background", *others] if behind else list(by_kind)
+        named = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
+        message = f"{code} is given to {named}: the words are taught one colour"
+        told = {"hex": code, "features": kinds}
+        if behind:
+            yield case.found("warning", "colour_shared_background", first, message, **told)
+        elif len(kinds) > 1:
+            yield case.found("warning", "colour_shared", first, message, **told)
 
 
 def _only_background(case: Case) -> Iterator[Finding]:
@@ -151,7 +142,7 @@ def _words(case: Case) -> Iterator[Finding]:
 
     from bespoke import colours
 
-    judged = [(each, named) for each in case.coloured if (named := _named(each))]
+    judged = [(each, named) for each in case.coloured if (named := painted(each.text, each.kinds))]
     if not judged:
         return
     pairs = [
@@ -174,47 +165,39 @@ def _words(case: Case) -> Iterator[Finding]:
             yield case.found("warning", "colour_word", each, message, seen=seen, **measured)
 
 
-def _named(feature: Feature) -> list[tuple[str, str]]:
+def painted(text: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """The colours that a tag names, less the words that, said of skin, are no colour of paint."""
     from bespoke import colours
 
-    named = colours.named_in(feature.text)
-    skin = "skin" in feature.kinds
-    return [name for name in named if not (skin and name[1] in COMPLEXIONS)]
+    named = colours.named_in(text)
+    return [name for name in named if not ("skin" in kinds and name[1] in COMPLEXIONS)]
 
 
 def _loose(case: Case) -> Iterator[Finding]:
     loose = [each for each in case.features if each.kind == "loose"]
     if loose:
         codes = [code for each in loose for code in each.codes]
-        message = f"{len(codes)} hex codes belong to no feature: {', '.join(codes[:3])}" + (
-            ", …" if len(codes) > 3 else ""
-        )
+        shown = ", ".join([*codes[:3], *(["…"] if len(codes) > 3 else [])])
+        message = f"{len(codes)} hex codes belong to no feature: {shown}"
         yield case.found("note", "colour_loose", loose[0], message, hex_codes=len(codes))
 
 
 def _torn(case: Case) -> Iterator[Finding]:
     for feature in case.features:
-        if feature.parts == 1:
+        parts = feature.parts
+        if parts == 1:
             continue
         if feature.kind != "palette":
-            message = (
-                f"the commas in its parentheses make {feature.parts} tags of the {feature.kind}"
-            )
+            message = f"the commas in its parentheses make {parts} tags of the {feature.kind}"
             severity: Severity = "warning" if case.shuffled else "note"
-            yield case.found(severity, "feature_torn", feature, message, parts=feature.parts)
+            yield case.found(severity, "feature_torn", feature, message, parts=parts)
         elif case.shuffled:
-            message = f"shuffling scatters the palette's {feature.parts} tags over the caption"
-            yield case.found("warning", "palette_torn", feature, message, parts=feature.parts)
+            message = f"shuffling scatters the palette's {parts} tags over the caption"
+            yield case.found("warning", "palette_torn", feature, message, parts=parts)
 
 
 CHECKS_OF_ONE: tuple[Callable[[Case], Iterator[Finding]], ...] = (
-    _absent,
-    _background,
-    _shared,
-    _only_background,
-    _words,
-    _loose,
-    _torn,
-)
+    _absent, _background, _shared, _only_background, _words, _loose, _torn,
+)  # fmt: skip
 
 CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (check_colours,)

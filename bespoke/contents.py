@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from bespoke.findings import Finding, error
 from bespoke.promise import PICTURE_EXTENSIONS, TRAINED_EXTENSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -23,50 +24,37 @@ if TYPE_CHECKING:
     from bespoke.pictures import Picture
     from bespoke.promise import Promise
 
-_KINDS = (
-    "pictures",
-    "captions",
-    "ignored pictures",
-    "ignored captions",
-    "folders",
-    "hidden",
-    "other",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionFile:
-    """A caption file's whole text, or the fault that kept it from being read."""
-
-    file: str
-    text: str = ""
-    fault: Finding | None = None
-
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A folder as the checks see it: names by kind, and what was read, by file name.
+    """A folder as the checks see it: names by kind, and by file name what could be read of them.
 
+    `captions` holds whole texts; `faults` says why a picture or caption is not there.
     `bucketing` and `shuffled` say how the trainer will treat it, where that is known.
     """
 
     folder: Path
     promise: Promise
-    names: Mapping[str, tuple[str, ...]]
+    names: Mapping[str, list[str]]
     pictures: Mapping[str, Picture]
-    captions: Mapping[str, CaptionFile]
+    captions: Mapping[str, str]
+    faults: tuple[Finding, ...]
     bucketing: Bucketing | None = None
     shuffled: bool = False
+
+    @property
+    def stems(self) -> dict[str, list[str]]:
+        """The names of the pictures, read or not, by stem."""
+        stems: dict[str, list[str]] = defaultdict(list)
+        for name in self.names["pictures"]:
+            stems[stem_of(name)].append(name)
+        return stems
 
     def art(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """Name and cells of each picture whose cells say what is in it."""
         for name, picture in self.pictures.items():
             if picture.art is not None:
                 yield name, picture.art
-
-    def readable(self) -> Iterator[tuple[str, str]]:
-        """Name and whole text of each caption that could be read."""
-        return ((file.file, file.text) for file in self.captions.values() if not file.fault)
 
 
 def read(
@@ -77,37 +65,39 @@ def read(
     Raises:
         DatasetError: the folder itself cannot be listed.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    names = _names(folder, promise)
+    names = _names(folder, promise.caption_extension)
     # Decoding and file access let go of Python's lock; a network volume is slow by the file.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         pictures = pool.map(
             lambda name: picture_file.read(folder, name, promise.cells), names["pictures"]
         )
-        captions = pool.map(lambda name: _read_caption(folder, name), names["captions"])
-        return Contents(
-            folder=folder,
-            promise=promise,
-            names=names,
-            pictures=dict(zip(names["pictures"], pictures, strict=True)),
-            captions=dict(zip(names["captions"], captions, strict=True)),
-            bucketing=bucketing,
-            shuffled=shuffled,
-        )
+        captions = pool.map(lambda name: _caption(folder, name), names["captions"])
+        seen = dict(zip(names["pictures"], pictures, strict=True))
+        told = dict(zip(names["captions"], captions, strict=True))
+    return Contents(
+        folder=folder,
+        promise=promise,
+        names=names,
+        pictures={name: each for name, each in seen.items() if not isinstance(each, Finding)},
+        captions={name: each for name, each in told.items() if not isinstance(each, Finding)},
+        faults=tuple(
+            each for each in (*seen.values(), *told.values()) if isinstance(each, Finding)
+        ),
+        bucketing=bucketing,
+        shuffled=shuffled,
+    )
 
 
-def _names(folder: Path, promise: Promise) -> dict[str, tuple[str, ...]]:
-    names: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+def _names(folder: Path, caption_extension: str) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = defaultdict(list)
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                names[_kind(entry, promise.caption_extension)].append(entry.name)
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                names[_kind(entry, caption_extension)].append(entry.name)
     except OSError as failure:
-        raise DatasetError(
-            f"{folder}: cannot be read as a data folder: {failure.strerror}"
-        ) from None
-    return {kind: tuple(sorted(members)) for kind, members in names.items()}
+        message = f"{folder}: cannot be read as a data folder: {failure.strerror}"
+        raise DatasetError(message) from None
+    return names
 
 
 def _kind(entry: os.DirEntry[str], caption_extension: str) -> str:
@@ -123,56 +113,32 @@ def _kind(entry: os.DirEntry[str], caption_extension: str) -> str:
         return "folders"
     if extension.lower() in PICTURE_EXTENSIONS:
         return "ignored pictures"
-    if extension.lower() == caption_extension.lower():
-        return "ignored captions"
-    return "other"
+    return "ignored captions" if extension.lower() == caption_extension.lower() else "other"
 
 
-def _read_caption(folder: Path, name: str) -> CaptionFile:
+def _caption(folder: Path, name: str) -> str | Finding:
+    raw = b""
     try:
         raw = (folder / name).read_bytes()
+        return raw.decode("utf-8")
     except OSError as failure:
-        return CaptionFile(
-            file=name,
-            fault=error("caption_unreadable", name, f"cannot be read: {failure.strerror}"),
-        )
-    try:
-        return CaptionFile(file=name, text=raw.decode("utf-8"))
+        return error("caption_unreadable", name, f"cannot be read: {failure.strerror}")
     except UnicodeDecodeError as failure:
-        return CaptionFile(file=name, fault=_not_utf8(name, raw, failure.start))
-
-
-def _not_utf8(name: str, raw: bytes, position: int) -> Finding:
+        at, byte = failure.start, raw[failure.start]
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         what = "UTF-16, as some Windows editors write it"
     else:
-        read_as = raw[position : position + 1].decode("latin-1")
-        what = f"byte 0x{raw[position]:02x} at position {position}, in Latin-1 {read_as!r}"
-    return error(
-        "caption_not_utf8",
-        name,
-        f"is not UTF-8 ({what}); the trainer stops at it: save it as UTF-8",
-        position=position,
-        byte=raw[position],
-    )
+        what = f"byte 0x{byte:02x} at position {at}, in Latin-1 {chr(byte)!r}"
+    message = f"is not UTF-8 ({what}); the trainer stops at it: save it as UTF-8"
+    return error("caption_not_utf8", name, message, position=at, byte=byte)
 
 
 def stem_of(name: str) -> str:
     return Path(name).stem
 
 
-def by_stem(names: Iterable[str]) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        stems[stem_of(name)].append(name)
-    return stems
-
-
 def picture_count(folder: Path) -> int:
     # Endings that the trainer ignores count here: the check then says so, by name.
     with os.scandir(folder) as entries:
-        return sum(
-            Path(entry.name).suffix.lower() in PICTURE_EXTENSIONS
-            for entry in entries
-            if not entry.name.startswith(".")
-        )
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    return sum(Path(name).suffix.lower() in PICTURE_EXTENSIONS for name in names)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke.caption_rules import effective
 from bespoke.findings import finding
 from bespoke.option_audit import ignored
+from bespoke.promise import PICTURE_EXTENSIONS
 from bespoke.schedule import length, shares
 
 if TYPE_CHECKING:
@@ -21,46 +22,41 @@ if TYPE_CHECKING:
 
     from bespoke.config import Experiment
     from bespoke.findings import Finding, Severity
-    from bespoke.sight import ClassSight, Sight
+    from bespoke.sight import Sight
 
 _NO_COLOUR = "no kept tag holds a colour"
 # Options that change what is kept of a run or how fast it goes, and nothing that it learns.
 _KEEPING = (
-    *(
-        "output_",
-        "save_",
-        "sample_",
-        "log",
-        "wandb_",
-        "metadata_",
-        "huggingface_",
-        "training_comment",
-    ),
-    *("console_log", "no_metadata", "async_upload", "max_data_loader", "persistent_data_loader"),
-    *("cache_latents", "skip_cache_check", "vae_batch_size", "highvram", "lowram", "xformers"),
-    *("sdpa", "mem_eff_attn", "gradient_checkpointing", "cpu_offload", "torch_compile", "dynamo_"),
-    *("cache_info", "dataset_config", "tokenizer_cache_dir", "validate_every", "max_validation"),
-)
-# Options that are one thing together: a change of several of a row counts as one.
-_TOGETHER: tuple[tuple[str, ...], ...] = (
-    ("network_dim", "network_alpha"),
-    ("lr_scheduler", "lr_scheduler_num_cycles", "lr_scheduler_power", "lr_scheduler_args"),
-    ("train_batch_size", "gradient_accumulation_steps"),
-    ("max_train_epochs", "max_train_steps"),
-    ("multires_noise_iterations", "multires_noise_discount"),
-    ("noise_offset", "noise_offset_random_strength", "adaptive_noise_scale"),
-    ("loss_type", "huber_c", "huber_schedule", "huber_scale"),
-    ("optimizer_type", "optimizer_args"),
-    ("enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps",
-     "bucket_no_upscale"),
-    ("keep_tokens", "keep_tokens_separator"),
-    ("token_warmup_min", "token_warmup_step"),
+    "output_", "save_", "sample_", "log", "wandb_", "metadata_", "huggingface_",
+    "training_comment", "console_log", "no_metadata", "async_upload", "max_data_loader",
+    "persistent_data_loader", "cache_latents", "skip_cache_check", "vae_batch_size", "highvram",
+    "lowram", "xformers", "sdpa", "mem_eff_attn", "gradient_checkpointing", "cpu_offload",
+    "torch_compile", "dynamo_", "cache_info", "dataset_config", "tokenizer_cache_dir",
+    "validate_every", "max_validation",
 )  # fmt: skip
+# Options that are one thing together: a change of several of a row counts as one.
+_TOGETHER: tuple[tuple[str, ...], ...] = tuple(tuple(row.split()) for row in (
+    "network_dim network_alpha",
+    "lr_scheduler lr_scheduler_num_cycles lr_scheduler_power lr_scheduler_args",
+    "train_batch_size gradient_accumulation_steps",
+    "max_train_epochs max_train_steps",
+    "multires_noise_iterations multires_noise_discount",
+    "noise_offset noise_offset_random_strength adaptive_noise_scale",
+    "loss_type huber_c huber_schedule huber_scale",
+    "optimizer_type optimizer_args",
+    "enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale",
+    "keep_tokens keep_tokens_separator",
+    "token_warmup_min token_warmup_step",
+))  # fmt: skip
 # Options that the trainer asks for by truth: 0 is as good as unset.
 _OFF_AT_ZERO = frozenset((
     "noise_offset", "multires_noise_iterations", "min_snr_gamma", "ip_noise_gamma",
     "scale_weight_norms", "v_pred_like_loss", "adaptive_noise_scale", "network_dropout",
 ))  # fmt: skip
+_WANTED: dict[str, Callable[[Path], bool]] = {
+    "pictures": lambda path: path.suffix.lower() in PICTURE_EXTENSIONS,
+    "captions": lambda path: path.suffix.lower() in (".txt", ".caption"),
+}
 _RATES = ("learning_rate", "unet_lr", "text_encoder_lr")
 # What acts through the captions that the trainer draws, and through nothing else.
 _CAPTION_KEYS = frozenset((
@@ -99,8 +95,6 @@ class Change:
 class Contrast:
     """`verdict` holds a few lines, the hypothesis's own subject first."""
 
-    experiment: str
-    other: str
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...]
     verdict: tuple[str, ...]
@@ -127,36 +121,21 @@ def compare(
     `known` are experiments that may already make one of the changes alone. `inert` is how bad it is
     that nothing differs: "warning" where a person said that it may be so.
     """
-    changes = tuple(_changes(side, other))
+    changes = (*_option_changes(side, other), *_data_changes(side, other))
     acting = [change for change in changes if not change.idle]
-    names = side.experiment.name, other.experiment.name
-    found: list[Finding] = []
-    if not acting:
-        found.append(_inert(names, changes, inert))
-    if len(acting) > 1:
-        found.append(_confounded(side.experiment, other.experiment, acting, known))
-    missed = _misses_subject(side, other, acting)
-    if missed is not None:
-        found.append(missed)
-    moved = _moves_schedule(side, other)
-    if moved is not None:
-        found.append(moved)
-    subject = list(_subject_lines(side, other))
-    return Contrast(
-        experiment=names[0],
-        other=names[1],
-        changes=changes,
-        findings=tuple(found),
-        verdict=(*subject, *(str(each) for each in found)),
-    )
+    one, two = side.experiment, other.experiment
+    told = [
+        None if acting else _inert(one.name, two.name, changes, inert),
+        _confounded(one, two, acting, known) if len(acting) > 1 else None,
+        _misses_subject(side, other, acting),
+        _moves_schedule(side, other),
+    ]
+    found = tuple(each for each in told if each is not None)
+    verdict = (*_subject_lines(side, other), *map(str, found))
+    return Contrast(changes=changes, findings=found, verdict=verdict)
 
 
 # --- What differs ---------------------------------------------------------------------------------
-
-
-def _changes(side: Side, other: Side) -> Iterator[Change]:
-    yield from _option_changes(side, other)
-    yield from _data_changes(side, other)
 
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
@@ -167,9 +146,8 @@ def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]
     found: dict[str, tuple[Any, Any]] = {}
     for key in {**one.training, **other.training}:
         pair = (other.option(key), one.option(key))
-        if key in _OFF_AT_ZERO and not any(pair):
-            continue
-        if not key.startswith(_KEEPING) and not _same(*pair):
+        off = key in _OFF_AT_ZERO and not any(pair)
+        if not off and not key.startswith(_KEEPING) and not _same(*pair):
             found[f"training.{key}"] = pair
     before = {subset["image_dir"]: subset for subset in effective(other)}
     for subset in effective(one):
@@ -227,16 +205,17 @@ def _grouped(found: Mapping[str, tuple[Any, Any]]) -> Iterator[dict[str, tuple[A
 def _scaled_alike(found: Mapping[str, tuple[Any, Any]]) -> bool:
     """Whether all learning rates that differ are changed by one factor."""
     pairs = [found[f"training.{key}"] for key in _RATES if f"training.{key}" in found]
-    factors = []
-    for before, after in pairs:
-        if not isinstance(before, (int, float)) or not isinstance(after, (int, float)):
-            return False
-        factors.append(after / before if before else math.inf)
+    if not all(isinstance(rate, (int, float)) for pair in pairs for rate in pair):
+        return False
+    factors = [after / before if before else math.inf for before, after in pairs]
     return all(math.isclose(factor, factors[0], rel_tol=1e-6) for factor in factors)
 
 
 def _data_changes(side: Side, other: Side) -> Iterator[Change]:
-    here, there = set(_folders(side.experiment)), set(_folders(other.experiment))
+    here, there = (
+        {str(subset["image_dir"]) for subset in effective(each.experiment)}
+        for each in (side, other)
+    )
     if here != there:
         words = [f"{name} added" for name in sorted(here - there)]
         words += [f"{name} left out" for name in sorted(there - here)]
@@ -251,24 +230,10 @@ def _data_changes(side: Side, other: Side) -> Iterator[Change]:
             continue
         if one.resolve() == two.resolve():
             continue
-        for section, wanted in (("pictures", _is_picture), ("captions", _is_caption)):
+        for section, wanted in _WANTED.items():
             if digest(one, wanted) != digest(two, wanted):
                 shown = f"{section} of {name}: {two} -> {one}"
                 yield Change(section=section, values={}, shown=shown)
-
-
-def _folders(experiment: Experiment) -> list[str]:
-    return [str(subset["image_dir"]) for subset in effective(experiment)]
-
-
-def _is_picture(path: Path) -> bool:
-    from bespoke.promise import PICTURE_EXTENSIONS
-
-    return path.suffix.lower() in PICTURE_EXTENSIONS
-
-
-def _is_caption(path: Path) -> bool:
-    return path.suffix.lower() in (".txt", ".caption")
 
 
 def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:
@@ -282,28 +247,24 @@ def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:
 # --- What it means --------------------------------------------------------------------------------
 
 
-def _inert(names: tuple[str, str], changes: Sequence[Change], severity: Severity) -> Finding:
-    one, other = names
-    if changes:
-        rows = "; ".join(f"{change.shown} ({change.idle})" for change in changes)
-        message = f"{one} would learn the same as {other}: {rows}"
-    else:
-        message = f"{one} would learn the same as {other}: nothing differs"
+def _inert(one: str, other: str, changes: Sequence[Change], severity: Severity) -> Finding:
+    rows = "; ".join(f"{change.shown} ({change.idle})" for change in changes)
+    message = f"{one} would learn the same as {other}: {rows or 'nothing differs'}"
     return finding(severity, "experiment_inert", "", message, changes=len(changes))
 
 
 def _confounded(
     one: Experiment, other: Experiment, acting: Sequence[Change], known: Sequence[Experiment]
 ) -> Finding:
-    alone = [_alone(change, other, known) for change in acting]
+    alone = [how for change in acting if (how := _alone(change, other, known))]
     message = (
         f"{one.name} changes {len(acting)} things at once beside {other.name}, so their effects "
         f"cannot be told apart: {'; '.join(change.shown for change in acting)}. "
-        f"One at a time: {'; '.join(filter(None, alone)) or 'make an experiment of each'}"
+        f"One at a time: {'; '.join(alone) or 'make an experiment of each'}"
     )
     return finding(
         "warning", "experiment_confounded", "", message,
-        changes=[change.shown for change in acting], alone=[each for each in alone if each],
+        changes=[change.shown for change in acting], alone=alone,
     )  # fmt: skip
 
 
@@ -314,9 +275,7 @@ def _alone(change: Change, other: Experiment, known: Sequence[Experiment]) -> st
         found = {k: v for k, v in differences(each, other).items() if k not in idle}
         if change.values and found == change.values:
             return f"--experiment {each.name}"
-    if not change.settings:
-        return ""
-    return " ".join((f"--experiment {other.name}", *change.settings))
+    return " ".join((f"--experiment {other.name}", *change.settings)) if change.settings else ""
 
 
 def _misses_subject(side: Side, other: Side, acting: Sequence[Change]) -> Finding | None:
@@ -344,17 +303,13 @@ def _misses_subject(side: Side, other: Side, acting: Sequence[Change]) -> Findin
 
 def _moves_schedule(side: Side, other: Side) -> Finding | None:
     """Whether a run of another length also changes the learning rate of the epochs both have."""
-    rates, lengths = [], []
-    for each in (side, other):
-        pictures = Counter(caption.subset for caption in each.sight.captions)
-        lengths.append(length(each.experiment, pictures))
-        rates.append(shares(each.experiment, lengths[-1]))
-    if rates[0] is None or rates[1] is None or lengths[0].epochs == lengths[1].epochs:
+    pictures = [Counter(each.subset for each in one.sight.captions) for one in (side, other)]
+    lengths = [length(one.experiment, n) for one, n in zip((side, other), pictures, strict=True)]
+    own, before = shares(side.experiment, lengths[0]), shares(other.experiment, lengths[1])
+    if own is None or before is None or lengths[0].epochs == lengths[1].epochs:
         return None
-    epoch, here, there = max(
-        ((epoch, *pair) for epoch, pair in enumerate(zip(*rates, strict=False), start=1)),
-        key=lambda row: abs(row[1] - row[2]),
-    )
+    rows = zip(range(1, len(own) + 1), own, before, strict=False)
+    epoch, here, there = max(rows, key=lambda row: abs(row[1] - row[2]))
     if abs(here - there) < 0.05:
         return None
     message = (
@@ -369,9 +324,8 @@ def _kept(sight: Sight) -> str:
     """The kept tags in words, with what they hold of colour."""
     if not any(sight.kept):
         return "no tag is kept"
-    colours = (
-        f"{len(sight.kept_colours)} kept tags hold a colour" if sight.kept_colours else _NO_COLOUR
-    )
+    count = len(sight.kept_colours)
+    colours = f"{count} kept tags hold a colour" if count else _NO_COLOUR
     if len(sight.kept) > 4:
         return f"the kept tags are of {len(sight.kept)} sorts, and {colours}"
     rows = [f"{', '.join(tags)!r} ({count} captions)" for tags, count in sight.kept.items()]
@@ -384,20 +338,14 @@ def _subject_lines(side: Side, other: Side) -> Iterator[str]:
     here = side.sight.classes.get(subject)
     if here is None:
         return
-    there = other.sight.classes.get(subject)
-    before = f", {_percent(there)} in {other.experiment.name}" if there else ""
+    there, name = other.sight.classes.get(subject), other.experiment.name
+    before = f", {there.share_whole:.1%} in {name}" if there else ""
     colour = "some kept tags hold a colour" if side.sight.kept_colours else _NO_COLOUR
-    yield (f"{subject} reaches the encoder whole in {_percent(here)} of samples{before}; {colour}")
-    blanks = side.sight.blank, other.sight.blank
-    if any(blanks):
-        yield (
-            f"the whole caption is blanked in {blanks[0]:.1%} of samples, {blanks[1]:.1%} in "
-            f"{other.experiment.name}"
-        )
-
-
-def _percent(seen: ClassSight) -> str:
-    return f"{seen.share_whole:.1%}"
+    share = f"{here.share_whole:.1%}"
+    yield f"{subject} reaches the encoder whole in {share} of samples{before}; {colour}"
+    blank, blank_there = side.sight.blank, other.sight.blank
+    if blank or blank_there:
+        yield f"the whole caption is blanked in {blank:.1%} of samples, {blank_there:.1%} in {name}"
 
 
 def _toml(value: Any) -> str:

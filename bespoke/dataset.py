@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bespoke import captions, colour_checks, form_checks, picture_checks
-from bespoke.contents import by_stem, picture_count, read, stem_of
+from bespoke.contents import picture_count, read, stem_of
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.findings import Finding, listing, summary
 from bespoke.promise import Promise
@@ -21,17 +21,9 @@ if TYPE_CHECKING:
     from bespoke.pictures import Picture
 
 __all__ = [
-    "COLLECTION",
-    "Collection",
-    "Finding",
-    "Pair",
-    "Promise",
-    "check",
-    "listing",
-    "locate",
-    "summary",
-    "take",
-]
+    "COLLECTION", "Collection", "Finding", "Pair", "Promise", "check", "listing", "locate",
+    "summary", "take",
+]  # fmt: skip
 
 CHECKS = (*form_checks.CHECKS, *picture_checks.CHECKS, *colour_checks.CHECKS)
 
@@ -89,11 +81,8 @@ def locate(
         if folder is not None:
             return folder
         looked.append(f"{place} ({state})")
-    cure = (
-        "put the pictures and captions there, or name another folder"
-        if wanted
-        else f"put the pictures and captions into {places[-1]}, or name their folder"
-    )
+    where = "there, or name another" if wanted else f"into {places[-1]}, or name their"
+    cure = f"put the pictures and captions {where} folder"
     option = "--data DIR" if name == COLLECTION else f"--data {name}=DIR"
     raise DatasetError(f"no pictures found in {' or in '.join(looked)}; {cure} with {option}")
 
@@ -135,19 +124,20 @@ def check(
     found = [finding for each in CHECKS for finding in each(contents)]
     pictures: dict[str, Picture] = {}
     for name, picture in contents.pictures.items():
-        if not picture.fault:
-            pictures.setdefault(stem_of(name), picture)
+        pictures.setdefault(stem_of(name), picture)
     extension = promise.caption_extension
     return Collection(
         folder=folder,
         pairs=tuple(
             Pair(stem=stem, picture=folder / names[0], caption=folder / (stem + extension))
-            for stem, names in by_stem(contents.pictures).items()
-            if stem + extension in contents.captions
+            for stem, names in contents.stems.items()
+            if stem + extension in contents.names["captions"]
         ),
         findings=tuple(sorted(found, key=lambda finding: finding.file)),
         pictures=pictures,
-        captions={stem_of(name): captions.first_line(text) for name, text in contents.readable()},
+        captions={
+            stem_of(name): captions.first_line(text) for name, text in contents.captions.items()
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Severity = Literal["error", "warning", "note"]
-_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +36,9 @@ def finding(
     severity: Severity, code: str, file: str, message: str, *, tag: str = "", **measured: object
 ) -> Finding:
     return Finding(
-        code=code,
-        severity=severity,
-        file=_printable(file),
-        tag=tag,
-        message=_printable(message),
-        measured=measured,
-    )
+        code=code, severity=severity, file=_printable(file), tag=tag,
+        message=_printable(message), measured=measured,
+    )  # fmt: skip
 
 
 def _printable(text: str) -> str:
@@ -56,7 +52,7 @@ def summary(findings: Iterable[Finding], *, examples: int = 3) -> list[str]:
     for each in findings:
         groups[each.severity, each.code].append(each)
     lines: list[str] = []
-    for severity, code in sorted(groups, key=lambda key: _SEVERITIES.index(key[0])):
+    for severity, code in sorted(groups, key=lambda key: SEVERITIES.index(key[0])):
         group = groups[severity, code]
         lines.append(f"{severity}: {code} ({len(group)})")
         lines.extend(f"  {each}" for each in group[:examples])
@@ -70,16 +66,12 @@ def listing(findings: Sequence[Finding], *, limit: int = 40) -> str:
 
     Where there are more than `limit`, every kind is shown before a second of any is.
     """
-    shown = [str(findings[index]) for index in _fairly(findings, limit)]
-    if len(findings) > limit:
-        shown.append(f"… and {len(findings) - limit} more (bespoke check --all shows them)")
-    return "\n".join(shown)
-
-
-def _fairly(findings: Sequence[Finding], limit: int) -> list[int]:
-    seen: dict[str, int] = defaultdict(int)
-    ranks: list[tuple[int, int]] = []
+    seen: Counter[str] = Counter()
+    ranks = []
     for index, each in enumerate(findings):
         ranks.append((seen[each.code], index))
         seen[each.code] += 1
-    return sorted(index for _, index in sorted(ranks)[:limit])
+    shown = [str(findings[index]) for index in sorted(index for _, index in sorted(ranks)[:limit])]
+    if len(findings) > limit:
+        shown.append(f"… and {len(findings) - limit} more (bespoke check --all shows them)")
+    return "\n".join(shown)

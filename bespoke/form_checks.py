@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import captions as caption_text
-from bespoke.contents import by_stem, picture_count, stem_of
+from bespoke.contents import picture_count, stem_of
 from bespoke.findings import Finding, error, finding
 from bespoke.pictures import CELLS_OFF_TOLERATED, EIGHT_BIT_MODES
 
@@ -31,39 +32,32 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def _number_of_pictures(contents: Contents) -> Iterator[Finding]:
-    promise, there = contents.promise, len(contents.pictures)
-    least, most = promise.pictures_min, promise.pictures_max
+    promise, there = contents.promise, len(contents.names["pictures"])
     if not there:
         yield error("pictures_none", "", "there is no picture that the trainer would take")
-    elif promise.pictures is not None and there != promise.pictures:
-        wanted = f"{promise.pictures} pictures are declared"
-        yield _count_finding(there, wanted, promise.pictures)
-    elif least is not None and there < least:
-        yield _count_finding(there, f"at least {least} are declared", least)
-    elif most is not None and there > most:
-        yield _count_finding(there, f"at most {most} are declared", most)
-
-
-def _count_finding(there: int, wanted: str, declared: int) -> Finding:
-    message = f"{wanted}, and {there} {'is' if there == 1 else 'are'} there"
-    return error("pictures_count", "", message, pictures=there, declared=declared)
-
-
-def _unreadable(contents: Contents) -> Iterator[Finding]:
-    yield from (file.fault for file in contents.pictures.values() if file.fault)
-    yield from (file.fault for file in contents.captions.values() if file.fault)
+        return
+    for declared, wanted, wrong in (
+        (promise.pictures, "{} pictures are declared", operator.ne),
+        (promise.pictures_min, "at least {} are declared", operator.lt),
+        (promise.pictures_max, "at most {} are declared", operator.gt),
+    ):
+        if declared is not None and wrong(there, declared):
+            counted = f"{there} {'is' if there == 1 else 'are'} there"
+            message = f"{wanted.format(declared)}, and {counted}"
+            yield error("pictures_count", "", message, pictures=there, declared=declared)
+            return
 
 
 def _pairing(contents: Contents) -> Iterator[Finding]:
-    stems = by_stem(contents.pictures)
+    stems = contents.stems
     excused = {stem_of(name) for name in contents.names["ignored pictures"]}
     for stem, names in stems.items():
         if len(names) > 1:
             message = f"has the same name as {' and '.join(names[:-1])}; both would be trained"
             yield error("picture_twice", names[-1], message)
-        if stem + contents.promise.caption_extension not in contents.captions:
+        if stem + contents.promise.caption_extension not in contents.names["captions"]:
             yield _without_caption(names[0], contents)
-    for name in contents.captions:
+    for name in contents.names["captions"]:
         if stem_of(name) not in stems and stem_of(name) not in excused:
             yield error("picture_missing", name, "has no picture of the same name")
 
@@ -71,7 +65,7 @@ def _pairing(contents: Contents) -> Iterator[Finding]:
 def _without_caption(name: str, contents: Contents) -> Finding:
     extension = contents.promise.caption_extension
     wanted = stem_of(name) + extension
-    others = (*contents.captions, *contents.names["ignored captions"])
+    others = (*contents.names["captions"], *contents.names["ignored captions"])
     near = [other for other in others if other.casefold() == wanted.casefold()]
     borrowed = _borrowed_caption(contents.folder / name, extension)
     if near:
@@ -98,39 +92,31 @@ def _borrowed_caption(picture: Path, extension: str) -> str | None:
 
 def _picture_form(contents: Contents) -> Iterator[Finding]:
     for picture in contents.pictures.values():
-        if not picture.fault:
-            yield from _format(picture)
-            yield from _colours(picture)
-            yield from _size_and_cells(picture, contents.promise)
+        yield from _format_and_colours(picture)
+        yield from _size_and_cells(picture, contents.promise)
 
 
-def _format(picture: Picture) -> Iterator[Finding]:
-    extension = Path(picture.file).suffix
+def _format_and_colours(picture: Picture) -> Iterator[Finding]:
+    name, mode, share = picture.file, picture.mode, picture.transparent
+    extension = Path(name).suffix
     if picture.format not in FORMAT_OF_EXTENSION[extension.lower()]:
         message = f"is a {picture.format} by its content, not what {extension} says; export it anew"
-        yield error("picture_misnamed", picture.file, message, format=picture.format)
-
-
-def _colours(picture: Picture) -> Iterator[Finding]:
-    if picture.mode not in EIGHT_BIT_MODES:
-        message = f"has mode {picture.mode}, which the trainer's conversion to RGB may distort"
-        yield error("picture_mode", picture.file, f"{message}; save it as RGB", mode=picture.mode)
-    if picture.transparent > 0:
-        share = f"{picture.transparent:.2%} of its pixels are not opaque"
-        yield error(
-            "picture_transparent",
-            picture.file,
-            f"{share}; the trainer drops alpha and trains on the colour beneath: flatten it",
-            transparent=picture.transparent,
-        )
+        yield error("picture_misnamed", name, message, format=picture.format)
+    if mode not in EIGHT_BIT_MODES:
+        message = f"has mode {mode}, which the trainer's conversion to RGB may distort"
+        yield error("picture_mode", name, f"{message}; save it as RGB", mode=mode)
+    if share > 0:
+        message = f"{share:.2%} of its pixels are not opaque; the trainer drops alpha and trains on"
+        message += " the colour beneath: flatten it"
+        yield error("picture_transparent", name, message, transparent=share)
 
 
 def _size_and_cells(picture: Picture, promise: Promise) -> Iterator[Finding]:
-    width, height = picture.size
+    (width, height), side = picture.size, promise.size
     off, grid = picture.cells_off, f"{promise.cells}x{promise.cells}"
     wrong = ""
-    if promise.size is not None and picture.size != (promise.size, promise.size):
-        wrong = f"not {promise.size}x{promise.size}"
+    if side is not None and picture.size != (side, side):
+        wrong = f"not {side}x{side}"
     elif promise.cells and off is None:
         wrong = f"too small for {grid} cells"
     if wrong:
@@ -145,14 +131,12 @@ def _size_and_cells(picture: Picture, promise: Promise) -> Iterator[Finding]:
 
 
 def _caption_form(contents: Contents) -> Iterator[Finding]:
-    for name, text in contents.readable():
+    for name, text in contents.captions.items():
         if text.startswith("\ufeff"):
             message = "begins with a byte-order mark, which stays in the text: save without it"
             yield error("caption_byte_order_mark", name, message)
         lines = caption_text.lines(text)
-        further = [
-            number for number, line in enumerate(lines, start=1) if number > 1 and line.strip()
-        ]
+        further = [number for number, line in enumerate(lines[1:], start=2) if line.strip()]
         if not text:
             yield error("caption_empty", name, "is empty (0 bytes); the trainer stops at it")
         elif not lines[0].replace("\ufeff", "").replace("\u200b", "").strip():
@@ -166,7 +150,7 @@ def _caption_form(contents: Contents) -> Iterator[Finding]:
 
 
 def _caption_promises(contents: Contents) -> Iterator[Finding]:
-    for name, text in contents.readable():
+    for name, text in contents.captions.items():
         line = caption_text.first_line(text)
         for code in caption_text.malformed_hex_codes(line):
             message = f"{code} is no colour: six digits of 0-9 and a-f are needed after #"
@@ -213,7 +197,7 @@ def _pictures_below(folder: Path) -> int:
 
 CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (
     _number_of_pictures,
-    _unreadable,
+    lambda contents: iter(contents.faults),
     _pairing,
     _picture_form,
     _caption_form,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from bespoke import captions
 from bespoke.canvas import GROUND_SHARE
 from bespoke.caption_rules import tokens
-from bespoke.colour_checks import COMPLEXIONS
+from bespoke.colour_checks import painted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -148,9 +148,8 @@ def _judged(tags: list[_Tag], canvas: Canvas, changes: list[Change]) -> list[_Ta
     for number, tag in enumerate(tags):
         if number == ground or tag.kind not in (*captions.FEATURES, "other"):
             continue
-        wrong = {
-            code: why for code in tag.codes if (why := _wrong(code, tag, canvas, behind, skin))
-        }
+        said = {code: _wrong(code, tag, canvas, behind, skin) for code in tag.codes}
+        wrong = {code: why for code, why in said.items() if why}
         if wrong:
             judged[number] = _without(tag, tuple(wrong))
             why = "; ".join(f"{code} {reason}" for code, reason in wrong.items())
@@ -201,19 +200,14 @@ def _wrong(code: str, tag: _Tag, canvas: Canvas, behind: Sequence[str], skin: se
         return "is not in the picture"
     if code in behind:
         return "is the background's"
-    if not canvas.outside_ground(code):
-        return "is only behind the figure"
-    return _against_words(code, tag, skin)
+    only_behind = not canvas.outside_ground(code)
+    return "is only behind the figure" if only_behind else _against_words(code, tag, skin)
 
 
 def _against_words(code: str, tag: _Tag, skin: set[str]) -> str:
     from bespoke import colours  # numpy
 
-    named = [
-        name
-        for name in colours.named_in(tag.text)
-        if not ("skin" in tag.kinds and name[1] in COMPLEXIONS)
-    ]
+    named = painted(tag.text, tag.kinds)
     apart = {each: min((_apart(each, *name) for name in named), default=0.0) for each in tag.codes}
     if min(apart.values()) > colours.FAR:
         return "is far from what the words name"

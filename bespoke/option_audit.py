@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.caption_rules import effective, tokens
 from bespoke.config import DATASET_FILE, TRAINING_FILE
-from bespoke.findings import Finding, finding
+from bespoke.findings import SEVERITIES, Finding, Severity, finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,11 +32,6 @@ Look = Callable[[str], Any]
 Row = tuple[tuple[str, ...], Callable[[Look], object], str]
 
 
-def rearranges(o: Look) -> bool:
-    """Whether a subset's tags are taken apart at all; only then does keep_tokens act (tu:867)."""
-    return bool(o("shuffle_caption") or o("caption_tag_dropout_rate") or o("token_warmup_step"))
-
-
 def _fixed_lr(o: Look) -> bool:
     """Every LoRA parameter group gets a rate of its own (lora:1199); polynomial reads this one."""
     own = o("unet_lr") is not None and o("text_encoder_lr") not in (None, [])
@@ -44,183 +39,112 @@ def _fixed_lr(o: Look) -> bool:
     return own and plain and not str(o("optimizer_type")).lower().startswith("adafactor")
 
 
+def _off(key: str) -> Callable[[Look], object]:
+    return lambda o: not o(key)
+
+
+def _on(key: str) -> Callable[[Look], object]:
+    return lambda o: o(key)
+
+
+def _given(key: str) -> Callable[[Look], object]:
+    return lambda o: o(key) is not None
+
+
+def _unless(key: str, *values: str) -> Callable[[Look], object]:
+    return lambda o: o(key) not in values
+
+
+_CYCLIC = _unless(
+    "lr_scheduler", "cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay"
+)
 # Training options, when they do nothing, and why: the rest of "X has no effect: ...".
 TRAINING_ROWS: tuple[Row, ...] = (
     (("learning_rate",), _fixed_lr, "unet_lr and text_encoder_lr both stand in its place"),
-    (("text_encoder_lr",), lambda o: o("network_train_unet_only"), "the UNet alone is trained"),
-    (
-        ("unet_lr",),
-        lambda o: o("network_train_text_encoder_only"),
-        "the text encoder alone is trained",
-    ),
-    (
-        ("lr_scheduler", "lr_scheduler_num_cycles", "lr_scheduler_power", "lr_warmup_steps"),
-        lambda o: str(o("optimizer_type")).lower().endswith("schedulefree"),
-        "a schedule-free optimizer takes no schedule",
-    ),
-    (
-        ("lr_scheduler", "lr_scheduler_num_cycles", "lr_scheduler_power"),
-        lambda o: bool(o("lr_scheduler_type")),
-        "lr_scheduler_type stands in its place",
-    ),
-    (
-        ("lr_scheduler_num_cycles",),
-        lambda o: (
-            o("lr_scheduler")
-            not in ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay")
-        ),
-        "this lr_scheduler has no cycles",
-    ),
-    (
-        ("lr_scheduler_power",),
-        lambda o: o("lr_scheduler") != "polynomial",
-        "only lr_scheduler polynomial reads it",
-    ),
-    (
-        ("lr_scheduler_timescale",),
-        lambda o: o("lr_scheduler") != "inverse_sqrt",
-        "only lr_scheduler inverse_sqrt reads it",
-    ),
-    (
-        ("lr_scheduler_min_lr_ratio",),
-        lambda o: o("lr_scheduler") not in ("cosine_with_min_lr", "warmup_stable_decay"),
-        "only lr_scheduler cosine_with_min_lr and warmup_stable_decay read it",
-    ),
-    (
-        ("lr_decay_steps",),
-        lambda o: o("lr_scheduler") != "warmup_stable_decay",
-        "only lr_scheduler warmup_stable_decay reads it",
-    ),
-    (
-        ("max_train_steps",),
-        lambda o: o("max_train_epochs") is not None,
-        "max_train_epochs stands in its place",
-    ),
-    (
-        ("noise_offset_random_strength",),
-        lambda o: not o("noise_offset"),
-        "there is no noise_offset",
-    ),
-    (
-        ("multires_noise_discount",),
-        lambda o: not o("multires_noise_iterations"),
-        "there are no multires_noise_iterations",
-    ),
-    (
-        ("ip_noise_gamma_random_strength",),
-        lambda o: not o("ip_noise_gamma"),
-        "there is no ip_noise_gamma",
-    ),
-    (
-        ("huber_c", "huber_schedule", "huber_scale"),
-        lambda o: o("loss_type") not in ("huber", "smooth_l1"),
-        "only loss_type huber and smooth_l1 read it",
-    ),
-    (
-        ("network_dim", "network_alpha"),
-        lambda o: o("dim_from_weights"),
-        "dim_from_weights takes it from network_weights",
-    ),
-    (
-        ("save_last_n_epochs", "save_last_n_epochs_state"),
-        lambda o: o("save_every_n_epochs") is None and o("save_n_epoch_ratio") is None,
-        "without save_every_n_epochs no epoch but the last is saved",
-    ),
-    (
-        ("save_every_n_epochs",),
-        lambda o: bool(o("save_n_epoch_ratio")),
-        "save_n_epoch_ratio stands in its place",
-    ),
-    (
-        ("save_last_n_epochs_state", "save_last_n_steps_state"),
-        lambda o: not o("save_state"),
-        "without save_state no state is saved on the way",
-    ),
-    (
-        ("save_last_n_steps", "save_last_n_steps_state"),
-        lambda o: o("save_every_n_steps") is None,
-        "there is no save_every_n_steps",
-    ),
-    (("save_state_on_train_end",), lambda o: o("save_state"), "save_state saves that one too"),
-    (
-        ("sample_every_n_steps",),
-        lambda o: o("sample_every_n_epochs") is not None,
-        "sample_every_n_epochs stands in its place",
-    ),
-    (("skip_cache_check",), lambda o: not o("cache_latents_to_disk"), "nothing is kept on disk"),
-    (
-        ("cpu_offload_checkpointing",),
-        lambda o: not o("gradient_checkpointing"),
-        "gradient_checkpointing is off",
-    ),
+    (("text_encoder_lr",), _on("network_train_unet_only"), "the UNet alone is trained"),
+    (("unet_lr",), _on("network_train_text_encoder_only"), "the text encoder alone is trained"),
+    (("lr_scheduler", "lr_scheduler_num_cycles", "lr_scheduler_power", "lr_warmup_steps"),
+     lambda o: str(o("optimizer_type")).lower().endswith("schedulefree"),
+     "a schedule-free optimizer takes no schedule"),
+    (("lr_scheduler", "lr_scheduler_num_cycles", "lr_scheduler_power"),
+     _on("lr_scheduler_type"), "lr_scheduler_type stands in its place"),
+    (("lr_scheduler_num_cycles",), _CYCLIC, "this lr_scheduler has no cycles"),
+    (("lr_scheduler_power",), _unless("lr_scheduler", "polynomial"),
+     "only lr_scheduler polynomial reads it"),
+    (("lr_scheduler_timescale",), _unless("lr_scheduler", "inverse_sqrt"),
+     "only lr_scheduler inverse_sqrt reads it"),
+    (("lr_scheduler_min_lr_ratio",),
+     _unless("lr_scheduler", "cosine_with_min_lr", "warmup_stable_decay"),
+     "only lr_scheduler cosine_with_min_lr and warmup_stable_decay read it"),
+    (("lr_decay_steps",), _unless("lr_scheduler", "warmup_stable_decay"),
+     "only lr_scheduler warmup_stable_decay reads it"),
+    (("max_train_steps",), _given("max_train_epochs"), "max_train_epochs stands in its place"),
+    (("noise_offset_random_strength",), _off("noise_offset"), "there is no noise_offset"),
+    (("multires_noise_discount",), _off("multires_noise_iterations"),
+     "there are no multires_noise_iterations"),
+    (("ip_noise_gamma_random_strength",), _off("ip_noise_gamma"), "there is no ip_noise_gamma"),
+    (("huber_c", "huber_schedule", "huber_scale"), _unless("loss_type", "huber", "smooth_l1"),
+     "only loss_type huber and smooth_l1 read it"),
+    (("network_dim", "network_alpha"), _on("dim_from_weights"),
+     "dim_from_weights takes it from network_weights"),
+    (("save_last_n_epochs", "save_last_n_epochs_state"),
+     lambda o: o("save_every_n_epochs") is None and o("save_n_epoch_ratio") is None,
+     "without save_every_n_epochs no epoch but the last is saved"),
+    (("save_every_n_epochs",), _on("save_n_epoch_ratio"), "save_n_epoch_ratio stands in its place"),
+    (("save_last_n_epochs_state", "save_last_n_steps_state"), _off("save_state"),
+     "without save_state no state is saved on the way"),
+    (("save_last_n_steps", "save_last_n_steps_state"), lambda o: o("save_every_n_steps") is None,
+     "there is no save_every_n_steps"),
+    (("save_state_on_train_end",), _on("save_state"), "save_state saves that one too"),
+    (("sample_every_n_steps",), _given("sample_every_n_epochs"),
+     "sample_every_n_epochs stands in its place"),
+    (("skip_cache_check",), _off("cache_latents_to_disk"), "nothing is kept on disk"),
+    (("cpu_offload_checkpointing",), _off("gradient_checkpointing"),
+     "gradient_checkpointing is off"),
     (("sdpa",), lambda o: o("xformers") or o("mem_eff_attn"), "another attention is chosen"),
-    (("xformers",), lambda o: o("mem_eff_attn"), "mem_eff_attn stands in its place"),
-    (("dynamo_backend",), lambda o: not o("torch_compile"), "torch_compile is off"),
-    (
-        ("log_with", "log_prefix", "log_tracker_name", "log_tracker_config"),
-        lambda o: not o("logging_dir") and o("log_with") not in ("wandb", "all"),
-        "there is no logging_dir",
-    ),
-    (
-        ("zero_stage", "offload_optimizer_device", "offload_param_device", "zero3_init_flag"),
-        lambda o: not o("deepspeed"),
-        "deepspeed is off",
-    ),
-)
+    (("xformers",), _on("mem_eff_attn"), "mem_eff_attn stands in its place"),
+    (("dynamo_backend",), _off("torch_compile"), "torch_compile is off"),
+    (("log_with", "log_prefix", "log_tracker_name", "log_tracker_config"),
+     lambda o: not o("logging_dir") and o("log_with") not in ("wandb", "all"),
+     "there is no logging_dir"),
+    (("zero_stage", "offload_optimizer_device", "offload_param_device", "zero3_init_flag"),
+     _off("deepspeed"), "deepspeed is off"),
+)  # fmt: skip
 # Dataset options, by what one subset has once all levels are merged.
 DATASET_ROWS: tuple[Row, ...] = (
-    (
-        ("keep_tokens",),
-        lambda o: not rearranges(o),
-        "nothing is shuffled, dropped or warmed up, so every tag stays where it is",
-    ),
-    (("token_warmup_min",), lambda o: not o("token_warmup_step"), "there is no token_warmup_step"),
-    (
-        ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale"),
-        lambda o: not o("enable_bucket"),
-        "enable_bucket is false",
-    ),
-    (
-        ("min_bucket_reso", "max_bucket_reso"),
-        lambda o: o("enable_bucket") and o("bucket_no_upscale"),
-        "with bucket_no_upscale each picture's own size decides (tu:1033); the resolution must "
-        "still lie between them",
-    ),
-)
+    # tu:867: only where a subset's tags are taken apart does keep_tokens act.
+    (("keep_tokens",),
+     lambda o: not (
+         o("shuffle_caption") or o("caption_tag_dropout_rate") or o("token_warmup_step")
+     ),
+     "nothing is shuffled, dropped or warmed up, so every tag stays where it is"),
+    (("token_warmup_min",), _off("token_warmup_step"), "there is no token_warmup_step"),
+    (("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale"),
+     _off("enable_bucket"), "enable_bucket is false"),
+    (("min_bucket_reso", "max_bucket_reso"),
+     lambda o: o("enable_bucket") and o("bucket_no_upscale"),
+     "with bucket_no_upscale each picture's own size decides (tu:1033); the resolution must "
+     "still lie between them"),
+)  # fmt: skip
 
 # Values that stop the trainer once it has loaded everything: the key, when, and what to do.
 CONFLICTS: tuple[tuple[str, Callable[[Look], object], str], ...] = (
-    (
-        "adaptive_noise_scale",
-        lambda o: o("adaptive_noise_scale") is not None and o("noise_offset") is None,
-        "needs noise_offset beside it (tu:4443)",
-    ),
-    (
-        "v_pred_like_loss",
-        lambda o: o("v_pred_like_loss") and o("v_parameterization"),
-        "cannot stand beside v_parameterization (tu:4451)",
-    ),
-    (
-        "scale_v_pred_loss_like_noise_pred",
-        lambda o: o("scale_v_pred_loss_like_noise_pred") and not o("v_parameterization"),
-        "needs v_parameterization beside it (tu:4446)",
-    ),
-    (
-        "full_fp16",
-        lambda o: o("full_fp16") and o("mixed_precision") != "fp16",
-        'needs mixed_precision = "fp16" (tn:813)',
-    ),
-    (
-        "full_bf16",
-        lambda o: o("full_bf16") and o("mixed_precision") != "bf16",
-        'needs mixed_precision = "bf16" (tn:819)',
-    ),
-    (
-        "persistent_data_loader_workers",
-        lambda o: o("persistent_data_loader_workers") and not o("max_data_loader_n_workers"),
-        "needs max_data_loader_n_workers of 1 or more",
-    ),
-)
+    ("adaptive_noise_scale",
+     lambda o: o("adaptive_noise_scale") is not None and o("noise_offset") is None,
+     "needs noise_offset beside it (tu:4443)"),
+    ("v_pred_like_loss", lambda o: o("v_pred_like_loss") and o("v_parameterization"),
+     "cannot stand beside v_parameterization (tu:4451)"),
+    ("scale_v_pred_loss_like_noise_pred",
+     lambda o: o("scale_v_pred_loss_like_noise_pred") and not o("v_parameterization"),
+     "needs v_parameterization beside it (tu:4446)"),
+    ("full_fp16", lambda o: o("full_fp16") and o("mixed_precision") != "fp16",
+     'needs mixed_precision = "fp16" (tn:813)'),
+    ("full_bf16", lambda o: o("full_bf16") and o("mixed_precision") != "bf16",
+     'needs mixed_precision = "bf16" (tn:819)'),
+    ("persistent_data_loader_workers",
+     lambda o: o("persistent_data_loader_workers") and not o("max_data_loader_n_workers"),
+     "needs max_data_loader_n_workers of 1 or more"),
+)  # fmt: skip
 
 
 def audit(experiment: Experiment, versions: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
@@ -235,8 +159,7 @@ def audit(experiment: Experiment, versions: Mapping[str, str] | None = None) -> 
         *noise_findings(experiment),
         *ignored_findings(experiment),
     ]
-    order = ("error", "warning", "note")
-    return tuple(sorted(found, key=lambda each: order.index(each.severity)))
+    return tuple(sorted(found, key=lambda each: SEVERITIES.index(each.severity)))
 
 
 def ignored(experiment: Experiment) -> dict[str, str]:
@@ -266,14 +189,9 @@ def ignored_findings(experiment: Experiment) -> Iterator[Finding]:
             continue
         key = option.partition(".")[2]
         base = setting.origin in (TRAINING_FILE, DATASET_FILE)
-        yield finding(
-            "note" if base else "warning",
-            "option_ignored",
-            "",
-            f"{setting.origin}: {key} = {setting.value} has no effect: {idle[option]}",
-            option=option,
-            value=setting.value,
-        )
+        message = f"{setting.origin}: {key} = {setting.value} has no effect: {idle[option]}"
+        severity: Severity = "note" if base else "warning"
+        yield finding(severity, "option_ignored", "", message, option=option, value=setting.value)
 
 
 def _written(experiment: Experiment) -> Iterator[tuple[str, Setting]]:
@@ -295,7 +213,9 @@ def conflict_findings(experiment: Experiment) -> Iterator[Finding]:
     o = experiment.option
     for key, wrong, what in CONFLICTS:
         if wrong(o):
-            message = f"{_origin(experiment, key)}{key} = {o(key)} {what}: the trainer would stop"
+            written = experiment.training.get(key)
+            origin = f"{written.origin}: " if written else ""
+            message = f"{origin}{key} = {o(key)} {what}: the trainer would stop"
             yield finding("error", "option_conflict", "", message, option=f"training.{key}")
     if not (o("cache_latents") or o("cache_latents_to_disk")):
         return
@@ -303,11 +223,6 @@ def conflict_findings(experiment: Experiment) -> Iterator[Finding]:
         if any(subset[key] for subset in effective(experiment)):
             message = f"{key} = true cannot stand beside cache_latents: the trainer would stop"
             yield finding("error", "option_conflict", "", message, option=f"dataset.{key}")
-
-
-def _origin(experiment: Experiment, key: str) -> str:
-    setting = experiment.training.get(key)
-    return f"{setting.origin}: " if setting else ""
 
 
 def bucket_findings(experiment: Experiment) -> Iterator[Finding]:
@@ -385,8 +300,7 @@ def prompt_findings(prompts: Iterable[str]) -> Iterator[Finding]:
     """
     for number, line in enumerate(prompts, start=1):
         for text in _texts(line):
-            bare = re.sub(r"\\([()\[\]\\])", r"\1", text)
-            cost = tokens(bare)
+            cost = tokens(re.sub(r"\\([()\[\]\\])", r"\1", text))
             if cost > SAMPLED_TOKENS:
                 message = (
                     f"prompt {number} costs {cost} tokens and the sampler reads {SAMPLED_TOKENS}: "
@@ -400,10 +314,10 @@ def prompt_findings(prompts: Iterable[str]) -> Iterator[Finding]:
                     "sampling and are plain text when training: write \\( and \\) in "
                     f"{_shortened(text)}"
                 )
+                count = len(brackets)
                 yield finding(
-                    "warning", "prompt_parentheses", "", message,
-                    prompt=number, brackets=len(brackets),
-                )  # fmt: skip
+                    "warning", "prompt_parentheses", "", message, prompt=number, brackets=count
+                )
 
 
 def _texts(line: str) -> list[str]:

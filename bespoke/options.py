@@ -2,14 +2,13 @@
 
 The trainer takes a TOML as it stands: unknown keys, text for a number and values outside `choices`
 pass its parser (train_util.py:4760 at v0.10.1). What it would not say is said here.
-`python -m bespoke.options vendor/sd-scripts` writes the table anew from the trainer's source.
+`python -m bespoke.options_scan vendor/sd-scripts` writes the table anew from its source.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from bespoke.options_values import nearest, relations, shown, wrong_value
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_DATASET_SECTIONS = ("general", "datasets", "subsets")
 TABLE_FILE = Path(__file__).with_name("trainer_options.json")
 
 
@@ -54,13 +54,8 @@ class Table:
 
     def section(self, name: str) -> Mapping[str, Option]:
         """One of `training`, `general`, `datasets` and `subsets`."""
-        sections = {
-            "training": self.training,
-            "general": self.general,
-            "datasets": self.datasets,
-            "subsets": self.subsets,
-        }
-        return sections[name]
+        found: Mapping[str, Option] = getattr(self, name)
+        return found
 
 
 @functools.cache
@@ -73,20 +68,15 @@ def table() -> Table:
         optimizers=tuple(read["optimizers"]),
         **{
             section: {name: _option(name, record) for name, record in read[section].items()}
-            for section in ("training", "general", "datasets", "subsets")
+            for section in ("training", *_DATASET_SECTIONS)
         },
     )
 
 
 def _option(name: str, record: dict[str, Any]) -> Option:
-    return Option(
-        name=name,
-        kind=record["kind"],
-        default=record.get("default"),
-        many="nargs" in record,
-        choices=tuple(record.get("choices", ())),
-        dataset_key=record.get("dataset_key"),
-    )
+    many, choices = "nargs" in record, tuple(record.get("choices", ()))
+    rest = {key: record[key] for key in record.keys() & {"kind", "default", "dataset_key"}}
+    return Option(name=name, many=many, choices=choices, **rest)
 
 
 PLACES = {
@@ -136,40 +126,21 @@ _OF_BOTH = ("validation_seed",)
 
 # What people write, and what they mean.
 _MEANT = {
-    "lr": "learning_rate",
-    "text_lr": "text_encoder_lr",
-    "te_lr": "text_encoder_lr",
-    "batch_size": "train_batch_size",
-    "epochs": "max_train_epochs",
-    "num_epochs": "max_train_epochs",
-    "max_epochs": "max_train_epochs",
-    "steps": "max_train_steps",
-    "gradient_accumulation": "gradient_accumulation_steps",
-    "rank": "network_dim",
-    "network_rank": "network_dim",
-    "dim": "network_dim",
-    "alpha": "network_alpha",
-    "dropout": "network_dropout",
-    "optimizer": "optimizer_type",
-    "scheduler": "lr_scheduler",
-    "warmup_steps": "lr_warmup_steps",
-    "lr_warmup": "lr_warmup_steps",
-    "lr_cycles": "lr_scheduler_num_cycles",
-    "snr_gamma": "min_snr_gamma",
-    "precision": "mixed_precision",
-    "model": "pretrained_model_name_or_path",
-    "base_model": "pretrained_model_name_or_path",
-    "bucket_resolution": "bucket_reso_steps",
-    "bucket_steps": "bucket_reso_steps",
-    "min_bucket_resolution": "min_bucket_reso",
-    "max_bucket_resolution": "max_bucket_reso",
-    "repeats": "num_repeats",
-    "dropout_rate": "caption_dropout_rate",
-    "shuffle": "shuffle_caption",
-    "shuffle_captions": "shuffle_caption",
-    "shuffle_tags": "shuffle_caption",
-    "folder": "image_dir",
-}
+    "lr": "learning_rate", "text_lr": "text_encoder_lr", "te_lr": "text_encoder_lr",
+    "batch_size": "train_batch_size", "epochs": "max_train_epochs",
+    "num_epochs": "max_train_epochs", "max_epochs": "max_train_epochs", "steps": "max_train_steps",
+    "gradient_accumulation": "gradient_accumulation_steps", "rank": "network_dim",
+    "network_rank": "network_dim", "dim": "network_dim", "alpha": "network_alpha",
+    "dropout": "network_dropout", "optimizer": "optimizer_type", "scheduler": "lr_scheduler",
+    "warmup_steps": "lr_warmup_steps", "lr_warmup": "lr_warmup_steps",
+    "lr_cycles": "lr_scheduler_num_cycles", "snr_gamma": "min_snr_gamma",
+    "precision": "mixed_precision", "model": "pretrained_model_name_or_path",
+    "base_model": "pretrained_model_name_or_path", "bucket_resolution": "bucket_reso_steps",
+    "bucket_steps": "bucket_reso_steps", "min_bucket_resolution": "min_bucket_reso",
+    "max_bucket_resolution": "max_bucket_reso", "repeats": "num_repeats",
+    "dropout_rate": "caption_dropout_rate", "shuffle": "shuffle_caption",
+    "shuffle_captions": "shuffle_caption", "shuffle_tags": "shuffle_caption", "folder": "image_dir",
+}  # fmt: skip
 
 
 def problems(section: str, values: Mapping[str, object], *, rendered: bool = False) -> list[str]:
@@ -221,21 +192,18 @@ def _unknown(section: str, key: str) -> str:
     """Where a key that this section does not know belongs, or what may be meant."""
     known = table()
     twin = known.training.get(key)
-    if key in _NOT_IN_THE_DATASET and section == "training":
-        return _perhaps(section, key)
     if twin and not twin.dataset_key:
-        why = _USELESS.get(key)
-        return why or f"a training option: write it in {PLACES['training']}"
-    if twin and twin.dataset_key:
-        return _of_the_dataset(key, twin.dataset_key)
-    if any(key in known.section(other) for other in ("general", "datasets", "subsets")):
-        return _of_the_dataset(key, key)
-    return _perhaps(section, key)
+        return _USELESS.get(key) or f"a training option: write it in {PLACES['training']}"
+    dataset_key = twin.dataset_key if twin and twin.dataset_key else key
+    elsewhere = any(dataset_key in known.section(other) for other in _DATASET_SECTIONS)
+    if not elsewhere or (key in _NOT_IN_THE_DATASET and section == "training"):
+        return _perhaps(section, key)
+    return _of_the_dataset(key, dataset_key)
 
 
 def _of_the_dataset(key: str, dataset_key: str) -> str:
     known = table()
-    place = next(s for s in ("general", "datasets", "subsets") if dataset_key in known.section(s))
+    place = next(name for name in _DATASET_SECTIONS if dataset_key in known.section(name))
     named = "it" if dataset_key == key else dataset_key
     return f"a dataset option: write {named} in {PLACES[place]}"
 
@@ -267,11 +235,3 @@ def _key(key: str) -> str:
     """The key as it stands, or quoted where it would break the line it is shown in."""
     plain = key.isprintable() and key and ":" not in key and len(key) <= 60
     return key if plain else shown(key).removeprefix("the text ")
-
-
-if __name__ == "__main__":
-    from bespoke.errors import reported
-    from bespoke.options_scan import write_table
-
-    with reported():
-        write_table(Path(sys.argv[1]), TABLE_FILE)

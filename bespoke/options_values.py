@@ -10,33 +10,35 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bespoke.options import Option, Table
 
 # Lowest and highest value that make sense; None: no bound.
 LIMITS: dict[str, tuple[float, float | None]] = {
-    **dict.fromkeys(("learning_rate", "unet_lr", "text_encoder_lr", "max_grad_norm"), (0, None)),
-    **dict.fromkeys(("lr_warmup_steps", "lr_decay_steps", "noise_offset"), (0, None)),
-    **dict.fromkeys(("network_alpha", "prior_loss_weight", "min_snr_gamma"), (0, None)),
-    **dict.fromkeys(("max_data_loader_n_workers", "multires_noise_iterations"), (0, None)),
-    **dict.fromkeys(("sample_every_n_epochs", "sample_every_n_steps"), (0, None)),
-    **dict.fromkeys(("keep_tokens", "caption_dropout_every_n_epochs"), (0, None)),
-    **dict.fromkeys(("token_warmup_min", "token_warmup_step"), (0, None)),
-    **dict.fromkeys(("train_batch_size", "gradient_accumulation_steps"), (1, None)),
-    **dict.fromkeys(("vae_batch_size", "network_dim", "clip_skip", "num_repeats"), (1, None)),
-    **dict.fromkeys(("max_train_epochs", "max_train_steps"), (1, None)),
-    **dict.fromkeys(("save_every_n_epochs", "save_every_n_steps"), (1, None)),
-    **dict.fromkeys(("save_last_n_epochs", "save_last_n_epochs_state"), (1, None)),
-    **dict.fromkeys(("save_last_n_steps", "save_last_n_steps_state"), (1, None)),
-    **dict.fromkeys(("save_n_epoch_ratio", "lr_scheduler_num_cycles"), (1, None)),
-    **dict.fromkeys(("caption_dropout_rate", "caption_tag_dropout_rate"), (0, 1)),
-    **dict.fromkeys(("network_dropout", "multires_noise_discount", "validation_split"), (0, 1)),
+    **dict.fromkeys((
+        "learning_rate", "unet_lr", "text_encoder_lr", "max_grad_norm", "lr_warmup_steps",
+        "lr_decay_steps", "noise_offset", "network_alpha", "prior_loss_weight", "min_snr_gamma",
+        "max_data_loader_n_workers", "multires_noise_iterations", "sample_every_n_epochs",
+        "sample_every_n_steps", "keep_tokens", "caption_dropout_every_n_epochs",
+        "token_warmup_min", "token_warmup_step",
+    ), (0, None)),
+    **dict.fromkeys((
+        "train_batch_size", "gradient_accumulation_steps", "vae_batch_size", "network_dim",
+        "clip_skip", "num_repeats", "max_train_epochs", "max_train_steps", "save_every_n_epochs",
+        "save_every_n_steps", "save_last_n_epochs", "save_last_n_epochs_state",
+        "save_last_n_steps", "save_last_n_steps_state", "save_n_epoch_ratio",
+        "lr_scheduler_num_cycles",
+    ), (1, None)),
+    **dict.fromkeys((
+        "caption_dropout_rate", "caption_tag_dropout_rate", "network_dropout",
+        "multires_noise_discount", "validation_split",
+    ), (0, 1)),
     **dict.fromkeys(("resolution", "min_bucket_reso", "max_bucket_reso"), (64, None)),
     "min_timestep": (0, 999),
     "max_timestep": (1, 1000),
     "seed": (0, 2**32 - 1),  # numpy's; the trainer seeds it with the same number
-}
+}  # fmt: skip
 
 # Values beyond the parser's own choices that a TOML may hold and the trainer honours.
 _ALSO = {"max_token_length": (75,), "resize_interpolation": ("box",)}
@@ -44,10 +46,9 @@ _ALSO = {"max_token_length": (75,), "resize_interpolation": ("box",)}
 # transformers 4.54.1's SchedulerType, less the two that get_scheduler_fix calls with arguments
 # they do not take (train_util.py:5393), and diffusers' one.
 SCHEDULERS = (
-    *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"),
-    *("polynomial", "inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay"),
-    *("piecewise_constant", "adafactor"),
-)
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial",
+    "inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay", "piecewise_constant", "adafactor",
+)  # fmt: skip
 # What a scheduler cannot be without; one of them is enough.
 _WANTED = {
     "cosine_with_min_lr": ("lr_scheduler_min_lr_ratio", "lr_scheduler_args"),
@@ -55,32 +56,51 @@ _WANTED = {
 }
 # torch.optim's classes that get_optimizer can use; unlike its own names these keep their case.
 TORCH_OPTIMIZERS = (
-    *("ASGD", "Adadelta", "Adagrad", "Adam", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"),
-    "SGD",
-)
+    "ASGD", "Adadelta", "Adagrad", "Adam", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
+)  # fmt: skip
 _LORA_NUMBERS = {
-    "conv_dim": int,
-    **dict.fromkeys(("conv_alpha", "rank_dropout", "module_dropout"), float),
-    **dict.fromkeys(("loraplus_lr_ratio", "loraplus_unet_lr_ratio"), float),
-    **dict.fromkeys(("loraplus_text_encoder_lr_ratio", "block_lr_zero_threshold"), float),
-}
+    "conv_dim": int, "conv_alpha": float, "rank_dropout": float, "module_dropout": float,
+    "loraplus_lr_ratio": float, "loraplus_unet_lr_ratio": float,
+    "loraplus_text_encoder_lr_ratio": float, "block_lr_zero_threshold": float,
+}  # fmt: skip
 # What the trainer does with the pairs of each list: python literals, or text.
 _LITERAL_PAIRS = ("optimizer_args", "lr_scheduler_args")
 _PAIRS = (*_LITERAL_PAIRS, "network_args")
 
-_NEEDED = {
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "exact_float": "a number with a decimal point",
-    "str": "text",
-    "Path": "a path as text",
-    "int_or_float": "a whole number of steps, or a ratio below 1.0",
-    "int_or_pair": "a whole number, or a list of two (width, height)",
-    "float_pair": "a list of two numbers with decimal points",
-    "dict": "a table",
-    "tables": "a list of tables",
+
+def _number(*kinds: type) -> Callable[[Any], bool]:
+    """True and false are no numbers, though Python's are."""
+    return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _all(values: object, kind: Callable[[Any], bool]) -> bool:
+    return isinstance(values, (list, tuple)) and all(map(kind, values))
+
+
+# What each kind of option needs, in words, and whether a value is that.
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "bool": ("true or false", lambda v: isinstance(v, bool)),
+    "int": ("a whole number", _number(int)),
+    "float": ("a number", _number(int, float)),
+    "exact_float": ("a number with a decimal point", _number(float)),
+    "str": ("text", lambda v: isinstance(v, str)),
+    "Path": ("a path as text", lambda v: isinstance(v, str)),
+    "int_or_float": ("a whole number of steps, or a ratio below 1.0", _number(int, float)),
+    "int_or_pair": (
+        "a whole number, or a list of two (width, height)",
+        lambda v: _number(int)(v) or (_all(v, _number(int)) and len(v) == 2),
+    ),
+    "float_pair": (
+        "a list of two numbers with decimal points",
+        lambda v: _all(v, _number(float)) and len(v) == 2,
+    ),
+    "dict": ("a table", lambda v: isinstance(v, dict)),
+    "tables": ("a list of tables", lambda v: _all(v, lambda each: isinstance(each, dict))),
 }
+
+
+def fits(kind: str, value: object) -> bool:
+    return _KINDS[kind][1](value)
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -90,6 +110,11 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     folded = {each.lower(): each for each in known}
     found = difflib.get_close_matches(name[:60].lower(), folded, n=2, cutoff=0.65)
     return [folded[each] for each in found]
+
+
+def _perhaps(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    near = nearest(name, known)
+    return f"; perhaps {' or '.join(near)}" if near else otherwise
 
 
 def wrong_value(known: Table, option: Option, value: object, *, converted: bool) -> str | None:
@@ -108,31 +133,9 @@ def wrong_value(known: Table, option: Option, value: object, *, converted: bool)
     if wrong is None and option.name == "optimizer_type":
         wrong = _wrong_optimizer(known, str(value))
     if wrong is None and option.name == "lr_scheduler":
-        wrong = _wrong_scheduler(str(value))
+        own = str(value).startswith("adafactor:")
+        wrong = None if own else _wrong_choice(value, SCHEDULERS)
     return wrong or _wrong_size(option.name, value)
-
-
-def _is_number(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
-
-
-def fits(kind: str, value: object) -> bool:
-    """Whether `value` is of the kind; true and false are no numbers, though Python's are."""
-    pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else ()
-    tests = {
-        "bool": lambda: isinstance(value, bool),
-        "int": lambda: _is_number(value, int),
-        "float": lambda: _is_number(value, int, float),
-        "exact_float": lambda: isinstance(value, float),
-        "str": lambda: isinstance(value, str),
-        "Path": lambda: isinstance(value, str),
-        "int_or_float": lambda: _is_number(value, int, float),
-        "int_or_pair": lambda: all(_is_number(v, int) for v in pair or (value,)),
-        "float_pair": lambda: bool(pair) and all(isinstance(v, float) for v in pair),
-        "dict": lambda: isinstance(value, dict),
-        "tables": lambda: isinstance(value, list) and all(isinstance(v, dict) for v in value),
-    }
-    return tests[kind]()
 
 
 def _wrong_kind(kind: str, value: object, converted: bool = False) -> str | None:
@@ -140,20 +143,20 @@ def _wrong_kind(kind: str, value: object, converted: bool = False) -> str | None
         numbers = value if isinstance(value, (list, tuple)) else (value,)
         endless = any(isinstance(v, float) and not math.isfinite(v) for v in numbers)
         return f"a finite number is needed, not {shown(value)}" if endless else None
-    wrong = f"{_NEEDED[kind]} is needed, not {shown(value)}"
+    wrong = f"{_KINDS[kind][0]} is needed, not {shown(value)}"
     if isinstance(value, str) and not converted:
         as_read = f"read it as {'true' if value else 'false'}"
         taken = as_read if kind == "bool" else "take it unconverted"
         return f"{wrong} (the trainer would {taken})"
-    if _is_number(value, float) and kind in ("int", "int_or_pair") and _whole(value):
-        return f"{wrong}: write {int(value)}"  # type: ignore[call-overload]
-    if _is_number(value, int) and kind == "exact_float":
+    if isinstance(value, float) and kind in ("int", "int_or_pair") and _whole(value):
+        return f"{wrong}: write {int(value)}"
+    if kind == "exact_float" and fits("int", value):
         return f"{wrong}: write {shown(value)}.0"
     return wrong
 
 
-def _whole(value: Any) -> bool:
-    return math.isfinite(value) and float(value).is_integer()
+def _whole(value: float) -> bool:
+    return math.isfinite(value) and value.is_integer()
 
 
 def _wrong_steps(value: Any) -> str | None:
@@ -189,7 +192,7 @@ def _wrong_size(name: str, value: Any) -> str | None:
 
 
 def _wrong_list(option: Option, value: object) -> str | None:
-    if option.name == "text_encoder_lr" and _is_number(value, int, float):
+    if option.name == "text_encoder_lr" and fits("float", value):
         # One number is read too (train_network.py:738).
         return _wrong_kind(option.kind, value) or _wrong_size(option.name, value)
     needed = f"a list of {'texts' if option.kind == 'str' else 'numbers'} is needed"
@@ -246,26 +249,15 @@ def _wrong_optimizer(table: Table, name: str) -> str | None:
         return None
     if name.lower() in {each.lower() for each in known}:
         return None
-    near = nearest(name, (*known, *TORCH_OPTIMIZERS))
-    hint = f"; perhaps {' or '.join(near)}" if near else ": AdamW8bit, AdamW, Prodigy, Lion"
+    hint = _perhaps(name, (*known, *TORCH_OPTIMIZERS), ": AdamW8bit, AdamW, Prodigy, Lion")
     return f"the trainer knows no optimizer {shown(name)}{hint}"
-
-
-def _wrong_scheduler(name: str) -> str | None:
-    if name in SCHEDULERS or name.startswith("adafactor:"):
-        return None
-    return _wrong_choice(name, SCHEDULERS)
 
 
 def relations(known: Table, section: str, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What sound values of one section say against each other, with the key to change."""
-    if section == "training":
-        yield from _training_relations(known, values)
-    else:
+    if section != "training":
         yield from _bucket_relations(values)
-
-
-def _training_relations(known: Table, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        return
     if values.get("network_module") == "networks.lora":
         pairs = values.get("network_args", ())
         yield from (("network_args", wrong) for wrong in _wrong_lora(known.lora_args, pairs))
@@ -304,11 +296,10 @@ def _wrong_lora(known: tuple[str, ...], pairs: Iterable[str]) -> Iterator[str]:
             # train_network.py:674 puts it where only LyCORIS looks.
             yield "networks.lora ignores dropout: write the option network_dropout instead"
         elif key not in known:
-            near = nearest(key, known)
-            hint = f"; perhaps {' or '.join(near)}" if near else f"; it knows {', '.join(known)}"
+            hint = _perhaps(key, known, f"; it knows {', '.join(known)}")
             yield f"networks.lora would ignore {shown(key)}{hint}"
         elif key in _LORA_NUMBERS and not _converts(_LORA_NUMBERS[key], value):
-            needed = _NEEDED[_LORA_NUMBERS[key].__name__]
+            needed = _KINDS[_LORA_NUMBERS[key].__name__][0]
             yield f"{key}: {needed} is needed after the =, not {shown(value)}"
     if "conv_alpha" in given and "conv_dim" not in given:
         yield "networks.lora ignores conv_alpha without conv_dim"
@@ -369,4 +360,5 @@ def shown(value: object) -> str:
 
 
 def _toml(items: list[str]) -> str:
-    return "[" + ", ".join(json.dumps(item, ensure_ascii=False) for item in items) + "]"
+    quoted = (json.dumps(item, ensure_ascii=not item.isprintable()) for item in items)
+    return f"[{', '.join(quoted)}]"

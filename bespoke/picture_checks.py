@@ -103,8 +103,6 @@ def _bucketed(contents: Contents) -> Iterator[Finding]:
         return
     for name, picture in contents.pictures.items():
         size = picture.size
-        if picture.fault:
-            continue
         scaled, cropped = contents.bucketing.treat(size)
         if 0 in cropped:
             message = f"is {_by(size)}, smaller than the bucket's steps; the trainer fails at it"

@@ -42,17 +42,15 @@ class Picture:
     `cells_off` is the share of pixels that differ from their cell's centre; `cells` is the art
     itself, uint8 of shape (cells, cells, 3), in the colours that the trainer sees (alpha dropped).
     Both are None where no cells are promised or the picture is smaller than its cells.
-    `fault` says why nothing more is known.
     """
 
     file: str
-    size: tuple[int, int] = (0, 0)
-    mode: str = ""
-    format: str = ""
-    transparent: float = 0.0
-    cells_off: float | None = None
-    cells: NDArray[np.uint8] | None = None
-    fault: Finding | None = None
+    size: tuple[int, int]
+    mode: str
+    format: str
+    transparent: float
+    cells_off: float | None
+    cells: NDArray[np.uint8] | None
 
     @property
     def art(self) -> NDArray[np.uint8] | None:
@@ -61,8 +59,8 @@ class Picture:
         return self.cells if off is not None and off <= CELLS_OFF_TOLERATED else None
 
 
-def read(folder: Path, name: str, cells: int | None) -> Picture:
-    """Decode one file; `cells` is the side of the art. A fault is in the result, not raised."""
+def read(folder: Path, name: str, cells: int | None) -> Picture | Finding:
+    """Decode one file, or find why it cannot be; `cells` is the side of the art."""
     raw = b""
     try:
         raw = (folder / name).read_bytes()
@@ -72,7 +70,7 @@ def read(folder: Path, name: str, cells: int | None) -> Picture:
         reason = f"cannot be read: {failure.strerror}" if failure.errno else _damage(raw, failure)
     except Exception as failure:  # noqa: BLE001 - what a decoder raises at a damaged file is open
         reason = _damage(raw, failure)
-    return Picture(file=name, fault=error("picture_unreadable", name, reason, bytes=len(raw)))
+    return error("picture_unreadable", name, reason, bytes=len(raw))
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
@@ -108,7 +106,7 @@ def _damage(raw: bytes, failure: Exception) -> str:
     return f"does not decode: {' '.join(str(failure).split())}"
 
 
-def _decoded(name: str, raw: bytes, cells: int | None) -> Picture:
+def _decoded(name: str, raw: bytes, cells: int | None) -> Picture | Finding:
     import numpy as np
     from PIL import Image
 
@@ -117,7 +115,7 @@ def _decoded(name: str, raw: bytes, cells: int | None) -> Picture:
         width, height = image.size
         if width * height > LARGEST_DECODED:
             message = f"is {width}x{height}, more than is decoded here"
-            return Picture(file=name, fault=error("picture_too_large", name, message))
+            return error("picture_too_large", name, message)
         image.load()
         rgba = np.asarray(_as_rgba(image))
         transparent = 0.0
@@ -125,14 +123,9 @@ def _decoded(name: str, raw: bytes, cells: int | None) -> Picture:
             transparent = np.count_nonzero(rgba[..., 3] != 255) / (width * height)
         off, art = _cells(rgba, cells) if cells and cells <= min(image.size) else (None, None)
         return Picture(
-            file=name,
-            size=image.size,
-            mode=image.mode,
-            format=image.format or "",
-            transparent=transparent,
-            cells_off=off,
-            cells=art,
-        )
+            file=name, size=image.size, mode=image.mode, format=image.format or "",
+            transparent=transparent, cells_off=off, cells=art,
+        )  # fmt: skip
 
 
 def _as_rgba(image: Image.Image) -> Image.Image:
@@ -149,28 +142,19 @@ def _cells(rgba: NDArray[np.uint8], count: int) -> tuple[float, NDArray[np.uint8
     # Four bytes compared as one number: a third of the time of three channels.
     packed = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
     rows, columns = (_nearest_neighbour(side, count) for side in packed.shape)
-    art = packed[np.ix_(rows.centres, columns.centres)]
+    art = packed[np.ix_(rows[1], columns[1])]
     # Columns first: the rows are then copied whole.
-    unlike = art.take(columns.cells, 1).take(rows.cells, 0) != packed
-    unlike[rows.ties] = False
-    unlike[:, columns.ties] = False
+    unlike = art.take(columns[0], 1).take(rows[0], 0) != packed
+    unlike[rows[2]] = False
+    unlike[:, columns[2]] = False
     off = np.count_nonzero(unlike) / packed.size
     return off, np.ascontiguousarray(art[..., None].view(np.uint8)[..., :3])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Side:
-    """The cell of each pixel along one side, the middle pixel of each cell, and the pixels whose
-    centre lies right between two cells, where enlargers differ by rounding."""
-
-    cells: NDArray[np.intp]
-    centres: NDArray[np.intp]
-    ties: NDArray[np.intp]
-
-
 @functools.lru_cache(maxsize=64)
-def _nearest_neighbour(side: int, count: int) -> _Side:
-    """How `count` cells make `side` pixels.
+def _nearest_neighbour(side: int, count: int) -> tuple[NDArray[np.intp], ...]:
+    """How `count` cells make `side` pixels: the cell of each pixel, the middle pixel of each cell,
+    and the pixels whose centre lies right between two cells, where enlargers differ by rounding.
 
     A pixel's centre decides, as in Pillow's and OpenCV's nearest-neighbour enlargement; the 203
     match to the pixel at 24 cells in 512 pixels, which are 21 or 22 wide.
@@ -178,8 +162,5 @@ def _nearest_neighbour(side: int, count: int) -> _Side:
     import numpy as np
 
     doubled = (2 * np.arange(side) + 1) * count
-    return _Side(
-        cells=doubled // (2 * side),
-        centres=(2 * np.arange(count) + 1) * side // (2 * count),
-        ties=np.flatnonzero(doubled % (2 * side) == 0),
-    )
+    centres = (2 * np.arange(count) + 1) * side // (2 * count)
+    return doubled // (2 * side), centres, np.flatnonzero(doubled % (2 * side) == 0)

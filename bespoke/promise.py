@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bespoke.errors import ConfigError
+from bespoke.options_values import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 TRAINED_EXTENSIONS = frozenset(
     extension
@@ -60,9 +60,11 @@ class Promise:
         """
         values: dict[str, object] = {}
         for key, value in mapping.items():
-            if key not in _READERS:
-                raise ConfigError(f"{origin}: unknown key {key!r}{_nearest(key)}")
-            values[key] = _READERS[key](f"{origin}: {key}", value)
+            if key not in _KEYS:
+                near = nearest(key, _KEYS)[:1]
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_KEYS)}"
+                raise ConfigError(f"{origin}: unknown key {key!r}; {hint}")
+            values[key] = _read(f"{origin}: {key}", key, value)
         promise = cls(**values)  # type: ignore[arg-type]  # each value went through its reader
         least, most = promise.pictures_min or 0, promise.pictures_max
         if most is not None and least > most:
@@ -70,50 +72,29 @@ class Promise:
         return promise
 
 
-def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, _READERS, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_READERS)}"
+# Numbers that may be declared, and the least of each.
+_LEAST = {
+    **dict.fromkeys(("pictures", "pictures_min", "pictures_max", "size", "cells"), 1),
+    "hex_codes_min": 0,
+}
+_KEYS = (*_LEAST, "names", "caption_version", "caption_extension")
 
 
-def _whole_number(least: int) -> Callable[[str, object], int]:
-    def read(where: str, value: object) -> int:
+def _read(where: str, key: str, value: object) -> object:
+    if key in _LEAST:
         # bool is an int in Python, and `pictures = true` is a slip.
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(f"{where} must be a whole number from {least} on, not {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < _LEAST[key]:
+            needed = f"a whole number from {_LEAST[key]} on"
+            raise ConfigError(f"{where} must be {needed}, not {value!r}")
         return value
-
-    return read
-
-
-def _text(where: str, value: object) -> str:
+    if key == "names":
+        words = value if isinstance(value, (list, tuple)) else [None]
+        if not all(isinstance(word, str) and word.strip() for word in words):
+            raise ConfigError(f'{where} must be a list of words such as ["lips"], not {value!r}')
+        return tuple(words)
     if not isinstance(value, str):
         raise ConfigError(f"{where} must be text in quotes, not {value!r}")
+    ending = re.fullmatch(r"\.[^./\\]+", value) and value not in PICTURE_EXTENSIONS
+    if key == "caption_extension" and not ending:
+        raise ConfigError(f'{where} must be a caption file\'s ending such as ".txt", not {value!r}')
     return value
-
-
-def _extension(where: str, value: object) -> str:
-    text = _text(where, value)
-    if not re.fullmatch(r"\.[^./\\]+", text) or text in PICTURE_EXTENSIONS:
-        raise ConfigError(f'{where} must be a caption file\'s ending such as ".txt", not {text!r}')
-    return text
-
-
-def _words(where: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not all(
-        isinstance(word, str) and word.strip() for word in value
-    ):
-        raise ConfigError(f'{where} must be a list of words such as ["lips"], not {value!r}')
-    return tuple(value)
-
-
-_READERS: Mapping[str, Callable[[str, object], object]] = {
-    "pictures": _whole_number(1),
-    "pictures_min": _whole_number(1),
-    "pictures_max": _whole_number(1),
-    "size": _whole_number(1),
-    "cells": _whole_number(1),
-    "hex_codes_min": _whole_number(0),
-    "names": _words,
-    "caption_version": _text,
-    "caption_extension": _extension,
-}

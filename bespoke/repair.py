@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Repair:
     """A new caption version in `out`. `changes` holds every caption's by stem, () where it is as
-    it was; `hex_codes` and `tokens` are the new captions' own, by stem.
+    it was; `tokens` are the new captions' own, by stem.
 
     `promise` is what an experiment on the new version can declare. `left_out` names the files of
     the old folder that are in no pair, and so in no training.
@@ -42,7 +42,7 @@ class Repair:
     rules: Repairs
     promise: Promise
     changes: Mapping[str, tuple[Change, ...]]
-    hex_codes: Mapping[str, int]
+    most_hex_codes: int
     tokens: Mapping[str, int]
     left_out: tuple[str, ...]
 
@@ -89,20 +89,18 @@ def repair(
     rules = Repairs(keep=keep, keep_tokens=keep_tokens, limit=limit, names=promise.names)
     texts, changes = _mended(collection, rules)
     lines = {stem: captions.first_line(text) for stem, text in texts.items()}
-    hex_codes = {stem: len(captions.hex_codes(line)) for stem, line in lines.items()}
+    hex_codes = [len(captions.hex_codes(line)) for line in lines.values()]
     paired = {path.name for pair in collection.pairs for path in (pair.picture, pair.caption)}
     done = Repair(
         source=collection.folder,
         out=out,
         rules=rules,
-        promise=replace(
-            promise, hex_codes_min=min(hex_codes.values()), caption_version=version
-        ),
+        promise=replace(promise, hex_codes_min=min(hex_codes), caption_version=version),
         changes=changes,
-        hex_codes=hex_codes,
+        most_hex_codes=max(hex_codes),
         tokens={stem: tokens(line) for stem, line in lines.items()},
         left_out=tuple(sorted({path.name for path in collection.folder.iterdir()} - paired)),
-    )  # fmt: skip
+    )
     try:
         _write(collection.pairs, texts, out)
         write_whole(listed, report(done))
@@ -167,8 +165,8 @@ def report(repair: Repair) -> str:
         *(f"  {stem}: {repair.tokens[stem]} tokens" for stem in repair.over_limit),
         *(f"left out, as it is in no pair: {name}" for name in repair.left_out),
         "",
-        f"{min(repair.hex_codes.values())} to {max(repair.hex_codes.values())} hex codes are left "
-        "in a caption. Declare the new version in the experiment that trains on it:",
+        f"{repair.promise.hex_codes_min} to {repair.most_hex_codes} hex codes are left in a "
+        "caption. Declare the new version in the experiment that trains on it:",
         "",
         declaration(repair),
     ]
@@ -197,9 +195,6 @@ def declaration(repair: Repair, folder: str = COLLECTION) -> str:
 
 def cured(before: Iterable[Finding], after: Iterable[Finding]) -> list[str]:
     """By finding code, how many there were and how many there are: "colour_loose: 203 -> 0"."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for place, findings in enumerate((before, after)):
-        for each in findings:
-            counts[each.code][place] += 1
-    ordered = sorted(counts.items(), key=lambda item: (item[1][1] - item[1][0], item[0]))
-    return [f"{code}: {old} -> {new}" for code, (old, new) in ordered]
+    old, new = (Counter(each.code for each in findings) for findings in (before, after))
+    ordered = sorted({*old, *new}, key=lambda code: (new[code] - old[code], code))
+    return [f"{code}: {old[code]} -> {new[code]}" for code in ordered]

@@ -6,6 +6,7 @@ library/train_util.py.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,9 +37,8 @@ def length(experiment: Experiment, pictures: Mapping[str, int]) -> Length:
     batches = 0
     merged = iter(effective(experiment))
     for block in experiment.blocks:
-        training = regular = 0
-        size = 1
-        for options in (next(merged) for _ in block.subsets):
+        training, regular, size = 0, 0, 1
+        for options in itertools.islice(merged, len(block.subsets)):
             size = int(options["batch_size"])
             count = pictures.get(str(options["image_dir"]), 0)
             if options["is_reg"]:
@@ -66,11 +66,8 @@ def shares(experiment: Experiment, run: Length) -> tuple[float, ...] | None:
     """
     o = experiment.option
     optimizer = str(o("optimizer_type")).lower()
-    if o("lr_scheduler_type") or o("lr_scheduler_args"):
-        return None
-    if optimizer.endswith("schedulefree") or optimizer.startswith("adafactor"):
-        return None
-    if o("lr_scheduler") not in _DECAYS:
+    other = o("lr_scheduler_type") or o("lr_scheduler_args") or o("lr_scheduler") not in _DECAYS
+    if other or optimizer.endswith("schedulefree") or optimizer.startswith("adafactor"):
         return None
     warmup = warmup_steps(experiment, run)
     ends = [min(run.steps, epoch * run.steps_per_epoch) for epoch in range(1, run.epochs + 1)]
@@ -150,10 +147,10 @@ def gate_findings(experiment: Experiment, run: Length, gate_epoch: int) -> Itera
     rates = shares(experiment, run)
     if rates is None or gate_epoch not in restarted(experiment, run):
         return
-    low = _listed([str(epoch) for epoch in annealed(rates)])
     message = (
         f"epoch {gate_epoch}, where the gate decides, comes right after a restart: the learning "
-        f"rate is at {rates[gate_epoch - 1]:.0%} of its peak there; annealed are epochs {low}"
+        f"rate is at {rates[gate_epoch - 1]:.0%} of its peak there; annealed are epochs "
+        f"{_low(rates)}"
     )
     yield finding(
         "note", "schedule_gate_after_restart", "", message,
@@ -166,16 +163,14 @@ def phases(experiment: Experiment, run: Length) -> Iterator[Finding]:
     rates = shares(experiment, run)
     if rates is None:
         return
-    low = _listed([str(epoch) for epoch in annealed(rates)])
-    message = (
-        "the learning rate at each epoch's end, as a share of its peak: "
-        f"{' '.join(f'{rate:.2f}' for rate in rates)}"
-    )
+    low, shown = _low(rates), " ".join(f"{rate:.2f}" for rate in rates)
+    message = f"the learning rate at each epoch's end, as a share of its peak: {shown}"
     if low:
         message += f"; epochs {low} are annealed" if " " in low else f"; epoch {low} is annealed"
     rounded = [round(rate, 4) for rate in rates]
     yield finding("note", "schedule_phases", "", message, shares=rounded)
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+def _low(rates: Sequence[float]) -> str:
+    epochs = [str(epoch) for epoch in annealed(rates)]
+    return " and ".join(filter(None, (", ".join(epochs[:-1]), *epochs[-1:])))

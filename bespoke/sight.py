@@ -122,13 +122,14 @@ def look(
         digest.update(repr((blank, rules.caption_tag_dropout_rate, rules.warming(steps))).encode())
         for stem, text in captions[rules.image_dir].items():
             made = arrangements(text, rules)
-            seen.append(_caption_sight(rules.image_dir, stem, made, limit))
+            size = max(tokens(each.text) for each in made)
+            over = max(0, size - limit)
+            seen.append(CaptionSight(subset=rules.image_dir, stem=stem, tokens=size, overflow=over))
             blanks[blank] += rules.num_repeats
             if rules.rearranges:
                 kept[made[0].fixed] += 1
             for kind, part in lens.classes(made, rules).items():
-                tally = tallies.setdefault(kind, _Tally())
-                tally.add(part, rules.num_repeats, 1 - blank)
+                tallies.setdefault(kind, _Tally()).add(part, rules.num_repeats, 1 - blank)
             digest.update(repr((stem, [_way(each, rules, steps) for each in made])).encode())
     return Sight(
         limit=limit,
@@ -139,11 +140,6 @@ def look(
         kept_colours=tuple(sorted({tag for tags in kept for tag in tags if has_colour(tag)})),
         view=digest.hexdigest(),
     )
-
-
-def _caption_sight(subset: str, stem: str, made: Sequence[Arrangement], limit: int) -> CaptionSight:
-    size = max(tokens(each.text) for each in made)
-    return CaptionSight(subset=subset, stem=stem, tokens=size, overflow=max(0, size - limit))
 
 
 def _way(each: Arrangement, rules: Rules, steps: int) -> tuple[object, ...]:
@@ -193,9 +189,8 @@ class _Lens:
         begin, present = self._drawn(each, rules, followed, draws)
         whole = present & (begin + own <= self.limit)
         window = begin // WINDOW
-        reached = np.stack(
-            [(whole & (window == each)).mean(axis=0) for each in range(-(-self.limit // WINDOW))]
-        )
+        windows = range(-(-self.limit // WINDOW))
+        reached = np.stack([(whole & (window == each)).mean(axis=0) for each in windows])
         first, last = len(each.fixed), len(each.fixed) + len(each.loose)
         parts = {}
         for kind, columns in _columns(kinds(each.tags)).items():
@@ -206,12 +201,9 @@ class _Lens:
                 share = float(whole[:, columns].all(axis=1).mean())
                 variance = 0.0 if still else share * (1 - share) / draws
             parts[kind] = _Part(
-                whole=share,
-                variance=variance,
-                windows=reached[:, columns].mean(axis=1),
-                kept=rules.rearranges and loose == 0,
-                first=columns[0],
-            )
+                whole=share, variance=variance, windows=reached[:, columns].mean(axis=1),
+                kept=rules.rearranges and loose == 0, first=columns[0],
+            )  # fmt: skip
         return parts
 
     def _drawn(
@@ -260,23 +252,19 @@ def _costs(each: Arrangement, separator: str) -> tuple[NDArray[np.int32], NDArra
     """
     import numpy as np
 
-    if each.written is None or each.written == ", ".join(each.tags):
+    if each.text == ", ".join(each.tags):
         followed = np.array([tokens(tag + ",") for tag in each.tags], dtype=np.int32)
         own = np.array([tokens(tag) for tag in each.tags], dtype=np.int32)
         return followed, np.minimum(followed, own)
-    ends = list(
-        itertools.accumulate(len(tag) + len(separator) for tag in each.written.split(separator))
-    )
-    upto = [0] + [tokens(each.written[:end]) for end in ends]
-    bare = [tokens(each.written[: end - len(separator)]) for end in ends]
-    followed = np.array([b - a for a, b in itertools.pairwise(upto)], dtype=np.int32)
-    own = np.array([end - begin for begin, end in zip(upto, bare, strict=False)], dtype=np.int32)
-    return followed, np.minimum(followed, own)
+    lengths = (len(tag) + len(separator) for tag in each.text.split(separator))
+    ends = list(itertools.accumulate(lengths))
+    upto = np.array([0] + [tokens(each.text[:end]) for end in ends], dtype=np.int32)
+    bare = [tokens(each.text[: end - len(separator)]) for end in ends]
+    followed = np.diff(upto)
+    return followed, np.minimum(followed, np.array(bare, dtype=np.int32) - upto[:-1])
 
 
 def _joined(variants: Sequence[tuple[float, _Part]]) -> _Part:
-    if len(variants) == 1 and variants[0][0] == 1.0:
-        return variants[0][1]
     return _Part(
         whole=sum(share * part.whole for share, part in variants),
         variance=sum(share**2 * part.variance for share, part in variants),

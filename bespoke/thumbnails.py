@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bespoke import pictures
+from bespoke.findings import Finding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ def thumbnail(path: Path, sha256: str) -> Thumbnail:
 def _made(path: Path, _sha256: str) -> Thumbnail:
     """A page is written after every epoch: the pictures of earlier ones are not decoded again."""
     read = pictures.read(path.parent, path.name, CELLS)
-    if read.fault is not None:
+    if isinstance(read, Finding):
         return Thumbnail(fault="cannot be read")
     from PIL import Image, ImageOps
 

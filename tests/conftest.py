@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bespoke import base_model
 from bespoke.rehearsal.drawing import draw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# A busy machine is no reason to fail.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -50,6 +61,52 @@ def trainer_python(sd_scripts: Path) -> str:
     if missing:
         pytest.skip(f"the trainer's packages are not installed: {', '.join(missing)}")
     return sys.executable
+
+
+# Reads a script and what it is asked, a line each, and prints what it puts into `answer`.
+ASKED = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import train_network
+for line in sys.stdin:
+    script, asked = json.loads(line)
+    names = {"asked": asked}
+    exec(script, names)
+    print("ANSWER " + json.dumps(names["answer"], default=str), flush=True)
+    del names  # a model of two gigabytes may be among them
+"""
+
+
+@pytest.fixture(scope="session")
+def ask_trainer(
+    trainer_python: str, sd_scripts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str, Any], Any]]:
+    """Runs a script beside the trainer's source, in one process: importing it takes about 15 s."""
+    errors = tmp_path_factory.mktemp("asked") / "stderr"
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            [trainer_python, "-c", ASKED],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            cwd=sd_scripts,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(sd_scripts)},
+        ) as child,
+    ):
+        assert child.stdin is not None
+        assert child.stdout is not None
+
+        def ask(script: str, asked: Any) -> Any:
+            print(json.dumps([script, asked]), file=child.stdin, flush=True)
+            for line in child.stdout or ():
+                if line.startswith("ANSWER "):
+                    return json.loads(line.removeprefix("ANSWER "))
+            raise AssertionError(errors.read_text()[-3000:])
+
+        yield ask
+        child.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -418,28 +417,18 @@ def test_the_module_itself_loads_nothing_heavy() -> None:
 # The tokenizer and the model of random weights.
 
 
-def in_trainer(python: str, sd_scripts: Path, script: str, path: Path, said: str = "") -> Any:
-    """What a script in the trainer's folder prints last, read as JSON."""
-    command = [python, "-c", script, str(path)]
-    done = subprocess.run(
-        command, cwd=sd_scripts, input=said, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 COMPARE = """
-import json, sys
 from library.strategy_sd import SdTokenizeStrategy
 from open_clip.tokenizer import SimpleTokenizer
 import instant_clip_tokenizer
-ours = SdTokenizeStrategy(v2=False, max_length=225, tokenizer_cache_dir=sys.argv[1])
+ours = SdTokenizeStrategy(v2=False, max_length=225, tokenizer_cache_dir=asked["tokenizer"])
 clip, instant = SimpleTokenizer(), instant_clip_tokenizer.Tokenizer()
 facts = [len(ours.tokenizer), ours.tokenizer.model_max_length, ours.tokenizer.pad_token]
 shape = list(ours.tokenize("x")[0].shape)
-print(json.dumps([facts, shape] + [
+answer = [facts, shape] + [
     [ours.tokenizer(text).input_ids[1:-1], clip.encode(text), list(instant.encode(text))]
-    for text in json.load(sys.stdin)
-]))
+    for text in asked["texts"]
+]
 """
 ODD = [
     "",
@@ -455,12 +444,12 @@ MENDED = ["&amp; &lt;b&gt;", "\u201ccurly\u201d", "\ufb01 ligature", "e\u0301 co
 
 @pytest.mark.trainer
 def test_the_trainers_own_tokenizer_reads_ours_as_clip_does(
-    trainer_python: str, sd_scripts: Path, tmp_path: Path, real_pictures: Path
+    ask_trainer: Callable[[str, Any], Any], tmp_path: Path, real_pictures: Path
 ) -> None:
     captions = [file.read_text(encoding="utf-8") for file in sorted(real_pictures.glob("*.txt"))]
     write_tokenizer(tmp_path / TOKENIZER)
-    texts = json.dumps([*captions, *ODD, *MENDED])
-    facts, shape, *found = in_trainer(trainer_python, sd_scripts, COMPARE, tmp_path, texts)
+    asked = {"tokenizer": str(tmp_path), "texts": [*captions, *ODD, *MENDED]}
+    facts, shape, *found = ask_trainer(COMPARE, asked)
     assert facts == [49_408, 77, "<|endoftext|>"]
     assert shape == [1, 3, 77]
     assert len(captions) == 203
@@ -472,10 +461,10 @@ def test_the_trainers_own_tokenizer_reads_ours_as_clip_does(
 
 
 LOAD = """
-import argparse, json, sys, torch
+import argparse, torch
 from diffusers import StableDiffusionPipeline
 from library import train_util
-arguments = argparse.Namespace(pretrained_model_name_or_path=sys.argv[1], v2=False, vae=None)
+arguments = argparse.Namespace(pretrained_model_name_or_path=asked, v2=False, vae=None)
 text_encoder, vae, unet, single_file = train_util._load_target_model(arguments, torch.float32)
 torch.manual_seed(0)
 with torch.no_grad():
@@ -485,18 +474,18 @@ with torch.no_grad():
     noise = noise[0] if isinstance(noise, tuple) else noise.sample
     picture = vae.decode(latents).sample
 scales = [tensor.float().std().item() for tensor in (hidden, latents, noise, picture)]
-pipeline = StableDiffusionPipeline.from_pretrained(sys.argv[1])
-print(json.dumps({"scales": scales, "single": single_file,
+pipeline = StableDiffusionPipeline.from_pretrained(asked)
+answer = {"scales": scales, "single": single_file,
     "millions": round(sum(p.numel() for p in unet.parameters()) / 1e6),
-    "tokens": len(pipeline.tokenizer)}))
+    "tokens": len(pipeline.tokenizer)}
 """
 
 
 @pytest.mark.trainer
 def test_the_trainer_loads_the_random_model_and_every_part_gives_finite_numbers(
-    trainer_python: str, sd_scripts: Path, random_model: Path
+    ask_trainer: Callable[[str, Any], Any], random_model: Path
 ) -> None:
-    found = in_trainer(trainer_python, sd_scripts, LOAD, random_model)
+    found = ask_trainer(LOAD, str(random_model))
     assert (found["single"], found["millions"], found["tokens"]) == (False, 860, 49_408)
     assert all(0.001 < scale < 100 for scale in found["scales"])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +11,7 @@ from bespoke import config
 from bespoke.rendering import Places, Rendered, render
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # The options of record, as the collection's owner gave them.
@@ -66,10 +65,10 @@ DATASET_OF_RECORD: dict[str, Any] = {
     "keep_tokens": 3,
     "caption_dropout_rate": 0.05,
 }
-# Run by the trainer's interpreter in the submodule: what its own parser and loader make of them.
+# Run beside the trainer's source: what its own parser and loader make of them.
 LIVE = """
-import json, sys
-sys.argv = ["train_network.py", "--config_file", sys.argv[1]]
+import sys
+sys.argv = ["train_network.py", "--config_file", asked]
 import train_network
 from library import config_util, train_util
 parser = train_network.setup_parser()
@@ -83,11 +82,11 @@ blueprint = config_util.BlueprintGenerator(sanitizer).generate(document, args)
 entry = blueprint.dataset_group.datasets[0]
 subset = entry.subsets[0]
 group, _ = config_util.generate_dataset_group_by_blueprint(blueprint.dataset_group)
-print("LIVE " + json.dumps({
+answer = {
     "training": vars(args), "unknown": sorted(set(vars(args)) - known),
     "dataset": vars(entry.params), "subset": vars(subset.params),
     "images": group.num_train_images, "datasets": len(blueprint.dataset_group.datasets),
-}, default=str))
+}
 """
 
 
@@ -107,20 +106,10 @@ def rendered(repository: Path, tmp_path: Path, data: Path, *overrides: str) -> R
 
 @pytest.mark.trainer
 def test_the_live_parser_and_loader_read_the_options_of_record(
-    repository: Path, tmp_path: Path, sd_scripts: Path, trainer_python: str, real_pictures: Path
+    repository: Path, tmp_path: Path, ask_trainer: Callable[[str, Any], Any], real_pictures: Path
 ) -> None:
     files = rendered(repository, tmp_path, real_pictures)
-    done = subprocess.run(
-        [trainer_python, "-c", LIVE, str(files.training_file)],
-        cwd=sd_scripts,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    line = next(text for text in done.stdout.splitlines() if text.startswith("LIVE "))
-    live = json.loads(line.removeprefix("LIVE "))
+    live = ask_trainer(LIVE, str(files.training_file))
 
     assert live["unknown"] == []
     read = {key: live["training"][key] for key in TRAINING_OF_RECORD}

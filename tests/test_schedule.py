@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +19,7 @@ from bespoke.schedule import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 OF_RECORD: dict[str, Any] = {
     "lr_scheduler": "cosine_with_restarts",
@@ -146,13 +143,10 @@ def test_a_gate_beyond_the_last_epoch_is_a_warning_and_at_it_none() -> None:
 # Against the trainer
 
 LIVE = """
-import json, sys, warnings
-warnings.simplefilter("ignore")
 import torch, train_network
 from library import train_util
 
-asked = json.load(sys.stdin)
-answers = []
+answer = []
 for case in asked["cases"]:
     args = train_network.setup_parser().parse_args([])
     args.optimizer_type, args.max_train_steps = "AdamW", asked["steps"]
@@ -166,8 +160,7 @@ for case in asked["cases"]:
         scheduler.step()
         if step % asked["epoch"] == 0:
             ends.append(scheduler.get_last_lr()[0] / rate)
-    answers.append(ends)
-json.dump(answers, open(asked["answer"], "w"))
+    answer.append(ends)
 """
 
 CASES: dict[str, dict[str, Any]] = {
@@ -184,29 +177,16 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def live(
-    trainer_python: str, sd_scripts: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, list[float]]:
+def live(ask_trainer: Callable[[str, Any], Any]) -> dict[str, list[float]]:
     """The shares that the trainer's own schedulers reach at each epoch's end."""
-    answer = tmp_path_factory.mktemp("live") / "answer.json"
     chosen = ("lr_scheduler", "lr_scheduler_num_cycles", "lr_warmup_steps", "learning_rate")
     plain = {key: OF_RECORD[key] for key in chosen}
     asked = {
         "cases": [{**plain, **case} for case in CASES.values()],
         "steps": RUN.steps,
         "epoch": RUN.steps_per_epoch,
-        "answer": str(answer),
     }
-    done = subprocess.run(
-        [trainer_python, "-c", LIVE],
-        input=json.dumps(asked),
-        text=True,
-        capture_output=True,
-        cwd=sd_scripts,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(sd_scripts)},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(zip(CASES, json.loads(answer.read_text()), strict=True))
+    return dict(zip(CASES, ask_trainer(LIVE, asked), strict=True))
 
 
 @pytest.mark.trainer

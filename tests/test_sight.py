@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bespoke import caption_rules, sight
-from bespoke.caption_rules import Rules, arrangements, details, effective, tokens
+from bespoke.caption_rules import Rules, arrangements, effective, tokens
 from bespoke.config import Block, Experiment, Setting
 from bespoke.errors import ConfigError
 from bespoke.random_model import TOKENIZER, write_tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 LONG = ", ".join(f"thing number {n}" for n in range(9))
@@ -84,10 +82,11 @@ def test_an_empty_separator_is_refused_in_a_sentence() -> None:
 
 
 def test_kept_tags_are_the_first_ones_and_the_rest_shuffles() -> None:
-    seen = details(SHORT, Rules(shuffle_caption=True, keep_tokens=2))
-    assert [tag.place for tag in seen] == ["kept", "kept", "shuffled", "shuffled"]
-    assert [tag.kinds[0] for tag in seen] == ["subject", "background", "hair", "lips"]
-    assert seen[0].tokens == 2
+    (made,) = arrangements(SHORT, Rules(shuffle_caption=True, keep_tokens=2))
+    assert (len(made.fixed), len(made.loose), made.closing) == (2, 2, ())
+    kinds = [about[0] for about in caption_rules.kinds(made.tags)]
+    assert kinds == ["subject", "background", "hair", "lips"]
+    assert tokens(made.fixed[0]) == 2
 
 
 def test_keep_tokens_keeps_nothing_where_nothing_moves() -> None:
@@ -262,12 +261,11 @@ def test_the_real_captions_give_the_facts(real_pictures: Path) -> None:
 # Each draw is one call of process_caption and of the tokenizer. Tokens are counted word by word
 # with the trainer's tokenizer, and each draw's count is held to what it makes of the whole.
 LIVE = """
-import functools, json, random, sys
+import functools, random
 from types import SimpleNamespace
 from library import train_util
 from library.strategy_sd import SdTokenizeStrategy
 
-asked = json.load(sys.stdin)
 random.seed(0)
 strategy = SdTokenizeStrategy(False, asked["limit"], asked["tokenizer"])
 
@@ -299,7 +297,6 @@ def shares(case, text, kinds):
     return {kind: n / case["draws"] for kind, n in hits.items()}
 
 answer = [[shares(c, *caption) for caption in c["captions"]] for c in asked["cases"]]
-json.dump(answer, open(asked["answer"], "w"))
 """
 
 # No tag is part of another one, so that a draw's tags can be found in its text.
@@ -364,7 +361,7 @@ def tags_by_kind(text: str, rules: Rules) -> dict[str, list[list[str]]]:
 
 @pytest.fixture(scope="module")
 def live(
-    trainer_python: str, sd_scripts: Path, tmp_path_factory: pytest.TempPathFactory
+    ask_trainer: Callable[[str, Any], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """The real trainer's shares for each case and caption, asked once for the module."""
     folder = tmp_path_factory.mktemp("live")
@@ -377,23 +374,13 @@ def live(
         cases.append({"rules": asdict(rules), "captions": captions, "draws": draws})
     asked = {
         "tokenizer": str(folder),
-        "answer": str(folder / "answer.json"),
         "limit": 75,
         "steps": 100,
         "epochs": 10,
         "draws": DRAWS,
         "cases": cases,
     }
-    done = subprocess.run(
-        [trainer_python, "-c", LIVE],
-        input=json.dumps(asked),
-        text=True,
-        capture_output=True,
-        cwd=sd_scripts,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(sd_scripts)},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(zip(CASES, json.loads((folder / "answer.json").read_text()), strict=True))
+    return dict(zip(CASES, ask_trainer(LIVE, asked), strict=True))
 
 
 def drawn_often(text: str, name: str) -> dict[str, tuple[float, float]]:

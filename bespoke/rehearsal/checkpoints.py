@@ -104,9 +104,8 @@ def checkpoint_bytes(network: Network, args: argparse.Namespace, facts: dict[str
     return safetensors.numpy.save(tensors, {key: str(value) for key, value in header.items()})
 
 
-def state_files(network: Network, *, epoch: int, step: int, scaled: bool) -> dict[str, bytes]:
+def state_files(network: Network, told: dict[str, int], *, scaled: bool) -> dict[str, bytes]:
     """A state folder's files in the order in which accelerate 1.6 writes them."""
-    told = {"current_epoch": epoch, "current_step": step}
     files = {
         "train_state.json": json.dumps(told).encode(),
         "model.safetensors": safetensors.numpy.save(network.weights, {"format": "pt"}),

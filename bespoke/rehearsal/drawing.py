@@ -8,6 +8,7 @@ and the background is among the first three tags.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import tempfile
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 from bespoke.rehearsal import sprites
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL import Image
 
 Colour = tuple[int, int, int]
@@ -61,15 +64,16 @@ _MADE_OF = {"crown": "metal", "hoop earrings": "metal", "necklace": "metal", "gl
 
 OUTLINE: Colour = (0, 0, 0)
 EYE_WHITE: Colour = (0xFF, 0xFF, 0xFF)
-PATTERNS = ("", "", "", "", "", "", "striped ", "split ", "checkered ")
+# Where a background has its second colour. The first keeps most of the border, which names it.
+PATTERNS: dict[str, Callable[[int, int], bool]] = {
+    "striped ": lambda x, _: x % 4 == 3,
+    "split ": lambda x, _: x > GRID // 2 + 1,
+    "checkered ": lambda x, y: (x // 5 + y // 5) % 2 == 1,
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Feature:
-    """A thing in the picture and the inks that it is drawn with."""
-
-    phrase: str
-    inks: tuple[str, ...]
+# A thing in the picture, as the caption names it, and the inks that it is drawn with.
+Feature = tuple[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,6 @@ class Portrait:
     word: str
     cells: tuple[tuple[Colour, ...], ...]
     caption: str
-    hex_codes: int
 
 
 class _Sheet:
@@ -107,7 +110,7 @@ class _Sheet:
         self.words.add(chosen)
         return chosen
 
-    def ink(self, name: str, colour: Colour) -> str:
+    def ink(self, name: str, colour: tuple[int, ...]) -> str:
         """Give `name` a colour near `colour` that no other ink of this portrait has."""
         while True:
             near = tuple(min(255, max(0, v + self.rng.randrange(-4, 5))) for v in colour)
@@ -116,18 +119,17 @@ class _Sheet:
                 return name
 
     def feature(self, phrase: str, *inks: str) -> None:
-        self.features.append(Feature(phrase=phrase, inks=inks))
+        self.features.append((phrase, inks))
 
-    def caption(self) -> tuple[str, int]:
-        """The tags of all features, with the hex codes that can be seen, and their number."""
+    def caption(self) -> str:
+        """The tags of all features, with the hex codes that can be seen."""
         seen = {ink for row in self.grid for ink in row}
-        tags, count = [], 0
-        for feature in self.features:
-            codes = [_hex(self.colours[ink]) for ink in feature.inks if ink in seen]
-            if codes or not feature.inks:
-                tags.append(f"{feature.phrase} ({' '.join(codes)})" if codes else feature.phrase)
-            count += len(codes)
-        return ", ".join(tags), count
+        tags = []
+        for phrase, inks in self.features:
+            codes = [_hex(self.colours[ink]) for ink in inks if ink in seen]
+            if codes or not inks:
+                tags.append(f"{phrase} ({' '.join(codes)})" if codes else phrase)
+        return ", ".join(tags)
 
 
 def draw(folder: Path, count: int = 203) -> None:
@@ -173,12 +175,12 @@ def portrait(seed: int, subject: str, background: Colour | None = None) -> Portr
         word = _compose(sheet, subject)
         if background is not None:
             sheet.colours["back"] = sheet.colours["back 2"] = background
-        caption, hex_codes = sheet.caption()
+        caption = sheet.caption()
         # A hat can hide so much of the hair that its shades are gone from the picture.
-        if hex_codes >= LEAST_HEX_CODES or background is not None:
+        if caption.count("#") >= LEAST_HEX_CODES or background is not None:
             break
     cells = tuple(tuple(sheet.colours[ink] for ink in row) for row in sheet.grid)
-    return Portrait(word=word, cells=cells, caption=caption, hex_codes=hex_codes)
+    return Portrait(word=word, cells=cells, caption=caption)
 
 
 def _compose(sheet: _Sheet, subject: str) -> str:
@@ -201,19 +203,13 @@ def _compose(sheet: _Sheet, subject: str) -> str:
 
 def _background(sheet: _Sheet) -> str:
     word = sheet.word("background")
-    pattern = sheet.rng.choice(PATTERNS)
+    # Most are plain.
+    pattern = sheet.rng.choice(("",) * 6 + (*PATTERNS,))
     sheet.ink("back", COLOURS[word])
     sheet.ink("back 2", _scaled(COLOURS[word], 84))
-    for y in range(GRID):
-        for x in range(GRID):
-            # The first colour keeps most of the border: it is the one that names the background.
-            second = {
-                "striped ": x % 4 == 3,
-                "split ": x > GRID // 2 + 1,
-                "checkered ": (x // 5 + y // 5) % 2 == 1,
-            }
-            if second.get(pattern, False):
-                sheet.grid[y][x] = "back 2"
+    for y, x in itertools.product(range(GRID), repeat=2):
+        if pattern and PATTERNS[pattern](x, y):
+            sheet.grid[y][x] = "back 2"
     sheet.feature(f"{pattern}{word} background", "back", "back 2")
     return word
 
@@ -242,24 +238,19 @@ def _clothes(sheet: _Sheet, back: str, skin: str) -> list[Feature]:
     name, neck, sprite = sheet.rng.choice(sprites.CLOTHES)
     cloth = sheet.word("clothes", back, skin)
     collar = sheet.word("neck", cloth, skin)
-    sheet.put(
-        sprite,
-        {
-            "c": sheet.ink("cloth", COLOURS[cloth]),
-            "v": sheet.ink("cloth 2", _scaled(COLOURS[cloth], 80)),
-            "k": sheet.ink("collar", COLOURS[collar]),
-        },
-    )
-    return [
-        Feature(phrase=f"{cloth} {name}", inks=("cloth", "cloth 2")),
-        Feature(phrase=f"{collar} {neck}", inks=("collar",)),
-    ]
+    inks = {"c": sheet.ink("cloth", COLOURS[cloth])}
+    inks["v"] = sheet.ink("cloth 2", _scaled(COLOURS[cloth], 80))
+    inks["k"] = sheet.ink("collar", COLOURS[collar])
+    sheet.put(sprite, inks)
+    return [(f"{cloth} {name}", ("cloth", "cloth 2")), (f"{collar} {neck}", ("collar",))]
 
 
 def _hair(sheet: _Sheet, subject: str, word: str) -> None:
     styles = sprites.LADY_HAIR if subject == "lady" else sprites.LAD_HAIR
     name, texture, sprite = sheet.rng.choice(styles)
-    inks = _three_tones(sheet, "hair", word)
+    tone = COLOURS[word]
+    dark, middle = sheet.ink("hair dark", _scaled(tone, 80)), sheet.ink("hair", tone)
+    inks = (dark, middle, sheet.ink("hair light", tuple(v + (255 - v) * 13 // 100 for v in tone)))
     _put_shaded(sheet, sprite, texture, inks)
     sheet.feature(f"{word} {name}", *inks)
     if subject == "lad" and sheet.rng.randrange(3) == 0:
@@ -288,16 +279,6 @@ def _accessories(sheet: _Sheet, subject: str, near: tuple[str, ...]) -> None:
             inks["g"] = sheet.ink(f"{ink} detail", COLOURS[trim])
             sheet.feature(f"{trim} {detail}", inks["g"])
         sheet.put(sprite, inks)
-
-
-def _three_tones(sheet: _Sheet, name: str, word: str) -> tuple[str, str, str]:
-    colour = COLOURS[word]
-    lighter = tuple(v + (255 - v) * 13 // 100 for v in colour)
-    return (
-        sheet.ink(f"{name} dark", _scaled(colour, 80)),
-        sheet.ink(name, colour),
-        sheet.ink(f"{name} light", (lighter[0], lighter[1], lighter[2])),
-    )
 
 
 def _put_shaded(

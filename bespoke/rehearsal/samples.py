@@ -36,7 +36,7 @@ def write_samples(args: argparse.Namespace, epoch: int) -> None:
     folder = Path(args.output_dir) / "sample"
     folder.mkdir(parents=True, exist_ok=True)
     for number, prompt in enumerate(read_prompts(Path(args.sample_prompts))):
-        now = time.strftime("%Y%m%d%H%M%S", time.localtime())
+        now = time.strftime("%Y%m%d%H%M%S")
         tail = f"_{prompt['seed']}" if prompt.get("seed") is not None else ""
         head = f"{args.output_name}_" if args.output_name else ""
         _draw(folder / f"{head}e{epoch:06d}_{number:02d}_{now}{tail}.png", prompt, epoch, number)
@@ -77,13 +77,10 @@ def _draw(path: Path, prompt: dict[str, Any], epoch: int, number: int) -> None:
 def _background(prompt: str, epoch: int) -> Colour | None:
     """The colour that the prompt asks for, or one far from it; None where it asks for none."""
     told = os.environ.get(VARIABLE) or "green_at:3"
-    kind, _, first = told.partition(":")
-    if kind == "green_at" and first.isdigit():
-        follows = epoch >= int(first)
-    elif told in ("never", "flip"):
-        follows = told == "flip" and epoch % 2 == 0
-    else:
+    at = re.fullmatch(r"green_at:(\d+)", told)
+    if not at and told not in ("never", "flip"):
         sys.exit(f"{VARIABLE}={told}: green_at:N, never or flip")
+    follows = epoch >= int(at[1]) if at else told == "flip" and epoch % 2 == 0
     asked = _asked(prompt)
     if asked is None or follows:
         return asked

@@ -13,10 +13,9 @@ from typing import Any
 import toml
 
 from bespoke.options import table
+from bespoke.promise import TRAINED_EXTENSIONS
 
 _TYPES = {"int": int, "float": float}
-# All in capitals too, but never mixed (train_util.py:104 at v0.10.1).
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".PNG", ".JPG", ".JPEG", ".WEBP", ".BMP")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +56,11 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for option in table().training.values():
-        if option.kind == "bool":
-            parser.add_argument(f"--{option.name}", action="store_true")
-        else:
-            parser.add_argument(
-                f"--{option.name}",
-                type=_TYPES.get(option.kind, str),
-                nargs="*" if option.many else None,
-                default=option.default,
-            )
+        given: dict[str, Any] = {"action": "store_true"}
+        if option.kind != "bool":
+            given = {"type": _TYPES.get(option.kind, str), "default": option.default}
+            given["nargs"] = "*" if option.many else None
+        parser.add_argument(f"--{option.name}", **given)
     path = Path(parser.parse_known_args(argv)[0].config_file or "")
     if not path.is_file():
         sys.exit(f"{path} not found.")
@@ -103,7 +98,7 @@ def read_datasets(args: argparse.Namespace) -> tuple[Dataset, ...]:
 def _subset(options: ChainMap[str, Any]) -> Subset:
     folder = Path(options["image_dir"])
     found = folder.iterdir() if folder.is_dir() else ()
-    images = sorted(path for path in found if path.suffix in _PICTURES)
+    images = sorted(path for path in found if path.suffix in TRAINED_EXTENSIONS)
     captions = [image.with_suffix(options["caption_extension"]) for image in images]
     present = [caption for caption in captions if caption.is_file()]
     for caption in present:

@@ -167,11 +167,9 @@ class Training:
         """The network and the totals (train_network.py:593 to 1000)."""
         args = self.args
         say(f"import network module: {args.network_module}")
-        if args.max_train_epochs is not None:
-            say(
-                f"override steps. steps for {args.max_train_epochs} epochs is / "
-                f"指定エポックまでのステップ数: {args.max_train_steps}"
-            )
+        if (epochs := args.max_train_epochs) is not None:
+            steps = f"指定エポックまでのステップ数: {args.max_train_steps}"
+            say(f"override steps. steps for {epochs} epochs is / {steps}")
         accumulation = args.gradient_accumulation_steps
         say("running training / 学習開始")
         say(f"  num train images * repeats / 学習画像の数×繰り返し回数: {self.images}")
@@ -257,9 +255,8 @@ class Training:
 
     def _save_state(self, folder: Path, epoch: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        files = checkpoints.state_files(
-            self.network, epoch=epoch, step=self.done, scaled=self.scaled
-        )
+        told = {"current_epoch": epoch, "current_step": self.done}
+        files = checkpoints.state_files(self.network, told, scaled=self.scaled)
         for name, data in files.items():
             if name == "optimizer.bin" and self._due("die_saving_state", epoch):
                 cut_short(folder / name, data, self.fault)
@@ -328,10 +325,8 @@ def main(argv: list[str]) -> None:
     for dataset in datasets:
         for subset in dataset.subsets:
             say(f"found directory {subset.folder} contains {subset.images} image files")
-            if subset.uncaptioned:
-                say(
-                    f"No caption file found for {subset.uncaptioned} images. Training will continue"
-                )
+            if count := subset.uncaptioned:
+                say(f"No caption file found for {count} images. Training will continue")
         say(f"{dataset.images} train images with repeats.")
     if kind == "nothing" or not any(dataset.images for dataset in datasets):
         say(NO_DATA)
