@@ -168,7 +168,8 @@ def load_epochs(
 ) -> dict[str, list[EpochResult]]:
     """Epochs by the run's uid, of one run or of all, in order; without pictures much faster."""
     table = schema.epochs
-    chosen = sa.select(table, schema.runs.c.name.label("run")).join_from(table, schema.runs)
+    told = [column for column in table.c if column.name not in OWN]
+    chosen = sa.select(*told, schema.runs.c.name.label("run")).join_from(table, schema.runs)
     drawn = sa.select(schema.pictures).order_by(*schema.pictures.primary_key.columns)
     if uid is not None:
         chosen, drawn = chosen.where(table.c.uid == uid), drawn.where(schema.pictures.c.uid == uid)
@@ -182,7 +183,7 @@ def load_epochs(
         cells = {
             name: value
             for name, value in row.items()
-            if name not in ("uid", "digest", "written", "suggested", "scores", "earlier")
+            if name not in ("uid", "suggested", "scores", "earlier")
         }
         result = EpochResult(
             **cells,

@@ -7,6 +7,7 @@ database was last sent, so nothing is lost with a connection, and what is sent t
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import uuid
 from collections import Counter
@@ -69,11 +70,12 @@ class RunRecord:
     timings: Mapping[str, float] = field(default_factory=dict)
     baseline: bool = False
 
-    @property
+    @functools.cached_property
     def best(self) -> EpochResult | None:
         """The epoch of the highest mean score, the earliest of equals; None where none has one."""
-        scored = [each for each in self.epochs if each.scores.mean is not None]
-        return max(scored, key=lambda each: each.scores.mean or 0.0, default=None)
+        means = [each.scores.mean for each in self.epochs]
+        known = [mean for mean in means if mean is not None]
+        return self.epochs[means.index(max(known))] if known else None
 
     @property
     def best_epoch(self) -> int | None:
@@ -342,10 +344,10 @@ class Record:
             ConfigError: where there is neither, with the nearest name.
         """
         with self._reading() as connection:
+            if rows.find(connection, rows.text(text)) is not None:
+                return rows.text(text)
             found = rows.load_all(connection)
         names = [row["name"] for row in found]
-        if rows.text(text) in names:
-            return rows.text(text)
         of_it = [row["name"] for row in found if row["experiment"] == text]
         if not of_it:
             raise ConfigError(f"the record has no run {text!r}: {nearest(text, names)}")
