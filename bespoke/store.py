@@ -174,34 +174,6 @@ def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
     return waiting - left, left, why
 
 
-def migrate(workspace: Path, url: str, consent: Callable[[list[str]], bool]) -> int:
-    """Add the columns that the owner's tables lack there, if `consent` to the statements is given;
-    returns how many were added. What was sent before is sent again, to fill them.
-
-    Raises:
-        ConfigError: as `opened`, or where the database does not allow it.
-    """
-    with opened(workspace) as record:
-        remote = record.remote(url)
-        engine = schema.remote_engine(remote.url)
-        try:
-            with engine.begin() as connection:
-                lacking = schema.prepare(connection).lacking()
-                statements = [schema.adding(column, connection.dialect) for column in lacking]
-                if not statements or not consent(statements):
-                    return 0
-                for statement in statements:
-                    connection.exec_driver_sql(statement)
-                for table in (schema.runs, schema.epochs):
-                    connection.execute(sa.update(table).values(digest=""))
-        except sa.exc.SQLAlchemyError as error:
-            raise ConfigError(f"{remote.target}: {line(error)}") from error
-        finally:
-            engine.dispose()
-        remote.forget()
-    return len(statements)
-
-
 class Record:
     """What `opened` gives: each call is committed here before it returns, then sent on.
 
