@@ -173,11 +173,9 @@ def flips(results: Sequence[EpochResult]) -> list[int]:
 
 
 def best(results: Sequence[EpochResult]) -> EpochResult | None:
-    """The epoch of the highest mean score, then of most matching backgrounds, then the first."""
+    """The epoch of the highest mean score, the first of equals; None where none has one."""
     scored = [result for result in _numbered(results) if result.scores.mean is not None]
-    if not scored:
-        return None
-    return max(scored, key=lambda each: (each.scores.mean or 0.0, each.backgrounds()["match"]))
+    return max(scored, key=lambda each: each.scores.mean or 0.0, default=None)
 
 
 def regression(results: Sequence[EpochResult]) -> str | None:

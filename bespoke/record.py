@@ -9,16 +9,19 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bespoke import config, ladder, store
+import sqlalchemy as sa
+
+from bespoke import config, ladder, schema, store
 from bespoke.compare import outcome, shown
 from bespoke.dataset import COLLECTION
 from bespoke.errors import ConfigError
 from bespoke.files import workspace
 from bespoke.listing import REPOSITORY
+from bespoke.sending import line
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bespoke.store import RunRecord
@@ -42,8 +45,36 @@ def run(chosen: argparse.Namespace) -> None:
         if left:
             raise ConfigError(f"{left} rows are not sent: {why}; they stay in {place / store.FILE}")
     else:
-        added = store.migrate(place, _url(), lambda told: _consent(told, given=chosen.yes))
+        added = migrate(place, _url(), lambda told: _consent(told, given=chosen.yes))
         print(f"{added} columns added")
+
+
+def migrate(workspace: Path, url: str, consent: Callable[[list[str]], bool]) -> int:
+    """Add the columns that the owner's tables lack there, if `consent` to the statements is given;
+    returns how many were added. What was sent before is sent again, to fill them.
+
+    Raises:
+        ConfigError: as `store.opened`, or where the database does not allow it.
+    """
+    with store.opened(workspace) as record:
+        remote = record.remote(url)
+        engine = schema.remote_engine(remote.url)
+        try:
+            with engine.begin() as connection:
+                lacking = schema.prepare(connection).lacking()
+                statements = [schema.adding(column, connection.dialect) for column in lacking]
+                if not statements or not consent(statements):
+                    return 0
+                for statement in statements:
+                    connection.exec_driver_sql(statement)
+                for table in (schema.runs, schema.epochs):
+                    connection.execute(sa.update(table).values(digest=""))
+        except sa.exc.SQLAlchemyError as error:
+            raise ConfigError(f"{remote.target}: {line(error)}") from error
+        finally:
+            engine.dispose()
+        remote.forget()
+    return len(statements)
 
 
 def _url() -> str:

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # What each database keeps for itself, and what is made of the rest.
 OWN = ("digest", "owner_name", "written")
+SCORES = tuple(each.name for each in fields(Scores))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,27 +169,25 @@ def load_epochs(
 ) -> dict[str, list[EpochResult]]:
     """Epochs by the run's uid, of one run or of all, in order; without pictures much faster."""
     table = schema.epochs
-    chosen = sa.select(table, schema.runs.c.name.label("run")).join_from(table, schema.runs)
+    told = [column for column in table.c if column.name not in OWN]
+    chosen = sa.select(*told, schema.runs.c.name.label("run")).join_from(table, schema.runs)
     drawn = sa.select(schema.pictures).order_by(*schema.pictures.primary_key.columns)
     if uid is not None:
         chosen, drawn = chosen.where(table.c.uid == uid), drawn.where(schema.pictures.c.uid == uid)
     shown: dict[tuple[str, int], list[PictureResult]] = defaultdict(list)
     for each in connection.execute(drawn).mappings() if pictures else ():
-        cells = {name: each[name] for name in ("prompt", "text", "seed", "file", "sha256")}
-        picture = PictureResult(**cells, measured=each["measured"])
+        named = ("prompt", "text", "seed", "file", "sha256", "measured")
+        picture = PictureResult(**{name: each[name] for name in named})
         shown[each["uid"], each["epoch"]].append(picture)
     found: dict[str, list[EpochResult]] = defaultdict(list)
+    made = ("pictures", "suggested", "scores", "earlier")
+    cells = [each.name for each in fields(EpochResult) if each.name not in made]
     for row in connection.execute(chosen.order_by(table.c.uid, table.c.epoch)).mappings():
-        cells = {
-            name: value
-            for name, value in row.items()
-            if name not in ("uid", "digest", "written", "suggested", "scores", "earlier")
-        }
         result = EpochResult(
-            **cells,
+            **{name: row[name] for name in cells},
             pictures=tuple(shown[row["uid"], row["epoch"]]),
-            suggested=Scores(**row["suggested"]),
-            scores=Scores(**row["scores"]),
+            suggested=Scores(**{name: row[f"suggested_{name}"] for name in SCORES}),
+            scores=Scores(**{name: row[name] for name in SCORES}),
             earlier=tuple(row["earlier"]),
         )
         found[row["uid"]].append(result)
@@ -199,6 +198,8 @@ def keep_epoch(connection: sa.Connection, owners: Owners, uid: str, result: Epoc
     """Write an epoch of a run that is there; the same again changes nothing."""
     row = plain(asdict(result))
     pictures, _ = row.pop("pictures"), row.pop("run")
+    row |= row.pop("scores")
+    row |= {f"suggested_{name}": score for name, score in row.pop("suggested").items()}
     seal = digest(row, pictures)
     key = {"uid": uid, "epoch": result.epoch}
     table, drawn = schema.epochs, schema.pictures

@@ -7,6 +7,7 @@ database was last sent, so nothing is lost with a connection, and what is sent t
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import uuid
 from collections import Counter
@@ -69,7 +70,7 @@ class RunRecord:
     timings: Mapping[str, float] = field(default_factory=dict)
     baseline: bool = False
 
-    @property
+    @functools.cached_property
     def best(self) -> EpochResult | None:
         """The epoch that `gate.best` finds; None where none has a mean score."""
         return gate.best(self.epochs)
@@ -169,34 +170,6 @@ def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
         why = remote.send()
         left = len(remote.unsent())
     return waiting - left, left, why
-
-
-def migrate(workspace: Path, url: str, consent: Callable[[list[str]], bool]) -> int:
-    """Add the columns that the owner's tables lack there, if `consent` to the statements is given;
-    returns how many were added. What was sent before is sent again, to fill them.
-
-    Raises:
-        ConfigError: as `opened`, or where the database does not allow it.
-    """
-    with opened(workspace) as record:
-        remote = record.remote(url)
-        engine = schema.remote_engine(remote.url)
-        try:
-            with engine.begin() as connection:
-                lacking = schema.prepare(connection).lacking()
-                statements = [schema.adding(column, connection.dialect) for column in lacking]
-                if not statements or not consent(statements):
-                    return 0
-                for statement in statements:
-                    connection.exec_driver_sql(statement)
-                for table in (schema.runs, schema.epochs):
-                    connection.execute(sa.update(table).values(digest=""))
-        except sa.exc.SQLAlchemyError as error:
-            raise ConfigError(f"{remote.target}: {line(error)}") from error
-        finally:
-            engine.dispose()
-        remote.forget()
-    return len(statements)
 
 
 class Record:
@@ -341,10 +314,10 @@ class Record:
             ConfigError: where there is neither, with the nearest name.
         """
         with self._reading() as connection:
+            if rows.find(connection, rows.text(text)) is not None:
+                return rows.text(text)
             found = rows.load_all(connection)
         names = [row["name"] for row in found]
-        if rows.text(text) in names:
-            return rows.text(text)
         of_it = [row["name"] for row in found if row["experiment"] == text]
         if not of_it:
             raise ConfigError(f"the record has no run {text!r}: {nearest(text, names)}")

@@ -23,16 +23,8 @@ EPOCHS = 5
 
 
 def command(place: Path, drawn: Path, *arguments: str) -> list[str]:
-    run = (
-        sys.executable,
-        "-m",
-        "bespoke.run",
-        "--rehearse",
-        "--no-test",
-        "--workspace",
-        str(place),
-    )
-    length = ("--set", f"training.max_train_epochs={EPOCHS}")
+    run = (sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place))
+    length = ("--no-test", "--set", f"training.max_train_epochs={EPOCHS}")
     return [*run, *length, "--data", str(drawn), *arguments]
 
 

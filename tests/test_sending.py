@@ -26,6 +26,7 @@ from records import HOSTILE, a_decision, a_result, a_run, scores
 
 from bespoke import store
 from bespoke.errors import ConfigError
+from bespoke.record import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -516,12 +517,12 @@ def test_columns_that_they_lack_are_left_out_until_consent(plain: Database, tmp_
         train(record)
     whole(plain)
     asked: list[str] = []
-    assert store.migrate(tmp_path, plain.url, lambda told: bool(asked.extend(told))) == 0
+    assert migrate(tmp_path, plain.url, lambda told: bool(asked.extend(told))) == 0
     assert asked == [
         "ALTER TABLE training_runs ADD COLUMN num_images INTEGER",
         "ALTER TABLE training_runs ADD COLUMN min_snr_gamma FLOAT(53)",
     ]
-    assert store.migrate(tmp_path, plain.url, lambda _: True) == 2
+    assert migrate(tmp_path, plain.url, lambda _: True) == 2
     synced(tmp_path, plain)
     assert plain.ask("SELECT num_images FROM training_runs WHERE run_name = 'KEEP_3'") == [(203,)]
     whole(plain)

@@ -1,0 +1,116 @@
+"""How long the record takes at a size that no artist reaches: its index, a comparison, and a write.
+
+    python benchmarks/record.py [--runs 1000] [--epochs 10] [--pictures 12] [--times 5]
+
+The record is filled first. `index` is `record.runs()`, `compare` is
+`bespoke compare` of five runs and both baselines, and `index, whole process` is `bespoke record
+list` from outside, interpreter start included; `epoch` is one more result committed to the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+import sqlalchemy as sa  # noqa: E402
+from records import a_decision, a_result, a_run, scores  # noqa: E402 - the path comes first
+
+from bespoke import cli, rows, schema, store  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TABLES = (schema.runs, schema.documents, schema.decisions, schema.epochs, schema.pictures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--pictures", type=int, default=12, help="an epoch")
+    parser.add_argument("--times", type=int, default=5, help="how often each is measured")
+    chosen = parser.parse_args()
+    print(
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Path(folder)
+        fill(workspace, chosen.runs, chosen.epochs, chosen.pictures)
+        size = (workspace / store.FILE).stat().st_size / 1e6
+        print(f"{chosen.runs} runs x {chosen.epochs} epochs x {chosen.pictures}: {size:.0f} MB")
+        print(f"{'':22}{'wall s: median':>16}{'from':>8}{'to':>8}{'processor s':>13}")
+        names = [f"RUN_{number:05}" for number in range(5)]
+        told = ["compare", *names, *(run.name for run in store.BASELINES)]
+        listing = [sys.executable, "-m", "bespoke", "record", "list", "--workspace", folder]
+        with store.opened(workspace) as record:
+            measure("index", record.runs, chosen.times)
+            measure(
+                "epoch",
+                lambda: record.epoch(names[0], a_result(names[0], 99, tested=str(time.time())), []),
+                chosen.times,
+            )
+        measure("compare", lambda: quietly([*told, "--workspace", folder]), chosen.times)
+        measure(
+            "index, whole process",
+            lambda: subprocess.run(listing, cwd=REPOSITORY, check=True, capture_output=True),
+            chosen.times,
+        )
+
+
+def fill(workspace: Path, runs: int, epochs: int, pictures: int) -> None:
+    """One run through the front door, and its rows again under other names."""
+    grounds = tuple("match" if number % 3 else "mismatch" for number in range(pictures))
+    first, template = "RUN_00000", {}
+    with store.opened(workspace) as record:
+        record.begin(a_run(first))
+        record.curves(first, {"loss": [(step, 1 / (step + 1)) for step in range(store.POINTS)]})
+        for epoch in range(1, epochs + 1):
+            result = a_result(first, epoch, scores(epoch % 10, 7, 8), backgrounds=grounds)
+            record.epoch(first, result, [a_decision(epoch)])
+        record.end(first, status="completed", timings={"training": 3600.0})
+    engine = schema.local_engine(workspace / store.FILE)
+    with engine.begin() as connection:
+        uid = rows.find(connection, first)["uid"]
+        for table in TABLES:
+            found = connection.execute(sa.select(table).where(table.c.uid == uid)).mappings()
+            template[table] = [dict(row) for row in found]
+        for number in range(1, runs):
+            name = f"RUN_{number:05}"
+            for table, told in template.items():
+                new = {"uid": name, **({"name": name} if table is schema.runs else {})}
+                connection.execute(sa.insert(table), [{**row, **new} for row in told])
+
+
+def quietly(arguments: list[str]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        cli.main(arguments)
+
+
+def measure(name: str, work: Callable[[], object], times: int) -> None:
+    wall, processor = [], []
+    for _ in range(times):
+        started, used = time.perf_counter(), sum(os.times()[:4])
+        work()
+        wall.append(time.perf_counter() - started)
+        processor.append(sum(os.times()[:4]) - used)
+    print(
+        f"{name:22}{statistics.median(wall):16.3f}{min(wall):8.3f}{max(wall):8.3f}"
+        f"{statistics.median(processor):13.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
