@@ -150,6 +150,13 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="out of GPU memory, go on with the next smaller plan at the same effective batch",
     )
     parser.add_argument(
+        "--plan",
+        choices=("auto", "as-written"),
+        default="auto",
+        help="fit batch, precision, checkpointing and attention to this machine's GPU, with the "
+        "effective batch kept (default), or change nothing",
+    )
+    parser.add_argument(
         "--rehearse",
         action="store_true",
         help="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
@@ -175,6 +182,7 @@ def _run(chosen: argparse.Namespace) -> int:
             strict=chosen.strict,
             allow_inert=chosen.allow_inert,
             adapt=chosen.adapt,
+            plan=chosen.plan,
         )
         run(request, journal)
     return 0

@@ -28,6 +28,7 @@ class Request:
     strict: bool = False
     allow_inert: bool = False
     adapt: bool = False
+    plan: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class Job:
     workspace: Path
     folder: Path
     journal: Journal
+    # Options that a plan changed of an interrupted run, since what it began with does not fit here.
+    refitted: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from bespoke import (
     config,
     dataset,
     hardware,
+    plan,
     preflight,
     rendering,
     resume,
@@ -70,6 +72,7 @@ def run(request: Request, journal: Journal) -> None:
 def _carry_out(job: Job, started: float) -> None:
     _introduce(job)
     data = _checked_data(job)
+    job = _planned(job)
     rendered = _render(job, data)
     if job.request.dry_run:
         _show(rendered, _command(job, rendered))
@@ -82,14 +85,14 @@ def _carry_out(job: Job, started: float) -> None:
             say(f"already trained: {len(job.epochs)} whole checkpoints in {job.output}")
             say("--fresh trains it again and moves these to a dated folder")
         else:
-            plan = training.Plan(
+            start_of = training.Plan(
                 rendered=rendered,
                 settings=settings,
                 command=functools.partial(_command, job),
                 cwd=REPOSITORY,
                 offline=_provide(job),
             )
-            training.train(job, plan, start)
+            training.train(job, start_of, start)
         _summarise(job, _verified(job), time.monotonic() - started)
 
 
@@ -99,7 +102,7 @@ def _start(job: Job, settings: Mapping[str, Any]) -> resume.Start:
     A rehearsal that was finished is rehearsed anew; one that was interrupted goes on.
     """
     request = job.request
-    start = None if request.fresh else training.go_on(job, settings, adapting=request.adapt)
+    start = None if request.fresh else training.go_on(job, settings)
     if start is None or (start.finished and request.rehearse):
         earlier = checkpoints.left_by(job.output, job.name)
         record = resume.record_path(job.output, job.name)
@@ -164,6 +167,21 @@ def _checked_data(job: Job) -> dict[str, Path]:
             data[name] = dataset.take(collection, experiment.pictures_taken, into)
             say(f"{name}: {experiment.pictures_taken} of {len(collection.pairs)} pictures taken")
     return data
+
+
+def _planned(job: Job) -> Job:
+    """The run with its throughput options fitted to this machine; an interrupted one keeps its."""
+    if job.request.plan == plan.AS_WRITTEN:
+        return job
+    found = hardware.machine(job.workspace)
+    record = resume.read_record(job.output, job.name)
+    interrupted = record is not None and checkpoints.left_by(job.output, job.name)
+    begun = record.settings if record and interrupted and not job.request.fresh else None
+    made = plan.make(found, job.experiment, begun)
+    for line in made.lines:
+        say(line)
+    job.journal.write("planned", machine=asdict(found), changes=made.changes, lines=made.lines)
+    return replace(job, experiment=plan.apply(made, job.experiment), refitted=made.refitted)
 
 
 def _drawn(job: Job, name: str) -> Path:

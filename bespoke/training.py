@@ -56,16 +56,16 @@ def train(job: Job, plan: Plan, start: Start) -> None:
             say(f"{error}: it goes on from its last whole state, this once")
         except trainer.OutOfMemoryError as error:
             plan = _smaller(job, plan, error)
-        start = go_on(job, plan.settings, adapting=job.request.adapt)
+        start = go_on(job, plan.settings)
 
 
-def go_on(job: Job, settings: Mapping[str, Any], *, adapting: bool = False) -> Start:
+def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
     """Where to go on, with the way there cleared and said.
 
     Raises:
         ConfigError: where what is there is of other settings.
     """
-    start = resume.decide(job.output, job.name, job.epochs, settings, adapting=adapting)
+    start = resume.decide(job.output, job.name, job.epochs, settings, free=_free(job))
     if start.finished:
         return start
     for path in resume.clear_way(start, job.output, job.name, now()):
@@ -77,6 +77,11 @@ def go_on(job: Job, settings: Mapping[str, Any], *, adapting: bool = False) -> S
         say(f"goes on after epoch {start.epoch}, from {start.state.name}")
         job.journal.write("resumed", epoch=start.epoch, state=start.state)
     return start
+
+
+def _free(job: Job) -> set[str]:
+    """The options that may be others than the record's: those that need less memory."""
+    return {*job.refitted, *(resume.ADAPTED if job.request.adapt else ())}
 
 
 def _once(job: Job, plan: Plan, start: Start) -> None:
@@ -112,9 +117,14 @@ def _once(job: Job, plan: Plan, start: Start) -> None:
                 if event.epoch - 1 > start.epoch:
                     note_epoch(job, event.epoch - 1, shown.say)
                 job.journal.write("epoch_started", epoch=event.epoch)
-            elif isinstance(event, trainer.Progress) and not noted:
-                _note_steps(job, plan, event)
-                noted = True
+            elif isinstance(event, trainer.Stage):
+                job.journal.write("stage", name=event.name)
+            elif isinstance(event, trainer.Progress):
+                if not noted:
+                    _note_steps(job, plan, event)
+                    noted = True
+                if event.step == behind + 1:
+                    job.journal.write("stage", name="first step")
         code = group.wait()
     job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - begun, 1))
     if code != 0:
