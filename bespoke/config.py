@@ -62,6 +62,7 @@ class Experiment:
 
     `training` holds the trainer's options; `general` and `blocks` the dataset's, in the three
     levels of kohya's dataset file. `promises` says of each named folder of data what it holds.
+    `pinned`: training options that an experiment's file or `--set` wrote; no plan changes them.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Experiment:
     general: Settings = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     promises: Mapping[str, Promise] = field(default_factory=dict)
+    pinned: frozenset[str] = frozenset()
 
     @property
     def parent(self) -> str | None:
@@ -139,10 +141,12 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
     training = _base_training(repository, problems)
     general, blocks = _base_dataset(repository, problems)
     promises: dict[str, Promise] = {}
+    pinned: set[str] = set()
     for ancestor, content in reversed(chain):
         origin = f"experiments/{ancestor}.toml"
         _check_fields(content, origin, problems)
         _check_words(content, origin, problems)
+        pinned |= _table(content, "training").keys()
         for key, value in _table(content, "training").items():
             put(training, key, value, origin)
         blocks = _overlay_dataset(general, blocks, _table(content, "dataset"), origin, problems)
@@ -152,6 +156,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         section, key, value = _override(override)
         if section == "training":
             put(training, key, value, "--set")
+            pinned.add(key)
         else:
             blocks = _overlay_dataset(general, blocks, {key: value}, "--set", problems)
     problems += check(training, general, blocks)
@@ -180,6 +185,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         general=general,
         blocks=blocks,
         promises=promises,
+        pinned=frozenset(pinned),
         **{key: own[key] for key in PERSONAL if key in own},
     )
 

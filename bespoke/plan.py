@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bespoke.config import TRAINING_FILE, put
+from bespoke.config import put
 from bespoke.watch import ELEMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bespoke.config import Experiment, Settings
+    from bespoke.config import Experiment
     from bespoke.hardware import Gpu, Machine
 
     # New values by option, each with why.
@@ -86,7 +86,7 @@ def make(machine: Machine, experiment: Experiment, begun: Mapping[str, Any] | No
         return Plan(lines=("plan: no NVIDIA GPU here, so every option is as written",))
     # The trainer takes one of them: what fits the least fits whichever that is.
     gpu = min(machine.gpus, key=lambda each: each.free_mib)
-    free = {key for key in KEYS if _may_change(experiment.training, key)}
+    free = set(KEYS) - experiment.pinned
     refit: Changes = {}
     if begun is None:
         changes = _changed(_wanted(machine, gpu, experiment, free), experiment, free)
@@ -125,10 +125,6 @@ def needed_mib(experiment: Experiment) -> int | None:
         if (way.batch, way.checkpointing) == (batch, checkpointing):
             return max(_grown(way.mib, experiment), _vae(experiment))
     return None
-
-
-def _may_change(training: Settings, key: str) -> bool:
-    return key not in training or training[key].origin == TRAINING_FILE
 
 
 def _wanted(machine: Machine, gpu: Gpu, experiment: Experiment, free: set[str]) -> Changes:
@@ -241,7 +237,7 @@ def _lines(
         for key in changes
         if experiment.option(key) != planned.option(key)
     )
-    pinned = [key for key in KEYS if not _may_change(experiment.training, key)]
+    pinned = [key for key in KEYS if key in experiment.pinned]
     kept = "as this run began, " if begun else ""
     first = f"plan for {gpu.name} ({gpu.free_mib} of {gpu.memory_mib} MiB free): {kept}"
     lines = [first + (moved or "every option as written")]
