@@ -323,6 +323,13 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the machine costs an hour, for the record (default: BESPOKE_PRICE_PER_HOUR)",
     )
     parser.add_argument(
+        "--plan",
+        choices=("auto", "as-written"),
+        default="auto",
+        help="fit batch, precision, checkpointing and attention to this machine's GPU, with the "
+        "effective batch kept (default), or change nothing",
+    )
+    parser.add_argument(
         "--rehearse",
         action="store_true",
         help="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
@@ -383,6 +390,7 @@ def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
             no_test=chosen.no_test,
             price_per_hour=chosen.price_per_hour,
             events=chosen.events,
+            plan=chosen.plan,
         )
         if len(experiments) == 1 and not chosen.seeds and not chosen.with_parent:
             run(request, journal)

@@ -63,7 +63,8 @@ class Experiment:
     `training` holds the trainer's options; `general` and `blocks` the dataset's, in the three
     levels of kohya's dataset file. `promises` says of each named folder of data what it holds;
     `test` which of the test prompts each epoch is tested with, and how small;
-    `ladder` is what its own `[[next]]` says comes after it.
+    `ladder` is what its own `[[next]]` says comes after it;
+    `pinned`: training options that an experiment's file or `--set` wrote; no plan changes them.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Experiment:
     blocks: tuple[Block, ...] = ()
     promises: Mapping[str, Promise] = field(default_factory=dict)
     ladder: tuple[ladder.Rung, ...] = ()
+    pinned: frozenset[str] = frozenset()
 
     @property
     def parent(self) -> str | None:
@@ -151,10 +153,12 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
     training = _base_training(repository, problems)
     general, blocks = _base_dataset(repository, problems)
     promises: dict[str, Promise] = {}
+    pinned: set[str] = set()
     for ancestor, content in reversed(chain):
         origin = f"experiments/{ancestor}.toml"
         _check_fields(content, origin, problems)
         _check_words(content, origin, problems)
+        pinned |= _table(content, "training").keys()
         for key, value in _table(content, "training").items():
             put(training, key, value, origin)
         blocks = _overlay_dataset(general, blocks, _table(content, "dataset"), origin, problems)
@@ -164,6 +168,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         section, key, value = _override(override)
         if section == "training":
             put(training, key, value, "--set")
+            pinned.add(key)
         else:
             blocks = _overlay_dataset(general, blocks, {key: value}, "--set", problems)
     problems += check(training, general, blocks)
@@ -196,6 +201,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         blocks=blocks,
         promises=promises,
         ladder=rungs,
+        pinned=frozenset(pinned),
         **{key: own[key] for key in PERSONAL if key in own},
     )
 

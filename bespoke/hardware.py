@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bespoke.processes import answer
@@ -10,26 +13,107 @@ from bespoke.processes import answer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CGROUP = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
+QUERY = ("name", "memory.total", "driver_version", "memory.used", "compute_cap", "uuid")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One NVIDIA GPU as its driver reports it; memory in MiB."""
+    """One NVIDIA GPU as its driver reports it; memory in MiB, `capability` as (8, 6)."""
 
     name: str
     memory_mib: int
     driver: str
+    used_mib: int = 0
+    capability: tuple[int, int] | None = None
+
+    @property
+    def free_mib(self) -> int:
+        return self.memory_mib - self.used_mib
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a plan is made for; memory and disk in MiB, `cores` those this process may use."""
+
+    gpus: tuple[Gpu, ...] = ()
+    cores: int = 1
+    memory_mib: int = 0
+    disk_mib: int = 0
+    xformers: bool = False
+
+
+def machine(workspace: Path) -> Machine:
+    """The machine as this process may use it: a container's limits count, not the host's."""
+    return Machine(
+        gpus=gpus(),
+        cores=cores(),
+        memory_mib=memory_mib(),
+        disk_mib=shutil.disk_usage(workspace).free >> 20,
+        xformers=xformers_loads(),
+    )
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The GPUs that the driver shows this process; none where there is no driver."""
-    query = "--query-gpu=name,memory.total,driver_version"
-    printed = answer(["nvidia-smi", query, "--format=csv,noheader,nounits"])
-    found = []
-    for line in (printed or "").splitlines():
-        cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) == 3 and cells[1].isdigit():
-            found.append(Gpu(name=cells[0], memory_mib=int(cells[1]), driver=cells[2]))
-    return tuple(found)
+    """The GPUs that the trainer would see; none where there is no driver."""
+    printed = answer(
+        ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
+    )
+    rows = [[cell.strip() for cell in line.split(",")] for line in (printed or "").splitlines()]
+    rows = [row for row in rows if len(row) == len(QUERY) and row[1].isdigit()]
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        wanted = [name.strip() for name in chosen.split(",")]
+        rows = [row for at, row in enumerate(rows) if str(at) in wanted or row[5] in wanted]
+    return tuple(
+        Gpu(
+            name=name,
+            memory_mib=int(total),
+            driver=driver,
+            used_mib=int(used) if used.isdigit() else 0,
+            capability=_capability(capability),
+        )
+        for name, total, driver, used, capability, _ in rows
+    )
+
+
+def _capability(text: str) -> tuple[int, int] | None:
+    major, _, minor = text.partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+
+
+def cores() -> int:
+    """Processors that this process may use, by its affinity and its container's quota."""
+    allowed = len(os.sched_getaffinity(0))
+    quota, _, period = _told(CGROUP / "cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        allowed = min(allowed, -(-int(quota) // int(period)))
+    return max(1, allowed)
+
+
+def memory_mib() -> int:
+    """The machine's memory, or the container's limit where that is less."""
+    rows = [line.split() for line in _told(MEMINFO).splitlines() if line.startswith("MemTotal:")]
+    total = int(rows[0][1]) >> 10 if rows else 0
+    limit = _told(CGROUP / "memory.max")
+    return min(total, int(limit) >> 20) if limit.isdigit() else total
+
+
+def _told(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def xformers_loads() -> bool:
+    """Whether xformers is here beside the torch that its kernels were built for."""
+    from bespoke.option_audit import XFORMERS_TORCH, installed
+
+    versions = {name: version.partition("+")[0] for name, version in installed().items()}
+    wanted = XFORMERS_TORCH.get(versions.get("xformers", ""))
+    return wanted is not None and versions.get("torch") == wanted
 
 
 def smaller(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Request:
     no_test: bool = False
     price_per_hour: float | None = None
     events: bool = False
+    plan: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class Job:
     workspace: Path
     folder: Path
     journal: Journal
+    # Options that a plan changed of an interrupted run, since what it began with does not fit here.
+    refitted: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -124,11 +124,12 @@ def decide(
     epochs: Sequence[int],
     settings: Mapping[str, Any],
     *,
-    adapting: bool = False,
+    free: Collection[str] = (),
 ) -> Start:
     """Where to go on, by what is in `output`; nothing there is changed.
 
-    `epochs` are those whose checkpoints the run must leave, in order.
+    `epochs` are those whose checkpoints the run must leave, in order; `free` the training options
+    that may be others than an earlier start's.
 
     Raises:
         ConfigError: where an earlier start had other settings, left files without a record, or
@@ -143,7 +144,7 @@ def decide(
                 "record of how they were made: --fresh moves them to a dated folder"
             )
         return Start()
-    changed = _changed(record.settings, settings, adapting=adapting)
+    changed = _changed(record.settings, settings, free)
     if changed and left:
         lines = "\n".join(f"  {line}" for line in changed)
         raise ConfigError(
@@ -174,9 +175,8 @@ def decide(
     return Start(steps_per_epoch=steps)
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], *, adapting: bool) -> list[str]:
-    free = {f"training.{key}" for key in ADAPTED} if adapting else set()
-    keys = sorted({*before, *now} - free)
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str]) -> list[str]:
+    keys = sorted({*before, *now} - {f"training.{key}" for key in free})
     return [
         f"{key}: its pictures or captions are others now"
         if key.startswith("data ")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from bespoke import (
     config,
     dataset,
     hardware,
+    plan,
     preflight,
     prompts,
     rendering,
@@ -86,6 +88,7 @@ def opened(request: Request) -> tuple[config.Experiment, Path]:
 def _carry_out(job: Job, started: float) -> None:
     _introduce(job)
     data, flight, parent = _checked_data(job)
+    job = _planned(job)
     asked = _asked(job)
     shots = sample.write_for_training(asked, job.folder / "prompts.json") if asked else ()
     rendered = _render(job, data)
@@ -109,14 +112,14 @@ def _carry_out(job: Job, started: float) -> None:
                 say(f"already trained: {len(job.epochs)} whole checkpoints in {job.output}")
                 say("--fresh trains it again and moves these to a dated folder")
             else:
-                plan = training.Plan(
+                launch = training.Plan(
                     rendered=rendered,
                     settings=settings,
                     command=functools.partial(_command, job),
                     cwd=REPOSITORY,
                     offline=_provide(job),
                 )
-                training.train(job, plan, start, judge)
+                training.train(job, launch, start, judge)
             found = _verified(job)
             if not start.finished:
                 judge.epoch(job.epochs[-1], say)
@@ -148,7 +151,7 @@ def _start(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
     request = job.request
     _mind_the_gate(job)
     fresh = not resume.record_path(job.output, job.name).exists()
-    start = None if request.fresh else training.go_on(job, settings, adapting=request.adapt)
+    start = None if request.fresh else training.go_on(job, settings)
     if start is None or (start.finished and request.rehearse):
         earlier = checkpoints.left_by(job.output, job.name)
         record = resume.record_path(job.output, job.name)
@@ -230,6 +233,21 @@ def _checked_data(job: Job) -> tuple[dict[str, Path], preflight.Preflight, str |
             data[name] = dataset.take(collection, experiment.pictures_taken, into)
             say(f"{name}: {experiment.pictures_taken} of {len(collection.pairs)} pictures taken")
     return data, flight, parent.run_name if parent else None
+
+
+def _planned(job: Job) -> Job:
+    """The run with its throughput options fitted to this machine; an interrupted one keeps its."""
+    if job.request.plan == plan.AS_WRITTEN:
+        return job
+    found = hardware.machine(job.workspace)
+    record = resume.read_record(job.output, job.name)
+    interrupted = record is not None and checkpoints.left_by(job.output, job.name)
+    begun = record.settings if record and interrupted and not job.request.fresh else None
+    made = plan.make(found, job.experiment, begun)
+    for line in made.lines:
+        say(line)
+    job.journal.write("planned", machine=asdict(found), changes=made.changes, lines=made.lines)
+    return replace(job, experiment=plan.apply(made, job.experiment), refitted=made.refitted)
 
 
 def _drawn(job: Job, name: str) -> Path:

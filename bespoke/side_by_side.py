@@ -107,8 +107,15 @@ def asked_for(several: Several, journal: Journal) -> list[Job]:
         for name in names:
             request = replace(several.request, experiment=name, seed=seed)
             named, place = opened(request)
-            paths = {"workspace": place, "folder": place}
-            jobs.append(Job(request=request, experiment=named, journal=journal, **paths))
+            jobs.append(
+                Job(
+                    request=request,
+                    experiment=named,
+                    journal=journal,
+                    workspace=place,
+                    folder=place,
+                )
+            )
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
             who = ", ".join(_label(job) for job in jobs if job.name == name)

@@ -35,6 +35,15 @@ EPOCH = re.compile(r"epoch (\d+)/(\d+)$")
 SAVING = re.compile(r"saving checkpoint: (.+)$")
 LOSS = re.compile(r"avr_loss=([\d.eE+-]+|nan|-?inf)")
 
+# What the trainer says when it has come so far (tn:519, tn:593, tu:1227, tn:643, tn:987).
+STAGES: tuple[tuple[str, str], ...] = (
+    ("imported", "Loading dataset config from"),
+    ("dataset read", "preparing accelerator"),
+    ("model loaded", "caching latents."),
+    ("latents made", "import network module:"),
+    ("prepared", "running training"),
+)
+
 # What a failed run's last lines say, in the trainer's words and in what to do about it.
 KNOWN_FAILURES: tuple[tuple[re.Pattern[str], str], ...] = (
     (
@@ -89,7 +98,14 @@ class Saving:
     path: str
 
 
-Event = Progress | EpochStarted | Saving
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """How far the trainer has got on its way to the first step: one of STAGES' names."""
+
+    name: str
+
+
+Event = Progress | EpochStarted | Saving | Stage
 
 
 def require_submodule(repository: Path) -> Path:
@@ -199,7 +215,9 @@ def parse(line: str) -> Event | None:
     if epoch:
         return EpochStarted(epoch=int(epoch[1]), epochs=int(epoch[2]))
     saving = SAVING.match(line)
-    return Saving(path=saving[1]) if saving else None
+    if saving:
+        return Saving(path=saving[1])
+    return next((Stage(name=name) for name, words in STAGES if words in line), None)
 
 
 def _pace(number: str, unit: str) -> float | None:

@@ -62,16 +62,16 @@ def train(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
             say(f"{error}: it goes on from its last whole state, this once")
         except trainer.OutOfMemoryError as error:
             plan = _smaller(job, plan, error)
-        start = go_on(job, plan.settings, adapting=job.request.adapt)
+        start = go_on(job, plan.settings)
 
 
-def go_on(job: Job, settings: Mapping[str, Any], *, adapting: bool = False) -> Start:
+def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
     """Where to go on, with the way there cleared and said.
 
     Raises:
         ConfigError: where what is there is of other settings.
     """
-    start = resume.decide(job.output, job.name, job.epochs, settings, adapting=adapting)
+    start = resume.decide(job.output, job.name, job.epochs, settings, free=_free(job))
     if start.finished:
         return start
     for path in resume.clear_way(start, job.output, job.name, now()):
@@ -88,6 +88,11 @@ def go_on(job: Job, settings: Mapping[str, Any], *, adapting: bool = False) -> S
         say(f"goes on after epoch {start.epoch}, from {start.state.name}")
         job.journal.write("resumed", epoch=start.epoch, state=start.state)
     return start
+
+
+def _free(job: Job) -> set[str]:
+    """The options that may be others than the record's: those that need less memory."""
+    return {*job.refitted, *(resume.ADAPTED if job.request.adapt else ())}
 
 
 def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
@@ -111,13 +116,11 @@ def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
         job.journal.write("launched", pid=group.pid, command=command)
         reader = trainer.Reader(log)
         watching = watch.Watch(job.output, planned)
-        noted = start.steps_per_epoch is not None
-        # The trainer counts a resumed run's steps from 0 again (tn:1357).
-        behind = start.epoch * (start.steps_per_epoch or 0)
-        told = -math.inf
+        notes = _Notes(job, plan, start)
         for event in reader.events(group.output()):
             if isinstance(event, trainer.Progress):
-                event = replace(event, step=event.step + behind)
+                event = replace(event, step=event.step + notes.behind)
+                notes.progress(event)
             shown.show(event)
             watching.take(event)
             judge.take(event)
@@ -126,25 +129,42 @@ def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
                     note_epoch(job, event.epoch - 1, shown.say)
                     judge.epoch(event.epoch - 1, shown.say)
                 job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
-            elif isinstance(event, trainer.Progress):
-                if not noted:
-                    _note_steps(job, plan, event)
-                    noted = True
-                due = time.monotonic() > told + PROGRESS_INTERVAL_S or event.step == event.total
-                if due and event.loss is not None:
-                    told = time.monotonic()
-                    job.journal.write("progress", **asdict(event))
+            elif isinstance(event, trainer.Stage):
+                job.journal.write("stage", name=event.name)
         code = group.wait()
     job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - begun, 1))
     if code != 0:
         raise trainer.failure(code, reader.tail, log_file)
 
 
-def _note_steps(job: Job, plan: Plan, at: trainer.Progress) -> None:
-    """Keep the steps an epoch, which every later resume needs, as soon as the trainer says them."""
-    steps = at.total // int(job.experiment.option("max_train_epochs"))
-    record = resume.Record(settings=plan.settings, steps_per_epoch=steps, gate=job.gate)
-    resume.write_record(job.output, job.name, record)
+class _Notes:
+    """What is kept of the trainer's progress while it runs."""
+
+    def __init__(self, job: Job, plan: Plan, start: Start) -> None:
+        self._job, self._plan = job, plan
+        self._steps_known = start.steps_per_epoch is not None
+        # The trainer counts a resumed run's steps from 0 again (tn:1357).
+        self.behind = start.epoch * (start.steps_per_epoch or 0)
+        self._told = -math.inf
+
+    def progress(self, at: trainer.Progress) -> None:
+        """Take in one reading, its steps counted from the run's first."""
+        if not self._steps_known:
+            self._note_steps(at)
+        if at.step == self.behind + 1:
+            self._job.journal.write("stage", name="first step")
+        due = time.monotonic() > self._told + PROGRESS_INTERVAL_S or at.step == at.total
+        if due and at.loss is not None:
+            self._told = time.monotonic()
+            self._job.journal.write("progress", **asdict(at))
+
+    def _note_steps(self, at: trainer.Progress) -> None:
+        """Keep the steps an epoch, which a later resume needs, as soon as the trainer says them."""
+        self._steps_known = True
+        job = self._job
+        steps = at.total // int(job.experiment.option("max_train_epochs"))
+        record = resume.Record(settings=self._plan.settings, steps_per_epoch=steps, gate=job.gate)
+        resume.write_record(job.output, job.name, record)
 
 
 def note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:

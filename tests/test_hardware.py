@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bespoke import hardware
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def driver(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,13 +24,54 @@ def driver(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_gpu_is_read_with_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver(
         tmp_path,
-        'echo "NVIDIA GeForce RTX 4090, 24564, 550.54.15"; echo "NVIDIA H200, 143771, 570.1"',
+        'echo "NVIDIA GeForce RTX 4090, 24564, 550.54.15, 310, 8.9, GPU-aa"; '
+        'echo "NVIDIA H200, 143771, 570.1, 0, 9.0, GPU-bb"',
         monkeypatch,
     )
-    assert hardware.gpus() == (
-        hardware.Gpu(name="NVIDIA GeForce RTX 4090", memory_mib=24564, driver="550.54.15"),
-        hardware.Gpu(name="NVIDIA H200", memory_mib=143771, driver="570.1"),
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    rtx = hardware.Gpu(
+        name="NVIDIA GeForce RTX 4090",
+        memory_mib=24564,
+        driver="550.54.15",
+        used_mib=310,
+        capability=(8, 9),
     )
+    h200 = hardware.Gpu(name="NVIDIA H200", memory_mib=143771, driver="570.1", capability=(9, 0))
+    assert hardware.gpus() == (rtx, h200)
+    assert rtx.free_mib == 24254
+    for chosen, seen in [("1", (h200,)), ("GPU-aa", (rtx,)), ("0,1", (rtx, h200)), ("", ())]:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        assert hardware.gpus() == seen
+
+
+def test_what_the_driver_does_not_know_is_not_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver(tmp_path, 'echo "Old Card, 8192, 525.1, [N/A], [N/A], GPU-cc"', monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (gpu,) = hardware.gpus()
+    assert (gpu.used_mib, gpu.capability) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("quota", "limit", "cores", "memory"),
+    [("max 100000", "max", None, 4000), ("50000 100000", "1073741824", 1, 1024)],
+)
+def test_a_containers_limits_count_and_not_the_hosts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quota: str,
+    limit: str,
+    cores: int | None,
+    memory: int,
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    (tmp_path / "memory.max").write_text(limit + "\n")
+    (tmp_path / "meminfo").write_text("MemTotal:    4096000 kB\nMemFree: 1 kB\n")
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    monkeypatch.setattr(hardware, "MEMINFO", tmp_path / "meminfo")
+    assert hardware.cores() == (cores or len(os.sched_getaffinity(0)))
+    assert hardware.memory_mib() == memory
 
 
 def test_a_driver_that_fails_or_is_missing_means_no_gpu(

@@ -64,6 +64,8 @@ def test_smoke_trains_three_real_checkpoints_from_the_collection(
     assert [at.step for at in read if isinstance(at, trainer.Progress)] == list(range(7))
     rows = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows if row["event"] == "checkpoint"] == [1, 2, 3]
+    names = [row["name"] for row in rows if row["event"] == "stage"]
+    assert names == [*(name for name, _ in trainer.STAGES), "first step"]
     assert list((workspace / "logs").glob("smoke_experiment*/network_train/events.out.tfevents*"))
 
 

@@ -168,3 +168,19 @@ def test_the_submodule_is_at_the_commit_that_the_option_table_was_made_from(
     from bespoke.processes import answer
 
     assert answer(["git", "rev-parse", "HEAD"], cwd=sd_scripts) == table().commit
+
+
+@pytest.mark.parametrize(
+    ("line", "stage"),
+    [
+        ("Loading dataset config from /run/dataset.toml", "imported"),
+        ("preparing accelerator", "dataset read"),
+        ("caching latents...", "model loaded"),
+        ("import network module: networks.lora", "latents made"),
+        ("running training / 学習開始", "prepared"),
+    ],
+)
+def test_each_stage_on_the_way_to_the_first_step_is_known_by_its_line(
+    line: str, stage: str
+) -> None:
+    assert trainer.parse(line) == trainer.Stage(name=stage)
