@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__
+from bespoke import __version__, origin
 from bespoke.errors import reported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DEFAULT_EXPERIMENT = "keep_tokens_3"
+REPOSITORY = Path(__file__).resolve().parent.parent
+# A package is of one experiment, and says so.
+DEFAULT_EXPERIMENT = origin.told(REPOSITORY).get("experiment", "keep_tokens_3")
 
 RUN_EXAMPLES = """examples:
   python -m bespoke.run --experiment keep_tokens_3
@@ -26,23 +28,54 @@ exit codes: 0 done, 2 configuration, 3 pictures or captions, 4 the trainer faile
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m bespoke VERB …`; returns 0, or raises SystemExit with the error's code."""
+CHECK_EXAMPLES = """examples:
+  bespoke check                                 the pictures beside the project or in the workspace
+  bespoke check --experiment keep_tokens_5 --data ~/pictures --all
+  bespoke check --strict --json                 for a script: exit code 2 or 3 where it is refused
+"""
+REPAIR_EXAMPLES = """examples:
+  bespoke captions repair --out ~/captions_v2
+  bespoke captions repair --data ~/pictures --out ~/captions_v2 --keep background
+"""
+EXPERIMENTS_EXAMPLES = """examples:
+  bespoke experiments
+  bespoke experiments --json
+"""
+PACKAGE_EXAMPLES = """examples:
+  bespoke package                               runpod_KEEP_TOKENS_3_EXPERIMENT.zip, here
+  bespoke package --experiment keep_tokens_5 --data ~/pictures --out ~/zips
+"""
+HEALTH_EXAMPLES = """examples:
+  bespoke health                                exit code 0 while a run goes on or has ended well
+  bespoke health --workspace /workspace
+"""
+COMPLETION_EXAMPLES = """examples:
+  bespoke completion bash >~/.local/share/bash-completion/completions/bespoke
+  bespoke completion zsh >~/.zfunc/_bespoke
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All of the command line, as argparse knows it."""
     parser = argparse.ArgumentParser(
-        prog="bespoke", description="Train, judge and compare LoRA experiments with sd-scripts."
+        prog="bespoke",
+        description="Train, judge and compare LoRA experiments with sd-scripts.",
+        epilog="Each verb's own --help has examples.",
     )
-    parser.add_argument("--version", action="version", version=f"bespoke {__version__}")
+    parser.add_argument("--version", action=_Version, help="this version, and both commits")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    run = verbs.add_parser("run", help="check, render, train and verify one experiment")
+    run = _verb(verbs, "run", "check, render, train and verify one experiment", RUN_EXAMPLES)
     _add_run_arguments(run)
-    check = verbs.add_parser("check", help="what can be known of a run before its first step")
+    about = "what can be known of a run before its first step"
+    check = _verb(verbs, "check", about, CHECK_EXAMPLES)
     _add_choice_arguments(check)
     _add_check_arguments(check)
     check.add_argument("--all", action="store_true", help="show every finding, not three of a kind")
     check.add_argument("--json", action="store_true", help="as one JSON object")
-    captions = verbs.add_parser("captions", help="work on the captions")
+    captions = _verb(verbs, "captions", "work on the captions", REPAIR_EXAMPLES)
     jobs = captions.add_subparsers(dest="job", metavar="JOB", required=True)
-    repair = jobs.add_parser("repair", help="write a repaired caption version beside the old one")
+    about = "write a repaired caption version beside the old one"
+    repair = _verb(jobs, "repair", about, REPAIR_EXAMPLES)
     _add_choice_arguments(repair)
     repair.add_argument("--out", metavar="DIR", type=_folder, required=True, help="the new folder")
     repair.add_argument(
@@ -52,25 +85,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the class to move among the kept tags (default: background)",
     )
     repair.set_defaults(allow_inert=True)
-    listing = verbs.add_parser("experiments", help="list the experiments there are")
+    listing = _verb(verbs, "experiments", "list the experiments there are", EXPERIMENTS_EXAMPLES)
     listing.add_argument("--json", action="store_true", help="as one JSON list")
-    chosen = parser.parse_args(arguments)
+    about = "pack one experiment and all that it needs into a zip for a rented machine"
+    _add_package_arguments(_verb(verbs, "package", about, PACKAGE_EXAMPLES))
+    about = "whether this machine's newest run goes on or ended well"
+    _add_workspace(_verb(verbs, "health", about, HEALTH_EXAMPLES))
+    completion = _verb(verbs, "completion", "print a shell's completions", COMPLETION_EXAMPLES)
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m bespoke VERB …`; returns 0, or raises SystemExit with the error's code."""
+    chosen = parser().parse_args(arguments)
     if chosen.verb == "run":
         return _run(chosen)
     with reported():
-        if chosen.verb == "check":
-            from bespoke import check as checking
-
-            checking.show(chosen)
-        elif chosen.verb == "captions":
-            from bespoke import check as checking
-
-            checking.repair(chosen)
-        else:
-            from bespoke import listing as experiments
-
-            experiments.show(as_json=chosen.json)
+        _answer(chosen)
     return 0
+
+
+def _answer(chosen: argparse.Namespace) -> None:
+    if chosen.verb == "check":
+        from bespoke import check
+
+        check.show(chosen)
+    elif chosen.verb == "captions":
+        from bespoke import check
+
+        check.repair(chosen)
+    elif chosen.verb == "experiments":
+        from bespoke import listing
+
+        listing.show(as_json=chosen.json)
+    elif chosen.verb == "package":
+        from bespoke import package
+
+        package.show(chosen)
+    elif chosen.verb == "health":
+        from bespoke import health
+
+        health.show(chosen.workspace)
+    else:
+        import shtab
+
+        print(shtab.complete(parser(), chosen.shell))
 
 
 def run_main(arguments: Sequence[str] | None = None) -> int:
@@ -85,13 +145,45 @@ def run_main(arguments: Sequence[str] | None = None) -> int:
     return _run(parser.parse_args(arguments))
 
 
+class _Version(argparse.Action):
+    """Asks git only when it is asked for."""
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(nargs=0, default=argparse.SUPPRESS, **facts)
+
+    def __call__(self, *_: object) -> None:
+        commits = origin.commits(REPOSITORY)
+        print(f"bespoke {__version__}, commit {commits['bespoke']}")
+        print(f"sd-scripts, commit {commits['trainer']}")
+        raise SystemExit(0)
+
+
+def _verb(verbs: Any, name: str, about: str, examples: str) -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=examples,
+        formatter_class=raw,
+    )  # fmt: skip
+    return verb
+
+
 def _folder(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("a folder's name is needed")
     return Path(text)
 
 
-def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_workspace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workspace",
+        metavar="DIR",
+        type=_folder,
+        help="where training_data, output and logs are (default: BESPOKE_WORKSPACE, /workspace, "
+        "./workspace)",
+    )
+
+
+def _add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experiment",
         metavar="NAME",
@@ -105,6 +197,11 @@ def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the collection's folder; NAME=DIR for another subset's (may be given again)",
     )
+    _add_workspace(parser)
+
+
+def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_experiment_arguments(parser)
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -113,13 +210,20 @@ def _add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="for this run alone: training.KEY=VALUE or dataset.KEY=VALUE (may be given again)",
     )
+
+
+def _add_package_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_experiment_arguments(parser)
     parser.add_argument(
-        "--workspace",
-        metavar="DIR",
+        "--out",
+        metavar="PATH",
         type=_folder,
-        help="where training_data, output and logs are (default: BESPOKE_WORKSPACE, /workspace, "
-        "./workspace)",
+        help="the zip, or the folder for it (default: runpod_NAME_EXPERIMENT.zip, here)",
     )
+    parser.add_argument(
+        "--replace", action="store_true", help="even where another file of that name is there"
+    )
+    parser.set_defaults(overrides=(), allow_inert=False)
 
 
 def _add_check_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import platform
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from bespoke import (
     config,
     dataset,
     hardware,
+    origin,
     preflight,
     rendering,
     resume,
@@ -30,7 +32,6 @@ from bespoke.files import held, workspace, write_whole
 from bespoke.job import Job, Request
 from bespoke.journal import Journal, now
 from bespoke.options import table
-from bespoke.processes import answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,7 +56,12 @@ def run(request: Request, journal: Journal) -> None:
     job = Job(
         request=request, experiment=experiment, workspace=place, folder=folder, journal=journal
     )
-    journal.write("started", experiment=experiment.name, arguments=sys.argv[1:])
+    journal.write(
+        "started",
+        experiment=experiment.name,
+        arguments=sys.argv[1:],
+        machine=platform.node(),
+    )
     try:
         with _signals_raise():
             _carry_out(job, started)
@@ -201,7 +207,7 @@ def _render(job: Job, data: dict[str, Path]) -> rendering.Rendered:
     )
     facts = {
         "started": now().isoformat(timespec="seconds"),
-        "bespoke_commit": answer(["git", "rev-parse", "HEAD"], cwd=REPOSITORY),
+        "bespoke_commit": origin.commits(REPOSITORY)["bespoke"],
         "trainer_commit": None if job.request.rehearse else table().commit,
     }
     rendered = rendering.render(job.experiment, places, facts)
@@ -233,7 +239,8 @@ def _provide(job: Job) -> bool:
     reason = trainer.needs_gpu(_options(job))
     if reason and not hardware.gpus():
         raise ConfigError(
-            f"{reason} needs an NVIDIA GPU and nvidia-smi shows none here: rent one, or try "
+            f"{reason} needs an NVIDIA GPU and nvidia-smi shows none here: rent one, give "
+            "the container --gpus all where it has one, or try "
             "--experiment smoke (the real trainer, small) or --rehearse on this machine"
         )
     return not base_model.provide(_base_model(job), models=job.models, announce=say).hub

@@ -241,7 +241,7 @@ def test_outside_a_pod_the_command_ends_with_the_runs_code(told: Pod) -> None:
         environment = {**os.environ, **told.variables, "CODE": "4"}
         done = subprocess.run(start, cwd=told.project, env=environment, timeout=30, check=False)
         assert done.returncode == 4
-    assert calls(told) == ["-m bespoke.run --experiment keep_tokens_3"] * 2
+    assert calls(told) == ["-m bespoke.run"] * 2
     assert not told.volume.exists()
 
 
@@ -293,7 +293,7 @@ def test_fresh_is_carried_out_once_and_not_before_anything_was_trained(told: Pod
         " --strict",
         " --strict",
         " --fre",
-        " --experiment keep_tokens_3",
+        "",
     ]
 
 
