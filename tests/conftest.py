@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bespoke import base_model
 from bespoke.rehearsal.drawing import draw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -66,6 +71,29 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "pictures"
     draw(folder, 203)
     return folder
+
+
+@pytest.fixture(scope="session")
+def set_up() -> Callable[[Path], None]:
+    """Makes a copy of the project look set up: its .venv leads to this interpreter."""
+
+    def leads_here(folder: Path) -> None:
+        python = folder / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+        python.chmod(0o755)
+        for name in ("orchestrator", "trainer"):
+            mark = subprocess.run(
+                f"cksum <locks/{name}.txt | tr ' ' -",
+                shell=True,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
+            (folder / f".venv/.installed-{name}-{mark}").touch()
+
+    return leads_here
 
 
 @pytest.fixture(autouse=True)
