@@ -130,6 +130,8 @@ def _introduce(job: Job) -> None:
     say(f"{experiment.run_name} ({experiment.name})")
     if job.request.rehearse:
         say("REHEARSAL: drawn pictures and a stand-in trainer; nothing it makes is a result")
+    if not (job.request.rehearse or job.request.dry_run) and _lacks_gpu(job):
+        say("no GPU here, and this run needs one: a container is given it with --gpus all")
     if experiment.hypothesis:
         say(f"hypothesis: {experiment.hypothesis}")
     for text in job.request.overrides:
@@ -236,14 +238,19 @@ def _provide(job: Job) -> bool:
         return True
     trainer.require_submodule(REPOSITORY)
     trainer.require_packages()
-    reason = trainer.needs_gpu(_options(job))
-    if reason and not hardware.gpus():
+    reason = _lacks_gpu(job)
+    if reason:
         raise ConfigError(
-            f"{reason} needs an NVIDIA GPU and nvidia-smi shows none here: rent one, give "
-            "the container --gpus all where it has one, or try "
+            f"{reason} needs an NVIDIA GPU and nvidia-smi shows none here: rent one, or try "
             "--experiment smoke (the real trainer, small) or --rehearse on this machine"
         )
     return not base_model.provide(_base_model(job), models=job.models, announce=say).hub
+
+
+def _lacks_gpu(job: Job) -> str | None:
+    """The option that needs the GPU which is not here."""
+    reason = trainer.needs_gpu(_options(job))
+    return reason if reason and not hardware.gpus() else None
 
 
 def _show(rendered: rendering.Rendered, command: list[str]) -> None:
