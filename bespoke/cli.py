@@ -24,7 +24,8 @@ RUN_EXAMPLES = """examples:
   python -m bespoke.run --experiment smoke      can this machine train at all?
   python -m bespoke.run --rehearse              the whole way with no GPU and no download
 
-exit codes: 0 done, 2 configuration, 3 pictures or captions, 4 the trainer failed, 130 interrupted
+exit codes: 0 done, 1 unexpected, 2 configuration, 3 pictures or captions, 4 the trainer failed,
+5 the gate stopped the run, 130 interrupted
 """
 
 
