@@ -46,8 +46,9 @@ class Display(Protocol):
 
 
 def display(epochs: int) -> Display:
-    """A live display on a terminal, a plain line every 30 s elsewhere."""
-    return Live(epochs) if sys.stdout.isatty() else Plain(epochs)
+    """A live display on a terminal that can redraw a line, a plain line every 30 s elsewhere."""
+    redraws = sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return Live(epochs) if redraws else Plain(epochs)
 
 
 def duration(seconds: float | None) -> str:
