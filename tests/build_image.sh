@@ -5,6 +5,7 @@
 # three times that of disk for buildah's copies).
 #
 #   tests/build_image.sh [FOLDER]      FOLDER keeps the base and the images; else all is removed
+#   REUSE=1 tests/build_image.sh FOLDER      tries the image that FOLDER has, without building
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -48,31 +49,35 @@ build() {
     --build-arg BESPOKE_COMMIT="$(git rev-parse HEAD)" "$@"
 }
 
-step "an empty submodule is named"
-context=$(mktemp -d -p "$place")
-git ls-files -z -- . ':!vendor' | xargs -0 cp --parents -t "$context"
-mkdir -p "$context/vendor/sd-scripts"
-if build --layers --tag localhost/none "$context" >"$place/empty.log" 2>&1; then
-  fail "an image without a trainer was built"
-fi
-grep -m 1 "^vendor/sd-scripts is empty: " "$place/empty.log" || fail "it is not named"
+if [ -z "${REUSE:-}" ]; then
+  step "an empty submodule is named"
+  context=$(mktemp -d -p "$place")
+  git ls-files -z -- . ':!vendor' | xargs -0 cp --parents -t "$context"
+  mkdir -p "$context/vendor/sd-scripts"
+  if build --layers --tag localhost/none "$context" >"$place/empty.log" 2>&1; then
+    fail "an image without a trainer was built"
+  fi
+  grep -m 1 "^vendor/sd-scripts is empty: " "$place/empty.log" || fail "it is not named"
 
-step "the image, with canaries beside what belongs in it"
-cp -a vendor/sd-scripts/. "$context/vendor/sd-scripts/"
-mkdir -p "$context"/{training_data,workspace/output,.venv}
-for file in .env training_data/a.png workspace/output/a.safetensors .venv/key bespoke/.env \
-  secret.toml; do
-  echo canary-7d1e >"$context/$file"
-done
-mkdir -p "$context/.git" && echo canary-7d1e >"$context/.git/config"
-SECONDS=0
-build --layers --build-arg TRAINER_COMMIT="$(git -C vendor/sd-scripts rev-parse HEAD)" \
-  --tag localhost/bespoke "$context" >"$place/build.log" 2>&1 || {
-  tail -20 "$place/build.log"
-  fail "the build"
-}
-echo "built in $SECONDS s"
-image images --format '{{.Name}} {{.Size}}' localhost/bespoke
+  step "the image, with canaries beside what belongs in it"
+  cp -a vendor/sd-scripts/. "$context/vendor/sd-scripts/"
+  mkdir -p "$context"/{training_data,workspace/output,.venv}
+  for file in .env training_data/a.png workspace/output/a.safetensors .venv/key bespoke/.env \
+    secret.toml; do
+    echo canary-7d1e >"$context/$file"
+  done
+  mkdir -p "$context/.git" && echo canary-7d1e >"$context/.git/config"
+  SECONDS=0
+  build --layers --build-arg TRAINER_COMMIT="$(git -C vendor/sd-scripts rev-parse HEAD)" \
+    --tag localhost/bespoke "$context" >"$place/build.log" 2>&1 || {
+    tail -20 "$place/build.log"
+    fail "the build"
+  }
+  echo "built in $SECONDS s"
+  image images --format '{{.Name}} {{.Size}}' localhost/bespoke
+fi
+image inspect --type image --format '{{.Docker.Config.Labels}}{{.Docker.Config.Healthcheck}}' localhost/bespoke
+echo
 
 made=$(image from localhost/bespoke)
 root=$(image mount "$made")
@@ -80,10 +85,6 @@ if grep -rl canary-7d1e "$root/opt/bespoke" "$root/workspace"; then fail "a cana
 if find "$root" -xdev \( -name uv -o -name gcc -o -name git \) -type f -perm -1 | grep .; then
   fail "a build tool is left"
 fi
-image inspect --type image --format '{{.Docker.Config.Labels}}' localhost/bespoke
-echo
-image inspect --type image --format '{{.Docker.Config.Healthcheck}}' localhost/bespoke
-echo
 entry=(tini -g -- bash /opt/bespoke/start_training.sh)
 [ "$(image inspect --type image --format '{{.Docker.Config.Entrypoint}}' localhost/bespoke)" \
   = "[${entry[*]}]" ] || fail "another entry point than is tried here"
@@ -109,7 +110,7 @@ for user in 0:0 12345:23456; do
   inside --user "$user" "$made" -- env -u HOME "${entry[@]}" --rehearse \
     --workspace "/workspace/$user" | tail -4
   echo "$SECONDS s"
-  [ "$(find "$root/workspace/$user/rehearsal/output" -name '*.safetensors' | wc -l)" = 10 ] \
+  [ "$(find "$root/workspace/$user/rehearsal/output" -maxdepth 1 -name '*.safetensors' | wc -l)" = 10 ] \
     || fail "not ten checkpoints"
   inside --user "$user" "$made" -- .venv/bin/python -m bespoke health --workspace "/workspace/$user"
 done
