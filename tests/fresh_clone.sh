@@ -41,6 +41,7 @@ timed ./start_training.sh --rehearse
 # A pod's start command never ends: told to once the work is done, it ends with 130.
 boot() {
   local begun=$SECONDS code=0
+  : >"$place/printed"
   "${clean[@]}" RUNPOD_POD_ID=pod BESPOKE_WORKSPACE="$place/volume" \
     BESPOKE_POD_START_SCRIPT=/none ./start_training.sh --rehearse >"$place/printed" 2>&1 &
   until grep -q "the pod stays up" "$place/printed"; do
