@@ -13,5 +13,6 @@ if fetch_trainer; then install trainer; fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/shellcheck -x ./*.sh .ci/run
+.venv/bin/shellcheck -x ./*.sh tests/*.sh .ci/run
+.venv/bin/hadolint Dockerfile
 exec .venv/bin/python -m pytest "$@"

@@ -9,6 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 if [ -n "${RUNPOD_POD_ID:-}" ] && [ -z "${BESPOKE_POD_BOOTED:-}" ]; then
   exec python3 -m bespoke.pod "$@"
 fi
+# An unpacked package is held to its manifest before anything of it is used.
+[ ! -f manifest.json ] || python3 -I bespoke/manifest.py || exit
 # shellcheck source=setup.sh
 source ./setup.sh
 
@@ -22,5 +24,4 @@ case " $* " in
     ;;
 esac
 
-[ "$#" -gt 0 ] || set -- --experiment keep_tokens_3
 exec .venv/bin/python -m bespoke.run "$@"

@@ -46,10 +46,12 @@ class Display(Protocol):
 
 
 def display(epochs: int, *, silent: bool = False) -> Display:
-    """A live display on a terminal, a plain line every 30 s elsewhere; neither where `silent`."""
+    """A live display on a terminal that can redraw a line, a plain line every 30 s elsewhere;
+    neither where `silent`."""
     if silent:
         return Silent(epochs)
-    return Live(epochs) if sys.stdout.isatty() else Plain(epochs)
+    redraws = sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return Live(epochs) if redraws else Plain(epochs)
 
 
 def duration(seconds: float | None) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bespoke import config
+
+if TYPE_CHECKING:
+    import argparse
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -23,7 +27,7 @@ def rows(repository: Path) -> list[dict[str, Any]]:
                 "run_name": experiment.run_name,
                 "output_name": experiment.output_name,
                 "parent": experiment.parent,
-                "changes": _changes(experiment),
+                "changes": {each.option: each.value for each in changes(experiment)},
                 "hypothesis": experiment.hypothesis,
                 "confidence": experiment.confidence,
                 "expected": list(experiment.expected),
@@ -32,25 +36,40 @@ def rows(repository: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _changes(experiment: config.Experiment) -> dict[str, Any]:
-    origin = f"experiments/{experiment.name}.toml"
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One option that an experiment's own file writes, and what it was before that."""
+
+    option: str
+    before: Any
+    value: Any
+
+
+def changes(experiment: config.Experiment) -> list[Change]:
+    """What the experiment's own file changes, by the options' `--set` names."""
+    own = f"experiments/{experiment.name}.toml"
     levels = {"training": experiment.training, "dataset": experiment.general}
-    changes = {
-        f"{section}.{key}": setting.value
+    found = [
+        Change(
+            option=f"{section}.{key}",
+            before=None if setting.before is None else setting.before.value,
+            value=setting.value,
+        )
         for section, settings in levels.items()
         for key, setting in settings.items()
-        if setting.origin == origin
-    }
+        if setting.origin == own
+    ]
     subsets = [subset for block in experiment.blocks for subset in block.subsets]
-    if any(subset["image_dir"].origin == origin for subset in subsets):
-        changes["dataset.subsets"] = [subset["image_dir"].value for subset in subsets]
-    return changes
+    if any(subset["image_dir"].origin == own for subset in subsets):
+        folders = [subset["image_dir"].value for subset in subsets]
+        found.append(Change(option="dataset.subsets", before=None, value=folders))
+    return found
 
 
-def show(*, as_json: bool) -> None:
+def show(chosen: argparse.Namespace) -> None:
     """Print the experiments, or one JSON list of them."""
     found = rows(REPOSITORY)
-    if as_json:
+    if chosen.json:
         print(json.dumps(found, indent=2))
         return
     broken = set(config.names(REPOSITORY)) - {row["name"] for row in found}

@@ -9,6 +9,10 @@ result, and a rehearsal's 0 it does not; any other is a failure, as is an attemp
 and BESPOKE_POD_ATTEMPTS (3) in a row are the last. 2 and 3 too: pictures or a GPU may have come
 between two boots. A change to the project's files starts the count anew.
 
+Where BESPOKE_REPORT_TOKEN is set, the report is served on port 8888 behind it, and with
+BESPOKE_TENSORBOARD=1 TensorBoard on port 6006 below /<token>/: a pod's ports are anyone's who has
+its address.
+
 BESPOKE_POD_WHEN_DONE is stop or keep (the default), BESPOKE_POD_TIMEOUT_S (20) how long a way to
 stop may take; BESPOKE_POD_API and BESPOKE_POD_START_SCRIPT replace RunPod's address and /start.sh.
 """
@@ -22,6 +26,7 @@ import http.client
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 import time
@@ -43,6 +48,14 @@ PROJECT_FILES = ("*.toml", "*.sh", "experiments/*.toml", "locks/*.txt", "bespoke
 START = ("bash", str(REPOSITORY / "start_training.sh"))
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FRESH = {"--fresh"[:length] for length in range(3, 8)}  # argparse takes abbreviations
+# Set-up may still go on, so each is asked for again until it is there; $1 is the project's folder.
+AGAIN = 'cd "$1"; while :; do {}; sleep 15; done'
+REPORT = ".venv/bin/python -m bespoke serve --host 0.0.0.0 --port 8888"
+# Everything else below its address answers 404. It prints that address, and so the token.
+TENSORBOARD = (
+    '.venv/bin/tensorboard --logdir "$BESPOKE_WORKSPACE/logs" --host 0.0.0.0 --port 6006 '
+    '--path_prefix "$TENSORBOARD_PATH" >/dev/null 2>&1'
+)
 POD_STOP = "mutation ($id: String!) { podStop(input: {podId: $id}) { id } }"
 
 
@@ -62,11 +75,20 @@ class Boot:
     def __init__(self) -> None:
         self._child: int | None = None
         self._told: int | None = None
+        self._services: list[int] = []
         for number in SIGNALS:
             signal.signal(number, self._tell)
 
     def run(self, arguments: Sequence[str]) -> NoReturn:
         """Services, attempt, stop; raises InterruptedRunError once told and the attempt is over."""
+        try:
+            self._carry_out(arguments)
+        finally:
+            for service in self._services:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(service, signal.SIGTERM)
+
+    def _carry_out(self, arguments: Sequence[str]) -> NoReturn:
         stop = os.environ.get("BESPOKE_POD_WHEN_DONE", "keep").strip().lower() == "stop"
         script = os.environ.get("BESPOKE_POD_START_SCRIPT", "/start.sh")
         try:
@@ -75,6 +97,7 @@ class Boot:
         except OSError as error:
             _say(f"{script}: cannot be started, so SSH may be missing: {error.strerror}")
         try:
+            self._serve(arguments)
             self._attempt(arguments)
         except InterruptedRunError:
             raise
@@ -85,6 +108,23 @@ class Boot:
             if stop:
                 _stop_pod(os.environ["RUNPOD_POD_ID"])
             _wait(30 * _number("BESPOKE_POD_TIMEOUT_S", 20))
+
+    def _serve(self, arguments: Sequence[str]) -> None:
+        """The report and TensorBoard, each with no key of the pod's in its environment."""
+        token = os.environ.get("BESPOKE_REPORT_TOKEN", "").strip()
+        if not token:
+            return
+        place = _workspace(arguments)
+        (place / "pod").mkdir(exist_ok=True)
+        wanted = [f"{REPORT} >>{shlex.quote(str(place / 'pod' / 'report.log'))} 2>&1"]
+        if os.environ.get("BESPOKE_TENSORBOARD", "").strip() == "1":
+            wanted.append(TENSORBOARD)
+        known = {**os.environ, "BESPOKE_WORKSPACE": str(place), "RUNPOD_API_KEY": ""}
+        known["TENSORBOARD_PATH"] = f"/{quote(token, safe='')}"
+        for command in wanted:
+            again = ["sh", "-c", AGAIN.format(command), "sh", str(REPOSITORY)]
+            self._services.append(_start(again, known))
+        _say(f"{' and '.join(('the report', 'TensorBoard')[: len(wanted)])}: served behind a token")
 
     def _attempt(self, arguments: Sequence[str]) -> None:
         """Run unless that is no use; counted before, so that an attempt cut off counts too."""
@@ -148,10 +188,14 @@ def _wait(seconds: float) -> None:
         time.sleep(1)
 
 
-def _record_file(arguments: Sequence[str]) -> Path:
+def _workspace(arguments: Sequence[str]) -> Path:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--workspace", nargs="?", type=Path)
-    folder = workspace(parser.parse_known_args(arguments)[0].workspace) / "pod"
+    return workspace(parser.parse_known_args(arguments)[0].workspace)
+
+
+def _record_file(arguments: Sequence[str]) -> Path:
+    folder = _workspace(arguments) / "pod"
     folder.mkdir(exist_ok=True)
     return folder / f"{hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]}.json"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -19,6 +20,7 @@ from bespoke import (
     config,
     dataset,
     hardware,
+    origin,
     plan,
     preflight,
     prompts,
@@ -36,7 +38,7 @@ from bespoke.files import held, workspace, write_whole
 from bespoke.job import Job, Request
 from bespoke.journal import Journal, now
 from bespoke.options import table
-from bespoke.processes import answer, on_signals
+from bespoke.processes import on_signals
 from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
@@ -58,7 +60,12 @@ def run(request: Request, journal: Journal) -> None:
     job = Job(
         request=request, experiment=experiment, workspace=place, folder=folder, journal=journal
     )
-    journal.write("started", experiment=experiment.name, arguments=sys.argv[1:])
+    journal.write(
+        "started",
+        experiment=experiment.name,
+        arguments=sys.argv[1:],
+        machine=platform.node(),
+    )
     try:
         with _signals_raise():
             _carry_out(job, started)
@@ -186,6 +193,8 @@ def _introduce(job: Job) -> None:
     say(f"{experiment.run_name} ({experiment.name})")
     if job.request.rehearse:
         say("REHEARSAL: drawn pictures and a stand-in trainer; nothing it makes is a result")
+    if not (job.request.rehearse or job.request.dry_run) and _lacks_gpu(job):
+        say("no GPU here, and this run needs one: a container is given it with --gpus all")
     if experiment.hypothesis:
         say(f"hypothesis: {experiment.hypothesis}")
     for text in job.request.overrides:
@@ -296,7 +305,7 @@ def _render(job: Job, data: dict[str, Path]) -> rendering.Rendered:
     )
     facts = {
         "started": now().isoformat(timespec="seconds"),
-        "bespoke_commit": answer(["git", "rev-parse", "HEAD"], cwd=REPOSITORY),
+        "bespoke_commit": origin.commits(REPOSITORY)["bespoke"],
         "trainer_commit": None if job.request.rehearse else table().commit,
     }
     rendered = rendering.render(job.experiment, places, facts)
@@ -325,13 +334,19 @@ def _provide(job: Job) -> bool:
         return True
     trainer.require_submodule(REPOSITORY)
     trainer.require_packages()
-    reason = trainer.needs_gpu(_options(job))
-    if reason and not hardware.gpus():
+    reason = _lacks_gpu(job)
+    if reason:
         raise ConfigError(
             f"{reason} needs an NVIDIA GPU and nvidia-smi shows none here: rent one, or try "
             "--experiment smoke (the real trainer, small) or --rehearse on this machine"
         )
     return not base_model.provide(_base_model(job), models=job.models, announce=say).hub
+
+
+def _lacks_gpu(job: Job) -> str | None:
+    """The option that needs the GPU which is not here."""
+    reason = trainer.needs_gpu(_options(job))
+    return reason if reason and not hardware.gpus() else None
 
 
 def _show(rendered: rendering.Rendered, command: list[str]) -> None:

@@ -10,6 +10,7 @@ from bespoke import metrics, pictures, scoring
 from bespoke.errors import DatasetError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -37,14 +38,14 @@ def scored(files: Sequence[Path], prompt: str) -> list[dict[str, Any]]:
     return found
 
 
-def show(files: Sequence[Path], prompt: str, *, as_json: bool) -> None:
+def show(chosen: argparse.Namespace) -> None:
     """Print a few lines a picture, or one JSON list with an object for each.
 
     Raises:
         DatasetError: as `scored` does; nothing is printed then.
     """
-    found = scored(files, prompt)
-    if as_json:
+    found = scored(chosen.pictures, chosen.prompt)
+    if chosen.json:
         print(json.dumps(found, indent=2))
         return
     for each in found:

@@ -25,6 +25,12 @@ def _secrets() -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
 
+def holds_secret(text: str) -> bool:
+    """Whether `text` holds a secret of the environment."""
+    secrets = _secrets()
+    return secrets is not None and secrets.search(text) is not None
+
+
 def veiled(text: str) -> str:
     """`text` with every secret of the environment, and every password in an address, as `***`."""
     secrets = _secrets()

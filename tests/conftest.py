@@ -125,6 +125,29 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def set_up() -> Callable[[Path], None]:
+    """Makes a copy of the project look set up: its .venv leads to this interpreter."""
+
+    def leads_here(folder: Path) -> None:
+        python = folder / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+        python.chmod(0o755)
+        for name in ("orchestrator", "trainer"):
+            mark = subprocess.run(
+                f"cksum <locks/{name}.txt | tr ' ' -",
+                shell=True,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
+            (folder / f".venv/.installed-{name}-{mark}").touch()
+
+    return leads_here
+
+
 @pytest.fixture(autouse=True)
 def _own_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may touch a person's real workspace or caches."""

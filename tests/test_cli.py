@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -82,3 +85,66 @@ def test_a_reader_that_goes_away_is_no_error_worth_a_traceback(repository: Path)
     )
     assert done.stdout.strip() == "conv_dim_8"
     assert "Traceback" not in done.stderr
+
+
+def test_version_names_both_commits(repository: Path) -> None:
+    done = bespoke(repository, "bespoke", "--version")
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"bespoke \d+\.\d+\.\d+, commit ([0-9a-f]{40}(-dirty)?|unknown)", first)
+    assert re.fullmatch(r"sd-scripts, commit ([0-9a-f]{40}(-dirty)?|unknown)", second)
+
+
+def test_version_asks_no_git_that_is_not_there(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "bespoke").symlink_to(repository / "bespoke")
+    done = subprocess.run(
+        [sys.executable, "-m", "bespoke", "--version"],
+        cwd=tmp_path,
+        env={"PATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout.startswith("bespoke 0.1.0, commit ")
+    assert done.stderr == ""
+
+
+def test_bash_accepts_its_completions_and_completes_a_verb_and_an_option(
+    repository: Path, tmp_path: Path
+) -> None:
+    done = bespoke(repository, "bespoke", "completion", "bash")
+    script = tmp_path / "bespoke.bash"
+    script.write_text(done.stdout, encoding="utf-8")
+    ask = (
+        f"set -e; source {script}; complete -p bespoke >/dev/null; "
+        'ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); '
+        '_shtab_bespoke || true; echo "${COMPREPLY[@]}"; }; '
+        "ask bespoke pack; ask bespoke package --re"
+    )
+    answered = subprocess.run(
+        ["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert answered.stdout.splitlines() == ["package", "--replace"], answered.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+def test_the_other_shells_get_a_script_of_their_own(repository: Path, shell: str) -> None:
+    done = bespoke(repository, "bespoke", "completion", shell)
+    assert done.returncode == 0
+    assert "package" in done.stdout
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=done.stdout, text=True, check=True, timeout=30)
+
+
+def test_no_home_is_needed(repository: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "HOME"}
+    done = subprocess.run(
+        [sys.executable, "-m", "bespoke.run", "--rehearse", "--set", "training.max_train_epochs=1"],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr

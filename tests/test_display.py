@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -50,19 +51,22 @@ def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_sec
     )
 
 
-def test_on_a_terminal_the_bar_shows_epoch_step_pace_loss_and_time_left() -> None:
-    script = (
-        "from bespoke.display import display\n"
-        "from bespoke.trainer import EpochStarted, Progress\n"
-        "with display(10) as shown:\n"
-        "    shown.show(EpochStarted(epoch=2, epochs=10))\n"
-        "    shown.show(Progress(step=15, total=100, steps_per_second=2.5, loss=0.25))\n"
-        "    shown.say('epoch 1: [bold]a-000001.safetensors')\n"
-    )
+SHOW = (
+    "from bespoke.display import display\n"
+    "from bespoke.trainer import EpochStarted, Progress\n"
+    "with display(10) as shown:\n"
+    "    shown.show(EpochStarted(epoch=2, epochs=10))\n"
+    "    shown.show(Progress(step=15, total=100, steps_per_second=2.5, loss=0.25))\n"
+    "    shown.say('epoch 1: [bold]a-000001.safetensors')\n"
+)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def on_a_terminal(**variables: str) -> str:
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "24"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "24", **variables}
     child = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-c", SHOW], stdout=theirs, stderr=theirs, env=environment
     )
     os.close(theirs)
     seen = io.BytesIO()
@@ -76,7 +80,39 @@ def test_on_a_terminal_the_bar_shows_epoch_step_pace_loss_and_time_left() -> Non
         seen.write(chunk)
     os.close(ours)
     assert child.wait() == 0
-    text = seen.getvalue().decode()
+    return seen.getvalue().decode()
+
+
+def test_on_a_terminal_the_bar_shows_epoch_step_pace_loss_and_time_left() -> None:
+    text = on_a_terminal()
+    assert COLOUR.search(text)
     assert "epoch 2/10" in text
     assert "15/100  2.50 it/s  loss 0.2500  left 0:02 epoch, 0:34 run" in text
     assert "bespoke: epoch 1: [bold]a-000001.safetensors" in text
+
+
+def test_no_color_leaves_the_bar_and_takes_its_colours() -> None:
+    text = on_a_terminal(NO_COLOR="1")
+    assert "15/100  2.50 it/s" in text
+    # Bold and dim may stay; 30 to 49 and 90 to 107 are colours.
+    numbers = [int(n) for code in COLOUR.findall(text) for n in re.findall(r"\d+", code)]
+    assert not [n for n in numbers if 30 <= n <= 49 or 90 <= n <= 107]
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    text = on_a_terminal(TERM="dumb")
+    assert "\x1b" not in text
+    assert "bespoke: epoch 2/10  step 15/100" in text
+
+
+def test_force_color_puts_no_colours_into_a_log() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW],
+        env={**os.environ, "FORCE_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "bespoke: epoch 2/10  step 15/100" in done.stdout

@@ -81,7 +81,7 @@ def api() -> Iterator[Api]:
 
 
 @pytest.fixture
-def project(repository: Path, tmp_path: Path) -> Path:
+def project(repository: Path, tmp_path: Path, set_up: Callable[[Path], None]) -> Path:
     """The project as it is on a pod, set up: its .venv leads to this interpreter."""
     folder = tmp_path / "project"
     for name in ("bespoke", "experiments", "locks"):
@@ -90,18 +90,7 @@ def project(repository: Path, tmp_path: Path) -> Path:
         )
     for name in ("training_config.toml", "dataset_config.toml", "start_training.sh", "setup.sh"):
         shutil.copy(repository / name, folder / name)
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    executable(folder / ".venv/bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    for name in ("orchestrator", "trainer"):
-        mark = subprocess.run(
-            f"cksum <locks/{name}.txt | tr ' ' -",
-            shell=True,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        (folder / f".venv/.installed-{name}-{mark}").touch()
+    set_up(folder)
     (folder / "vendor/sd-scripts").mkdir(parents=True)
     (folder / "vendor/sd-scripts/train_network.py").touch()
     return folder
@@ -241,13 +230,59 @@ def test_outside_a_pod_the_command_ends_with_the_runs_code(told: Pod) -> None:
         environment = {**os.environ, **told.variables, "CODE": "4"}
         done = subprocess.run(start, cwd=told.project, env=environment, timeout=30, check=False)
         assert done.returncode == 4
-    assert calls(told) == ["-m bespoke.run --experiment keep_tokens_3"] * 2
+    assert calls(told) == ["-m bespoke.run"] * 2
     assert not told.volume.exists()
 
 
 def test_a_pod_needs_nothing_but_python_itself_before_set_up(repository: Path) -> None:
     bare = [sys.executable, "-S", "-c", "import bespoke.pod"]
     subprocess.run(bare, cwd=repository, check=True, timeout=30)
+
+
+def test_a_pod_from_nothing_to_a_finished_rehearsal_and_the_same_pod_again(
+    pod: Pod, api: Api
+) -> None:
+    first = pod.boot_until("accepted", *REHEARSAL, **stopping(api))
+    assert "1 whole checkpoints" in first
+    assert f"{ENDED} 0" in first
+    second = pod.boot_until("accepted", *REHEARSAL, **stopping(api))
+    assert "not run again after exit code 0" in second
+    assert [asked[2] for asked in api.asked] == [{"action": "stop"}] * 2
+
+
+def serving(pod: Pod, tmp_path: Path) -> dict[str, str]:
+    """A .venv whose python and tensorboard note how they are called, and serve for a minute."""
+    note = f'echo "$0 $*" >>{tmp_path}/served; env >{tmp_path}/env.$$; exec sleep 60'
+    python = f'#!/bin/sh\ncase "$*" in *serve*) {note};; esac\nexit 0\n'
+    executable(pod.project / ".venv/bin/python", python)
+    executable(pod.project / ".venv/bin/tensorboard", f"#!/bin/sh\n{note}\n")
+    return {"BESPOKE_REPORT_TOKEN": "token-canary-51c0"}
+
+
+def test_report_and_tensorboard_are_served_behind_the_token_and_end_with_the_pod(
+    pod: Pod, tmp_path: Path
+) -> None:
+    with pod.boot(**serving(pod, tmp_path), BESPOKE_TENSORBOARD="1") as booted:
+        booted.says("the report and TensorBoard: served behind a token")
+        served = tmp_path / "served"
+        wait_for(lambda: served.exists() and len(served.read_text("utf-8").splitlines()) == 2)
+        left = [int(file.suffix[1:]) for file in tmp_path.glob("env.*")]
+        variables = [file.read_text("utf-8") for file in tmp_path.glob("env.*")]
+    lines = sorted(served.read_text("utf-8").splitlines())
+    assert lines[0].endswith("python -m bespoke serve --host 0.0.0.0 --port 8888")
+    logs = f"--logdir {pod.volume}/logs --host 0.0.0.0 --port 6006"
+    assert lines[1].endswith(f"tensorboard {logs} --path_prefix /token-canary-51c0")
+    assert CANARY not in "".join(variables)
+    assert all(f"BESPOKE_WORKSPACE={pod.volume}\n" in text for text in variables)
+    assert "token-canary" not in pod.printed[0]
+    wait_for(lambda: not any(Path(f"/proc/{number}").exists() for number in left))
+
+
+def test_without_a_token_nothing_is_served(pod: Pod, tmp_path: Path) -> None:
+    serving(pod, tmp_path)
+    text = pod.boot_until(STAYS, BESPOKE_TENSORBOARD="1")
+    assert "served" not in text
+    assert not (tmp_path / "served").exists()
 
 
 def test_what_is_finished_is_not_trained_again_when_the_pod_restarts(pod: Pod) -> None:
@@ -293,7 +328,7 @@ def test_fresh_is_carried_out_once_and_not_before_anything_was_trained(told: Pod
         " --strict",
         " --strict",
         " --fre",
-        " --experiment keep_tokens_3",
+        "",
     ]
 
 

@@ -1,0 +1,228 @@
+"""What the documents say exists, and what exists they say: commands, options, exit codes, links.
+
+The finding codes are held to docs/findings.md in test_preflight.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bespoke import cli, errors, health, processes
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")], key=lambda path: path.name
+)
+# Options of other programs that stand alone in a sentence.
+OTHERS = {"--gpus", "--user", "--build-arg", "--help", "--resume"}
+# Documented before they are merged. Delete each line once it is there.
+COMING = {
+    ("compare",),
+    ("diff",),
+    ("next",),
+    ("record",),
+    ("report",),
+    ("score",),
+    ("serve",),
+    "--plan",
+    "--seeds",
+    "--with-parent",
+    "auto_test_epoch.py",
+    "quick_test_epoch.py",
+    "test_prompts.toml",
+}
+
+
+def verbs() -> dict[tuple[str, ...], argparse.ArgumentParser]:
+    """Every verb, and every job below one, with its parser."""
+    found: dict[tuple[str, ...], argparse.ArgumentParser] = {}
+
+    def walk(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> None:
+        found[path] = parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, inner in action.choices.items():
+                    walk(inner, (*path, name))
+
+    walk(cli.parser(), ())
+    return found
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    return {word for action in parser._actions for word in action.option_strings}
+
+
+VERBS = verbs()
+ALL_OPTIONS = set().union(*map(options, VERBS.values()))
+
+
+def code(text: str) -> list[str]:
+    """Each line of a block and each span of code."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"^    (\S.*)$", rest, re.MULTILINE)
+    return lines + re.findall(r"`([^`\n]+)`", re.sub(r"^    .*$", "", rest, flags=re.MULTILINE))
+
+
+def words(line: str) -> list[str]:
+    bare = re.sub(r"\s#\s.*$|\s{3,}\S.*$|[…]", "", line).strip()
+    try:
+        return shlex.split(bare)
+    except ValueError:
+        return bare.split()
+
+
+def commands(line: str) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Our commands in a line of code: the verb's path, and the words after it."""
+    found = []
+    told = words(line)
+    for start, word in enumerate(told):
+        rest = told[start + 1 :]
+        before = told[start - 1] if start else ""
+        if word == "bespoke" and told[:2] == ["docker", "run"]:
+            path = ("run",)
+        elif word == "bespoke" and before in ("-m", ""):
+            path: tuple[str, ...] = ()
+            while rest and (*path, rest[0]) in VERBS:
+                path = (*path, rest.pop(0))
+            # A word in capitals stands for any verb.
+            if rest and not rest[0].startswith("-") and not path and not rest[0].isupper():
+                path = (rest.pop(0),)
+        elif word.endswith("start_training.sh") or (word, before) == ("bespoke.run", "-m"):
+            path = ("run",)
+        else:
+            continue
+        ends = [rest.index(mark) for mark in ("&&", "||", "|", ";") if mark in rest]
+        found.append((path, rest[: min(ends, default=len(rest))]))
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_documented_command_and_option_exists(document: Path) -> None:
+    wrong = []
+    for line in code(document.read_text(encoding="utf-8")):
+        ours = commands(line)
+        for path, rest in ours:
+            if path in COMING or path[:1] in COMING:
+                continue
+            if path not in VERBS:
+                wrong.append(f"there is no `bespoke {' '.join(path)}`: {line}")
+                continue
+            known = options(VERBS[path]) | {each for each in COMING if isinstance(each, str)}
+            wrong += [
+                f"`{' '.join(path)}` has no {word}: {line}"
+                for word in (word.partition("=")[0] for word in rest if word.startswith("--"))
+                if word not in known
+            ]
+        alone = words(line)[:1]
+        if not ours and alone and alone[0].startswith("--"):
+            word = alone[0].partition("=")[0]
+            if word not in ALL_OPTIONS | OTHERS | COMING:
+                wrong.append(f"no verb has {word}: {line}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_and_every_named_file_is_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    roots = ("bespoke/", "tests/", "benchmarks/", "deploy/", "docs/", "locks/", "vendor/")
+    for span in re.findall(r"`([^`\s]+)`", text):
+        if span.startswith(roots) and not set(span) & set("*<>{}…") and Path(span).suffix:
+            named.append(span)
+    missing = [
+        name
+        for name in named
+        if not (document.parent / name).exists() and not (REPOSITORY / name).exists()
+        if Path(name).name not in COMING
+    ]
+    assert not missing, "\n" + "\n".join(missing)
+
+
+def test_every_verb_and_every_option_is_documented() -> None:
+    lines = [line for path in DOCUMENTS for line in code(path.read_text(encoding="utf-8"))]
+    said = {path for line in lines for path, _ in commands(line)}
+    mentioned = {word for line in lines for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}
+    missing = []
+    for path, parser in VERBS.items():
+        if path and not any(each[: len(path)] == path for each in said):
+            missing.append(f"bespoke {' '.join(path)}")
+        missing += [
+            f"{' '.join(path) or 'bespoke'} {option}"
+            for option in sorted(options(parser))
+            if option.startswith("--") and option != "--help" and option not in mentioned
+        ]
+    assert not missing, "\nnot documented:\n" + "\n".join(missing)
+
+
+def exit_codes() -> set[int]:
+    found = {0, 1}
+    waiting = [errors.BespokeError]
+    assert issubclass(processes.StartError, errors.BespokeError)
+    assert issubclass(health.UnhealthyError, errors.BespokeError)
+    while waiting:
+        kind = waiting.pop()
+        found.add(kind.exit_code)
+        waiting += kind.__subclasses__()
+    return found
+
+
+def test_the_readme_has_a_row_for_each_exit_code_and_for_no_other() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| exit code |") :].partition("\n\n")[0]
+    rows = [int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert sorted(rows) == sorted(exit_codes())
+    told = cli.RUN_EXAMPLES.rpartition("exit codes:")[2]
+    assert {int(number) for number in re.findall(r"\d+", told)} == exit_codes()
+
+
+def test_every_variable_that_is_read_is_documented_and_no_other() -> None:
+    pattern = re.compile(r"\bBESPOKE_[A-Z_]+[A-Z]\b")
+    sources = [*REPOSITORY.glob("*.sh"), *(REPOSITORY / "bespoke").rglob("*.py")]
+    read = {word for path in sources for word in pattern.findall(path.read_text("utf-8"))}
+    sources = [*(REPOSITORY / "tests").glob("*.py"), REPOSITORY / "Dockerfile"]
+    known = read | {word for path in sources for word in pattern.findall(path.read_text("utf-8"))}
+    said = {word for path in DOCUMENTS for word in pattern.findall(path.read_text("utf-8"))}
+    assert not read - said, f"not documented: {sorted(read - said)}"
+    assert not said - known, f"not there: {sorted(said - known)}"
+
+
+def test_each_verbs_help_has_examples_that_exist() -> None:
+    for path, parser in VERBS.items():
+        if not path:
+            continue
+        text = parser.format_help()
+        assert "examples:" in text, f"bespoke {' '.join(path)} --help"
+        for line in text.partition("examples:")[2].splitlines():
+            for named, rest in commands(line.strip()):
+                assert named in VERBS, line
+                given = {word.partition("=")[0] for word in rest if word.startswith("--")}
+                assert given <= options(VERBS[named]), line
+
+
+@pytest.mark.parametrize("script", ["quick_test_epoch.py", "auto_test_epoch.py"])
+def test_every_documented_option_of_the_scripts_exists(script: str) -> None:
+    if not (REPOSITORY / script).exists():
+        pytest.skip(f"{script} is not there")
+    done = subprocess.run(
+        [sys.executable, script, "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    known = set(re.findall(r"--[a-z-]+", done.stdout))
+    lines = [line for path in DOCUMENTS for line in code(path.read_text(encoding="utf-8"))]
+    given = {word for line in lines if script in line for word in words(line) if word[:2] == "--"}
+    assert given <= known
+    said = {word for line in lines for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}
+    assert known - {"--help"} <= said
