@@ -138,6 +138,13 @@ def score(parser: argparse.ArgumentParser) -> None:
     as_json(parser)
 
 
+def rescore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders", metavar="FOLDER", type=Path, nargs="+", help="a test's folder, with result.json"
+    )
+    workspace(parser)
+
+
 def optional_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run, or the latest of a name")
     workspace(parser)

@@ -91,6 +91,16 @@ VERBS = (
         answer="score:show",
     ),
     Verb(
+        name="rescore",
+        about="measure and score a saved epoch's pictures again, keeping both verdicts",
+        examples="""examples:
+  bespoke rescore epoch_tests/*
+  bespoke rescore workspace/output/tests/bespoke_baby_sd15_lora_keep_tokens_3-000004-1a2b3c4d
+""",
+        arguments=arguments.rescore,
+        answer="epoch_test:again",
+    ),
+    Verb(
         name="compare",
         about="what differs between runs, and what came out",
         examples="""examples:

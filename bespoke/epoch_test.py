@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import base_model, checkpoints, evaluate, git, hardware, prompts, sample, trainer
+from bespoke import (
+    base_model,
+    checkpoints,
+    config,
+    evaluate,
+    git,
+    hardware,
+    prompts,
+    sample,
+    store,
+    trainer,
+)
 from bespoke.config import TRAINING_FILE, read_toml
 from bespoke.display import say
 from bespoke.errors import ConfigError
@@ -18,6 +30,7 @@ from bespoke.listing import REPOSITORY
 from bespoke.scoring import Scores
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from bespoke.checkpoints import Lora
@@ -62,9 +75,47 @@ def auto(request: Request) -> None:
         print("\n".join(table(tested)))
         result = _scored(tested, taking=request.auto_score)
         print(f"scores: {_told(result.scores)}, by {result.scored_by}")
+        _record(result, workspace(request.workspace))
         if request.auto_commit:
             folder = Path(result.folder)
             say(git.commit(folder, f"Test {folder.name}: {_told(result.scores)}"))
+
+
+def again(chosen: argparse.Namespace) -> None:
+    """`bespoke rescore FOLDER…`: saved tests measured and scored as the metrics are now.
+
+    Raises:
+        ConfigError: where a folder holds no test, or other pictures than it did.
+    """
+    for folder in chosen.folders:
+        before = evaluate.read(folder)
+        result = evaluate.rescore(folder)
+        print("\n".join(table(result)))
+        print(f"before: {_told(before.scores)}, by metrics {before.metrics_version}")
+        print(f"now: {_told(result.scores)}, by {result.scored_by}")
+        _record(result, workspace(chosen.workspace))
+
+
+def _record(result: EpochResult, place: Path) -> None:
+    """Keep a test in the record, with the run that its checkpoint is of where one is known."""
+    if result.epoch is None:
+        say(f"{Path(result.checkpoint).name}: carries no epoch, so its folder alone holds the test")
+        return
+    with store.opened(place, url=os.environ.get("BESPOKE_DATABASE_URL")) as record:
+        runs = [run for run in record.runs() if not run.baseline]
+        names = [run.name for run in runs if result.run in (run.name, _output_name(run))]
+        name = names[-1] if names else result.run
+        if not names:
+            made = [each for each in config.known(REPOSITORY) if each.output_name == result.run]
+            experiment = made[0].name if made else ""
+            record.begin(store.RunRecord(name=name, experiment=experiment))
+            record.end(name, status="completed", ending="trained elsewhere; its epochs are tested")
+        record.epoch(name, result, [])
+    say(f"recorded as epoch {result.epoch} of {name}")
+
+
+def _output_name(run: store.RunRecord) -> object:
+    return run.settings.get("training.output_name", {}).get("value")
 
 
 def table(result: EpochResult) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bespoke import base_model, checkpoints, epoch_test, evaluate, git, sample, trainer
+from bespoke import base_model, checkpoints, cli, epoch_test, evaluate, git, sample, store, trainer
 from bespoke.errors import ConfigError
 from tests.test_checkpoints import lora
 from tests.test_sample import pretender, prompt
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from bespoke.checkpoints import Lora
     from bespoke.prompts import Prompt
 
-pytest.importorskip("bespoke.metrics")
 
 MAKING = epoch_test._pictures
 
@@ -323,3 +322,41 @@ def test_the_two_commands_answer_and_refuse_by_their_names(
     )
     assert done.returncode == 2
     assert done.stderr == f"bespoke: {tmp_path / 'none.safetensors'}: there is no such file\n"
+
+
+def test_a_test_is_recorded_with_the_run_that_its_checkpoint_is_of(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    name = "bespoke_baby_sd15_lora_keep_tokens_3"
+    path = lora(tmp_path, f"{name}-000004.safetensors", epoch=4)
+    epoch_test.auto(request(path, auto_score=True, workspace=place))
+    assert "recorded as epoch 4 of " in capsys.readouterr().out
+    with store.opened(place) as record:
+        (run,) = [record.run(each.name) for each in record.runs() if not each.baseline]
+    (result,) = run.epochs
+    assert result.checkpoint_sha256 == checkpoints.sha256(path)
+    assert (result.epoch, result.scored_by) == (4, "metrics")
+    assert run.ending == "trained elsewhere; its epochs are tested"
+
+
+def test_a_saved_test_is_scored_again_and_both_verdicts_stay(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    path = lora(tmp_path, "a-000004.safetensors", epoch=4)
+    epoch_test.auto(request(path, auto_score=True, workspace=place))
+    (folder,) = (repo / "epoch_tests").iterdir()
+    assert cli.main(["rescore", str(folder), "--workspace", str(place)]) == 0
+    told = capsys.readouterr().out
+    assert "before: " in told
+    assert "now: " in told
+    again = evaluate.read(folder)
+    assert len(again.earlier) == 1
+    assert again.earlier[0]["scores"] == vars(again.scores)
+    picture = folder / again.pictures[0].file
+    Image.new("RGB", (512, 512)).save(picture)
+    with pytest.raises(SystemExit) as refused:
+        cli.main(["rescore", str(folder), "--workspace", str(place)])
+    assert refused.value.code == 2
+    assert "another picture than the one tested" in capsys.readouterr().err
