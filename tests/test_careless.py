@@ -35,7 +35,7 @@ def project(repository: Path, tmp_path: Path) -> Path:
         shutil.copytree(
             repository / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for name in ("training_config.toml", "dataset_config.toml"):
+    for name in ("training_config.toml", "dataset_config.toml", "test_prompts.toml"):
         shutil.copy(repository / name, folder / name)
     return folder
 

@@ -236,39 +236,6 @@ def test_an_option_that_is_not_written_has_the_trainers_default(repository: Path
     assert config.load("keep_tokens_3", repository=repository).option("max_grad_norm") == 1.0
 
 
-def test_another_seed_has_names_of_its_own_and_the_experiments_own_keeps_the_plain_ones(
-    repository: Path,
-) -> None:
-    plain = config.load("keep_tokens_3", repository=repository)
-    assert config.with_seed(plain, None) is plain
-    assert config.with_seed(plain, 42) is plain
-    other = config.with_seed(plain, 43)
-    assert other.run_name == "SD15_KEEP_TOKENS_3_EXPERIMENT_seed_43"
-    assert other.output_name == "bespoke_baby_sd15_lora_keep_tokens_3_seed_43"
-    assert other.option("log_prefix") == "keep_tokens_3_experiment_seed_43_"
-    seed = other.training["seed"]
-    assert (seed.value, seed.origin) == (43, "--seed")
-    assert seed.before is plain.training["seed"]
-    assert other.name == plain.name
-
-
-@pytest.mark.parametrize(
-    ("overrides", "seed", "said"),
-    [
-        (("training.seed=7",), 43, "--set training.seed: a seed is asked for beside it"),
-        ((), -1, "--seed: seed: "),
-        ((), 2**32, "--seed: seed: "),
-    ],
-)
-def test_a_seed_that_cannot_be_is_refused(
-    repository: Path, overrides: tuple[str, ...], seed: int, said: str
-) -> None:
-    experiment = config.load("keep_tokens_3", repository=repository, overrides=overrides)
-    with pytest.raises(ConfigError) as caught:
-        config.with_seed(experiment, seed)
-    assert str(caught.value).startswith(said)
-
-
 def test_renamed_puts_the_prefix_on_both_names(repository: Path) -> None:
     renamed = config.renamed(config.load("smoke", repository=repository), "REHEARSAL")
     assert renamed.run_name == "REHEARSAL_SD15_SMOKE"
