@@ -33,6 +33,13 @@ Noise of 20 levels and JPEG at quality 30 move the 203's grounds by less than SA
 a colour counts only where the words, or without words the hex's own name, do not contradict it.
 """
 
+WITHIN = 45.0
+"""CIEDE2000 to the asked hex beyond which a shade of the word asked with it is another colour.
+
+From #00ff00 it holds mid green (#00aa3c, 22), forest green (#228b22, 31) and #2f6b3a (44), and
+leaves #0a4619 (61), which is nearer to black: a choice.
+"""
+
 COMPLEXIONS = frozenset(("black", "white", "olive", "yellow", "red"))
 """Words that, said of skin, are no colour of paint."""
 
@@ -75,7 +82,7 @@ class Wanted:
         if not self.words:
             own = [("", self._name(code)) for code in self.codes]
             return (apart <= SAME) | ((apart <= NEAR) & colours.called(points, own))
-        return (apart <= SAME) | named
+        return (apart <= SAME) | (named & (apart <= WITHIN))
 
     def is_exactly(self, point: NDArray[np.float64]) -> bool:
         """Whether one CIELAB point is an asked hex."""
@@ -147,9 +154,6 @@ def _of_ground(feature: captions.Feature | None) -> Wanted:
 
 # --- What is measured -----------------------------------------------------------------------------
 
-LEAST_CORE = 0.3
-"""What the four largest ground colours must hold together of the ground to be called one."""
-
 PART, MOST, EXACT = 0.25, 0.5, 0.75
 """Shares of the ground that the asked colour must have: as one of several ("split", "stripes"),
 and else. The very hex needs EXACT of what the largest other colour has: where a picture is half and
@@ -196,7 +200,7 @@ def background(view: View, wanted: Asked) -> dict[str, Any]:
         "share": None,
         "colours": [{"colour": _hex(m.rgb), "share": round(m.share, 2)} for m in modes],
     }
-    if sum(sorted((mode.core for mode in modes), reverse=True)[:4]) < LEAST_CORE:
+    if not modes:
         return {**_unmeasured("no colour stands out where the ground should be"), **shown}
     if not ground:
         told = _of_mode(modes[0], None)
