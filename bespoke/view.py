@@ -86,10 +86,9 @@ class View:
         return np.where((share > 0.5) & upper, np.log(share / (1 - share)), 0)
 
     @cached_property
-    def _apart(self) -> NDArray[np.float64]:
-        """Distances in sRGB of the ground's likely cells from each other, shape (n, n)."""
-        points = self.cells[self._likely > 0]
-        return np.asarray(np.sqrt(((points[:, None] - points) ** 2).sum(axis=-1)))
+    def _squares(self) -> NDArray[np.float64]:
+        """Squared distances in sRGB of the ground's likely cells from each other, shape (n, n)."""
+        return _squares(self.cells[self._likely > 0])
 
     @cached_property
     def noise(self) -> float:
@@ -98,8 +97,9 @@ class View:
         The nearest 5% of a normal cloud lie within 0.84 of its deviation (a chi distribution of
         three degrees, of the difference of two); stripes and bricks have their like elsewhere.
         """
-        nearest = np.partition(self._apart, int(CROWD * len(self._apart)), axis=1)
-        return float(np.median(nearest[:, int(CROWD * len(self._apart))])) / 0.84
+        rank = int(CROWD * len(self._squares))
+        nearest = np.partition(self._squares, rank, axis=1)[:, rank]
+        return float(np.sqrt(np.median(nearest))) / 0.84
 
     @cached_property
     def modes(self) -> tuple[Mode, ...]:
@@ -137,12 +137,13 @@ class View:
 
         What noise has spread comes together again, and colours further apart than it stay so.
         """
-        points = self.cells[self._likely > 0]
-        reach, apart = max(1.0, 1.2 * self.noise), self._apart
+        points, squares = self.cells[self._likely > 0], self._squares
+        if self.noise < 1:
+            return points
         for _ in range(4):
-            near = np.exp(-((apart / reach) ** 2) / 2) * mass
+            near = np.exp(squares / (-2 * (1.2 * self.noise) ** 2)) * mass
             points = near @ points / near.sum(axis=1, keepdims=True)
-            apart = np.sqrt(((points[:, None] - points) ** 2).sum(axis=-1))
+            squares = _squares(points)
         return np.asarray(points)
 
     @property
@@ -180,6 +181,12 @@ class View:
 def cells_along(side: int) -> NDArray[np.intp]:
     """The cell of each pixel along a side, by its centre: so were the 203 enlarged."""
     return np.asarray((2 * np.arange(side) + 1) * CELLS // (2 * side), dtype=np.intp)
+
+
+def _squares(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distances of points (n, 3) from each other: |a|² + |b|² - 2ab."""
+    lengths = (points**2).sum(axis=1)
+    return np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 0)
 
 
 def _inner_points(side: int) -> NDArray[np.intp]:
