@@ -109,26 +109,26 @@ class View:
         weight = self._likely[self._likely > 0]
         mass = weight / weight.sum()
         points = self._gathered(mass)
-        lab = colours.lab(points)
-        left, found = np.ones(len(mass), dtype=bool), []
-        while len(found) < MOST_MODES and mass[left].sum() > LEAST_MODE:
-            # The densest place: the colour that most others are the same as.
-            places, own = np.unique(np.rint(lab), axis=0, return_inverse=True)
-            heaviest = np.bincount(own.ravel(), weights=mass * left).argmax()
-            members = left & (colours.difference(lab, places[heaviest]) <= REACH)
-            if mass[members].sum() < LEAST_MODE:
+        # What is the same to a unit of CIELAB is one place.
+        places, own = np.unique(np.rint(colours.lab(points)), axis=0, return_inverse=True)
+        own = own.ravel()
+        heavy = np.bincount(own, weights=mass)
+        left, found = np.ones(len(places), dtype=bool), []
+        while len(found) < MOST_MODES and heavy[left].sum() > LEAST_MODE:
+            densest = places[(heavy * left).argmax()]
+            members = left & (colours.difference(places, densest) <= REACH)
+            if heavy[members].sum() < LEAST_MODE:
                 break
             left &= ~members
-            found.append(np.average(points[members], axis=0, weights=mass[members]))
+            found.append(np.average(points[members[own]], axis=0, weights=mass[members[own]]))
         if not found:
             return ()
         middles = colours.lab(found)
-        apart = colours.difference(lab[:, None], middles)
+        apart = colours.difference(places[:, None], middles)
         nearest = np.where(apart.min(axis=1) <= TAIL, apart.argmin(axis=1), -1)
-        shares = [float(mass[nearest == number].sum()) for number in range(len(found))]
         modes = (
-            Mode(rgb=rgb, lab=middle, share=share)
-            for rgb, middle, share in zip(found, middles, shares, strict=True)
+            Mode(rgb=rgb, lab=middle, share=float(heavy[nearest == number].sum()))
+            for number, (rgb, middle) in enumerate(zip(found, middles, strict=True))
         )
         return tuple(sorted(modes, key=lambda mode: -mode.share))
 
