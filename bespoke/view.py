@@ -43,13 +43,19 @@ LEAST_MODE, MOST_MODES = 0.04, 8
 """The least share of the ground that is a colour of it, and how many of these are looked for."""
 
 
+EDGE = np.zeros((CELLS, CELLS), dtype=bool)
+"""The border, as canvas.Canvas has it: lower down, hair and clothes reach the edge."""
+EDGE[0] = EDGE[: CELLS // 2, 0] = EDGE[: CELLS // 2, -1] = True
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mode:
-    """One of the ground's colours: sRGB 0 to 255, CIELAB, and its share of the ground."""
+    """One of the ground's colours: sRGB 0 to 255, CIELAB, its shares of the ground and of EDGE."""
 
     rgb: NDArray[np.float64]
     lab: NDArray[np.float64]
     share: float
+    border: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +87,6 @@ class View:
         """How likely each cell is the ground's, as log odds; 0 where it is not to be looked at."""
         # The table's coarseness is the doubt that is left.
         share = (region("background") * 9 + 0.5) / 10
-        # As canvas.Canvas.border: in the lower half hair and clothes reach the edge.
         upper = np.arange(CELLS)[:, None] < CELLS // 2
         return np.where((share > 0.5) & upper, np.log(share / (1 - share)), 0)
 
@@ -126,8 +131,14 @@ class View:
         middles = colours.lab(found)
         apart = colours.difference(places[:, None], middles)
         nearest = np.where(apart.min(axis=1) <= TAIL, apart.argmin(axis=1), -1)
+        edge = np.bincount(own, weights=EDGE[self._likely > 0]) / EDGE.sum()
         modes = (
-            Mode(rgb=rgb, lab=middle, share=float(heavy[nearest == number].sum()))
+            Mode(
+                rgb=rgb,
+                lab=middle,
+                share=float(heavy[nearest == number].sum()),
+                border=float(edge[nearest == number].sum()),
+            )
             for number, (rgb, middle) in enumerate(zip(found, middles, strict=True))
         )
         return tuple(sorted(modes, key=lambda mode: -mode.share))
@@ -163,9 +174,7 @@ class View:
                 allowed |= (colours.difference(self.lab, mode.lab) <= REACH) | (
                     apart < 3 * self.noise
                 )
-        reached = np.zeros_like(allowed)
-        reached[0], reached[: CELLS // 2, 0], reached[: CELLS // 2, -1] = True, True, True
-        reached &= allowed
+        reached = EDGE & allowed
         while True:
             grown = reached.copy()
             grown[1:] |= reached[:-1]
