@@ -202,7 +202,7 @@ def main() -> None:
     table = learnt(known)
     # The numbers are measured by the regions just learnt; where they stand is of no matter yet.
     regions.TABLE = chosen.out
-    table["quantiles"] = dict.fromkeys(NUMBERS, [0.0, 1.0])
+    table["quantiles"] = {name: [0.0, 1.0] for name in NUMBERS}
     write(table)
     table["quantiles"] = quantiles(known)
     write(table)

@@ -123,8 +123,8 @@ FAMILIES: dict[str, str] = {
     "blue": "blue", "sapphire": "blue", "cobalt": "blue", "denim": "blue", "navy": "blue",
     "indigo": "purple blue", "periwinkle": "blue purple", "lavender": "purple",
     "lilac": "purple pink", "violet": "purple", "purple": "purple", "mauve": "purple pink",
-    "orchid": "orchid pink purple", "magenta": "magenta pink purple", "pink": "pink", "hot pink": "pink",
-    "sky blue": "blue",
+    "orchid": "orchid pink purple", "magenta": "magenta pink purple", "pink": "pink",
+    "hot pink": "pink", "sky blue": "blue",
 }  # fmt: skip
 """The basic colour terms (Berlin and Kay's eleven) that may be said of what each word names.
 

@@ -118,7 +118,8 @@ class View:
         places, own = np.unique(np.rint(colours.lab(points)), axis=0, return_inverse=True)
         own = own.ravel()
         heavy = np.bincount(own, weights=mass)
-        left, found = np.ones(len(places), dtype=bool), []
+        left = np.ones(len(places), dtype=bool)
+        found: list[NDArray[np.float64]] = []
         while len(found) < MOST_MODES and heavy[left].sum() > LEAST_MODE:
             densest = places[(heavy * left).argmax()]
             members = left & (colours.difference(places, densest) <= REACH)
@@ -151,7 +152,7 @@ class View:
         points, squares = self.cells[self._likely > 0], self._squares
         if self.noise < 1:
             return points
-        for _ in range(4):
+        for _ in range(3):
             near = np.exp(squares / (-2 * (1.2 * self.noise) ** 2)) * mass
             points = near @ points / near.sum(axis=1, keepdims=True)
             squares = _squares(points)
@@ -195,7 +196,7 @@ def cells_along(side: int) -> NDArray[np.intp]:
 def _squares(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared distances of points (n, 3) from each other: |a|² + |b|² - 2ab."""
     lengths = (points**2).sum(axis=1)
-    return np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 0)
+    return np.asarray(np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 0))
 
 
 def _inner_points(side: int) -> NDArray[np.intp]:

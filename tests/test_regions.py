@@ -21,7 +21,7 @@ def test_the_table_is_what_the_originals_teach(
 ) -> None:
     learnt = tmp_path / "regions.json"
     script = repository / "benchmarks" / "regions.py"
-    subprocess.run([sys.executable, script, real_pictures, "--out", learnt], check=True)  # noqa: S603
+    subprocess.run([sys.executable, script, real_pictures, "--out", learnt], check=True)
     found, shipped = json.loads(learnt.read_text()), regions.table()
     assert found["regions"] == shipped["regions"]
     assert found["shares"] == pytest.approx(shipped["shares"], abs=0.011)
