@@ -164,12 +164,13 @@ colour has: where a picture is half and half its caption names one. Of the 28 of
 are settled so, 27 have 0.71 or more."""
 
 BLEEDING = 0.15
-"""Share of the face's or hair's cells in the asked background's colour from which on it bleeds."""
+"""Share of the face's or hair's cells in the asked background's colour from which on it bleeds; of
+the originals where it can be told 1 face of 107 and the hair of 1 of 51 have as much."""
 
 TONE_SHARE, TONE_APART, INK = 0.25, 25.0, 12.0
 """Of two-toned hair, the smaller tone's least share, and the least distance of the two tones in
 CIELAB's a and b: shades of one colour differ in lightness. What is darker than INK (L) is outline.
-A choice."""
+A choice: by it 24 of the originals have two tones."""
 
 PARTS = {"face": ("skin", "eyes", "lips"), "hair": ("hair",)}
 """What the background's colour may bleed into, and the features whose regions make it up."""
@@ -198,6 +199,8 @@ def background(view: View, wanted: Asked) -> dict[str, Any]:
     """The ground's colour beside the asked one: verdict, colour, name, delta_e, and all colours.
 
     It is the asked one where the colours that are as asked make up enough of the ground: PART.
+    Measured: 195 of the 196 originals whose background's hex is their border's have it; 32,361 of
+    the 32,588 pairs of an original and another's hex, 20 or more from its own, do not match.
     """
     modes, ground = view.modes, wanted.background
     shown: dict[str, Any] = {
