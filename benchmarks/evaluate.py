@@ -34,12 +34,12 @@ def main() -> None:
     times: dict[str, list[float]] = {"as it is": [], "noise": [], "blurred": []}
     for file in files:
         picture = pictures.pixels(file)
-        asked = metrics.asked(file.with_suffix(".txt").read_text(encoding="utf-8"))
+        text = file.with_suffix(".txt").read_text(encoding="utf-8")
         noise = np.clip(picture + rng.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
         blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(6)))
         for name, each in zip(times, (picture, noise, blurred), strict=True):
             started = time.process_time()
-            metrics.measure(each, asked)
+            metrics.measure(each, metrics.asked(text))
             times[name].append(1000 * (time.process_time() - started))
     print(f"{'ms of CPU a picture':22}{'median':>8}{'95%':>8}{'most':>8}")
     for name, values in times.items():

@@ -44,6 +44,7 @@ FAINT = 0.5
 LEAST_SHARE = 0.3
 """Of a region, for a feature as small as the lips: one of their four cells."""
 
+NUMBERS = ("bleeding_face", "bleeding_hair", "cells", "edges", "hair_tones", "palette")
 QUANTILES = np.linspace(0, 100, 21)
 
 Grid = NDArray[np.bool_]
@@ -99,6 +100,9 @@ def unpacked(mask: int) -> Grid:
 def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list[Grid]]:
     """How much more often a cell is a shade of the word where the caption says it of `kind`."""
     labs = np.array([each.lab for each in known])
+    # Each colour is compared once, not in every cell that has it.
+    points, place = np.unique(labs.reshape(-1, 3), axis=0, return_inverse=True)
+    place = place.reshape(labs.shape[:3])
     outside = ~np.array([each.ground for each in known])
     shades: dict[tuple[str, str], Grid] = {}
     lifts, own = [], []
@@ -106,8 +110,8 @@ def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list
         said = [f for f in each.features if f.kinds == (kind,)]
         names = {name for feature in said for name in colours.named_in(feature.text)}
         for name in names - shades.keys():
-            apart = [colours.difference(labs, shade) for shade in colours.shades(*name)]
-            shades[name] = (np.min(apart, axis=0) <= LIKE) & outside
+            apart = colours.difference(points[:, None], colours.shades(*name)).min(axis=1)
+            shades[name] = (apart <= LIKE)[place] & outside
         if names:
             like = np.any([shades[name] for name in sorted(names)], axis=0)
             lifts.append(like[number] - like.mean(axis=0))
@@ -183,6 +187,12 @@ def quantiles(known: list[Original]) -> dict[str, list[float]]:
     }
 
 
+def write(table: dict[str, Any]) -> None:
+    regions.TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    regions.table.cache_clear()
+    regions.region.cache_clear()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
@@ -191,12 +201,11 @@ def main() -> None:
     known = originals(chosen.data)
     table = learnt(known)
     # The numbers are measured by the regions just learnt; where they stand is of no matter yet.
-    names = ("bleeding_face", "bleeding_hair", "cells", "edges", "hair_tones", "palette")
-    for found in ({name: [0.0, 1.0] for name in names}, None):
-        table["quantiles"] = found if found is not None else quantiles(known)
-        chosen.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-        regions.table.cache_clear()
-        regions.region.cache_clear()
+    regions.TABLE = chosen.out
+    table["quantiles"] = {name: [0.0, 1.0] for name in NUMBERS}
+    write(table)
+    table["quantiles"] = quantiles(known)
+    write(table)
 
 
 if __name__ == "__main__":

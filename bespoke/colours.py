@@ -67,12 +67,12 @@ FAMILIES: dict[str, str] = {
     "green": "green", "emerald": "green", "jade": "green", "mint": "green",
     "sage": "sage green grey",
     "seafoam": "green", "teal": "teal blue green", "turquoise": "turquoise blue green",
-    "tiffany": "tiffany blue green", "aqua": "aqua blue green", "cyan": "cyan blue green",
+    "tiffany": "tiffany blue green", "aqua": "aqua blue", "cyan": "cyan blue",
     "blue": "blue", "sapphire": "blue", "cobalt": "blue", "denim": "blue", "navy": "blue",
     "indigo": "purple blue", "periwinkle": "blue purple", "lavender": "purple",
     "lilac": "purple pink", "violet": "purple", "purple": "purple", "mauve": "purple pink",
-    "orchid": "pink purple", "magenta": "pink purple", "pink": "pink", "hot pink": "pink",
-    "sky blue": "blue",
+    "orchid": "orchid pink purple", "magenta": "magenta pink purple", "pink": "pink",
+    "hot pink": "pink", "sky blue": "blue",
 }  # fmt: skip
 """The basic colour terms (Berlin and Kay's eleven) that may be said of what each word names.
 

@@ -6,6 +6,7 @@ originals' quantiles are in regions.json, learnt by benchmarks/regions.py from t
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 
 FEATURES = ("hair", "eyes", "lips", "skin", "clothing")
 """The features that have a region of their own; a beard and accessories lie anywhere."""
@@ -29,8 +30,15 @@ FEATURES = ("hair", "eyes", "lips", "skin", "clothing")
 SAME, NEAR = 6.0, 15.0
 """CIEDE2000 to the asked hex up to which a colour is it, and up to which it may be.
 
-Noise of 20 levels and JPEG at quality 30 move the 203's grounds by less than SAME. Between the two
-a colour counts only where the words, or without words the hex's own name, do not contradict it.
+Noise of 20 levels moves the originals' grounds by 0.9 at most, JPEG at quality 30 by 4.5. A hex
+alone has up to NEAR, a choice, what is called by the hex's own name.
+"""
+
+WITHIN = 45.0
+"""CIEDE2000 to the asked hex beyond which a shade of the word asked with it is another colour.
+
+From #00ff00 it holds mid green (#00aa3c, 22), forest green (#228b22, 31) and #2f6b3a (44), and
+not #0a4619 (61), which is nearer to black. A choice.
 """
 
 COMPLEXIONS = frozenset(("black", "white", "olive", "yellow", "red"))
@@ -68,14 +76,15 @@ class Wanted:
 
         It is the hex (within SAME), or a shade of the word, or near the hex and not another colour.
         """
-        named = colours.called(points, self.words)
         if not self.codes:
-            return named
+            return colours.called(points, self.words)
         apart = self.distance(points)
-        if not self.words:
-            own = [("", self._name(code)) for code in self.codes]
-            return (apart <= SAME) | ((apart <= NEAR) & colours.called(points, own))
-        return (apart <= SAME) | named
+        met = apart <= SAME
+        # A hex alone is called by its own name.
+        names = self.words or [("", self._name(code)) for code in self.codes]
+        maybe = ~met & (apart <= (WITHIN if self.words else NEAR))
+        met[maybe] = colours.called(points[maybe], names)
+        return met
 
     def is_exactly(self, point: NDArray[np.float64]) -> bool:
         """Whether one CIELAB point is an asked hex."""
@@ -102,6 +111,7 @@ _NOUNS = re.compile("|".join(captions.KINDS[kind] for kind in captions.FEATURES[
 _BACKGROUND = re.compile(captions.KINDS["background"])
 
 
+@functools.lru_cache(maxsize=256)
 def asked(prompt: str) -> Asked:
     """What `prompt` asks, read as a caption is; the trainer's escapes and options are put off.
 
@@ -147,20 +157,23 @@ def _of_ground(feature: captions.Feature | None) -> Wanted:
 
 # --- What is measured -----------------------------------------------------------------------------
 
-LEAST_CORE = 0.3
-"""What the four largest ground colours must hold together of the ground to be called one."""
-
-PART, MOST, EXACT = 0.25, 0.5, 0.75
-"""Shares of the ground that the asked colour must have: as one of several ("split", "stripes"),
-and else. The very hex needs EXACT of what the largest other colour has: where a picture is half and
-half its caption names one (a gradient in bars has 0.81 of it, measured on the 203)."""
+PART, MOST, EXACT = 0.25, 0.5, 0.7
+"""Shares of the ground that the asked colour must have: PART as one of several ("split",
+"stripes"), else MOST. Along the border the very hex needs but EXACT of what the largest other
+colour has: where a picture is half and half its caption names one. Of the 28 of the originals that
+are settled so, 27 have 0.71 or more."""
 
 BLEEDING = 0.15
-"""Share of the face's or hair's cells in the asked background's colour from which on it bleeds."""
+"""Share of the face's or hair's cells in the asked background's colour from which on it bleeds; of
+the originals where it can be told 1 face of 107 and the hair of 1 of 51 have as much."""
 
-TONE_SHARE, TONE_APART = 0.25, 25.0
+TONE_SHARE, TONE_APART, INK = 0.25, 25.0, 12.0
 """Of two-toned hair, the smaller tone's least share, and the least distance of the two tones in
-CIELAB's a and b: shades of one colour differ in lightness."""
+CIELAB's a and b: shades of one colour differ in lightness. What is darker than INK (L) is outline.
+A choice: by it 24 of the originals have two tones."""
+
+PARTS = {"face": ("skin", "eyes", "lips"), "hair": ("hair",)}
+"""What the background's colour may bleed into, and the features whose regions make it up."""
 
 LEAST_CELLS = 3.0
 """Cells that must be left of a region, counted by how likely each is, to measure in it."""
@@ -186,6 +199,8 @@ def background(view: View, wanted: Asked) -> dict[str, Any]:
     """The ground's colour beside the asked one: verdict, colour, name, delta_e, and all colours.
 
     It is the asked one where the colours that are as asked make up enough of the ground: PART.
+    Measured: 195 of the 196 originals whose background's hex is their border's have it; 32,361 of
+    the 32,588 pairs of an original and another's hex, 20 or more from its own, do not match.
     """
     modes, ground = view.modes, wanted.background
     shown: dict[str, Any] = {
@@ -196,7 +211,7 @@ def background(view: View, wanted: Asked) -> dict[str, Any]:
         "share": None,
         "colours": [{"colour": _hex(m.rgb), "share": round(m.share, 2)} for m in modes],
     }
-    if sum(sorted((mode.core for mode in modes), reverse=True)[:4]) < LEAST_CORE:
+    if not modes:
         return {**_unmeasured("no colour stands out where the ground should be"), **shown}
     if not ground:
         told = _of_mode(modes[0], None)
@@ -207,11 +222,11 @@ def background(view: View, wanted: Asked) -> dict[str, Any]:
     wrong = [mode for mode, is_met in zip(modes, met, strict=True) if not is_met]
     share = sum(mode.share for mode in right)
     most = max((mode.share for mode in wrong), default=0.0)
-    exact = sum(mode.share for mode in right if ground.is_exactly(mode.lab))
+    border = sum(mode.border for mode in right if ground.is_exactly(mode.lab))
     match = bool(right) and (
         (ground.several and share >= PART)
         or (share >= MOST and share > most)
-        or (exact >= PART and exact >= EXACT * most)
+        or border >= max(PART, EXACT * max((mode.border for mode in wrong), default=0.0))
     )
     told = _of_mode(right[0] if match else (wrong or right)[0], ground)
     return {"verdict": "match" if match else "mismatch", **shown, **told, "share": round(share, 2)}
@@ -271,9 +286,9 @@ def _apart(wanted: Asked, kind: str) -> Wanted:
 
 
 def _commonest(points: NDArray[np.float64], likely: NDArray[np.float64]) -> int:
-    """The place of the colour that most of the weight is like."""
-    unlike = colours.difference(points[:, None], points) > NEAR
-    return int((~unlike @ likely).argmax())
+    """The place of a colour that most of the weight is like, to 8 steps of CIELAB."""
+    boxes = np.unique(np.rint(points / 8), axis=0, return_inverse=True)[1].ravel()
+    return int((boxes == np.bincount(boxes, weights=likely).argmax()).argmax())
 
 
 def bleeding(view: View, wanted: Asked) -> dict[str, Any]:
@@ -283,15 +298,16 @@ def bleeding(view: View, wanted: Asked) -> dict[str, Any]:
     if view.cell_size < 1:
         return _unmeasured("smaller than 24x24")
     parts: dict[str, Any] = {}
-    for part, kinds in (("face", ("skin", "eyes", "lips")), ("hair", ("hair",))):
-        likely = np.max([region(kind) for kind in kinds], axis=0) * ~view.ground
-        where = likely >= 0.5
-        if any(_alike(wanted.background, wanted.features.get(kind)) for kind in kinds):
+    for part, kinds in PARTS.items():
+        where = (np.max([region(kind) for kind in kinds], axis=0) >= 0.5) & ~view.ground
+        if _shared(wanted, kinds):
             parts[part] = _unmeasured(f"the {part} is asked in the background's colour")
         elif where.sum() < LEAST_CELLS:
             parts[part] = _unmeasured("the ground's colours fill its region")
         else:
-            share = float(wanted.background.met_by(view.lab[where]).mean())
+            # Noise has hundreds of colours: those alike to 3 steps are judged as one.
+            places, own = np.unique(np.rint(view.lab[where] / 3), axis=0, return_inverse=True)
+            share = float(wanted.background.met_by(3 * places)[own.ravel()].mean())
             verdict = "bleeding" if share >= BLEEDING else "clean"
             parts[part] = {"verdict": verdict, **_placed(f"bleeding_{part}", share)}
     verdicts = {part["verdict"] for part in parts.values()}
@@ -299,11 +315,14 @@ def bleeding(view: View, wanted: Asked) -> dict[str, Any]:
     return {"verdict": worst, **parts}
 
 
-def _alike(first: Wanted, second: Wanted | None) -> bool:
-    if not second:
-        return False
-    codes = second.codes or tuple(colours.WORDS[word][0] for _, word in second.words)
-    return bool(first.met_by(colours.lab([colours.rgb_of(code) for code in codes])).any())
+def _shared(wanted: Asked, kinds: tuple[str, ...]) -> bool:
+    """Whether one of `kinds` is asked in what would pass for the background's colour."""
+    codes: list[str] = []
+    for kind in kinds:
+        own = wanted.features.get(kind, Wanted())
+        codes += own.codes or [colours.WORDS[word][0] for _, word in own.words]
+    points = colours.lab([colours.rgb_of(code) for code in codes] or np.empty((0, 3)))
+    return bool(wanted.background.met_by(points).any())
 
 
 def hair_tones(view: View, _: Asked) -> dict[str, Any]:
@@ -313,24 +332,23 @@ def hair_tones(view: View, _: Asked) -> dict[str, Any]:
     likely = region("hair")
     skin = np.median(view.lab[region("skin") >= 0.8], axis=0)
     where = (likely >= 0.4) & ~view.ground & (colours.difference(view.lab, skin) > SAME)
-    # The outline's black belongs to no hair; black hair is still one colour.
+    # The outline's black belongs to no hair, but black hair is a colour.
+    inked = where & (view.lab[..., 0] < INK)
+    if 2 * inked.sum() < where.sum():
+        where &= ~inked
     points = view.lab[where]
     if len(points) < 4 * LEAST_CELLS:
         return _unmeasured("too little hair can be seen")
     plane = points[:, 1:]
     apart = np.hypot(*(plane[:, None] - plane).transpose(2, 0, 1))
-    first = int((apart <= TONE_APART / 2).sum(axis=1).argmax())
-    far = apart[first] > TONE_APART
-    value = float(np.median(apart[first][far])) if far.any() else float(apart[first].max())
-    two = far.mean() >= TONE_SHARE
-    if not two:
-        value = float(np.quantile(apart[first], 1 - TONE_SHARE))
+    alike = (apart <= TONE_APART / 2).sum(axis=1)
+    first = int(alike.argmax())
+    value = float(np.quantile(apart[first], 1 - TONE_SHARE))
     tones = [first]
-    if two:
-        alike = (apart[far][:, far] <= TONE_APART / 2).sum(axis=1)
-        tones.append(int(np.flatnonzero(far)[alike.argmax()]))
+    if value > TONE_APART:
+        tones.append(int(np.where(apart[first] > TONE_APART, alike, 0).argmax()))
     return {
-        "verdict": "two" if two else "one",
+        "verdict": "two" if len(tones) > 1 else "one",
         **_placed("hair_tones", value),
         "colours": [_hex(view.cells[where][tone]) for tone in tones],
     }

@@ -29,7 +29,7 @@ PROMPT = (
     "solid green background (#00ff00)"
 )
 ASKED = metrics.asked(PROMPT)
-GREENS = {"mid": "#00aa3c", "pure": "#00ff00", "dark": "#0a4619", "pale": "#bef0c3"}
+GREENS = {"mid": "#00aa3c", "pure": "#00ff00", "forest": "#228b22", "pale": "#bef0c3"}
 OTHERS = {
     "pink": "#ff69b4", "brown": "#784824", "blue": "#1e3cdc", "grey": "#828282", "white": "#ffffff",
     "black": "#080808", "navy": "#0c1250",
@@ -80,14 +80,7 @@ VERSIONS = {
 }
 
 
-NOT_YET = pytest.mark.xfail(
-    strict=False, reason="noise on grey at 24x24 is at times taken for pale green"
-)
-
-
-@pytest.mark.parametrize(
-    "version", [pytest.param(v, marks=NOT_YET if v == "24 noisy" else ()) for v in VERSIONS]
-)
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("wide", [False, True])
 def test_a_shade_of_the_asked_ground_matches_and_another_colour_does_not(
     version: str, wide: bool
@@ -106,7 +99,7 @@ def test_navy_is_a_blue_and_black_is_none() -> None:
 
 
 def test_a_drawn_portrait_is_judged_by_its_ground() -> None:
-    for number in range(10):
+    for number in range(5):
         for code, expected in (("#00aa3c", "match"), ("#ff69b4", "mismatch")):
             drawn = drawing.portrait(number, "lady", colours.rgb_of(code))
             cells = np.array(drawn.cells, dtype=np.uint8)
@@ -140,10 +133,92 @@ def test_escapes_and_the_trainers_options_do_not_change_what_is_asked() -> None:
     assert ASKED.features["hair"].words == (("", "pink"),)
 
 
-@pytest.mark.xfail(reason="JPEG's noise is once called grey")
-def test_noise_through_jpeg_is_no_grey() -> None:
+@pytest.mark.parametrize("quality", [20, 50, 90])
+def test_noise_through_jpeg_has_no_ground(quality: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
-    assert ground_of(jpeg(noise), "grey background (#808080)") != "match"
+    for prompt in ("grey background (#808080)", "split green background", "brown background"):
+        assert ground_of(jpeg(noise, quality), prompt) == "unmeasured"
+
+
+def test_grey_in_noise_is_no_green_and_stays_grey() -> None:
+    rng = np.random.default_rng(2)
+    for cells in 8 * [portrait("#828282", "#00ff00", wide=True)]:
+        picture = np.clip(cells + rng.normal(0, 12, cells.shape), 0, 255).astype(np.uint8)
+        assert ground_of(picture) == "mismatch"
+        assert ground_of(picture, "grey background") == "match"
+
+
+@pytest.mark.parametrize(
+    ("word", "so", "not_so"),
+    [
+        ("green", "00ff00 228b22 2e8b57 006400 90ee90 7cfc00", "00ffff 808080 ffff00 0000ff"),
+        ("blue", "0000ff 4169e1 87ceeb 000080 00bfff", "800080 008000 ff00ff 202020 8b4513"),
+        ("red", "ff0000 c00000 8b0000 dc143c", "ffa500 8b4513 800080 ff69b4"),
+        ("yellow", "ffff00 ffee00 ffd700", "ffa500 808000 ffffff 8b4513"),
+        ("purple", "800080 9932cc 4b0082 b57edc", "0000ff ff69b4 8b0000 808080"),
+        ("orange", "ffa500 ff8c00 ff6a00", "ffff00 ff0000 8b4513 ffc0cb"),
+        ("pink", "ff66cc ff69b4 ffc0cb ff1493", "cc66ff 800080 ff0000 ffffff"),
+        ("white", "ffffff f8f8f8 fafaf0", "808080 c0c0c0 ffff99 add8e6"),
+        ("black", "000000 101010 0a0a14", "404040 000080 800000 006400"),
+        ("grey", "808080 a9a9a9 696969", "ffffff 000000 8fbc8f 4682b4"),
+        ("brown", "8b4513 a0522d 654321 5c4033", "ff0000 ffa500 808000 808080"),
+        ("teal", "008080 20b2aa 2f8f8f", "0000ff 00ff00 808080 98fb98"),
+    ],
+)
+def test_a_word_is_said_of_what_a_person_would_say_it_of(word: str, so: str, not_so: str) -> None:
+    for codes, expected in ((so, True), (not_so, False)):
+        points = colours.lab([colours.rgb_of(code) for code in codes.split()])
+        assert set(colours.called(points, [("", word)]).tolist()) == {expected}
+
+
+def test_a_shade_of_the_word_counts_within_reach_of_the_hex_asked_with_it() -> None:
+    for code, expected in (("#228b22", "match"), ("#0a4619", "mismatch")):
+        assert ground_of(portrait(code), "solid green background (#00ff00)") == expected
+        assert ground_of(portrait(code), "solid green background") == "match"
+
+
+def patterned(kind: str, one: str, other: str) -> Pixels:
+    """A portrait whose ground runs from one colour to the other."""
+    y, x = np.mgrid[:24, :24]
+    share = {
+        "gradient": y / 23,
+        "stripes": x % 2,
+        "bricks": (y % 3 < 1) | ((x + 3 * (y // 3 % 2)) % 6 < 1),
+        "halves": x > 12,
+        "third": x > 16,
+    }[kind]
+    ends = [np.array(colours.rgb_of(code), float) for code in (one, other)]
+    cells = np.rint(ends[0] + (ends[1] - ends[0]) * share[..., None]).astype(np.uint8)
+    drawn = portrait("#010203")
+    return np.where((drawn == (1, 2, 3)).all(axis=2, keepdims=True), cells, drawn)
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "prompt", "expected"),
+    [
+        ("gradient", "#00ff00", "#006400", "solid green background (#00ff00)", "match"),
+        ("gradient", "#ff69b4", "#00aa3c", "green background (#00aa3c)", "mismatch"),
+        ("stripes", "#00c040", "#008030", "solid green background", "match"),
+        ("stripes", "#d040c0", "#ffff30", "solid green background", "mismatch"),
+        ("bricks", "#a03020", "#d0b0a0", "red brick background", "match"),
+        ("bricks", "#a03020", "#d0b0a0", "green brick background", "mismatch"),
+        ("halves", "#00c040", "#ff69b4", "solid green background (#00ff00)", "mismatch"),
+        ("third", "#00c040", "#ff69b4", "solid green background (#00c040)", "match"),
+    ],
+)
+def test_a_patterned_ground_is_what_most_of_it_is(
+    kind: str, one: str, other: str, prompt: str, expected: str
+) -> None:
+    for version in ("24", "512", "512 noisy", "512 jpeg"):
+        assert ground_of(VERSIONS[version](patterned(kind, one, other)), prompt) == expected
+
+
+def test_hair_of_the_asked_hex_is_no_ground_even_where_it_reaches_three_borders() -> None:
+    cells = np.zeros((24, 24, 3), np.uint8)
+    cells[:] = colours.rgb_of("#ff69b4")
+    cells[6:], cells[2:6, 6:18] = (0, 255, 0), (0, 255, 0)
+    for version in ("24", "512", "512 noisy", "512 jpeg"):
+        assert ground_of(VERSIONS[version](cells)) == "mismatch"
 
 
 def test_each_feature_is_found_in_its_region_and_missed_elsewhere() -> None:
@@ -154,7 +229,6 @@ def test_each_feature_is_found_in_its_region_and_missed_elsewhere() -> None:
         )
 
 
-@pytest.mark.xfail(reason="one feature of the portrait in swapped channels is still a match")
 def test_no_feature_is_found_in_swapped_channels() -> None:
     wrong = enlarged(portrait("#00ff00")[:, :, ::-1].copy())
     found = metrics.measure(wrong, ASKED)["features"]
@@ -198,7 +272,7 @@ def test_purity_falls_with_noise_and_cannot_be_told_of_the_cells_alone() -> None
     assert small["cells"]["verdict"] == small["edges"]["verdict"] == "unmeasured"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     arrays.arrays(np.uint8, st.tuples(st.integers(1, 60), st.integers(1, 60), st.just(3))),
     st.text(max_size=80)
@@ -219,10 +293,10 @@ def test_the_originals_grounds_are_judged_as_their_captions_say(real_pictures: P
     found, wanted, codes = [], [], []
     for path in sorted(real_pictures.glob("*.png")):
         ground = metrics.asked(path.with_suffix(".txt").read_text(encoding="utf-8")).background
-        art = pictures.read(real_pictures, path.name, 24).art
-        assert art is not None
-        if ground.codes and next(iter(canvas_of(art).border)) in ground.codes:
-            found.append(metrics.View(pixels=pictures.pixels(path)))
+        view = metrics.View(pixels=pictures.pixels(path))
+        border = next(iter(canvas_of(view.cells.astype(np.uint8)).border))
+        if border in ground.codes:
+            found.append(view)
             wanted.append(metrics.Asked(background=ground))
             codes.append(ground.codes[0])
     right = [
@@ -233,7 +307,8 @@ def test_the_originals_grounds_are_judged_as_their_captions_say(real_pictures: P
     assert np.mean(right) >= 0.99
     points = colours.lab([colours.rgb_of(code) for code in codes])
     wrong = []
-    for j in range(0, len(codes), 8):
+    # All 32,588 pairs take a minute: 32,361 are right.
+    for j in range(0, len(codes), 16):
         other = metrics.Asked(background=metrics.Wanted(codes=(codes[j],)))
         far = np.flatnonzero(colours.difference(points, points[j]) >= 20)[::3]
         wrong += [metrics.background(found[i], other)["verdict"] == "mismatch" for i in far]
