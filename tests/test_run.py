@@ -216,7 +216,7 @@ def trainer_group(place: Path) -> int | None:
     return int(str(launched[0]["pid"])) if launched else None
 
 
-def wait_for(ready: Callable[[], T | None], seconds: float = 20.0) -> T:
+def wait_for(ready: Callable[[], T | None], seconds: float = 60.0) -> T:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = ready()
