@@ -1,7 +1,6 @@
 """CUDA MPS for runs that share a GPU: a daemon of their own, gone with them.
 
-Without it the GPU gives each process a slice of time in turn, and idles in the gaps of each
-(docs/performance.md). Its control program is part of NVIDIA's driver.
+Without it each process has slices of the GPU's time in turn, gaps included (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ PROGRAM = "nvidia-cuda-mps-control"
 PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 # Told to quit, it waits for its clients; those of runs that are killed end within 15 s.
 QUIT_S = 20
-# The daemon leaves the group that it is started in: this shell stays there, and ends it.
+# The daemon leaves the group that it is started in: this shell stays there, and ends it. Its sleep
+# is killed outright: told to end before it has become sleep, the child forgets it.
 SERVE = f"""
 end() {{
+    kill -9 "$!"
     echo quit | timeout "$left" {PROGRAM} || kill -9 "$(cat "${PIPE}/{PROGRAM}.pid")"
-    rm -rf -- "${PIPE}"
-    exit
+    rm -rf -- "${PIPE}"; exit
 }} >/dev/null 2>&1
 failed() {{ echo "$1 (exit code $?)"; end; }}
 left=2; trap end TERM
@@ -87,13 +87,11 @@ def _served(uuids: Sequence[str], logs: Path, stack: contextlib.ExitStack) -> di
     variables = {PIPE: stack.enter_context(folder), LOG: str(logs)}
     environment = {**os.environ, **variables, VISIBLE: ",".join(uuids), "TRIAL": TRIAL}
     shell = ("/bin/sh", "-c", SERVE, sys.executable, *uuids)
-    group = stack.enter_context(
-        Group(shell, environment=environment, cwd=logs, patience=QUIT_S + 5)
-    )
+    group = Group(shell, environment=environment, cwd=logs, patience=QUIT_S + 5)
+    stack.enter_context(group)
     told = b""
     for chunk in group.output():
         told += chunk
         if told.endswith(b"up\n"):
             return variables
-    last = told.decode(errors="replace").splitlines()[-2:]
-    raise StartError(": ".join([PROGRAM, *last]))
+    raise StartError(": ".join([PROGRAM, *told.decode(errors="replace").splitlines()[-2:]]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -24,33 +23,13 @@ CHOSEN = (
     *(Place(gpu="0", variables={"BESPOKE_GPU_SHARE_MIB": "9"}), Place(gpu="3"), Place(gpu="1")),
     *(Place(gpu="0", number=1), Place(gpu="3", number=1)),
 )
-# As the real one: a daemon in a session of its own, told to quit through a second process.
-DAEMON = """#!/bin/sh
-pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
-case "$FAKE $1" in
-"hangs -d") exec sleep 1000;;
-"fails -d") echo "no such device"; exit 3;;
-*" -d") setsid sleep 1000 & echo $! >"$pid"; echo "$! $CUDA_VISIBLE_DEVICES" >>"$BOOK";;
-"deaf "*) exec sleep 1000;;
-*) read -r what; [ "$what" = quit ] && kill "$(cat "$pid")";;
-esac
-"""
 
 
 @pytest.fixture
-def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where each daemon writes its process id and the GPUs it sees; a daemon is on the PATH."""
-    program = tmp_path / "bin" / mps.PROGRAM
-    program.parent.mkdir()
-    program.write_text(DAEMON)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("BOOK", str(tmp_path / "book"))
-    monkeypatch.delenv(mps.PIPE, raising=False)
-    monkeypatch.delenv("BESPOKE_MPS", raising=False)
+def book(mps_book: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # What a run does first on the GPU, on a machine that has none.
     monkeypatch.setattr(mps, "TRIAL", "import os; assert os.environ['CUDA_VISIBLE_DEVICES']")
-    return tmp_path / "book"
+    return mps_book
 
 
 def daemons(book: Path) -> list[int]:

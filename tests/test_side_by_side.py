@@ -111,10 +111,25 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(place: Path, few: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+# bespoke.run, but for what its runs do first on a GPU: here is none.
+WITH_MPS = """
+import sys
+from bespoke import cli, mps
+mps.TRIAL = ""
+sys.exit(cli.run_main())
+"""
+
+
+def start(
+    place: Path,
+    few: Path,
+    *arguments: str,
+    program: tuple[str, str] = ("-m", "bespoke.run"),
+    **variables: str,
+) -> subprocess.Popen[str]:
     shared = ("--rehearse", "--no-test", "--workspace", str(place), "--data", str(few))
     return subprocess.Popen(
-        [sys.executable, "-m", "bespoke.run", *shared, *arguments],
+        [sys.executable, *program, *shared, *arguments],
         env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.5", **variables},
         cwd=Path(__file__).resolve().parent.parent,
         stdout=subprocess.PIPE,
@@ -141,7 +156,9 @@ def with_gpus(folder: Path, count: int, *, memory: int = 143771, grows: int = 0)
         f'echo "NVIDIA X, {memory}, 570.1, $used, 9.0, GPU-$gpu"; done\n'
     )
     program.chmod(0o755)
-    return {"PATH": f"{program.parent}:{os.environ['PATH']}", "BESPOKE_MPS": "0"}
+    return {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+    }
 
 
 def processes(place: Path, what: str = "") -> list[Path]:
@@ -192,16 +209,26 @@ def variable(process: Path, name: str) -> str:
     [(2, signal.SIGINT, "stall@1", 6), (2, signal.SIGKILL, "hang@1", 3)],
 )
 def test_runs_on_two_gpus_are_spread_and_none_outlives_the_one_that_started_them(
-    tmp_path: Path, few: Path, gpus: int, number: signal.Signals, fault: str, runs: int
+    tmp_path: Path,
+    few: Path,
+    mps_book: Path,
+    gpus: int,
+    number: signal.Signals,
+    fault: str,
+    runs: int,
 ) -> None:
     place = tmp_path / "place"
     faulty = {"BESPOKE_STAND_IN_FAULT": fault, **with_gpus(tmp_path, gpus)}
     asked = ("--experiment", "smoke", "--seeds", ",".join(map(str, SEEDS[:runs])))
-    child = start(place, few, *asked, **faulty)
+    child = start(place, few, *asked, program=("-c", WITH_MPS), **faulty)
     try:
         wait_for(lambda: len(trainers(place)) == runs or child.poll() is not None)
         on = Counter(variable(each, "CUDA_VISIBLE_DEVICES") for each in trainers(place))
-        assert on == Counter(str(index % gpus) for index in range(runs))
+        # By its UUID where a daemon serves it, which is where runs share it.
+        names = ["GPU-0" if runs > gpus else "0", "GPU-1" if runs > gpus + 1 else "1"]
+        assert on == Counter(names[index % gpus] for index in range(runs))
+        (pid, served), *_ = seen(mps_book)
+        assert served == ",".join(name for name in names if name.startswith("GPU"))
         groups = launched(place)
         child.send_signal(number)
         code, out, err = finished(child)
@@ -213,6 +240,7 @@ def test_runs_on_two_gpus_are_spread_and_none_outlives_the_one_that_started_them
             assert out.count(": interrupted: stopped by SIGTERM") >= runs
         wait_for(lambda: not processes(place) and all(map(is_empty, groups)), seconds=30)
         assert len(groups) == runs
+        wait_for(lambda: is_empty(int(pid)), seconds=30)
     finally:
         child.kill()
         child.communicate()
