@@ -15,22 +15,31 @@ if TYPE_CHECKING:
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+# MiB of a GPU's memory that are a run's own, where several runs share it.
+SHARE = "BESPOKE_GPU_SHARE_MIB"
 QUERY = ("name", "memory.total", "driver_version", "memory.used", "compute_cap", "uuid")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One NVIDIA GPU as its driver reports it; memory in MiB, `capability` as (8, 6)."""
+    """One NVIDIA GPU as its driver reports it; memory in MiB, `capability` as (8, 6).
+
+    `number` and `uuid` are nvidia-smi's. `share_mib` is what this process was told to keep to.
+    """
 
     name: str
     memory_mib: int
     driver: str
     used_mib: int = 0
     capability: tuple[int, int] | None = None
+    number: int = 0
+    uuid: str = ""
+    share_mib: int | None = None
 
     @property
     def free_mib(self) -> int:
-        return self.memory_mib - self.used_mib
+        """What this process may use: its share, whatever those that it is shared with use now."""
+        return self.memory_mib - self.used_mib if self.share_mib is None else self.share_mib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +70,13 @@ def gpus() -> tuple[Gpu, ...]:
         ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
     )
     rows = [[cell.strip() for cell in line.split(",")] for line in (printed or "").splitlines()]
-    rows = [row for row in rows if len(row) == len(QUERY) and row[1].isdigit()]
+    numbered = list(enumerate(rows))
+    numbered = [(at, row) for at, row in numbered if len(row) == len(QUERY) and row[1].isdigit()]
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         wanted = [name.strip() for name in chosen.split(",")]
-        rows = [row for at, row in enumerate(rows) if str(at) in wanted or row[5] in wanted]
+        numbered = [(at, row) for at, row in numbered if str(at) in wanted or row[5] in wanted]
+    share = os.environ.get(SHARE, "")
     return tuple(
         Gpu(
             name=name,
@@ -73,8 +84,11 @@ def gpus() -> tuple[Gpu, ...]:
             driver=driver,
             used_mib=int(used) if used.isdigit() else 0,
             capability=_capability(capability),
+            number=at,
+            uuid=uuid,
+            share_mib=int(share) if share.isdigit() else None,
         )
-        for name, total, driver, used, capability, _ in rows
+        for at, (name, total, driver, used, capability, uuid) in numbered
     )
 
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from bespoke import plan
+from bespoke.hardware import SHARE
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from bespoke.hardware import Gpu
+    from bespoke.hardware import Gpu, Machine
 
-# The most that one run takes of a GPU: 9.4 GB were measured at batch 4 in bf16 without
-# checkpointing, and 37 GB for four at once.
-PEAK_MIB = 9_600
+    # The peak in MiB of the largest run as it is planned for a machine; None where unmeasured.
+    Needed = Callable[[Machine], int | None]
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 # So many runs filled an H200's time (100% busy, 11 steps a second together): more bring nothing.
 SATURATED_BY = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Room for one run: `gpu` as CUDA_VISIBLE_DEVICES names it, None where there is no GPU."""
+    """Room for one run: `gpu` as nvidia-smi numbers it, None where there is no GPU.
+
+    `variables` tell the process what of the GPU is its own, and by which way it reaches it.
+    """
 
     gpu: str | None
     number: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return "the CPU" if self.gpu is None else f"GPU {self.gpu}"
@@ -31,59 +40,63 @@ class Place:
         """What a process needs to see this GPU alone, numbered as nvidia-smi numbers them."""
         if self.gpu is None:
             return dict(inherited)
-        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        return {**inherited, **order, "CUDA_VISIBLE_DEVICES": self.gpu}
-
-
-def devices(
-    gpus: Sequence[Gpu], visible: str | None, machine_mib: int
-) -> dict[str, int] | dict[None, int]:
-    """What can be trained on, each with its memory in MiB: the GPUs, or the machine itself (None).
-
-    `visible` is CUDA_VISIBLE_DEVICES where a person set it: other GPUs are left alone. One that it
-    names by its UUID counts with the least memory there is.
-    """
-    memory = {str(index): gpu.memory_mib for index, gpu in enumerate(gpus)}
-    if memory and visible is not None:
-        named = [name.strip() for name in visible.split(",") if name.strip()]
-        memory = {name: memory.get(name, min(memory.values())) for name in named}
-    return memory or {None: machine_mib}
+        alone = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", VISIBLE: self.gpu}
+        return {**inherited, **alone, **self.variables}
 
 
 def places(
-    memory: Mapping[str, int] | Mapping[None, int],
-    *,
-    at_once: int | None = None,
-    peak_mib: int = PEAK_MIB,
+    machine: Machine, needed: Needed, *, runs: int, at_once: int | None = None
 ) -> tuple[Place, ...]:
-    """Every place on `devices`, the first of each before the second of any; one without a GPU.
+    """At most `runs` places, the first of each GPU before the second of any; one without a GPU.
 
-    `at_once` is a person's own number, which may be more than fit.
+    `at_once` is a person's own number, which may be more than fit. Runs that share a GPU are told
+    how much of it is theirs: what is free now, in equal parts, however much the others use later.
     """
-    fits = {
-        gpu: 1 if gpu is None else min(SATURATED_BY, max(1, mib // peak_mib))
-        for gpu, mib in memory.items()
+    gpus = {str(gpu.number): gpu for gpu in machine.gpus}
+    fits: dict[str | None, int] = {
+        name: _holds(gpu, needed(_alone(machine, gpu))) for name, gpu in gpus.items()
     }
+    fits = fits or {None: 1}
     levels = range(at_once or SATURATED_BY)
-    every = [Place(gpu=gpu, number=level) for level in levels for gpu in memory]
+    every = [Place(gpu=name, number=level) for level in levels for name in fits]
     fitting = [place for place in every if place.number < fits[place.gpu]]
     beyond = [place for place in every if place not in fitting] if at_once else []
-    return tuple([*fitting, *beyond][:at_once])
+    chosen = [*fitting, *beyond][:at_once][:runs]
+    count = Counter(place.gpu for place in chosen)
+    return tuple(
+        place
+        if place.gpu is None or count[place.gpu] == 1
+        else replace(place, variables={SHARE: str(gpus[place.gpu].free_mib // count[place.gpu])})
+        for place in chosen
+    )
 
 
-def crowding(
-    chosen: Sequence[Place],
-    memory: Mapping[str, int] | Mapping[None, int],
-    *,
-    peak_mib: int = PEAK_MIB,
-) -> list[str]:
-    """A warning for each device whose memory these places outgrow."""
+def crowding(chosen: Sequence[Place], machine: Machine, needed: Needed) -> list[str]:
+    """A warning for each GPU, or machine without one, whose memory these places outgrow."""
     found = []
-    for gpu, mib in memory.items():
-        count = sum(place.gpu == gpu for place in chosen)
-        if count > 1 and count * peak_mib > mib:
+    gpus = {str(gpu.number): gpu for gpu in machine.gpus}
+    for name, count in Counter(place.gpu for place in chosen).items():
+        free, on = machine.memory_mib, machine
+        if name is not None:
+            free = gpus[name].free_mib
+            on = _alone(machine, replace(gpus[name], share_mib=free // count))
+        mib = needed(on)
+        if count > 1 and mib is not None and count * plan.room_mib(mib) > free:
             found.append(
-                f"{count} runs at once on {Place(gpu=gpu)} may need {count * peak_mib / 1024:.0f} "
-                f"GiB, and it has {mib / 1024:.0f}: lower --at-once if one runs out of memory"
+                f"{count} runs at once on {Place(gpu=name)} may need {count * mib / 1024:.0f} GiB "
+                f"and a margin, and it has {free / 1024:.0f}: lower --at-once if one runs out of "
+                "memory"
             )
     return found
+
+
+def _holds(gpu: Gpu, needed_mib: int | None) -> int:
+    """So many runs fit at once, one at least; not more than one where what they need is unknown."""
+    if needed_mib is None:
+        return 1
+    return min(SATURATED_BY, max(1, gpu.free_mib // plan.room_mib(needed_mib)))
+
+
+def _alone(machine: Machine, gpu: Gpu) -> Machine:
+    """The machine as a run in a place on this GPU sees it."""
+    return replace(machine, gpus=(gpu,))

@@ -7,6 +7,7 @@ four draws), one multires scale a batch, the last, partial step of an epoch, and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ VAE = {16: 9342, 8: 5102, 4: 2996, 1: 1470}
 # What of them does not grow with the pictures: weights, the optimizer's moments, CUDA's context.
 FIXED_MIB, VAE_FIXED_MIB = 2980, 860
 # Left free: a tenth for what other cards' kernels take, and a GiB for a desktop.
-SHARE, SPARE_MIB = 1.1, 1024
+MARGIN, SPARE_MIB = 1.1, 1024
 # Optimizer steps a second of WAYS' first in bf16, least and most of what was measured, by card.
 PACES = {"H100": (2.3, 2.7), "H200": (3.4, 3.75)}
 
@@ -112,9 +113,14 @@ def apply(plan: Plan, experiment: Experiment) -> Experiment:
     return replace(experiment, training=training)
 
 
+def room_mib(mib: float) -> int:
+    """A process's peak with the margin."""
+    return math.ceil(mib * MARGIN) + SPARE_MIB
+
+
 def fits(gpu: Gpu, mib: float) -> bool:
     """Whether a process of this peak fits into what is free, with the margin."""
-    return mib * SHARE + SPARE_MIB <= gpu.free_mib
+    return room_mib(mib) <= gpu.free_mib
 
 
 def needed_mib(experiment: Experiment) -> int | None:
@@ -239,7 +245,8 @@ def _lines(
     )
     pinned = [key for key in KEYS if key in experiment.pinned]
     kept = "as this run began, " if begun else ""
-    first = f"plan for {gpu.name} ({gpu.free_mib} of {gpu.memory_mib} MiB free): {kept}"
+    part = "free" if gpu.share_mib is None else "for this run"
+    first = f"plan for {gpu.name} ({gpu.free_mib} of {gpu.memory_mib} MiB {part}): {kept}"
     lines = [first + (moved or "every option as written")]
     if refit:
         lines.append(f"changed in mid-run: {next(iter(refit.values()))[1]}: {', '.join(refit)}")

@@ -249,14 +249,21 @@ def _planned(job: Job) -> Job:
     if job.request.plan == plan.AS_WRITTEN:
         return job
     found = hardware.machine(job.workspace)
-    record = resume.read_record(job.output, job.name)
-    interrupted = record is not None and checkpoints.left_by(job.output, job.name)
-    begun = record.settings if record and interrupted and not job.request.fresh else None
-    made = plan.make(found, job.experiment, begun)
+    made = fitted(job, found)
     for line in made.lines:
         say(line)
     job.journal.write("planned", machine=asdict(found), changes=made.changes, lines=made.lines)
     return replace(job, experiment=plan.apply(made, job.experiment), refitted=made.refitted)
+
+
+def fitted(job: Job, machine: hardware.Machine) -> plan.Plan:
+    """The plan of this run on a machine; one that was interrupted keeps what it began with."""
+    if job.request.plan == plan.AS_WRITTEN:
+        return plan.Plan()
+    record = resume.read_record(job.output, job.name)
+    interrupted = record is not None and checkpoints.left_by(job.output, job.name)
+    begun = record.settings if record and interrupted and not job.request.fresh else None
+    return plan.make(machine, job.experiment, begun)
 
 
 def _drawn(job: Job, name: str) -> Path:

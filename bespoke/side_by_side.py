@@ -7,6 +7,7 @@ run: every rank would draw the same noise (facts, seen in the trainer).
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import signal
@@ -18,18 +19,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, config, hardware, resume, watch
+from bespoke import checkpoints, config, hardware, mps, plan, resume, watch
 from bespoke.display import say
 from bespoke.errors import ConfigError, InterruptedRunError
 from bespoke.job import Job
-from bespoke.places import crowding, devices, places
+from bespoke.places import crowding, places
 from bespoke.processes import Group, emptied, on_signals, patience
-from bespoke.run import REPOSITORY, opened
+from bespoke.run import REPOSITORY, fitted, opened
 from bespoke.standing import Board, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from bespoke.hardware import Machine
     from bespoke.job import Request
     from bespoke.journal import Journal
     from bespoke.places import Place
@@ -69,19 +71,21 @@ def train(several: Several, journal: Journal) -> int:
         raise ConfigError("--dry-run shows one run: name one --experiment, with --seed if need be")
     jobs = asked_for(several, journal)
     place = jobs[0].workspace
-    journal.open(place / "logs", "side_by_side")
+    folder = journal.open(place / "logs", "side_by_side")
     journal.write("started", arguments=sys.argv[1:], runs=[job.name for job in jobs])
-    memory = devices(hardware.gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"), _machine_mib())
-    usual = REHEARSED_AT_ONCE if request.rehearse and None in memory else None
-    chosen = places(memory, at_once=several.at_once or usual)[: len(jobs)]
+    machine = hardware.machine(place)
+    usual = REHEARSED_AT_ONCE if request.rehearse and not machine.gpus else None
+    needed = functools.partial(_needed_mib, jobs)
+    chosen = places(machine, needed, runs=len(jobs), at_once=several.at_once or usual)
     shares = [f"{count} on {where}" for where, count in Counter(map(str, chosen)).items()]
     say(f"{len(jobs)} runs, at once: {', '.join(shares)}")
-    for warning in [] if request.rehearse else crowding(chosen, memory):
+    for warning in [] if request.rehearse else crowding(chosen, machine, needed):
         say(f"warning: {warning}")
     say(watch.require_room_for_all([_to_come(job) for job in jobs], place))
     standings = [Standing(_label(job), _command(job, several.passed_on)) for job in jobs]
     try:
-        Schedule(standings, chosen, journal).train()
+        with mps.through(chosen, _shared(chosen, machine), folder / "mps") as reached:
+            Schedule(standings, reached, journal).train()
     finally:
         for each in standings:
             say(f"{each.name}: {each.told}")
@@ -260,5 +264,19 @@ def _to_come(job: Job) -> int:
     return max(0, planned - sum(file.stat().st_size for file in files))
 
 
-def _machine_mib() -> int:
-    return (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) >> 20
+def _shared(chosen: Sequence[Place], machine: Machine) -> dict[str, str]:
+    """The UUIDs, by number, of the GPUs that several runs share."""
+    count = Counter(place.gpu for place in chosen)
+    uuids = {str(gpu.number): gpu.uuid for gpu in machine.gpus}
+    return {number: uuid for number, uuid in uuids.items() if count[number] > 1}
+
+
+def _needed_mib(jobs: Sequence[Job], machine: Machine) -> int | None:
+    """The most that one of the runs takes of a GPU's memory as it will be planned there.
+
+    None where that was not measured for one of them.
+    """
+    planned = [plan.apply(fitted(job, machine), job.experiment) for job in jobs]
+    found = [plan.needed_mib(experiment) for experiment in planned]
+    known = [mib for mib in found if mib is not None]
+    return max(known) if len(known) == len(jobs) else None

@@ -25,6 +25,11 @@ settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Where Python may keep no bytecode, each process that a test starts compiles 300 modules again: 5 s
+# of a processor for a rehearsal instead of 2.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(REPOSITORY / ".pytest_cache" / "bytecode"))
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
@@ -156,3 +161,30 @@ def _own_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("HF_TOKEN", "BESPOKE_DATABASE_URL", "RUNPOD_API_KEY", "RUNPOD_POD_ID"):
         monkeypatch.delenv(name, raising=False)
+
+
+# CUDA MPS as the real one: a daemon in a session of its own, told to quit through a second process.
+MPS_DAEMON = """#!/bin/sh
+pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
+case "$FAKE $1" in
+"hangs -d") exec sleep 1000;;
+"fails -d") echo "no such device"; exit 3;;
+*" -d") setsid sleep 1000 & echo $! >"$pid"; echo "$! $CUDA_VISIBLE_DEVICES" >>"$BOOK";;
+"deaf "*) exec sleep 1000;;
+*) read -r what; [ "$what" = quit ] && kill "$(cat "$pid")";;
+esac
+"""
+
+
+@pytest.fixture
+def mps_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where each daemon writes its process id and the GPUs it sees; a daemon is on the PATH."""
+    program = tmp_path / "mps_bin" / "nvidia-cuda-mps-control"
+    program.parent.mkdir()
+    program.write_text(MPS_DAEMON)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("BOOK", str(tmp_path / "book"))
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    monkeypatch.delenv("BESPOKE_MPS", raising=False)
+    return tmp_path / "book"

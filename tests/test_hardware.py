@@ -35,13 +35,31 @@ def test_each_gpu_is_read_with_its_memory(tmp_path: Path, monkeypatch: pytest.Mo
         driver="550.54.15",
         used_mib=310,
         capability=(8, 9),
+        uuid="GPU-aa",
     )
-    h200 = hardware.Gpu(name="NVIDIA H200", memory_mib=143771, driver="570.1", capability=(9, 0))
+    h200 = hardware.Gpu(
+        name="NVIDIA H200",
+        memory_mib=143771,
+        driver="570.1",
+        capability=(9, 0),
+        number=1,
+        uuid="GPU-bb",
+    )
     assert hardware.gpus() == (rtx, h200)
     assert rtx.free_mib == 24254
     for chosen, seen in [("1", (h200,)), ("GPU-aa", (rtx,)), ("0,1", (rtx, h200)), ("", ())]:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
         assert hardware.gpus() == seen
+
+
+def test_a_run_that_shares_a_gpu_has_its_part_however_much_the_others_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver(tmp_path, 'echo "RTX 4090, 24564, 550.1, 20000, 8.9, GPU-aa"', monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv(hardware.SHARE, "12282")
+    (gpu,) = hardware.gpus()
+    assert (gpu.free_mib, gpu.used_mib) == (12282, 20000)
 
 
 def test_what_the_driver_does_not_know_is_not_made_up(

@@ -9,17 +9,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from safetensors import safe_open
 
-from bespoke import run, side_by_side
+from bespoke import hardware, plan, run, side_by_side
 from bespoke.errors import ConfigError, InterruptedRunError
 from bespoke.job import Request
 from bespoke.journal import Journal
-from bespoke.places import Place
+from bespoke.places import Place, crowding, places
 from bespoke.rehearsal.drawing import draw
 from bespoke.side_by_side import Schedule, Several, asked_for, worst
 from bespoke.standing import Standing
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 NAME = "REHEARSAL_bespoke_baby_sd15_lora_smoke"
 SEEDS = (42, 43, 44, 45, 46, 47)
+SHORT = ("--set", "training.max_train_epochs=1")
 CPU = (Place(gpu=None, number=0), Place(gpu=None, number=1))
 
 
@@ -109,10 +111,25 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(place: Path, few: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+# bespoke.run, but for what its runs do first on a GPU: here is none.
+WITH_MPS = """
+import sys
+from bespoke import cli, mps
+mps.TRIAL = ""
+sys.exit(cli.run_main())
+"""
+
+
+def start(
+    place: Path,
+    few: Path,
+    *arguments: str,
+    program: tuple[str, str] = ("-m", "bespoke.run"),
+    **variables: str,
+) -> subprocess.Popen[str]:
     shared = ("--rehearse", "--no-test", "--workspace", str(place), "--data", str(few))
     return subprocess.Popen(
-        [sys.executable, "-m", "bespoke.run", *shared, *arguments],
+        [sys.executable, *program, *shared, *arguments],
         env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.5", **variables},
         cwd=Path(__file__).resolve().parent.parent,
         stdout=subprocess.PIPE,
@@ -127,16 +144,21 @@ def finished(child: subprocess.Popen[str]) -> tuple[int, str, str]:
     return child.returncode, out, err
 
 
-def with_gpus(folder: Path, count: int) -> dict[str, str]:
-    """A PATH whose nvidia-smi shows so many H200s, with the columns that it is asked for."""
+def with_gpus(folder: Path, count: int, *, memory: int = 143771, grows: int = 0) -> dict[str, str]:
+    """A PATH whose nvidia-smi shows so many GPUs; each time it is asked, more of them is used."""
     program = folder / "bin" / "nvidia-smi"
     program.parent.mkdir()
-    told = {"memory.total": 143771, "memory.used": 0, "driver_version": 570, "compute_cap": 9.0}
-    answers = ";".join(f"s/{key}/{value}/" for key, value in told.items())
-    script = f'#!/bin/sh\nfor _ in {" ".join("x" * count)}; do echo "$1" | '
-    program.write_text(f"{script} sed 's/--query-gpu=//;{answers};s/,/, /g'; done\n")
+    used = folder / "used"
+    used.write_text("0")
+    program.write_text(
+        f"#!/bin/sh\nused=$(cat {used}); echo $((used + {grows})) >{used}\n"
+        f"for gpu in {' '.join(map(str, range(count)))}; do\n"
+        f'echo "NVIDIA X, {memory}, 570.1, $used, 9.0, GPU-$gpu"; done\n'
+    )
     program.chmod(0o755)
-    return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    return {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+    }
 
 
 def processes(place: Path, what: str = "") -> list[Path]:
@@ -174,7 +196,7 @@ def wait_for(ready: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"nothing came of it in {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def variable(process: Path, name: str) -> str:
@@ -183,31 +205,42 @@ def variable(process: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "number", "fault"),
-    [(2, signal.SIGINT, "stall@1"), (4, signal.SIGKILL, "hang@1")],
+    ("gpus", "number", "fault", "runs"),
+    [(2, signal.SIGINT, "stall@1", 6), (2, signal.SIGKILL, "hang@1", 3)],
 )
-def test_six_on_several_gpus_are_spread_and_none_outlives_the_one_that_started_them(
-    tmp_path: Path, few: Path, gpus: int, number: signal.Signals, fault: str
+def test_runs_on_two_gpus_are_spread_and_none_outlives_the_one_that_started_them(
+    tmp_path: Path,
+    few: Path,
+    mps_book: Path,
+    gpus: int,
+    number: signal.Signals,
+    fault: str,
+    runs: int,
 ) -> None:
     place = tmp_path / "place"
     faulty = {"BESPOKE_STAND_IN_FAULT": fault, **with_gpus(tmp_path, gpus)}
-    asked = ("--experiment", "smoke", "--seeds", ",".join(map(str, SEEDS)))
-    child = start(place, few, *asked, **faulty)
+    asked = ("--experiment", "smoke", "--seeds", ",".join(map(str, SEEDS[:runs])))
+    child = start(place, few, *asked, program=("-c", WITH_MPS), **faulty)
     try:
-        wait_for(lambda: len(trainers(place)) == 6 or child.poll() is not None)
+        wait_for(lambda: len(trainers(place)) == runs or child.poll() is not None)
         on = Counter(variable(each, "CUDA_VISIBLE_DEVICES") for each in trainers(place))
-        assert on == Counter(str(index % gpus) for index in range(6))
+        # By its UUID where a daemon serves it, which is where runs share it.
+        names = ["GPU-0" if runs > gpus else "0", "GPU-1" if runs > gpus + 1 else "1"]
+        assert on == Counter(names[index % gpus] for index in range(runs))
+        (pid, served), *_ = seen(mps_book)
+        assert served == ",".join(name for name in names if name.startswith("GPU"))
         groups = launched(place)
         child.send_signal(number)
         code, out, err = finished(child)
         if number is signal.SIGINT:
             # At once: it ends only when every group is empty.
-            assert (processes(place), [*map(is_empty, groups)]) == ([], [True] * 6)
+            assert (processes(place), [*map(is_empty, groups)]) == ([], [True] * runs)
             assert code == 130, out + err
             assert err == "bespoke: stopped by SIGINT: the same command goes on from here\n"
-            assert out.count(": interrupted: stopped by SIGTERM") >= 6
+            assert out.count(": interrupted: stopped by SIGTERM") >= runs
         wait_for(lambda: not processes(place) and all(map(is_empty, groups)), seconds=30)
-        assert len(groups) == 6
+        assert len(groups) == runs
+        wait_for(lambda: is_empty(int(pid)), seconds=30)
     finally:
         child.kill()
         child.communicate()
@@ -217,7 +250,7 @@ def test_a_run_that_is_killed_frees_its_place_once_its_trainer_is_gone(
     tmp_path: Path, few: Path
 ) -> None:
     place = tmp_path / "place"
-    asked = ("--experiment", "smoke", "--seeds", "42,43", "--at-once", "1")
+    asked = ("--experiment", "smoke", "--seeds", "42,43", "--at-once", "1", *SHORT)
     deaf = {"BESPOKE_STAND_IN_FAULT": "hang@1", "BESPOKE_STAND_IN_FAULT_IN": NAME}
     child = start(place, few, *asked, **deaf)
     try:
@@ -239,7 +272,7 @@ def test_each_seed_has_names_of_its_own_and_one_that_fails_stops_no_other(
     tmp_path: Path, few: Path
 ) -> None:
     place = tmp_path / "place"
-    asked = ("--experiment", "smoke", "--seeds", "42,43,44", "--at-once", "2")
+    asked = ("--experiment", "smoke", "--seeds", "42,43,44", "--at-once", "2", *SHORT)
     fault = {"BESPOKE_STAND_IN_FAULT": "fail@1", "BESPOKE_STAND_IN_FAULT_IN": f"{NAME}_seed_43"}
     code, out, err = finished(start(place, few, *asked, **fault))
     assert code == 4, out + err
@@ -252,19 +285,16 @@ def test_each_seed_has_names_of_its_own_and_one_that_fails_stops_no_other(
     assert not list(output.glob(f"{NAME}_seed_43-*.safetensors"))
     seeds = {}
     for name in (NAME, f"{NAME}_seed_44"):
-        with safe_open(output / f"{name}-000003.safetensors", framework="numpy") as opened:
+        with safe_open(output / f"{name}-000001.safetensors", framework="numpy") as opened:
             seeds[name] = opened.metadata()["ss_seed"]
     assert seeds == {NAME: "42", f"{NAME}_seed_44": "44"}
-    code, out, _ = finished(start(place, few, "--experiment", "smoke", "--seed", "44", "--dry-run"))
-    assert code == 0
-    assert f'output_name = "{NAME}_seed_44"' in out
 
 
 def test_an_experiment_whose_pictures_are_wrong_does_not_stop_the_other(
     tmp_path: Path, few: Path
 ) -> None:
     asked = ("--experiment", "final_corrected_captions", "--experiment", "smoke")
-    code, out, err = finished(start(tmp_path, few, *asked, "--at-once", "1"))
+    code, out, err = finished(start(tmp_path, few, *asked, "--at-once", "1", *SHORT))
     assert code == 3, out + err
     assert "bespoke: final_corrected_captions: failed (exit code 3): " in out
     assert out.endswith("bespoke: smoke: done\n")
@@ -296,6 +326,31 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_starts(tmp_path: Pa
     with pytest.raises(ConfigError, match="there is no experiment 'smok'"):
         names(several(tmp_path, "smoke", "smok"))
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(("at_once", "batches"), [(None, [4, 4]), (3, [2, 2, 2])])
+def test_runs_that_share_a_gpu_are_planned_as_was_reckoned_however_its_memory_fills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int | None, batches: list[int]
+) -> None:
+    monkeypatch.setenv("PATH", with_gpus(tmp_path, 1, memory=24564, grows=9000)["PATH"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    jobs = asked_for(several(tmp_path, "keep_tokens_3", seeds=(42, 43, 44)), Journal())
+    needed = partial(side_by_side._needed_mib, jobs)
+    machine = hardware.machine(tmp_path)
+    chosen = places(machine, needed, runs=len(jobs), at_once=at_once)
+    assert crowding(chosen, machine, needed) == []
+    found = []
+    for job, place in zip(jobs, chosen, strict=False):
+        with monkeypatch.context() as patch:
+            for name, value in place.environment({}).items():
+                patch.setenv(name, value)
+            there = hardware.machine(tmp_path)
+        made = plan.apply(run.fitted(job, there), job.experiment)
+        found.append(made.option("train_batch_size"))
+        # What was reckoned with fits, and so many of it fit into what was free at first.
+        assert len(chosen) * plan.room_mib(plan.needed_mib(made) or 0) <= machine.gpus[0].free_mib
+    assert found == batches
+    assert there.gpus[0].used_mib == 9000 * len(chosen)
 
 
 def test_pictures_that_a_run_beside_has_drawn_meanwhile_are_taken_as_they_are(
