@@ -111,7 +111,7 @@ GUARD = 'cat; kill -s TERM -- "-$0" && sleep "$1" && kill -s KILL -- "-$0"'
 class Group:
     """A child in a process group of its own, with all that it starts.
 
-    A context manager: on the way out, whatever the reason, the whole group is stopped: TERM, then
+    A context manager: on the way out, whatever the reason, the whole group is stopped: `ask`, then
     KILL for what is left after `patience` seconds.
 
     Raises:
@@ -125,8 +125,10 @@ class Group:
         environment: Mapping[str, str],
         cwd: Path,
         patience: float = 10.0,
+        ask: signal.Signals = signal.SIGTERM,
     ) -> None:
         self._patience = patience
+        self._ask = ask
         # An exception between the child's start and its guard's would leave the child alone.
         with _signals_later() as met:
             self._start(command, environment, cwd)
@@ -203,7 +205,7 @@ class Group:
     def stop(self) -> None:
         """End the whole group; a second ^C while it waits kills at once."""
         if self._alive():
-            self.signal(signal.SIGTERM)
+            self.signal(self._ask)
             deadline = time.monotonic() + self._patience
             try:
                 while self._alive() and time.monotonic() < deadline:

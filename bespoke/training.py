@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, hardware, resume, trainer, watch
+from bespoke import checkpoints, hardware, mps, resume, trainer, watch
 from bespoke.config import put
 from bespoke.display import display, say
 from bespoke.errors import ConfigError, TrainerError
@@ -110,6 +111,9 @@ def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
             environment=trainer.environment(os.environ, offline=plan.offline),
             cwd=plan.cwd,
             patience=patience(),
+            # A Python that meets INT lets go of the GPU in order; one that dies of TERM in mid-step
+            # can leave those that share it through MPS in trouble.
+            ask=signal.SIGINT if mps.PIPE in os.environ else signal.SIGTERM,
         ) as group,
         display(len(job.epochs), silent=job.request.events) as shown,
     ):
