@@ -322,6 +322,7 @@ def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
 
         which = argparse.ArgumentParser(add_help=False)
         arguments.runs(which)
+        which.add_argument("--data", action="append")
         asked = side_by_side.Several(
             request=request,
             experiments=experiments,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import toml
 
-from bespoke import checkpoints, config, resume, schedule, watch
+from bespoke import checkpoints, config, plan, report, resume, schedule, store, watch
 from bespoke.display import duration
 from bespoke.listing import changes
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from bespoke.preflight import Preflight
 
 TEMPLATE = Path(__file__).with_name("package_readme.md.j2")
-# Optimizer steps a second, least and most, on one GPU with the options of record.
-MEASURED_PACE = {"H200": (0.51, 0.60)}
+# Optimizer steps a second, least and most, of the options of record as they are written.
+# docs/performance.md; what a plan makes of them is in plan.PACES.
+PACES_AS_WRITTEN = {"H100": (0.417, 0.43), "H200": (0.51, 0.60)}
 
 
 def text(
@@ -62,7 +63,12 @@ def text(
             Path(str(each.option("output_dir"))), each.output_name, epoch
         ).as_posix(),
         sizes=watch.sizes(options, len(saved), resume.KEPT_STATES),
-        times={gpu: _time(run.steps, pace) for gpu, pace in MEASURED_PACE.items()},
+        times={
+            gpu: [_time(run.steps, paces[gpu]) for paces in (plan.PACES, PACES_AS_WRITTEN)]
+            for gpu in plan.PACES
+        },
+        baselines=store.BASELINES,
+        page=report.page_name(experiment.run_name),
         children=[each for each in known.values() if each.parent == experiment.name],
         changes_of=changes,
     )

@@ -173,12 +173,16 @@ def parents_folders(parent: Experiment | None, texts: Sequence[str]) -> dict[str
     return named
 
 
+def subset_and_folder(text: str) -> tuple[str, str]:
+    """What one `--data` names: NAME=DIR, else the collection's folder."""
+    name, equals, folder = text.partition("=")
+    return (name, folder) if equals and not Path(text).is_dir() else (dataset.COLLECTION, text)
+
+
 def _named(texts: Sequence[str], *, option: str = "--data") -> dict[str, Path]:
     named: dict[str, Path] = {}
     for text in texts:
-        name, equals, folder = text.partition("=")
-        if not equals or Path(text).is_dir():
-            name, folder = dataset.COLLECTION, text
+        name, folder = subset_and_folder(text)
         if name in named:
             raise ConfigError(f"{option} {text}: {name} is given twice")
         # The trainer runs from another folder than the person stands in.

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import checkpoints, config, hardware, mps, plan, resume, watch
+from bespoke.caption_rules import effective
 from bespoke.display import say
 from bespoke.errors import ConfigError, InterruptedRunError
 from bespoke.job import Job
 from bespoke.places import crowding, places
+from bespoke.preflight import subset_and_folder
 from bespoke.processes import Group, emptied, on_signals, patience
 from bespoke.run import REPOSITORY, fitted, opened
 from bespoke.standing import Board, Standing
@@ -120,6 +122,12 @@ def asked_for(several: Several, journal: Journal) -> list[Job]:
                     folder=place,
                 )
             )
+    # A parent may lack a subset of its child's; one that no run has is a mistake.
+    wanted = set().union(*map(_subsets, jobs))
+    for text in several.request.data:
+        name, _ = subset_and_folder(text)
+        if name not in wanted:
+            raise ConfigError(f"--data {name}=…: {config.nearest(name, wanted)}")
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
             who = ", ".join(_label(job) for job in jobs if job.name == name)
@@ -252,7 +260,13 @@ def _label(job: Job) -> str:
 def _command(job: Job, passed_on: Sequence[str]) -> list[str]:
     seed = () if job.request.seed is None else ("--seed", str(job.request.seed))
     run = (sys.executable, "-m", "bespoke.run", "--experiment", job.request.experiment)
-    return [*run, *seed, "--events", *passed_on]
+    data = [text for text in job.request.data if subset_and_folder(text)[0] in _subsets(job)]
+    named = [word for text in data for word in ("--data", text)]
+    return [*run, *seed, *named, "--events", *passed_on]
+
+
+def _subsets(job: Job) -> set[str]:
+    return {str(options["image_dir"]) for options in effective(job.experiment)}
 
 
 def _to_come(job: Job) -> int:

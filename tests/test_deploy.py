@@ -72,7 +72,7 @@ def test_the_template_has_the_fields_that_the_api_takes() -> None:
         "startJupyter",
     }
     assert isinstance(TEMPLATE["args"], str)
-    assert parsed(shlex.split(TEMPLATE["args"])).experiment == "keep_tokens_3"
+    assert parsed(shlex.split(TEMPLATE["args"])).experiment == ["keep_tokens_3"]
     assert TEMPLATE["mounts"] == {"persistent": {"size": 40, "path": "/workspace"}}
     assert TEMPLATE["env"]["BESPOKE_WORKSPACE"] == TEMPLATE["mounts"]["persistent"]["path"]
     # The CUDA 12.8 build of torch runs on every driver of CUDA 12.0 and later.
@@ -107,7 +107,7 @@ def test_each_task_has_a_workspace_of_its_own_and_ends_when_the_run_does() -> No
     told = shlex.split(command)
     assert told[:2] == ENTRY[-2:]
     chosen = parsed(told[2:])
-    assert chosen.experiment == "$EXPERIMENT"
+    assert chosen.experiment == ["$EXPERIMENT"]
     (volume,) = task["volumes"]
     assert chosen.workspace == Path(volume["path"]) / "runs" / "$EXPERIMENT"
     assert chosen.data == [f"{volume['path']}/training_data"]

@@ -1,11 +1,13 @@
-"""What the documents say exists, and what exists they say: commands, options, exit codes, links.
+"""What the documents say exists, and what exists they say.
 
+Commands, options, exit codes, variables, links and the file map.
 The finding codes are held to docs/findings.md in test_preflight.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import shlex
 import subprocess
@@ -22,22 +24,8 @@ DOCUMENTS = sorted(
 )
 # Options of other programs that stand alone in a sentence.
 OTHERS = {"--gpus", "--user", "--build-arg", "--help", "--resume"}
-# Documented before they are merged. Delete each line once it is there.
-COMING = {
-    ("compare",),
-    ("diff",),
-    ("next",),
-    ("record",),
-    ("report",),
-    ("score",),
-    ("serve",),
-    "--plan",
-    "--seeds",
-    "--with-parent",
-    "auto_test_epoch.py",
-    "quick_test_epoch.py",
-    "test_prompts.toml",
-}
+# They have options of their own.
+SCRIPTS = {"quick_test_epoch.py", "auto_test_epoch.py"}
 
 
 def verbs() -> dict[tuple[str, ...], argparse.ArgumentParser]:
@@ -57,6 +45,20 @@ def verbs() -> dict[tuple[str, ...], argparse.ArgumentParser]:
 
 def options(parser: argparse.ArgumentParser) -> set[str]:
     return {word for action in parser._actions for word in action.option_strings}
+
+
+@functools.cache
+def script_options(script: str) -> set[str]:
+    """What `script --help` names, as a person would see it."""
+    done = subprocess.run(
+        [sys.executable, script, "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return set(re.findall(r"--[a-z-]+", done.stdout))
 
 
 VERBS = verbs()
@@ -111,21 +113,18 @@ def test_every_documented_command_and_option_exists(document: Path) -> None:
     for line in code(document.read_text(encoding="utf-8")):
         ours = commands(line)
         for path, rest in ours:
-            if path in COMING or path[:1] in COMING:
-                continue
             if path not in VERBS:
                 wrong.append(f"there is no `bespoke {' '.join(path)}`: {line}")
                 continue
-            known = options(VERBS[path]) | {each for each in COMING if isinstance(each, str)}
             wrong += [
                 f"`{' '.join(path)}` has no {word}: {line}"
                 for word in (word.partition("=")[0] for word in rest if word.startswith("--"))
-                if word not in known
+                if word not in options(VERBS[path])
             ]
         alone = words(line)[:1]
         if not ours and alone and alone[0].startswith("--"):
             word = alone[0].partition("=")[0]
-            if word not in ALL_OPTIONS | OTHERS | COMING:
+            if word not in ALL_OPTIONS.union(OTHERS, *map(script_options, SCRIPTS)):
                 wrong.append(f"no verb has {word}: {line}")
     assert not wrong, "\n" + "\n".join(wrong)
 
@@ -142,7 +141,6 @@ def test_every_link_and_every_named_file_is_there(document: Path) -> None:
         name
         for name in named
         if not (document.parent / name).exists() and not (REPOSITORY / name).exists()
-        if Path(name).name not in COMING
     ]
     assert not missing, "\n" + "\n".join(missing)
 
@@ -184,15 +182,35 @@ def test_the_readme_has_a_row_for_each_exit_code_and_for_no_other() -> None:
     assert {int(number) for number in re.findall(r"\d+", told)} == exit_codes()
 
 
-def test_every_variable_that_is_read_is_documented_and_no_other() -> None:
-    pattern = re.compile(r"\bBESPOKE_[A-Z_]+[A-Z]\b")
-    sources = [*REPOSITORY.glob("*.sh"), *(REPOSITORY / "bespoke").rglob("*.py")]
-    read = {word for path in sources for word in pattern.findall(path.read_text("utf-8"))}
-    sources = [*(REPOSITORY / "tests").glob("*.py"), REPOSITORY / "Dockerfile"]
-    known = read | {word for path in sources for word in pattern.findall(path.read_text("utf-8"))}
-    said = {word for path in DOCUMENTS for word in pattern.findall(path.read_text("utf-8"))}
-    assert not read - said, f"not documented: {sorted(read - said)}"
-    assert not said - known, f"not there: {sorted(said - known)}"
+VARIABLE = re.compile(r"\bBESPOKE_[A-Z_]+[A-Z]\b")
+
+
+def variables(*paths: Path) -> set[str]:
+    return {word for path in paths for word in VARIABLE.findall(path.read_text(encoding="utf-8"))}
+
+
+def section(text: str, heading: str) -> str:
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_every_variable_that_is_read_is_in_one_of_two_tables_and_no_other() -> None:
+    """The README's for those who use it, CONTRIBUTING's for tests; others may name them too."""
+    tables = (("README.md", "Environment variables"), ("CONTRIBUTING.md", "Variables for tests"))
+    cells = [
+        VARIABLE.findall(row.split("|")[1])
+        for document, heading in tables
+        for row in section((REPOSITORY / document).read_text(encoding="utf-8"), heading).split("\n")
+        if row.startswith("|")
+    ]
+    tabled = [name for cell in cells for name in cell]
+    ours = [*REPOSITORY.glob("*.sh"), *(REPOSITORY / "bespoke").rglob("*.py")]
+    read = variables(*ours)
+    tests = variables(*(REPOSITORY / "tests").glob("*.py"))
+    assert read <= {*tabled}, f"in no table: {sorted(read - {*tabled})}"
+    assert {*tabled} <= read | tests, f"read nowhere: {sorted({*tabled} - read - tests)}"
+    assert len(tabled) == len({*tabled}), "in both tables, or twice"
+    known = {*tabled} | variables(REPOSITORY / "Dockerfile")
+    assert variables(*DOCUMENTS) <= known, f"not there: {sorted(variables(*DOCUMENTS) - known)}"
 
 
 def test_each_verbs_help_has_examples_that_exist() -> None:
@@ -208,21 +226,38 @@ def test_each_verbs_help_has_examples_that_exist() -> None:
                 assert given <= options(VERBS[named]), line
 
 
-@pytest.mark.parametrize("script", ["quick_test_epoch.py", "auto_test_epoch.py"])
-def test_every_documented_option_of_the_scripts_exists(script: str) -> None:
-    if not (REPOSITORY / script).exists():
-        pytest.skip(f"{script} is not there")
-    done = subprocess.run(
-        [sys.executable, script, "--help"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    known = set(re.findall(r"--[a-z-]+", done.stdout))
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_every_option_of_the_scripts_is_documented_and_no_other(script: str) -> None:
+    known = script_options(script)
     lines = [line for path in DOCUMENTS for line in code(path.read_text(encoding="utf-8"))]
     given = {word for line in lines if script in line for word in words(line) if word[:2] == "--"}
     assert given <= known
     said = {word for line in lines for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}
     assert known - {"--help"} <= said
+
+
+def test_the_file_map_names_every_module_once_and_no_other() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    listed = section(text, "Where things are").partition("    bespoke/\n")[2]
+    named = re.findall(r"[\w.]+\.(?:py|json|j2)\b|\w+/(?=\s)", listed)
+    package = REPOSITORY / "bespoke"
+    there = [path.name for path in package.iterdir() if path.suffix in (".py", ".json", ".j2")]
+    there += [f"{path.parent.name}/" for path in package.glob("*/*.*") if path.suffix != ".pyc"]
+    assert sorted(named) == sorted({*there})
+
+
+def test_the_file_map_names_every_file_and_folder_of_the_top() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    listed = section(text, "Where things are")
+    done = subprocess.run(
+        ["git", "ls-tree", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    tracked = {row.partition("\t")[2] for row in done.stdout.splitlines()}
+    # What a tool or a reader expects at the top, and needs no word.
+    expected = {"README.md", "LICENSE", "pyproject.toml"}
+    missing = [
+        name
+        for name in sorted(tracked - expected)
+        if not name.startswith(".") and name not in re.findall(r"[\w.]+", listed)
+    ]
+    assert not missing

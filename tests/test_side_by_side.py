@@ -22,7 +22,7 @@ from bespoke.job import Request
 from bespoke.journal import Journal
 from bespoke.places import Place, crowding, places
 from bespoke.rehearsal.drawing import draw
-from bespoke.side_by_side import Schedule, Several, asked_for, worst
+from bespoke.side_by_side import Schedule, Several, _command, asked_for, worst
 from bespoke.standing import Standing
 
 if TYPE_CHECKING:
@@ -300,8 +300,10 @@ def test_an_experiment_whose_pictures_are_wrong_does_not_stop_the_other(
     assert out.endswith("bespoke: smoke: done\n")
 
 
-def several(tmp_path: Path, *experiments: str, **wanted: object) -> Several:
-    request = Request(experiment=experiments[0], workspace=tmp_path)
+def several(
+    tmp_path: Path, *experiments: str, data: tuple[str, ...] = (), **wanted: object
+) -> Several:
+    request = Request(experiment=experiments[0], workspace=tmp_path, data=data)
     return Several(request=request, experiments=experiments, **wanted)  # type: ignore[arg-type]
 
 
@@ -399,3 +401,13 @@ def test_the_real_trainer_trains_two_seeds_at_once(
         told = {row["event"]: row["time"] for row in rows}
         spans.append((told["launched"], told["ended"]))
     assert max(begun for begun, _ in spans) < min(ended for _, ended in spans)
+
+
+def test_a_parent_is_given_only_the_folders_of_subsets_that_it_has(tmp_path: Path) -> None:
+    data = ("training_data=/one", "generated=/two")
+    asked = several(tmp_path, "expanded_dataset", with_parent=True, data=data)
+    child, parent = (_command(job, ()) for job in asked_for(asked, Journal()))
+    assert [word for word in child if "=/" in word] == list(data)
+    assert [word for word in parent if "=/" in word] == ["training_data=/one"]
+    with pytest.raises(ConfigError, match="--data generate=…: perhaps you meant 'generated'"):
+        names(several(tmp_path, "expanded_dataset", data=("generate=/two",)))
