@@ -30,4 +30,4 @@ fi
 # Two at a time: most tests wait for processes. The model that the trainer's tests start from, 2 GB
 # and 40 s, is made once for all.
 export BESPOKE_TEST_RANDOM_MODEL="${BESPOKE_TEST_RANDOM_MODEL:-$PWD/.pytest_cache/random-sd15}"
-exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"
+exec .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12 "$@"

@@ -235,7 +235,7 @@ class Folding:
 
     def __init__(self) -> None:
         self._rest = b""
-        self._bar = ("", "")
+        self._bars: dict[str, str] = {}
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """The whole lines that `chunk` completes."""
@@ -257,11 +257,12 @@ class Folding:
             yield text
             return
         before, after = text[: bar.start()].strip(), text[bar.end() :].strip()
-        count = ((bar["bar"] or "").strip(), bar["step"])
+        name = (bar["bar"] or "").strip()
         if before:
             yield before
-        if count != self._bar:
-            self._bar = count
+        # By its name: between two draws of one bar others may come and go.
+        if self._bars.get(name) != bar["step"]:
+            self._bars[name] = bar["step"]
             yield bar[0].strip()
         if after:
             yield after

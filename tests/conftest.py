@@ -188,3 +188,10 @@ def mps_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
     monkeypatch.delenv("BESPOKE_MPS", raising=False)
     return tmp_path / "book"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that run the real trainer come first: they take minutes, and two run at a time."""
+    long = {item.path for item in items if item.get_closest_marker("trainer")}
+    long |= {item.path for item in items if item.path.name in ("test_judge.py", "test_pod.py")}
+    items.sort(key=lambda item: item.path not in long)

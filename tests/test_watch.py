@@ -181,7 +181,9 @@ def small_disk(tmp_path: Path) -> Path:
 def test_a_disk_that_fills_stops_the_run_with_its_state_whole_and_it_goes_on_after(
     repository: Path, drawn: Path, small_disk: Path
 ) -> None:
-    fill = f"sleep 4; head -c 1180000000 /dev/zero > {small_disk}/other"
+    # The first state is whole once there is a second.
+    there = f"compgen -G '{small_disk}/rehearsal/output/*-000002-state' >/dev/null"
+    fill = f"until {there}; do sleep 0.1; done; head -c 1180000000 /dev/zero >{small_disk}/other"
     filler = subprocess.Popen(["bash", "-c", fill])
     slow = {"BESPOKE_STAND_IN_SECONDS_PER_STEP": "0.004"}
     done = run(repository, small_disk, drawn, **slow)
