@@ -150,18 +150,15 @@ def optional_run(parser: argparse.ArgumentParser) -> None:
     workspace(parser)
 
 
-def compare(parser: argparse.ArgumentParser) -> None:
+def compare(parser: argparse.ArgumentParser, nargs: int | str = "+") -> None:
     named = "runs by name, or experiments for their latest run"
-    parser.add_argument("runs", metavar="RUN", nargs="+", help=named)
+    parser.add_argument("runs", metavar="RUN", nargs=nargs, help=named)
     as_json(parser)
     workspace(parser)
 
 
 def diff(parser: argparse.ArgumentParser) -> None:
-    named = "runs by name, or experiments for their latest run"
-    parser.add_argument("runs", metavar="RUN", nargs=2, help=named)
-    as_json(parser)
-    workspace(parser)
+    compare(parser, nargs=2)
 
 
 def record_list(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import importlib
 import json
 import os
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bespoke.errors import ConfigError
-from bespoke.files import write_whole
+from bespoke.files import sha256, write_whole
 from bespoke.processes import Group
 from bespoke.random_model import TOKENIZER, write_tokenizer
 
@@ -336,11 +335,7 @@ def _mismatch(path: Path, pinned: Pinned, announce: Announce) -> str | None:
     if _size(path) != pinned.size:
         return f"is {_size(path):,} bytes, not {pinned.size:,}"
     announce(f"verifying the sha256 of {path.name} ({_gigabytes(pinned.size)})")
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    found = digest.hexdigest()
+    found = sha256(path)
     return None if found == pinned.sha256 else f"has sha256 {found}, not {pinned.sha256}"
 
 

@@ -5,7 +5,6 @@ Facts marked "tn" and "tu" were read in train_network.py and library/train_util.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import zipfile
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError, TrainerError
+from bespoke.files import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,15 +205,6 @@ def identify(path: Path) -> Lora:
         size=path.stat().st_size,
         notes=tuple(notes),
     )
-
-
-def sha256(path: Path) -> str:
-    """A file's hash, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _header(path: Path) -> dict[str, dict[str, Any]]:

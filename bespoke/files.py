@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import platform
 import tempfile
@@ -102,3 +103,12 @@ def workspace(wanted: Path | None) -> Path:
             "name another with --workspace"
         ) from error
     return folder
+
+
+def sha256(path: Path) -> str:
+    """A file's hash, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

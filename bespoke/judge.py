@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, evaluate, gate, recording, sample
+from bespoke import checkpoints, evaluate, files, gate, recording, sample
 from bespoke.display import say
 from bespoke.errors import GateStoppedError
 from bespoke.trainer import Progress
@@ -106,7 +106,7 @@ class Judge:
             return None
         with self._spared(f"epoch {epoch} could not be tested", tell):
             checkpoint = checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
-            sha256 = checkpoints.sha256(checkpoint)
+            sha256 = files.sha256(checkpoint)
             folder = evaluate.folder_for(self._job.output, checkpoint, sha256)
             if (folder / evaluate.RESULT_FILE).exists():
                 self._results[epoch] = evaluate.read(folder)

@@ -61,7 +61,7 @@ def run_of(
         hypothesis=experiment.hypothesis,
         expected=experiment.expected,
         settings=rendering.rows(rendered),
-        preflight=json.loads(flight.as_json()),
+        preflight=json.loads((job.folder / "preflight.json").read_text(encoding="utf-8")),
         facts={key: value for key, value in facts.items() if value is not None},
         curves=_rates(job, flight),
     )

@@ -62,11 +62,11 @@ SHOW = (
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def on_a_terminal(**variables: str) -> str:
+def on_a_terminal(script: str = SHOW, **variables: str) -> str:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "24", **variables}
     child = subprocess.Popen(
-        [sys.executable, "-c", SHOW], stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=environment
     )
     os.close(theirs)
     seen = io.BytesIO()
@@ -79,7 +79,7 @@ def on_a_terminal(**variables: str) -> str:
             break
         seen.write(chunk)
     os.close(ours)
-    assert child.wait() == 0
+    assert child.wait() == 0, seen.getvalue().decode()
     return seen.getvalue().decode()
 
 

@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bespoke import base_model, checkpoints, cli, epoch_test, evaluate, git, sample, store, trainer
+from bespoke import (
+    base_model,
+    checkpoints,
+    cli,
+    epoch_test,
+    evaluate,
+    files,
+    git,
+    sample,
+    store,
+    trainer,
+)
 from bespoke.errors import ConfigError
 from tests.test_checkpoints import lora
 from tests.test_sample import pretender, prompt
@@ -335,7 +346,7 @@ def test_a_test_is_recorded_with_the_run_that_its_checkpoint_is_of(
     with store.opened(place) as record:
         (run,) = [record.run(each.name) for each in record.runs() if not each.baseline]
     (result,) = run.epochs
-    assert result.checkpoint_sha256 == checkpoints.sha256(path)
+    assert result.checkpoint_sha256 == files.sha256(path)
     assert (result.epoch, result.scored_by) == (4, "metrics")
     assert run.ending == "trained elsewhere; its epochs are tested"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bespoke import checkpoints, evaluate, sample
+from bespoke import evaluate, files, sample
 from bespoke.errors import ConfigError
 from bespoke.scoring import Scores
 from tests.test_checkpoints import lora
@@ -44,7 +44,7 @@ def evaluated(folder: Path, **more: bool) -> evaluate.EpochResult:
         checkpoint=path,
         pictures=shot_pictures(folder),
         prompts=ASKED,
-        folder=evaluate.folder_for(folder / "output", path, checkpoints.sha256(path)),
+        folder=evaluate.folder_for(folder / "output", path, files.sha256(path)),
         **more,
     )
 
@@ -52,7 +52,7 @@ def evaluated(folder: Path, **more: bool) -> evaluate.EpochResult:
 def test_a_result_says_what_it_is_of_and_is_read_back_the_same(tmp_path: Path) -> None:
     result = evaluated(tmp_path)
     path = tmp_path / "a-000004.safetensors"
-    assert result.checkpoint_sha256 == checkpoints.sha256(path)
+    assert result.checkpoint_sha256 == files.sha256(path)
     assert (result.run, result.epoch, result.checkpoint_size) == ("A_RUN", 4, path.stat().st_size)
     folder = tmp_path / "output" / "tests" / f"a-000004-{result.checkpoint_sha256[:8]}"
     assert result.folder == str(folder)

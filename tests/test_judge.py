@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bespoke import checkpoints, evaluate, store
+from bespoke import checkpoints, evaluate, files, store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
     assert [result.epoch for result in found] == [1, 2, 3, 4, 5]
     for result in found:
         path = checkpoints.checkpoint_path(output(tmp_path), NAME, result.epoch or 0)
-        assert result.checkpoint_sha256 == checkpoints.sha256(path)
+        assert result.checkpoint_sha256 == files.sha256(path)
         assert len(result.pictures) == 9
     run = recorded(tmp_path)
     assert (run.status, run.experiment) == ("completed", "keep_tokens_3")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import pty
-import subprocess
-import sys
 
 import pytest
 
 from bespoke import standing
 from bespoke.places import Place
 from bespoke.standing import Board, Standing
+from tests.test_display import on_a_terminal
 
 
 def event(kind: str, **facts: object) -> bytes:
@@ -91,24 +87,7 @@ def test_on_a_terminal_all_runs_are_one_table_and_lines_stand_above_it() -> None
         "    board.refresh()\n"
         "    say('first: epoch 1: [bold]a-000001.safetensors')\n"
     )
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "24"}
-    child = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=environment
-    )
-    os.close(theirs)
-    seen = io.BytesIO()
-    while True:
-        try:
-            chunk = os.read(ours, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        seen.write(chunk)
-    os.close(ours)
-    assert child.wait() == 0, seen.getvalue().decode()
-    text = seen.getvalue().decode()
+    text = on_a_terminal(script, COLUMNS="100")
     rows = [line.split() for line in text.splitlines() if "second" in line]
     assert rows[-1] == [
         "second",
