@@ -150,8 +150,11 @@ def _by_step(title: str, y: str, run: RunRecord, names: Sequence[str]) -> Chart 
 
 def _chart(title: str, x: str, y: str, lines: Sequence[Line], **options: Any) -> Chart:
     import pygal
+    from pygal.etree import etree
     from pygal.style import Style
 
+    # It would take lxml where that is installed, whose comments have no attributes to ask for.
+    etree.to_etree()
     chart = pygal.XY(
         width=480, height=270, margin=4, x_title=x, y_title=y, js=[], css=[], dots_size=3,
         style=Style(label_font_size=13, major_label_font_size=13, title_font_size=13),

@@ -425,6 +425,15 @@ def test_a_chart_holds_no_script_style_or_address_and_names_its_axes(run: RunRec
     assert drawn == charts.of(run, baselines())
 
 
+def test_a_chart_is_the_same_where_pygal_has_found_lxml(run: RunRecord) -> None:
+    from pygal.etree import etree
+
+    drawn = charts.of(run, baselines())
+    # As it does by itself where lxml is there; here that is nothing at all, so any use would fail.
+    etree.to_lxml()
+    assert charts.of(run, baselines()) == drawn
+
+
 # --- In a browser ---------------------------------------------------------------------------------
 
 
