@@ -51,6 +51,15 @@ sys.exit(code and f"CUDA error {code}")
 """
 
 
+def at_hand() -> bool:
+    """Whether runs that share a GPU can be expected to reach it through a daemon."""
+    return PIPE in os.environ or (_wanted() and shutil.which(PROGRAM) is not None)
+
+
+def _wanted() -> bool:
+    return os.environ.get("BESPOKE_MPS") != "0"
+
+
 @contextlib.contextmanager
 def through(
     chosen: Sequence[Place], shared: Mapping[str, str], logs: Path
@@ -60,7 +69,7 @@ def through(
     BESPOKE_MPS=0 leaves it out, and a CUDA_MPS_PIPE_DIRECTORY that is set already is left as it is.
     """
     with contextlib.ExitStack() as stack:
-        if shared and os.environ.get("BESPOKE_MPS") != "0" and PIPE not in os.environ:
+        if shared and _wanted() and PIPE not in os.environ:
             try:
                 variables = _served(tuple(shared.values()), logs, stack)
                 say(f"GPU {', '.join(shared)}: shared through CUDA MPS")

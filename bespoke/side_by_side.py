@@ -78,7 +78,8 @@ def train(several: Several, journal: Journal) -> int:
     machine = hardware.machine(place)
     usual = REHEARSED_AT_ONCE if request.rehearse and not machine.gpus else None
     needed = functools.partial(_needed_mib, jobs)
-    chosen = places(machine, needed, runs=len(jobs), at_once=several.at_once or usual)
+    at_once = several.at_once or usual
+    chosen = places(machine, needed, runs=len(jobs), at_once=at_once, mps=mps.at_hand())
     shares = [f"{count} on {where}" for where, count in Counter(map(str, chosen)).items()]
     say(f"{len(jobs)} runs, at once: {', '.join(shares)}")
     for warning in [] if request.rehearse else crowding(chosen, machine, needed):

@@ -51,6 +51,20 @@ def wait_for(ready: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+def test_it_is_at_hand_where_its_program_is_and_a_person_has_not_refused_it(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mps.at_hand()
+    monkeypatch.setenv("BESPOKE_MPS", "0")
+    assert not mps.at_hand()
+    monkeypatch.setenv(mps.PIPE, "/a/daemon/of/theirs")
+    assert mps.at_hand()
+    monkeypatch.delenv(mps.PIPE)
+    monkeypatch.delenv("BESPOKE_MPS")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert not mps.at_hand()
+
+
 def test_runs_that_share_a_gpu_are_given_a_daemon_which_ends_with_them(
     book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,9 +29,14 @@ def needs(mib: int | None) -> Needed:
 
 
 def spread(
-    on: Machine, *, mib: int | None = 9342, runs: int = 99, at_once: int | None = None
+    on: Machine,
+    *,
+    mib: int | None = 9342,
+    runs: int = 99,
+    at_once: int | None = None,
+    mps: bool = False,
 ) -> list[str]:
-    found = places(on, needs(mib), runs=runs, at_once=at_once)
+    found = places(on, needs(mib), runs=runs, at_once=at_once, mps=mps)
     return [str(place).removeprefix("GPU ") for place in found]
 
 
@@ -45,6 +50,11 @@ def test_a_gpu_takes_what_its_memory_holds_and_no_more_than_fill_its_time(
     memory: int, count: int
 ) -> None:
     assert spread(machine(memory)) == ["0"] * count
+
+
+def test_through_mps_more_runs_fill_a_gpu_and_its_memory_still_decides() -> None:
+    assert spread(machine(H200), mps=True) == ["0"] * 6
+    assert spread(machine(RTX_4090), mps=True) == ["0"] * 2
 
 
 def test_every_gpu_has_its_first_run_before_any_has_its_second() -> None:
