@@ -60,6 +60,7 @@ def _watch():
             peak = now
             print(json.dumps([time.time(), *now]), file=out, flush=True)
 
+os.environ.update(json.loads(os.environ.get("BENCH_SET", "{}")))
 if "BENCH_PROBE" in os.environ:
     threading.Thread(target=_watch, daemon=True).start()
 """
@@ -112,6 +113,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "as-written": written(),
     "a100": written(train_batch_size=4, gradient_accumulation_steps=1, mixed_precision="bf16"),
     "auto": ("--plan", "auto"),
+    # With a picture of each test prompt after every epoch, scored and judged, as a run has them.
+    "tested": ("--plan", "auto"),
     "smoke": ("--experiment", "smoke"),
     "rehearse": ("--rehearse",),
     **{
@@ -130,10 +133,19 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "fp16": best(mixed_precision="fp16"),
     "adamw": best(optimizer_type="AdamW"),
     "no-clip": best(max_grad_norm=0.0),
+    "control": best(),
     "expandable": best(),
-    "samples": best(sample_every_n_epochs=1, sample_prompts="/tmp/prompts.txt"),
+    "threads-8": best(),
+    "lora-bf16": best(full_bf16=True),
     "compile-inductor": best(torch_compile=True),
+    "compile-reduce-overhead": best(torch_compile=True),
     "compile-cudagraphs": best(torch_compile=True, dynamo_backend="cudagraphs"),
+}
+# What the trainer's process finds in its environment besides, past what bespoke sets there.
+SETTINGS = {
+    "expandable": {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"},
+    "threads-8": {"OMP_NUM_THREADS": "8"},
+    "compile-reduce-overhead": {"ACCELERATE_DYNAMO_MODE": "reduce-overhead"},
 }
 
 
@@ -298,9 +310,10 @@ class Benchmark:
             command += ["--set", each]
         if self.chosen.data:
             command += ["--data", str(self.chosen.data.absolute())]
+        if name not in ("tested", "smoke", "rehearse"):
+            command.append("--no-test")
         environment = self.environment(gib, place)
-        if name == "expandable":
-            environment["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+        environment["BENCH_SET"] = json.dumps(SETTINGS.get(name, {}))
         with (place / "bench.log").open("wb") as log:
             child = subprocess.Popen(
                 [*command, *VARIANTS[name]],
