@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -39,11 +40,15 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def real_pictures() -> Path:
     """The artist's 203 pictures and captions, which are never part of the repository."""
-    named = os.environ.get("BESPOKE_TEST_PICTURES")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data" / "bespoke_baby_203"
+    folder = pictures_folder()
     if not folder.is_dir():
         pytest.skip("the real collection is not on this machine (BESPOKE_TEST_PICTURES names it)")
     return folder
+
+
+def pictures_folder() -> Path:
+    named = os.environ.get("BESPOKE_TEST_PICTURES")
+    return Path(named) if named else REPOSITORY.parent / "shared" / "data" / "bespoke_baby_203"
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +125,54 @@ def random_model(trainer_python: str, tmp_path_factory: pytest.TempPathFactory) 
     named = os.environ.get("BESPOKE_TEST_RANDOM_MODEL")
     folder = Path(named) if named else tmp_path_factory.mktemp("models") / "random-sd15"
     return Path(base_model.random_sd15(folder, print).path)
+
+
+# Two epochs, at a rate of learning at which the second one's picture is not the first one's, and
+# with captions cut to a third, since that is a quarter of a step's time on a processor.
+SMOKE = (
+    *("--experiment", "smoke", "--set", "training.max_train_epochs=2"),
+    *("--set", "training.max_token_length=75"),
+    *("--set", "training.unet_lr=0.001", "--set", "training.text_encoder_lr=0.001"),
+)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(
+    repository: Path,
+    random_model: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The workspace of a whole run of SMOKE by the real trainer, made once; leave it as it is.
+
+    It is a minute and a half on a processor, and several files' tests look at it, each in a process
+    of its own: the first to ask trains, and the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "trained").exists():
+            (place / "models").mkdir()
+            (place / "models" / "random-sd15").symlink_to(random_model)
+            done = subprocess.run(
+                [sys.executable, "-m", "bespoke.run", *SMOKE, *smoke_data(), "--workspace", place],
+                cwd=repository,
+                env={**os.environ, "HOME": str(place)},
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            (place / "trained").touch()
+    return place
+
+
+def smoke_data() -> tuple[str, ...]:
+    """The real collection where it is on this machine; else the run draws its own."""
+    folder = pictures_folder()
+    return ("--data", str(folder)) if folder.is_dir() else ()
 
 
 @pytest.fixture(scope="session")

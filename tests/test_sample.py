@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from safetensors.numpy import load_file, save_file
 from bespoke import checkpoints, prompts, sample, trainer
 from bespoke.errors import TrainerError
 from bespoke.processes import Group
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = "bespoke_baby_sd15_lora_smoke"
 START = 1_700_000_000
@@ -240,6 +243,13 @@ def test_while_it_works_it_is_said_how_far_it_is(
 # The stand-in's
 
 
+def finished(repository: Path, command: list[str]) -> None:
+    environment = {**trainer.environment(os.environ, offline=True), "OMP_NUM_THREADS": "1"}
+    with Group(command, environment=environment, cwd=repository) as group:
+        said = b"".join(group.output()).decode(errors="replace")
+        assert group.wait() == 0, said
+
+
 def test_a_rehearsals_pictures_are_found_for_each_of_its_epochs(
     repository: Path, tmp_path: Path
 ) -> None:
@@ -267,39 +277,11 @@ def test_a_rehearsals_pictures_are_found_for_each_of_its_epochs(
 # The real ones
 
 
-@pytest.fixture(scope="module")
-def trained(
-    repository: Path, random_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, tuple[sample.Shot, ...], list[prompts.Prompt]]:
-    """Two epochs of the real trainer at 64 px, with its own pictures of one prompt."""
-    place = tmp_path_factory.mktemp("sampled")
-    (place / "models").mkdir()
-    (place / "models" / "random-sd15").symlink_to(random_model)
-    asked = prompts.resized(prompts.load(repository / prompts.PROMPTS_FILE), size=64, steps=2)[:1]
-    shots = sample.write_for_training(asked, place / "prompts.json")
-    settings = ("max_train_epochs=2", "unet_lr=0.001", "text_encoder_lr=0.001")
-    dry = [sys.executable, "-m", "bespoke.run", "--experiment", "smoke", "--dry-run"]
-    overrides = [word for each in settings for word in ("--set", f"training.{each}")]
-    finished(repository, [*dry, "--workspace", str(place), *overrides])
-    from bespoke import base_model
-
-    models = place / "models"
-    base_model.provide(base_model.locate("random", models=models), models=models, announce=print)
-    (run,) = (place / "logs" / NAME).iterdir()
-    script = repository / trainer.SUBMODULE / "train_network.py"
-    command = trainer.command(run, run / "training.toml", script=script, precision="no")
-    finished(
-        repository,
-        [*command, "--sample_prompts", str(place / "prompts.json"), "--sample_every_n_epochs", "1"],
-    )
-    return place, shots, list(asked)
-
-
-def finished(repository: Path, command: list[str]) -> None:
-    environment = {**trainer.environment(os.environ, offline=True), "OMP_NUM_THREADS": "1"}
-    with Group(command, environment=environment, cwd=repository) as group:
-        said = b"".join(group.output()).decode(errors="replace")
-        assert group.wait() == 0, said
+@pytest.fixture
+def asked(repository: Path) -> list[prompts.Prompt]:
+    """What `smoke` draws after each epoch."""
+    every = prompts.resized(prompts.load(repository / prompts.PROMPTS_FILE), size=64, steps=2)
+    return [each for each in every if each.name == "green-lady"]
 
 
 def pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
@@ -307,30 +289,33 @@ def pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         return np.asarray(image.convert("RGB")).astype(np.int64)
 
 
-Trained = tuple[Path, tuple[sample.Shot, ...], list[prompts.Prompt]]
-
-
 @pytest.mark.trainer
-def test_the_trainers_own_pictures_are_found_for_each_epoch_the_last_too(trained: Trained) -> None:
-    place, shots, _ = trained
-    output = place / "output"
+def test_the_trainers_own_pictures_are_found_for_each_epoch_the_last_too(
+    smoke_run: Path, asked: list[prompts.Prompt]
+) -> None:
+    shots = sample.shots_of(asked)
+    output = smoke_run / "output"
     pictures = [sample.found(output, NAME, epoch, shots) for epoch in (1, 2)]
     assert [sample.lacking(shots, each) for each in pictures] == [None, None]
-    first, second = (each[shots[0]] for each in pictures)
+    first, last = (each[shots[0]] for each in pictures)
     assert first.name.startswith(f"{NAME}_e000001_00_")
     assert pixels(first).shape == (64, 64, 3)
-    assert np.abs(pixels(first) - pixels(second)).max() > 0, "two epochs, one picture"
+    assert np.abs(pixels(first) - pixels(last)).max() > 0, "two epochs, one picture"
 
 
 @pytest.mark.trainer
 def test_gen_img_keeps_several_checkpoints_apart_to_the_last_bit(
-    repository: Path, random_model: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    repository: Path,
+    random_model: Path,
+    smoke_run: Path,
+    asked: list[prompts.Prompt],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    place, shots, asked = trained
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    first = place / "output" / f"{NAME}-000001.safetensors"
-    second = place / "output" / f"{NAME}.safetensors"
-    halved = place / "rank16.safetensors"
+    output = smoke_run / "output"
+    first, second = (output / f"{NAME}-{epoch:06d}.safetensors" for epoch in (1, 2))
+    halved = tmp_path / "rank16.safetensors"
     save_file(
         {
             name: rows[:16] if "lora_down" in name else rows[:, :16] if "lora_up" in name else rows
@@ -339,13 +324,13 @@ def test_gen_img_keeps_several_checkpoints_apart_to_the_last_bit(
         halved,
     )
     assert checkpoints.identify(halved).rank == 16
-    work = studio(place, repository / trainer.SUBMODULE / "gen_img.py", random_model)
-    work = sample.Studio(**{**vars(work), "tokenizer": place / "models" / "tokenizer"})
+    work = studio(tmp_path, repository / trainer.SUBMODULE / "gen_img.py", random_model)
+    work = sample.Studio(**{**vars(work), "tokenizer": smoke_run / "models" / "tokenizer"})
     together = sample.make([first, second, halved], asked, work, tell=print)
-    alone = sample.Studio(**{**vars(work), "folder": place / "alone"})
+    alone = sample.Studio(**{**vars(work), "folder": tmp_path / "alone"})
     (by_itself,) = sample.make([second], asked, alone, tell=print)
-    shot = shots[0]
-    while_training = sample.found(place / "output", NAME, 1, shots)[shot]
+    (shot,) = sample.shots_of(asked)
+    while_training = sample.found(output, NAME, 1, [shot])[shot]
     off = np.abs(pixels(while_training) - pixels(together[0][shot]))
     print("while training and afterwards:", off.mean(), off.max())
     assert np.array_equal(pixels(together[1][shot]), pixels(by_itself[shot]))
