@@ -6,14 +6,13 @@ Every value keeps the place that it was written in, so that the receipt of a run
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import toml
 
-from bespoke import gate, ladder, options
+from bespoke import gate, ladder, options, options_values
 from bespoke.captions import KINDS
 from bespoke.dataset import Promise
 from bespoke.errors import ConfigError
@@ -282,10 +281,8 @@ def read_toml(path: Path, shown: str) -> dict[str, Any]:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Half a sentence that names the likeliest meant word, or all of the few there are."""
     choices = sorted(known)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if close:
-        return f"perhaps you meant {close[0]!r}"
-    return f"there are: {', '.join(choices)}"
+    close = options_values.nearest(word, choices)
+    return f"perhaps you meant {close[0]!r}" if close else f"there are: {', '.join(choices)}"
 
 
 def _chain(name: str, repository: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -139,7 +139,7 @@ def _worst(result: EpochResult) -> str:
 def settled(results: Sequence[EpochResult]) -> list[tuple[int, Answer]]:
     """By epoch, whether the backgrounds of most prompts match; of numbered epochs, in order."""
     found: list[tuple[int, Answer]] = []
-    for result in _numbered(results):
+    for result in numbered(results):
         said = list(answers(result).values())
         matched, missed = said.count("match"), said.count("mismatch")
         word: Answer = "undecided"
@@ -174,7 +174,7 @@ def flips(results: Sequence[EpochResult]) -> list[int]:
 
 def best(results: Sequence[EpochResult]) -> EpochResult | None:
     """The epoch of the highest mean score, the first of equals; None where none has one."""
-    scored = [result for result in _numbered(results) if result.scores.mean is not None]
+    scored = [result for result in numbered(results) if result.scores.mean is not None]
     return max(scored, key=lambda each: each.scores.mean or 0.0, default=None)
 
 
@@ -184,9 +184,9 @@ def regression(results: Sequence[EpochResult]) -> str | None:
     The noise is that of the differences between pictures of one prompt and one seed in both
     epochs: their mean must lie below zero by more than two of its standard errors.
     """
-    if not _numbered(results):
+    if not numbered(results):
         return None
-    *earlier, newest = _numbered(results)
+    *earlier, newest = numbered(results)
     before = best(earlier)
     if before is None:
         return None
@@ -218,6 +218,7 @@ def _mean(picture: PictureResult) -> float | None:
     return suggest([picture.measured]).mean
 
 
-def _numbered(results: Sequence[EpochResult]) -> list[EpochResult]:
+def numbered(results: Sequence[EpochResult]) -> list[EpochResult]:
+    """Those whose epoch is known, in order."""
     known = [result for result in results if result.epoch is not None]
     return sorted(known, key=lambda result: result.epoch or 0)

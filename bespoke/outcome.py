@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from bespoke import gate
 from bespoke.scoring import verdict_of
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ _TONES: dict[str, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
 
 def numbered(run: RunRecord) -> list[tuple[int, EpochResult]]:
     """The results whose epoch is known, in order."""
-    known = [(each.epoch, each) for each in run.epochs if each.epoch is not None]
-    return sorted(known, key=lambda pair: pair[0])
+    return [(each.epoch, each) for each in gate.numbered(run.epochs) if each.epoch is not None]
 
 
 def reached(run: RunRecord) -> tuple[int | None, float] | None:

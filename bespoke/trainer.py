@@ -56,6 +56,17 @@ KNOWN_FAILURES: tuple[tuple[re.Pattern[str], str], ...] = (
         "the disk is full: make room in the workspace and start again",
     ),
     (
+        re.compile(r"out of shared memory"),
+        "the container's shared memory is too small for the trainer's workers: docker run "
+        "--shm-size=2g, or set training.max_data_loader_n_workers=0",
+    ),
+    (
+        # By the launcher of the trainer, by torch of a worker.
+        re.compile(r"died with <Signals\.SIGKILL|is killed by signal: Killed"),
+        "something killed it, most often the system for want of memory (RAM, not the GPU's): "
+        "look at the pod's memory; the same command goes on from the last whole state",
+    ),
+    (
         re.compile(r"No data found"),
         "the trainer found no pictures where its dataset file points",
     ),

@@ -156,6 +156,27 @@ def test_the_trainers_own_error_is_told_from_the_launchers() -> None:
     assert trainer.diagnosis(["all well"]) is None
 
 
+@pytest.mark.parametrize(
+    ("last", "advice"),
+    [
+        (
+            "subprocess.CalledProcessError: Command '['python']' died with <Signals.SIGKILL: 9>.",
+            "RAM",
+        ),
+        ("RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed. ", "RAM"),
+        (
+            "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is "
+            "possible that dataloader's workers are out of shared memory.",
+            "--shm-size",
+        ),
+    ],
+)
+def test_what_the_system_did_to_the_trainer_is_said_with_what_to_do(last: str, advice: str) -> None:
+    said = trainer.diagnosis(["    raise subprocess.CalledProcessError(code, cmd)", last])
+    assert said is not None
+    assert advice in said
+
+
 def test_an_ending_is_said_in_words() -> None:
     assert trainer.ending(1) == "exit code 1"
     assert trainer.ending(-9) == "SIGKILL"
