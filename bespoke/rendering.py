@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +158,7 @@ def _receipt(experiment: Experiment, rendered: Rendered) -> str:
     lines += [f"{key} = {_written(value)}" for key, value in head.items() if value is not None]
     for title, settings in _sections(rendered):
         lines += ["", f"[{title}]"]
-        lines += [f"{key} = {_row(setting)}" for key, setting in settings.items()]
+        lines += [f"{key} = {_written(_cells(setting))}" for key, setting in settings.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -180,10 +181,12 @@ def _cells(setting: Setting) -> dict[str, Any]:
     return cells
 
 
-def _row(setting: Setting) -> str:
-    cells = (f"{name} = {_written(value)}" for name, value in _cells(setting).items())
-    return "{ " + ", ".join(cells) + " }"
-
-
 def _written(value: object) -> str:
-    return str(toml.TomlEncoder().dump_value(value)).rstrip("\n")
+    """A value on one line; a table, such as custom_attributes, as an inline one."""
+    if not isinstance(value, dict):
+        return str(toml.TomlEncoder().dump_value(value))
+    cells = (
+        f"{name if name.isascii() and name.isidentifier() else json.dumps(name)} = {_written(cell)}"
+        for name, cell in value.items()
+    )
+    return "{ " + ", ".join(cells) + " }"

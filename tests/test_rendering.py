@@ -164,6 +164,17 @@ def test_the_receipt_names_every_value_of_both_files_and_no_other(
     assert {key: row["value"] for key, row in receipt["dataset"]["general"].items()} == general
 
 
+def test_the_receipt_holds_a_table_whole(repository: Path, tmp_path: Path) -> None:
+    written = 'dataset.custom_attributes={ a = 1, "b c" = { d = "x" } }'
+    files = rendered(repository, tmp_path, tmp_path, written)
+    receipt = toml.loads(files.receipt_file.read_text(encoding="utf-8"))
+    attributes = {"a": 1, "b c": {"d": "x"}}
+    row = {"value": attributes, "from": "--set"}
+    assert receipt["dataset"]["general"]["custom_attributes"] == row
+    general = toml.loads(files.dataset_file.read_text(encoding="utf-8"))["general"]
+    assert general["custom_attributes"] == attributes
+
+
 def test_a_folder_with_quotes_and_spaces_comes_back_as_it_was(
     repository: Path, tmp_path: Path
 ) -> None:
