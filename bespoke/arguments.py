@@ -12,7 +12,7 @@ DEFAULT_EXPERIMENT = origin.told(Path(__file__).resolve().parent.parent).get(
     "experiment", "keep_tokens_3"
 )
 
-RUN_EXAMPLES = """examples:
+RUN_EXAMPLES = """\
   python -m bespoke.run --experiment keep_tokens_3
   python -m bespoke.run --experiment keep_tokens_3 --set training.unet_lr=5e-5
   python -m bespoke.run --experiment expanded_dataset --data generated=~/generated
@@ -55,7 +55,13 @@ def workspace(parser: argparse.ArgumentParser) -> None:
 
 
 def as_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="as JSON, for a script")
+    _switches(parser, json="as JSON, for a script")
+
+
+def _switches(parser: argparse.ArgumentParser, **about: str) -> None:
+    """Options that are there or not; `dry_run="…"` adds --dry-run with that help."""
+    for name, text in about.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
 
 
 def _experiment(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -93,11 +99,10 @@ def _choices(parser: argparse.ArgumentParser) -> None:
 
 
 def _strictness(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--strict", action="store_true", help="warnings stop as errors do")
-    parser.add_argument(
-        "--allow-inert",
-        action="store_true",
-        help="go on though nothing that the trainer sees differs from the parent",
+    _switches(
+        parser,
+        strict="warnings stop as errors do",
+        allow_inert="go on though nothing that the trainer sees differs from the parent",
     )
     parser.add_argument(
         "--parent-data",
@@ -113,9 +118,7 @@ def check(parser: argparse.ArgumentParser) -> None:
     _experiment(parser)
     _choices(parser)
     _strictness(parser)
-    parser.add_argument(
-        "--all", action="store_true", help="show every finding, not three of a kind"
-    )
+    _switches(parser, all="show every finding, not three of a kind")
     as_json(parser)
 
 
@@ -172,7 +175,7 @@ def record_show(parser: argparse.ArgumentParser) -> None:
 
 
 def record_migrate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="without asking")
+    _switches(parser, yes="without asking")
     workspace(parser)
 
 
@@ -200,9 +203,7 @@ def package(parser: argparse.ArgumentParser) -> None:
         type=_folder,
         help="the zip, or the folder for it (default: runpod_NAME_EXPERIMENT.zip, here)",
     )
-    parser.add_argument(
-        "--replace", action="store_true", help="even where another file of that name is there"
-    )
+    _switches(parser, replace="even where another file of that name is there")
     parser.set_defaults(overrides=(), allow_inert=False, parent_data=[])
 
 
@@ -223,9 +224,7 @@ def runs(parser: argparse.ArgumentParser) -> None:
     seeds.add_argument(
         "--seeds", metavar="N,N", type=_seeds, default=(), help="a run for each, side by side"
     )
-    parser.add_argument(
-        "--with-parent", action="store_true", help="train the parent too, side by side"
-    )
+    _switches(parser, with_parent="train the parent too, side by side")
     parser.add_argument(
         "--at-once",
         metavar="N",
@@ -245,18 +244,11 @@ def run(parser: argparse.ArgumentParser) -> None:
         help="fit batch, precision, checkpointing and attention to this machine's GPU, with the "
         "effective batch kept (default), or change nothing",
     )
-    parser.add_argument(
-        "--adapt",
-        action="store_true",
-        help="out of GPU memory, go on with the next smaller plan at the same effective batch",
-    )
-    parser.add_argument(
-        "--no-gate", action="store_true", help="train on, whatever the experiment's gate says"
-    )
-    parser.add_argument(
-        "--no-test",
-        action="store_true",
-        help="make and judge no pictures between the epochs: sooner done, and nothing is known",
+    _switches(
+        parser,
+        adapt="out of GPU memory, go on with the next smaller plan at the same effective batch",
+        no_gate="train on, whatever the experiment's gate says",
+        no_test="make and judge no pictures between the epochs: sooner done, and nothing is known",
     )
     parser.add_argument(
         "--price-per-hour",
@@ -265,25 +257,13 @@ def run(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("BESPOKE_PRICE_PER_HOUR"),
         help="what the machine costs an hour, for the record (default: BESPOKE_PRICE_PER_HOUR)",
     )
-    parser.add_argument(
-        "--fresh",
-        action="store_true",
-        help="start anew; an earlier run's files move to a dated folder",
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="stop before the launch; print the command and the two rendered files",
-    )
-    parser.add_argument(
-        "--rehearse",
-        action="store_true",
-        help="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
-    )
-    parser.add_argument(
-        "--events",
-        action="store_true",
-        help="print each event as a JSON line in the place of progress, for a program that watches",
+    _switches(
+        parser,
+        fresh="start anew; an earlier run's files move to a dated folder",
+        dry_run="stop before the launch; print the command and the two rendered files",
+        rehearse="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
+        events="print each event as a JSON line in the place of progress, for a program that "
+        "watches",
     )
 
 
@@ -307,9 +287,8 @@ def epoch_test(parser: argparse.ArgumentParser) -> None:
 
 
 def auto_test(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--auto-score", action="store_true", help="take the suggested scores")
-    parser.add_argument(
-        "--auto-commit",
-        action="store_true",
-        help="commit each test's folder to git, and nothing else; never a push",
+    _switches(
+        parser,
+        auto_score="take the suggested scores",
+        auto_commit="commit each test's folder to git, and nothing else; never a push",
     )

@@ -22,12 +22,12 @@ Parser = argparse.ArgumentParser
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """`answer` is "module:function" of this package, which takes what was parsed; a verb without
-    one has jobs."""
+    """`answer` is "module:function" of this package, which takes what was parsed; jobs without one
+    are answered by their verb's."""
 
     name: str
     about: str
-    examples: str = ""
+    examples: str
     arguments: Callable[[Parser], None] = lambda _: None
     answer: str = ""
     jobs: tuple[Verb, ...] = ()
@@ -43,7 +43,7 @@ VERBS = (
     Verb(
         name="check",
         about="what can be known of a run before its first step",
-        examples="""examples:
+        examples="""\
   bespoke check                                 the pictures beside the project or in the workspace
   bespoke check --experiment keep_tokens_5 --data ~/pictures --all
   bespoke check --strict --json                 for a script: exit code 2 or 3 where it is refused
@@ -54,14 +54,12 @@ VERBS = (
     Verb(
         name="captions",
         about="work on the captions",
-        examples="""examples:
-  bespoke captions repair --out ~/captions_v2
-""",
+        examples="  bespoke captions repair --out ~/captions_v2\n",
         jobs=(
             Verb(
                 name="repair",
                 about="write a repaired caption version beside the old one",
-                examples="""examples:
+                examples="""\
   bespoke captions repair --out ~/captions_v2
   bespoke captions repair --data ~/pictures --out ~/captions_v2 --keep background
 """,
@@ -73,7 +71,7 @@ VERBS = (
     Verb(
         name="experiments",
         about="list the experiments there are",
-        examples="""examples:
+        examples="""\
   bespoke experiments
   bespoke experiments --json
 """,
@@ -83,7 +81,7 @@ VERBS = (
     Verb(
         name="score",
         about="measure any pictures against what was asked",
-        examples="""examples:
+        examples="""\
   bespoke score picture.png --prompt "punk lady, pink hair, solid green background (#00ff00)"
   bespoke score epoch_4/*.png --prompt "solid green background" --json
 """,
@@ -93,7 +91,7 @@ VERBS = (
     Verb(
         name="rescore",
         about="measure and score a saved epoch's pictures again, keeping both verdicts",
-        examples="""examples:
+        examples="""\
   bespoke rescore epoch_tests/*
   bespoke rescore workspace/output/tests/bespoke_baby_sd15_lora_keep_tokens_3-000004-1a2b3c4d
 """,
@@ -103,7 +101,7 @@ VERBS = (
     Verb(
         name="compare",
         about="what differs between runs, and what came out",
-        examples="""examples:
+        examples="""\
   bespoke compare keep_tokens_3 SD15_PERFECT
   bespoke compare SD15_KEEP_TOKENS_3_EXPERIMENT SD15_FINAL_CORRECTED_CAPTIONS --json
 """,
@@ -113,16 +111,14 @@ VERBS = (
     Verb(
         name="diff",
         about="the settings in which two runs differ, and where from",
-        examples="""examples:
-  bespoke diff keep_tokens_3 keep_tokens_5
-""",
+        examples="  bespoke diff keep_tokens_3 keep_tokens_5\n",
         arguments=arguments.diff,
         answer="compare:diff",
     ),
     Verb(
         name="next",
         about="what the recorded scores say comes next",
-        examples="""examples:
+        examples="""\
   bespoke next                                  after the latest run
   bespoke next keep_tokens_3
 """,
@@ -132,7 +128,8 @@ VERBS = (
     Verb(
         name="record",
         about="the record of all runs",
-        examples="""examples:
+        answer="record:run",
+        examples="""\
   bespoke record list
   bespoke record show keep_tokens_3
   bespoke record sync                           send what BESPOKE_DATABASE_URL does not have yet
@@ -141,45 +138,35 @@ VERBS = (
             Verb(
                 name="list",
                 about="every run, by its start",
-                examples="""examples:
-  bespoke record list --json
-""",
+                examples="  bespoke record list --json\n",
                 arguments=arguments.record_list,
-                answer="record:run",
             ),
             Verb(
                 name="show",
                 about="all that is known of one run, as JSON",
-                examples="""examples:
-  bespoke record show SD15_KEEP_TOKENS_3_EXPERIMENT
-""",
+                examples="  bespoke record show SD15_KEEP_TOKENS_3_EXPERIMENT\n",
                 arguments=arguments.record_show,
-                answer="record:run",
             ),
             Verb(
                 name="sync",
                 about="send what BESPOKE_DATABASE_URL does not have yet",
-                examples="""examples:
-  bespoke record sync
-""",
+                examples="  bespoke record sync\n",
                 arguments=arguments.workspace,
-                answer="record:run",
             ),
             Verb(
                 name="migrate",
                 about="add the columns that the tables there lack",
-                examples="""examples:
+                examples="""\
   bespoke record migrate                        asks before it changes anything
 """,
                 arguments=arguments.record_migrate,
-                answer="record:run",
             ),
         ),
     ),
     Verb(
         name="report",
         about="write the runs' pages again from the record",
-        examples="""examples:
+        examples="""\
   bespoke report
   bespoke report keep_tokens_3
 """,
@@ -189,7 +176,7 @@ VERBS = (
     Verb(
         name="serve",
         about="show the runs' pages in a browser",
-        examples="""examples:
+        examples="""\
   bespoke serve                                 on this machine alone
   bespoke serve --host 0.0.0.0 --port 8888      with BESPOKE_REPORT_TOKEN set
 """,
@@ -199,7 +186,7 @@ VERBS = (
     Verb(
         name="package",
         about="pack one experiment and all that it needs into a zip for a rented machine",
-        examples="""examples:
+        examples="""\
   bespoke package                               runpod_KEEP_TOKENS_3_EXPERIMENT.zip, here
   bespoke package --experiment keep_tokens_5 --data ~/pictures --out ~/zips
 """,
@@ -209,7 +196,7 @@ VERBS = (
     Verb(
         name="health",
         about="whether this machine's newest run goes on or ended well",
-        examples="""examples:
+        examples="""\
   bespoke health                                exit code 0 while a run goes on or has ended well
   bespoke health --workspace /workspace
 """,
@@ -219,7 +206,7 @@ VERBS = (
     Verb(
         name="completion",
         about="print a shell's completions",
-        examples="""examples:
+        examples="""\
   bespoke completion bash >~/.local/share/bash-completion/completions/bespoke
   bespoke completion zsh >~/.zfunc/_bespoke
 """,
@@ -248,11 +235,12 @@ def _add(parent: Parser, level: str, verbs: Sequence[Verb]) -> None:
             verb.name,
             help=verb.about,
             description=f"{verb.about[0].upper()}{verb.about[1:]}.",
-            epilog=verb.examples,
+            epilog=f"examples:\n{verb.examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         verb.arguments(one)
-        one.set_defaults(answer=verb.answer)
+        if verb.answer:
+            one.set_defaults(answer=verb.answer)
         if verb.jobs:
             _add(one, "job", verb.jobs)
 
@@ -296,7 +284,7 @@ def run_main(given: Sequence[str] | None = None) -> int:
         prog="python -m bespoke.run",
         description="Check, render, train and verify one experiment, or several side by side.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=RUN_EXAMPLES,
+        epilog=f"examples:\n{RUN_EXAMPLES}",
     )
     arguments.run(alone)
     return _run(alone.parse_args(words), words)

@@ -98,21 +98,12 @@ class Experiment:
 
 # What an experiment's file may hold besides its overlays, with the type each takes.
 FIELDS: dict[str, tuple[type, ...]] = {
-    "parent": (str,),
-    "run_name": (str,),
-    "output_name": (str,),
-    "hypothesis": (str,),
+    **dict.fromkeys(("parent", "run_name", "output_name", "hypothesis", "subject"), (str,)),
+    **dict.fromkeys(("gate", "test", "training", "dataset", "data"), (dict,)),
+    **dict.fromkeys(("expected", "next"), (list,)),
     "confidence": (int, float),
-    "expected": (list,),
-    "subject": (str,),
-    "gate": (dict,),
-    "test": (dict,),
     "pictures_taken": (int,),
     "drawn_if_missing": (bool,),
-    "training": (dict,),
-    "dataset": (dict,),
-    "data": (dict,),
-    "next": (list,),
 }
 # What `[test]` may hold: which prompts of test_prompts.toml, and how small and short.
 TEST = {
@@ -225,7 +216,8 @@ def check(training: Settings, general: Settings, blocks: Iterable[Block]) -> lis
         values = {key: setting.value for key, setting in settings.items()}
         for problem in options.problems(section, values):
             key = problem.partition(":")[0]
-            origin = settings[key].origin if key in settings else _file_of(section)
+            base = TRAINING_FILE if section == "training" else DATASET_FILE
+            origin = settings[key].origin if key in settings else base
             found.append(f"{origin}: {problem}")
     return found
 
@@ -240,25 +232,20 @@ def _leaving(training: Settings, blocks: Iterable[Block]) -> list[str]:
             "whether it is whole"
         )
     for key in ("output_dir", "logging_dir"):
-        parts = str(training[key].value).split("/") if key in training else ["fine"]
-        if not all(SAFE_NAME.fullmatch(part) for part in parts):
+        folder = training.get(key)
+        if folder and not all(map(SAFE_NAME.fullmatch, str(folder.value).split("/"))):
             found.append(
-                f"{training[key].origin}: {key}: {training[key].value!r} is taken from the "
-                "workspace and must stay in it: name a folder there, and the workspace itself with "
-                "--workspace"
+                f"{folder.origin}: {key}: {folder.value!r} is taken from the workspace and must "
+                "stay in it: name a folder there, and the workspace itself with --workspace"
             )
     for subset in (subset for block in blocks for subset in block.subsets):
-        name = subset["image_dir"] if "image_dir" in subset else Setting(value="fine", origin="")
-        if isinstance(name.value, str) and not SAFE_NAME.fullmatch(name.value):
+        name = subset.get("image_dir")
+        if name and isinstance(name.value, str) and not SAFE_NAME.fullmatch(name.value):
             found.append(
                 f"{name.origin}: image_dir: {name.value!r}: write a name here, and say where it is "
                 f"with --data NAME=DIR"
             )
     return found
-
-
-def _file_of(section: str) -> str:
-    return TRAINING_FILE if section == "training" else DATASET_FILE
 
 
 def read_toml(path: Path, shown: str) -> dict[str, Any]:
@@ -410,10 +397,10 @@ def _overlay_dataset(
                 f"{origin}: [[dataset.subsets]]: {DATASET_FILE} has {len(blocks)} [[datasets]], "
                 "so it is not clear whose subsets these are; keep one"
             )
+    inner = [block.settings for block in blocks] + [s for b in blocks for s in b.subsets]
     for key, value in content.items():
         if key == "subsets":
             continue
-        inner = [block.settings for block in blocks] + [s for b in blocks for s in b.subsets]
         winner = next((rows[key] for rows in inner if key in rows), None)
         if winner is not None:
             problems.append(

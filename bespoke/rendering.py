@@ -60,28 +60,28 @@ def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) 
     Raises:
         OSError: where the run's folder cannot be written.
     """
-    training = _placed_training(experiment, places)
-    blocks = tuple(_placed_block(block, places) for block in experiment.blocks)
     rendered = Rendered(
         training_file=places.run / "training.toml",
         dataset_file=places.run / "dataset.toml",
         receipt_file=places.run / "receipt.toml",
-        training=training,
+        training=_placed_training(experiment, places),
         general=experiment.general,
-        blocks=blocks,
+        blocks=tuple(_placed_block(block, places) for block in experiment.blocks),
         facts=facts,
     )
-    _write(rendered, experiment)
-    return rendered
+    return rewrite(rendered, experiment)
 
 
 def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
-    """Write the files of settings that were changed while the run went on.
+    """Write the files of these settings, which may have changed while the run went on.
 
     Raises:
         OSError: where the run's folder cannot be written.
     """
-    _write(rendered, experiment)
+    header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from.\n\n"
+    write_whole(rendered.training_file, header + toml.dumps(_values(rendered.training)))
+    write_whole(rendered.dataset_file, header + toml.dumps(_dataset_document(rendered)))
+    write_whole(rendered.receipt_file, _receipt(experiment, rendered))
     return rendered
 
 
@@ -92,13 +92,6 @@ def rows(rendered: Rendered) -> dict[str, dict[str, Any]]:
         for title, settings in _sections(rendered)
         for key, setting in settings.items()
     }
-
-
-def _write(rendered: Rendered, experiment: Experiment) -> None:
-    header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from.\n\n"
-    write_whole(rendered.training_file, header + toml.dumps(_values(rendered.training)))
-    write_whole(rendered.dataset_file, header + toml.dumps(_dataset_document(rendered)))
-    write_whole(rendered.receipt_file, _receipt(experiment, rendered))
 
 
 def _placed_training(experiment: Experiment, places: Places) -> Settings:
