@@ -101,36 +101,32 @@ _BARE_HEX = re.compile(rf"\(?{HEX.pattern}\)?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tag:
-    """One of the trainer's tags.
+class Feature:
+    """A tag with all that belongs to it; `parts` is the number of tags that it is torn into.
 
-    `kinds` holds what it is about, the leading one first and never none; `codes` its hex codes in
-    small letters. `owner` is the number of the tag that it belongs to: its own, or that of the tag
-    whose parenthesis or palette list it was torn from by a comma.
+    `kinds` holds what it is about, the leading one first and never none.
     """
 
     text: str
     kinds: tuple[str, ...]
-    codes: tuple[str, ...]
-    owner: int
+    parts: int = 1
 
     @property
     def kind(self) -> str:
         return self.kinds[0]
+
+    @functools.cached_property
+    def codes(self) -> tuple[str, ...]:
+        """Its hex codes in small letters."""
+        return tuple(code.lower() for code in hex_codes(self.text))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feature:
-    """A tag with all that belongs to it; `parts` is the number of tags that it is torn into."""
+class Tag(Feature):
+    """One of the trainer's tags. `owner` is the number of the tag that it belongs to: its own, or
+    that of the tag whose parenthesis or palette list it was torn from by a comma."""
 
-    text: str
-    kinds: tuple[str, ...]
-    codes: tuple[str, ...]
-    parts: int
-
-    @property
-    def kind(self) -> str:
-        return self.kinds[0]
+    owner: int
 
 
 def parse(text: str, separator: str = ",") -> tuple[Tag, ...]:
@@ -144,8 +140,7 @@ def parse(text: str, separator: str = ",") -> tuple[Tag, ...]:
             owner, depth = number, 0
         depth = max(0, depth + tag.count("(") - tag.count(")"))
         kinds = parsed[owner].kinds if owner != number else kinds_of(tag)
-        codes = tuple(code.lower() for code in hex_codes(tag))
-        parsed.append(Tag(text=tag, kinds=kinds, codes=codes, owner=owner))
+        parsed.append(Tag(text=tag, kinds=kinds, owner=owner))
     return tuple(parsed)
 
 
@@ -155,12 +150,7 @@ def features(parsed: Sequence[Tag]) -> list[Feature]:
     for tag in parsed:
         groups.setdefault(tag.owner, []).append(tag)
     return [
-        Feature(
-            text=", ".join(tag.text for tag in group),
-            kinds=group[0].kinds,
-            codes=tuple(code for tag in group for code in tag.codes),
-            parts=len(group),
-        )
+        Feature(text=", ".join(tag.text for tag in group), kinds=group[0].kinds, parts=len(group))
         for group in groups.values()
     ]
 

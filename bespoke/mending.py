@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from bespoke import captions
 from bespoke.canvas import GROUND_SHARE
 from bespoke.caption_rules import tokens
+from bespoke.captions import Feature
 from bespoke.colour_checks import painted
 
 if TYPE_CHECKING:
@@ -63,20 +64,6 @@ class Change:
     why: str
 
 
-@dataclass(frozen=True)
-class _Tag:
-    text: str
-    kinds: tuple[str, ...]
-
-    @property
-    def kind(self) -> str:
-        return self.kinds[0]
-
-    @functools.cached_property
-    def codes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(code.lower() for code in captions.hex_codes(self.text)))
-
-
 def mend(text: str, canvas: Canvas | None, rules: Repairs) -> tuple[str, tuple[Change, ...]]:
     """A caption's first line, mended, and what was done; without a canvas no hex is judged.
 
@@ -97,17 +84,17 @@ def mend(text: str, canvas: Canvas | None, rules: Repairs) -> tuple[str, tuple[C
             return text, ()
 
 
-def _whole(text: str, changes: list[Change]) -> Iterator[_Tag]:
+def _whole(text: str, changes: list[Change]) -> Iterator[Feature]:
     for feature in captions.features(captions.parse(text)):
         joined = feature.text
         if feature.parts > 1 and feature.kind != "palette":
             joined = joined.replace(",", "")
             why = f"commas made {feature.parts} tags of it"
             changes.append(Change(kind="torn", before=feature.text, after=joined, why=why))
-        yield _Tag(joined, feature.kinds)
+        yield Feature(text=joined, kinds=feature.kinds)
 
 
-def _stated(tags: Iterator[_Tag], changes: list[Change]) -> Iterator[_Tag]:
+def _stated(tags: Iterator[Feature], changes: list[Change]) -> Iterator[Feature]:
     """Tags without the hex codes that state no feature's colour."""
     for tag in tags:
         kind, words = tag.kind, tag
@@ -126,7 +113,7 @@ def _pattern(code: str) -> re.Pattern[str]:
     return re.compile(rf"{code}(?![0-9a-zA-Z])", re.IGNORECASE)
 
 
-def _without(tag: _Tag, codes: Sequence[str]) -> _Tag:
+def _without(tag: Feature, codes: Sequence[str]) -> Feature:
     text = tag.text
     for code in codes:
         text = _pattern(code).sub("", text)
@@ -138,7 +125,7 @@ def _without(tag: _Tag, codes: Sequence[str]) -> _Tag:
 # --- Held to the picture --------------------------------------------------------------------------
 
 
-def _judged(tags: list[_Tag], canvas: Canvas, changes: list[Change]) -> list[_Tag]:
+def _judged(tags: list[Feature], canvas: Canvas, changes: list[Change]) -> list[Feature]:
     ground = _chosen(tags, canvas, "background")
     judged = list(tags)
     if ground is not None:
@@ -158,7 +145,7 @@ def _judged(tags: list[_Tag], canvas: Canvas, changes: list[Change]) -> list[_Ta
     return [tag for tag, old in zip(judged, tags, strict=True) if tag.text or not old.text]
 
 
-def _chosen(tags: Sequence[_Tag], canvas: Canvas | None, kind: str) -> int | None:
+def _chosen(tags: Sequence[Feature], canvas: Canvas | None, kind: str) -> int | None:
     """The number of the tag of a class that says most: with the border's colour, with any, led by
     the class, naming it; the first where several do as well."""
     border = next(iter(canvas.border)) if canvas else ""
@@ -170,7 +157,7 @@ def _chosen(tags: Sequence[_Tag], canvas: Canvas | None, kind: str) -> int | Non
     return -max(ranks)[-1] if ranks else None
 
 
-def _of_border(tag: _Tag, canvas: Canvas, changes: list[Change]) -> _Tag:
+def _of_border(tag: Feature, canvas: Canvas, changes: list[Change]) -> Feature:
     border, every = canvas.border, sum(canvas.border.values())
     most, cells = next(iter(border.items()))
     if most in tag.codes:
@@ -191,7 +178,7 @@ def _of_border(tag: _Tag, canvas: Canvas, changes: list[Change]) -> _Tag:
     return mended
 
 
-def _wrong(code: str, tag: _Tag, canvas: Canvas, behind: Sequence[str], skin: set[str]) -> str:
+def _wrong(code: str, tag: Feature, canvas: Canvas, behind: Sequence[str], skin: set[str]) -> str:
     """Why a hex cannot be this tag's, or "" where it may be."""
     if tag.kind == "background":
         share = canvas.border.get(code, 0) / sum(canvas.border.values())
@@ -204,7 +191,7 @@ def _wrong(code: str, tag: _Tag, canvas: Canvas, behind: Sequence[str], skin: se
     return "is only behind the figure" if only_behind else _against_words(code, tag, skin)
 
 
-def _against_words(code: str, tag: _Tag, skin: set[str]) -> str:
+def _against_words(code: str, tag: Feature, skin: set[str]) -> str:
     from bespoke import colours  # numpy
 
     named = painted(tag.text, tag.kinds)
@@ -227,8 +214,8 @@ def _apart(code: str, modifier: str, word: str) -> float:
 
 
 def _moved(
-    tags: list[_Tag], canvas: Canvas | None, rules: Repairs, changes: list[Change]
-) -> list[_Tag]:
+    tags: list[Feature], canvas: Canvas | None, rules: Repairs, changes: list[Change]
+) -> list[Feature]:
     number = _chosen(tags, canvas, rules.keep)
     if number is None or not 0 < rules.keep_tokens <= number:
         return tags
@@ -242,7 +229,7 @@ def _moved(
     return [*rest[:place], tags[number], *rest[place:]]
 
 
-def _trimmed(tags: list[_Tag], rules: Repairs, changes: list[Change]) -> list[_Tag]:
+def _trimmed(tags: list[Feature], rules: Repairs, changes: list[Change]) -> list[Feature]:
     while (count := tokens(", ".join(tag.text for tag in tags))) > rules.limit:
         number = _expendable(tags, rules)
         if number is None:
@@ -253,7 +240,7 @@ def _trimmed(tags: list[_Tag], rules: Repairs, changes: list[Change]) -> list[_T
     return tags
 
 
-def _expendable(tags: Sequence[_Tag], rules: Repairs) -> int | None:
+def _expendable(tags: Sequence[Feature], rules: Repairs) -> int | None:
     plain = [captions.HEX.sub("", tag.text).replace("()", "").strip().lower() for tag in tags]
     free = [number for number, tag in enumerate(tags) if not tag.codes][::-1]
     for number in free:
