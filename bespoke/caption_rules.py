@@ -51,6 +51,11 @@ def effective(experiment: Experiment) -> tuple[dict[str, Any], ...]:
     return tuple(merged)
 
 
+def by_folder(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """The same by each subset's image_dir."""
+    return {str(options["image_dir"]): options for options in effective(experiment)}
+
+
 def _first(key: str, levels: Iterable[Mapping[str, Any]], default: Any) -> Any:
     return next((level[key] for level in levels if level.get(key) is not None), default)
 
@@ -141,20 +146,18 @@ def arrangements(text: str, rules: Rules) -> tuple[Arrangement, ...]:
     return tuple(_arranged(variant, share, rules) for variant, share in _variants(text, rules))
 
 
-def _read(text: str, rules: Rules) -> str:
-    """The file as the trainer keeps it (train_util.py:1958), with its prefix and suffix (:823)."""
+def _variants(text: str, rules: Rules) -> list[tuple[str, float]]:
+    """The texts that a caption can become, each with its chance (train_util.py:840).
+
+    From the file as the trainer keeps it (:1958), with its prefix and suffix (:823).
+    """
     if rules.enable_wildcard:
-        read = "\n".join(line.strip() for line in caption_text.lines(text) if line.strip())
+        kept = "\n".join(line.strip() for line in caption_text.lines(text) if line.strip())
     else:
-        read = caption_text.first_line(text)
+        kept = caption_text.first_line(text)
     before = f"{rules.caption_prefix} " if rules.caption_prefix else ""
     after = f" {rules.caption_suffix}" if rules.caption_suffix else ""
-    return before + read + after
-
-
-def _variants(text: str, rules: Rules) -> list[tuple[str, float]]:
-    """The texts that a caption can become, each with its chance (train_util.py:840)."""
-    read = _read(text, rules).split("\n")
+    read = f"{before}{kept}{after}".split("\n")
     if not rules.enable_wildcard:
         return [(read[0], 1.0)]
     return [(plain, chance / len(read)) for line in read for plain, chance in _wildcards(line)]

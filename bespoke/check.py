@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bespoke import config, dataset, preflight, prompts
-from bespoke.caption_rules import effective
+from bespoke.caption_rules import by_folder
 from bespoke.errors import BespokeError
 from bespoke.files import workspace_path
 from bespoke.listing import REPOSITORY
@@ -68,9 +68,7 @@ def repair(chosen: argparse.Namespace) -> None:
 
     flight = examined(chosen)
     before = flight.collections[dataset.COLLECTION]
-    options = next(
-        each for each in effective(flight.experiment) if each["image_dir"] == dataset.COLLECTION
-    )
+    options = by_folder(flight.experiment)[dataset.COLLECTION]
     done = repairing.repair(
         before,
         out=chosen.out,
@@ -85,12 +83,8 @@ def repair(chosen: argparse.Namespace) -> None:
     cut = flight.counts.get("caption_cut", 0)
     print(f"caption_cut: {cut} -> {len(done.over_limit)}")
     print("\n".join(repairing.cured(before.findings, after.findings)))
-    lost = sum(
-        "is no longer kept" in change.why for changes in done.changes.values() for change in changes
-    )
-    if lost:
-        kept = int(options["keep_tokens"])
+    if lost := done.totals["moved"]:
         print(
             f"\nin {lost} captions the {chosen.keep} took the last kept place from another tag: "
-            f"keep_tokens = {kept + 1} would keep both"
+            f"keep_tokens = {options['keep_tokens'] + 1} would keep both"
         )

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bespoke.caption_rules import effective
+from bespoke.caption_rules import by_folder, effective
 from bespoke.findings import finding
 from bespoke.option_audit import ignored
 from bespoke.promise import PICTURE_EXTENSIONS
@@ -149,9 +149,9 @@ def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]
         off = key in _OFF_AT_ZERO and not any(pair)
         if not off and not key.startswith(_KEEPING) and not _same(*pair):
             found[f"training.{key}"] = pair
-    before = {subset["image_dir"]: subset for subset in effective(other)}
+    before = by_folder(other)
     for subset in effective(one):
-        twin = before.get(subset["image_dir"], subset)
+        twin = before.get(str(subset["image_dir"]), subset)
         for key, value in subset.items():
             if not key.startswith(_KEEPING) and not _same(twin[key], value):
                 found[f"dataset.{key}"] = (twin[key], value)
@@ -212,10 +212,7 @@ def _scaled_alike(found: Mapping[str, tuple[Any, Any]]) -> bool:
 
 
 def _data_changes(side: Side, other: Side) -> Iterator[Change]:
-    here, there = (
-        {str(subset["image_dir"]) for subset in effective(each.experiment)}
-        for each in (side, other)
-    )
+    here, there = (by_folder(each.experiment).keys() for each in (side, other))
     if here != there:
         words = [f"{name} added" for name in sorted(here - there)]
         words += [f"{name} left out" for name in sorted(there - here)]

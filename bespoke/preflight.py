@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bespoke import contrast, dataset, findings, option_audit, sample, schedule, sight
 from bespoke.bucketing import Bucketing
-from bespoke.caption_rules import effective
+from bespoke.caption_rules import by_folder
 from bespoke.config import nearest
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 
@@ -89,14 +89,7 @@ class Preflight:
             kind: {"here": share, "parent": self.before.get(kind)}
             for kind, share in self.sight.items()
         }
-        document: dict[str, Any] = {
-            "experiment": self.experiment.name,
-            "verdict": "\n".join(self.verdict),
-            "counts": self.counts,
-            "findings": [asdict(finding) for finding in self.findings],
-            "sight": shares,
-        }
-        return json.dumps(document, indent=2, default=str)
+        return _document(self.experiment.name, "\n".join(self.verdict), self.findings, shares)
 
 
 def unexamined(experiment: str, error: BespokeError) -> str:
@@ -107,12 +100,18 @@ def unexamined(experiment: str, error: BespokeError) -> str:
         else findings.error("experiment_refused", "", line)
         for line in str(error).splitlines()
     ]
+    return _document(experiment, f"{experiment} cannot start: {error}", found, {})
+
+
+def _document(
+    experiment: str, verdict: str, found: Sequence[Finding], shares: Mapping[str, object]
+) -> str:
     document = {
         "experiment": experiment,
-        "verdict": f"{experiment} cannot start: {error}",
-        "counts": dict(Counter(each.code for each in found)),
+        "verdict": verdict,
+        "counts": Counter(each.code for each in found),
         "findings": [asdict(each) for each in found],
-        "sight": {},
+        "sight": shares,
     }
     return json.dumps(document, indent=2, default=str)
 
@@ -133,13 +132,9 @@ def folders(
         ConfigError: a name that no subset has, or one given twice.
         DatasetError: no pictures for a subset.
     """
-    named = _named(texts)
-    wanted = [str(options["image_dir"]) for options in effective(experiment)]
-    for name in named:
-        if name not in wanted:
-            raise ConfigError(f"--data {name}=…: {nearest(name, wanted)}")
+    named = _named(texts, experiment, "--data")
     found: dict[str, Path] = {}
-    for name in wanted:
+    for name in by_folder(experiment):
         locate = functools.partial(
             dataset.locate, named.get(name), name=name, repository=repository, workspace=workspace
         )
@@ -161,13 +156,8 @@ def parents_folders(parent: Experiment | None, texts: Sequence[str]) -> dict[str
         ConfigError: a name that no subset of the parent has, one given twice, no such folder, or
             no parent at all.
     """
-    named = _named(texts, option="--parent-data")
-    if named and parent is None:
-        raise ConfigError("--parent-data: this experiment has no parent to hold it beside")
-    wanted = [str(options["image_dir"]) for options in effective(parent)] if parent else []
-    for name, folder in named.items():
-        if name not in wanted:
-            raise ConfigError(f"--parent-data {name}=…: {nearest(name, wanted)}")
+    named = _named(texts, parent, "--parent-data")
+    for folder in named.values():
         if not folder.is_dir():
             raise ConfigError(f"--parent-data {folder}: is no folder that is there")
     return named
@@ -179,7 +169,7 @@ def subset_and_folder(text: str) -> tuple[str, str]:
     return (name, folder) if equals and not Path(text).is_dir() else (dataset.COLLECTION, text)
 
 
-def _named(texts: Sequence[str], *, option: str = "--data") -> dict[str, Path]:
+def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for text in texts:
         name, folder = subset_and_folder(text)
@@ -187,6 +177,12 @@ def _named(texts: Sequence[str], *, option: str = "--data") -> dict[str, Path]:
             raise ConfigError(f"{option} {text}: {name} is given twice")
         # The trainer runs from another folder than the person stands in.
         named[name] = Path(folder).expanduser().absolute()
+    if named and experiment is None:
+        raise ConfigError(f"{option}: this experiment has no parent to hold it beside")
+    known = by_folder(experiment) if experiment else {}
+    for name in named:
+        if name not in known:
+            raise ConfigError(f"{option} {name}=…: {nearest(name, known)}")
     return named
 
 
@@ -210,16 +206,17 @@ def examine(
     Raises:
         DatasetError: where a folder cannot be listed.
     """
-    subsets = {str(options["image_dir"]): options for options in effective(experiment)}
-    collections = {
-        name: dataset.check(
+    subsets = by_folder(experiment)
+    collections: dict[str, Collection] = {}
+    for name, folder in data.items():
+        promise = experiment.promises.get(name, dataset.Promise())
+        collections[name] = dataset.check(
             folder,
-            experiment.promises.get(name, dataset.Promise()),
-            bucketing=_bucketing(subsets[name]) if _has_cells(experiment, name) else None,
+            promise,
+            # Scaling breaks cells where they are promised; other pictures may be scaled.
+            bucketing=None if promise.cells is None else _bucketing(subsets[name]),
             shuffled=bool(subsets[name]["shuffle_caption"]),
         )
-        for name, folder in data.items()
-    }
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
     option_findings = list(option_audit.audit(experiment))
     option_findings += option_audit.prompt_findings(map(sample.as_line, prompts))
@@ -230,11 +227,17 @@ def examine(
     before: Mapping[str, float] = {}
     lines: tuple[str, ...] = ()
     if parent is not None:
-        there = _parents_side(parent, collections, data, parent_data or {})
+        # On its own captions where they are named, else on those at hand.
+        parent_data = parent_data or {}
+        own = {
+            name: dataset.check(folder, parent.promises.get(name, dataset.Promise()))
+            for name, folder in parent_data.items()
+        }
+        there = _side(parent, {**collections, **own}, {**data, **parent_data})
         before = _shares(there.sight)
         compared = contrast.compare(here, there, known=known, inert=inert)
         option_findings += compared.findings
-        option_findings += _unseen(experiment, parent, parent_data or {})
+        option_findings += _unseen(experiment, parent, parent_data)
         lines = compared.verdict
     return Preflight(
         experiment=experiment,
@@ -259,20 +262,6 @@ def _side(
     run = schedule.length(experiment, pictures)
     seen = sight.look(experiment, captions, epochs=run.epochs, steps=run.steps)
     return contrast.Side(experiment=experiment, sight=seen, data=data)
-
-
-def _parents_side(
-    parent: Experiment,
-    collections: Mapping[str, Collection],
-    data: Mapping[str, Path],
-    parent_data: Mapping[str, Path],
-) -> contrast.Side:
-    """The parent on its own captions where they are named, else on those at hand."""
-    own = {
-        name: dataset.check(folder, parent.promises.get(name, dataset.Promise()))
-        for name, folder in parent_data.items()
-    }
-    return _side(parent, {**collections, **own}, {**data, **parent_data})
 
 
 def _unseen(
@@ -307,16 +296,10 @@ def _shares(seen: sight.Sight) -> dict[str, float]:
     return {kind: each.share_whole for kind, each in seen.classes.items()}
 
 
-def _has_cells(experiment: Experiment, name: str) -> bool:
-    """Whether cells are promised, which scaling would break; other pictures may be scaled."""
-    return experiment.promises.get(name, dataset.Promise()).cells is not None
-
-
 def _bucketing(options: Mapping[str, Any]) -> Bucketing | None:
-    resolution = options["resolution"]
-    if resolution is None:
+    own = {each.name: options[each.name] for each in fields(Bucketing)}
+    sides = own.pop("resolution")
+    if sides is None:
         return None
-    width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
-    keys = ("enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps",
-            "bucket_no_upscale")  # fmt: skip
-    return Bucketing(resolution=(width, height), **{key: options[key] for key in keys})
+    width, height = (sides, sides) if isinstance(sides, int) else sides
+    return Bucketing(resolution=(width, height), **own)
