@@ -160,10 +160,6 @@ def compare(parser: argparse.ArgumentParser, nargs: int | str = "+") -> None:
     workspace(parser)
 
 
-def diff(parser: argparse.ArgumentParser) -> None:
-    compare(parser, nargs=2)
-
-
 def record_list(parser: argparse.ArgumentParser) -> None:
     as_json(parser)
     workspace(parser)
@@ -287,6 +283,7 @@ def epoch_test(parser: argparse.ArgumentParser) -> None:
 
 
 def auto_test(parser: argparse.ArgumentParser) -> None:
+    epoch_test(parser)
     _switches(
         parser,
         auto_score="take the suggested scores",

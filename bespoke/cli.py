@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
 from dataclasses import dataclass, fields
@@ -112,7 +113,7 @@ VERBS = (
         name="diff",
         about="the settings in which two runs differ, and where from",
         examples="  bespoke diff keep_tokens_3 keep_tokens_5\n",
-        arguments=arguments.diff,
+        arguments=functools.partial(arguments.compare, nargs=2),
         answer="compare:diff",
     ),
     Verb(
@@ -322,27 +323,22 @@ def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
         return side_by_side.train(asked, journal)
 
 
-def quick_test_main(given: Sequence[str] | None = None) -> int:
+def quick_test_main() -> int:
     """`quick_test_epoch.py CHECKPOINT…`"""
-    alone = argparse.ArgumentParser(
-        prog="quick_test_epoch.py", description="Pictures of checkpoints, and what they measure."
-    )
-    arguments.epoch_test(alone)
-    return _test(alone.parse_args(given), "quick")
+    about = "Pictures of checkpoints, and what they measure."
+    return _test("quick", about, arguments.epoch_test)
 
 
-def auto_test_main(given: Sequence[str] | None = None) -> int:
+def auto_test_main() -> int:
     """`auto_test_epoch.py CHECKPOINT… [--auto-score] [--auto-commit]`"""
-    alone = argparse.ArgumentParser(
-        prog="auto_test_epoch.py",
-        description="Test, score and record checkpoints: you are asked for scores, unless told.",
-    )
-    arguments.epoch_test(alone)
-    arguments.auto_test(alone)
-    return _test(alone.parse_args(given), "auto")
+    about = "Test, score and record checkpoints: you are asked for scores, unless told."
+    return _test("auto", about, arguments.auto_test)
 
 
-def _test(chosen: argparse.Namespace, how: str) -> int:
+def _test(how: str, about: str, asked: Callable[[Parser], None]) -> int:
+    alone = argparse.ArgumentParser(prog=f"{how}_test_epoch.py", description=about)
+    asked(alone)
+    chosen = alone.parse_args()
     with reported():
         from bespoke import epoch_test
 

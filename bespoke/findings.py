@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import itertools
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -66,11 +67,8 @@ def listing(findings: Sequence[Finding], *, limit: int = 40) -> str:
 
     Where there are more than `limit`, every kind is shown before a second of any is.
     """
-    seen: Counter[str] = Counter()
-    ranks = []
-    for index, each in enumerate(findings):
-        ranks.append((seen[each.code], index))
-        seen[each.code] += 1
+    seen: dict[str, Iterator[int]] = defaultdict(itertools.count)
+    ranks = [(next(seen[each.code]), index) for index, each in enumerate(findings)]
     shown = [str(findings[index]) for index in sorted(index for _, index in sorted(ranks)[:limit])]
     if len(findings) > limit:
         shown.append(f"… and {len(findings) - limit} more (bespoke check --all shows them)")

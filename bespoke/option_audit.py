@@ -240,12 +240,12 @@ def bucket_findings(experiment: Experiment) -> Iterator[Finding]:
         high = -(-subset["max_bucket_reso"] // steps) * steps
         if low <= min(sides) and max(sides) <= high:
             continue
-        key, bound = ("min", low) if low > min(sides) else ("max", high)
-        side = min(sides) if key == "min" else max(sides)
+        side, lies, key, bound = max(sides), "above", "max_bucket_reso", high
+        if low > min(sides):
+            side, lies, key, bound = min(sides), "below", "min_bucket_reso", low
         message = (
-            f"resolution {side} lies {'below' if key == 'min' else 'above'} {key}_bucket_reso, "
-            f"{bound} where nothing else is written: write {key}_bucket_reso = {side}, or "
-            "enable_bucket = false"
+            f"resolution {side} lies {lies} {key}, {bound} where nothing else is written: "
+            f"write {key} = {side}, or enable_bucket = false"
         )
         yield finding("error", "bucket_bounds", "", message, resolution=side, bound=bound)
         return

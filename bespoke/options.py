@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke.options_values import nearest, relations, shown, wrong_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _DATASET_SECTIONS = ("general", "datasets", "subsets")
 TABLE_FILE = Path(__file__).with_name("trainer_options.json")
@@ -67,16 +67,14 @@ def table() -> Table:
         lora_args=tuple(read["lora_args"]),
         optimizers=tuple(read["optimizers"]),
         **{
-            section: {name: _option(name, record) for name, record in read[section].items()}
+            section: {name: _option(name, **record) for name, record in read[section].items()}
             for section in ("training", *_DATASET_SECTIONS)
         },
     )
 
 
-def _option(name: str, record: dict[str, Any]) -> Option:
-    many, choices = "nargs" in record, tuple(record.get("choices", ()))
-    rest = {key: record[key] for key in record.keys() & {"kind", "default", "dataset_key"}}
-    return Option(name=name, many=many, choices=choices, **rest)
+def _option(name: str, *, nargs: object = None, choices: Iterable[Any] = (), **rest: Any) -> Option:
+    return Option(name=name, many=nargs is not None, choices=tuple(choices), **rest)
 
 
 PLACES = {
@@ -120,9 +118,6 @@ _USELESS = {
 }
 # Schema keys of the dataset that would override the training file's value without a word.
 _NOT_IN_THE_DATASET = {"batch_size": "train_batch_size"}
-
-# A key of both files that acts in both (train_network.py:1540).
-_OF_BOTH = ("validation_seed",)
 
 # What people write, and what they mean.
 _MEANT = {
@@ -213,7 +208,8 @@ def _perhaps(section: str, key: str) -> str:
     known = table()
     sections = ("training", "subsets", "datasets", "general")
     place = {name: s for s in sections for name in known.section(s)}
-    place |= dict.fromkeys(_NOT_IN_THE_DATASET, "") | dict.fromkeys(_OF_BOTH, "training")
+    # validation_seed is a key of both files that acts in both (train_network.py:1540).
+    place |= {**dict.fromkeys(_NOT_IN_THE_DATASET, ""), "validation_seed": "training"}
     here = known.section(section)
     plain = key.strip().strip("-").replace("-", "_").lower()
     if plain in _MEANT:

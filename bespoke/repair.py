@@ -65,7 +65,6 @@ def repair(
     keep: str = "background",
     keep_tokens: int,
     limit: int = 225,
-    version: str = "repaired_v1",
 ) -> Repair:
     """Write the pairs of `collection` into `out`, with mended captions, and the list of changes
     as `<out>.report.txt` beside it.
@@ -95,7 +94,7 @@ def repair(
         source=collection.folder,
         out=out,
         rules=rules,
-        promise=replace(promise, hex_codes_min=min(hex_codes), caption_version=version),
+        promise=replace(promise, hex_codes_min=min(hex_codes), caption_version="repaired_v1"),
         changes=changes,
         most_hex_codes=max(hex_codes),
         tokens={stem: tokens(line) for stem, line in lines.items()},
@@ -179,8 +178,8 @@ def report(repair: Repair) -> str:
     return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace").decode()
 
 
-def declaration(repair: Repair, folder: str = COLLECTION) -> str:
-    """The TOML table with which an experiment promises the new version of a folder of data."""
+def declaration(repair: Repair) -> str:
+    """The TOML table with which an experiment promises the collection's new version."""
     import toml
 
     default = asdict(Promise())
@@ -190,7 +189,7 @@ def declaration(repair: Repair, folder: str = COLLECTION) -> str:
         for key, value in asdict(repair.promise).items()
         if key == "hex_codes_min" or value != default[key]
     }
-    return f"[data.{folder}]\n{toml.dumps(stated)}".rstrip()
+    return f"[data.{COLLECTION}]\n{toml.dumps(stated)}".rstrip()
 
 
 def cured(before: Iterable[Finding], after: Iterable[Finding]) -> list[str]:
