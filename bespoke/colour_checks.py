@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import captions
 from bespoke.canvas import Canvas, canvas_of
 from bespoke.captions import FEATURES, Feature
-from bespoke.contents import stem_of
 from bespoke.findings import Finding, Severity, finding
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class Case:
 
 def check_colours(contents: Contents) -> Iterator[Finding]:
     """Every check of CHECKS_OF_ONE, for each readable caption whose picture's art is known."""
-    arts = {stem_of(name): art for name, art in contents.art()}
+    arts = {Path(name).stem: art for name, art in contents.art()}
     for name, text in contents.captions.items():
-        art = arts.get(stem_of(name))
+        art = arts.get(Path(name).stem)
         if art is None:
             continue
         case = Case(

@@ -366,18 +366,17 @@ def _base_dataset(repository: Path, problems: list[str]) -> tuple[Settings, tupl
         if key not in sections
     ]
     general = _settings(content.get("general", {}), DATASET_FILE, "[general]", problems)
-    blocks = []
-    for entry in _entries(content.get("datasets", []), DATASET_FILE, "[[datasets]]", problems):
-        rows = {key: value for key, value in entry.items() if key != "subsets"}
-        blocks.append(
-            Block(
-                settings=_settings(rows, DATASET_FILE, "[[datasets]]", problems),
-                subsets=_subsets(entry.get("subsets", []), DATASET_FILE, problems),
-            )
+    entries = _entries(content.get("datasets", []), DATASET_FILE, "[[datasets]]", problems)
+    blocks = tuple(
+        Block(
+            subsets=_subsets(entry.pop("subsets", []), DATASET_FILE, problems),
+            settings=_settings(entry, DATASET_FILE, "[[datasets]]", problems),
         )
+        for entry in entries
+    )
     if not any(block.subsets for block in blocks):
         problems.append(f"{DATASET_FILE}: [[datasets.subsets]]: none is written, so no pictures")
-    return general, tuple(blocks)
+    return general, blocks
 
 
 def _overlay_dataset(

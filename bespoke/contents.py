@@ -47,7 +47,7 @@ class Contents:
         """The names of the pictures, read or not, by stem."""
         stems: dict[str, list[str]] = defaultdict(list)
         for name in self.names["pictures"]:
-            stems[stem_of(name)].append(name)
+            stems[Path(name).stem].append(name)
         return stems
 
     def art(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -131,10 +131,6 @@ def _caption(folder: Path, name: str) -> str | Finding:
         what = f"byte 0x{byte:02x} at position {at}, in Latin-1 {chr(byte)!r}"
     message = f"is not UTF-8 ({what}); the trainer stops at it: save it as UTF-8"
     return error("caption_not_utf8", name, message, position=at, byte=byte)
-
-
-def stem_of(name: str) -> str:
-    return Path(name).stem
 
 
 def picture_count(folder: Path) -> int:

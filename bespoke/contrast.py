@@ -84,7 +84,7 @@ class Change:
     def settings(self) -> tuple[str, ...]:
         """The `--set` arguments that make this change alone; none where an option is unset."""
         after = {name: value for name, (_, value) in self.values.items()}
-        if self.section not in ("training", "dataset") or None in after.values():
+        if None in after.values():
             return ()
         return tuple(
             f"--set {shlex.quote(f'{name}={_toml(value)}')}" for name, value in after.items()

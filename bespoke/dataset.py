@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import captions, colour_checks, form_checks, picture_checks
-from bespoke.contents import picture_count, read, stem_of
+from bespoke.contents import picture_count, read
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.findings import Finding, listing, summary
 from bespoke.promise import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from bespoke.bucketing import Bucketing
     from bespoke.pictures import Picture
@@ -124,7 +124,7 @@ def check(
     found = [finding for each in CHECKS for finding in each(contents)]
     pictures: dict[str, Picture] = {}
     for name, picture in contents.pictures.items():
-        pictures.setdefault(stem_of(name), picture)
+        pictures.setdefault(Path(name).stem, picture)
     extension = promise.caption_extension
     return Collection(
         folder=folder,
@@ -136,7 +136,7 @@ def check(
         findings=tuple(sorted(found, key=lambda finding: finding.file)),
         pictures=pictures,
         captions={
-            stem_of(name): captions.first_line(text) for name, text in contents.captions.items()
+            Path(name).stem: captions.first_line(text) for name, text in contents.captions.items()
         },
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import captions as caption_text
-from bespoke.contents import picture_count, stem_of
+from bespoke.contents import picture_count
 from bespoke.findings import Finding, error, finding
 from bespoke.pictures import CELLS_OFF_TOLERATED, EIGHT_BIT_MODES
 
@@ -50,7 +50,7 @@ def _number_of_pictures(contents: Contents) -> Iterator[Finding]:
 
 def _pairing(contents: Contents) -> Iterator[Finding]:
     stems = contents.stems
-    excused = {stem_of(name) for name in contents.names["ignored pictures"]}
+    excused = {Path(name).stem for name in contents.names["ignored pictures"]}
     for stem, names in stems.items():
         if len(names) > 1:
             message = f"has the same name as {' and '.join(names[:-1])}; both would be trained"
@@ -58,13 +58,13 @@ def _pairing(contents: Contents) -> Iterator[Finding]:
         if stem + contents.promise.caption_extension not in contents.names["captions"]:
             yield _without_caption(names[0], contents)
     for name in contents.names["captions"]:
-        if stem_of(name) not in stems and stem_of(name) not in excused:
+        if Path(name).stem not in stems and Path(name).stem not in excused:
             yield error("picture_missing", name, "has no picture of the same name")
 
 
 def _without_caption(name: str, contents: Contents) -> Finding:
     extension = contents.promise.caption_extension
-    wanted = stem_of(name) + extension
+    wanted = Path(name).stem + extension
     others = (*contents.names["captions"], *contents.names["ignored captions"])
     near = [other for other in others if other.casefold() == wanted.casefold()]
     borrowed = _borrowed_caption(contents.folder / name, extension)

@@ -127,22 +127,20 @@ DATASET_ROWS: tuple[Row, ...] = (
      "still lie between them"),
 )  # fmt: skip
 
-# Values that stop the trainer once it has loaded everything: the key, when, and what to do.
+# Values that stop the trainer once it has loaded everything: the key, when it does so where it is
+# written and not off, and what to do.
 CONFLICTS: tuple[tuple[str, Callable[[Look], object], str], ...] = (
-    ("adaptive_noise_scale",
-     lambda o: o("adaptive_noise_scale") is not None and o("noise_offset") is None,
+    ("adaptive_noise_scale", lambda o: o("noise_offset") is None,
      "needs noise_offset beside it (tu:4443)"),
     ("v_pred_like_loss", lambda o: o("v_pred_like_loss") and o("v_parameterization"),
      "cannot stand beside v_parameterization (tu:4451)"),
-    ("scale_v_pred_loss_like_noise_pred",
-     lambda o: o("scale_v_pred_loss_like_noise_pred") and not o("v_parameterization"),
+    ("scale_v_pred_loss_like_noise_pred", _off("v_parameterization"),
      "needs v_parameterization beside it (tu:4446)"),
-    ("full_fp16", lambda o: o("full_fp16") and o("mixed_precision") != "fp16",
+    ("full_fp16", _unless("mixed_precision", "fp16"),
      'needs mixed_precision = "fp16" (tn:813)'),
-    ("full_bf16", lambda o: o("full_bf16") and o("mixed_precision") != "bf16",
+    ("full_bf16", _unless("mixed_precision", "bf16"),
      'needs mixed_precision = "bf16" (tn:819)'),
-    ("persistent_data_loader_workers",
-     lambda o: o("persistent_data_loader_workers") and not o("max_data_loader_n_workers"),
+    ("persistent_data_loader_workers", _off("max_data_loader_n_workers"),
      "needs max_data_loader_n_workers of 1 or more"),
 )  # fmt: skip
 
@@ -212,7 +210,7 @@ def conflict_findings(experiment: Experiment) -> Iterator[Finding]:
     """Options on which the trainer stops after minutes of loading."""
     o = experiment.option
     for key, wrong, what in CONFLICTS:
-        if wrong(o):
+        if o(key) is not None and o(key) is not False and wrong(o):
             written = experiment.training.get(key)
             origin = f"{written.origin}: " if written else ""
             message = f"{origin}{key} = {o(key)} {what}: the trainer would stop"
@@ -307,14 +305,12 @@ def prompt_findings(prompts: Iterable[str]) -> Iterator[Finding]:
                     f"the end of {_shortened(text)} is cut off"
                 )
                 yield finding("warning", "prompt_too_long", "", message, prompt=number, tokens=cost)
-            brackets = _BRACKET.findall(text)
-            if brackets:
+            if count := len(_BRACKET.findall(text)):
                 message = (
-                    f"prompt {number} has {len(brackets)} brackets that weigh a phrase when "
+                    f"prompt {number} has {count} brackets that weigh a phrase when "
                     "sampling and are plain text when training: write \\( and \\) in "
                     f"{_shortened(text)}"
                 )
-                count = len(brackets)
                 yield finding(
                     "warning", "prompt_parentheses", "", message, prompt=number, brackets=count
                 )
