@@ -29,18 +29,20 @@ class Canvas:
     width: int
 
     @cached_property
-    def border(self) -> dict[str, int]:
-        """Number of border cells by colour, most first.
+    def _edge(self) -> int:
+        """The border's cells: the top row and the sides of the upper half.
 
-        The border is the top row and the sides of the upper half: lower down, clothes and hair
-        reach the edge of a portrait.
+        Lower down, clothes and hair reach the edge of a portrait.
         """
-        row = (1 << self.width) - 1
-        ends = 1 | 1 << (self.width - 1)
-        edge = row
-        for y in range(1, max(1, self.height // 2)):
+        edge, ends = (1 << self.width) - 1, 1 | 1 << (self.width - 1)
+        for y in range(self.height // 2):
             edge |= ends << y * (self.width + 1)
-        counts = {colour: (cells & edge).bit_count() for colour, cells in self.cells.items()}
+        return edge
+
+    @cached_property
+    def border(self) -> dict[str, int]:
+        """Number of border cells by colour, most first."""
+        counts = {colour: (cells & self._edge).bit_count() for colour, cells in self.cells.items()}
         return dict(sorted(((c, n) for c, n in counts.items() if n), key=lambda item: -item[1]))
 
     @cached_property
@@ -52,10 +54,7 @@ class Canvas:
         for colour in colours or list(self.border)[:1]:
             allowed |= self.cells[colour]
         step = self.width + 1
-        rows = (1 << self.width) - 1
-        reached = allowed & rows
-        for y in range(self.height // 2):
-            reached |= allowed & (1 | 1 << (self.width - 1)) << y * step
+        reached = allowed & self._edge
         while True:
             grown = allowed & (
                 reached | reached << 1 | reached >> 1 | reached << step | reached >> step

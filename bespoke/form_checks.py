@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import re
@@ -183,16 +184,12 @@ def _ignored(contents: Contents) -> Iterator[Finding]:
     for name in contents.names["hidden"]:
         yield finding("note", "file_hidden", name, "is hidden, and the trainer passes it over")
     for name in contents.names["folders"]:
-        if below := _pictures_below(contents.folder / name):
+        below = 0
+        with contextlib.suppress(OSError):
+            below = picture_count(contents.folder / name)
+        if below:
             message = f"holds {below} pictures, and the trainer does not look into sub-folders"
             yield finding("warning", "folder_ignored", name, message, pictures=below)
-
-
-def _pictures_below(folder: Path) -> int:
-    try:
-        return picture_count(folder)
-    except OSError:
-        return 0
 
 
 CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (
