@@ -15,7 +15,6 @@ from rich.text import Text
 from bespoke import gate, store
 from bespoke.display import duration
 from bespoke.files import workspace
-from bespoke.owner import hours
 from bespoke.resume import PLACES
 
 if TYPE_CHECKING:
@@ -114,7 +113,6 @@ def outcome(run: RunRecord) -> dict[str, Any]:
         for epoch, word in gate.settled(run.epochs)
         if first and epoch > first and word == "mismatch"
     ]
-    spent = hours(run.timings)
     return {
         "status": run.status,
         "background_right_from": first or run.facts.get("background_right_from"),
@@ -123,8 +121,8 @@ def outcome(run: RunRecord) -> dict[str, Any]:
         "falls": f"{sum(step < 0 for step in steps)} of {len(steps)}" if steps else None,
         "largest_fall": max(0.0, -min(steps)) if steps else None,
         "lost_again": lost if run.epochs else run.facts.get("oscillation"),
-        "hours": spent,
-        "time": None if spent is None else duration(spent * 3600),
+        "hours": run.hours,
+        "time": None if run.hours is None else duration(run.hours * 3600),
         "cost": None if run.cost is None else round(run.cost, 2),
     }
 

@@ -90,10 +90,8 @@ def write_epoch(
 
 
 def hours(timings: Mapping[str, float]) -> float | None:
-    """The hours that a run took: its "total", else its stages together."""
-    if not timings:
-        return None
-    return float(timings.get("total", sum(timings.values()))) / 3600
+    """The hours that a run took: its "total", else its stages together; None without timings."""
+    return timings.get("total", sum(timings.values())) / 3600 if timings else None
 
 
 def verdict(row: Row) -> str:

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__, charts, outcome
+from bespoke import __version__, charts, gate, outcome
 from bespoke.display import duration
 from bespoke.files import workspace, write_whole
 from bespoke.scoring import verdict_of
@@ -226,7 +226,7 @@ def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
 def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
     """Each measured number to its median over an epoch's pictures; what is or is not as asked, to
     the share that is."""
-    results = [each for _, each in outcome.numbered(run)]
+    results = [each for _, each in gate.numbered(run.epochs)]
     medians: dict[str, list[float | None]] = {}
     for place, result in enumerate(results):
         values: dict[str, list[float]] = defaultdict(list)

@@ -86,10 +86,15 @@ class RunRecord:
         return self.best.scores.mean if self.best else self.facts.get("best_score")
 
     @property
+    def hours(self) -> float | None:
+        """What `owner.hours` says of the run's timings."""
+        return owner.hours(self.timings)
+
+    @property
     def cost(self) -> float | None:
         """What the run's hours cost at the price per hour that it was given; None without one."""
-        price, spent = self.facts.get("price_per_hour"), owner.hours(self.timings)
-        return None if price is None or spent is None else float(price) * spent
+        price = self.facts.get("price_per_hour")
+        return None if price is None or self.hours is None else float(price) * self.hours
 
 
 # Made before there was a record. What is known of them are facts: no pictures were measured.
