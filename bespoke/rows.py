@@ -18,10 +18,9 @@ from bespoke.scoring import Scores
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from bespoke.owner import Row
-    from bespoke.schema import Owners
 
 # What each database keeps for itself, and what is made of the rest.
 OWN = ("digest", "owner_name", "written")
@@ -112,7 +111,7 @@ def load(connection: sa.Connection, uid: str) -> Kept:
     )
 
 
-def keep(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
+def keep(connection: sa.Connection, owners: sa.MetaData, kept: Kept) -> None:
     """Write a run, but for its epochs; the same again changes nothing.
 
     Another run that has its name here steps aside, but never for a baseline: see `_aside`.
@@ -139,13 +138,13 @@ def keep(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
         connection.execute(sa.insert(schema.decisions), decisions)
 
 
-def seed(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
+def seed(connection: sa.Connection, owners: sa.MetaData, kept: Kept) -> None:
     """Write a baseline where it is not there; where it is, its name may be a later run's by now."""
     if _first(connection, schema.runs.c.uid == kept.uid) is None:
         keep(connection, owners, kept)
 
 
-def step_aside(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
+def step_aside(connection: sa.Connection, owners: sa.MetaData, kept: Kept) -> None:
     """Give up the name to a later run, with all else kept."""
     changes = {"name": _aside(connection, kept.row)}
     if kept.row["status"] == "in_progress":
@@ -194,7 +193,9 @@ def load_epochs(
     return found
 
 
-def keep_epoch(connection: sa.Connection, owners: Owners, uid: str, result: EpochResult) -> None:
+def keep_epoch(
+    connection: sa.Connection, owners: sa.MetaData, uid: str, result: EpochResult
+) -> None:
     """Write an epoch of a run that is there; the same again changes nothing."""
     row = plain(asdict(result))
     pictures, _ = row.pop("pictures"), row.pop("run")
@@ -218,10 +219,10 @@ def keep_epoch(connection: sa.Connection, owners: Owners, uid: str, result: Epoc
         connection.execute(sa.insert(drawn), numbered)
 
 
-def load_all(connection: sa.Connection) -> Iterable[Row]:
-    """Every run's row, in the order of their starts."""
+def load_all(connection: sa.Connection) -> list[Kept]:
+    """Every run, in the order of their starts: its row alone."""
     chosen = sa.select(schema.runs).order_by(schema.runs.c.started, schema.runs.c.name)
-    return [dict(row) for row in connection.execute(chosen).mappings()]
+    return [Kept(row=dict(row)) for row in connection.execute(chosen).mappings()]
 
 
 def _first(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row | None:
