@@ -15,11 +15,12 @@ from rich.text import Text
 from bespoke import gate, store
 from bespoke.display import duration
 from bespoke.files import workspace
+from bespoke.outcome import leaves
 from bespoke.resume import PLACES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bespoke.store import RunRecord
@@ -56,10 +57,6 @@ class SeedGroup:
     scores: tuple[float, ...]
 
     @property
-    def span(self) -> float:
-        return max(self.scores) - min(self.scores) if self.scores else 0.0
-
-    @property
     def name(self) -> str:
         return self.runs[0]
 
@@ -82,18 +79,11 @@ def _described(run: RunRecord) -> dict[tuple[str, str], Any]:
         for key, setting in run.settings.items()
         if key.rpartition(".")[2] not in NAMES
     }
-    for key, value in _flat(run.facts):
-        if key.partition(".")[0] not in OUTCOMES:
+    for *keys, value in leaves(run.facts):
+        if keys[0] not in OUTCOMES:
+            key = ".".join(keys)
             told[_subject(key), key] = value
     return told
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _subject(key: str) -> str:
@@ -157,7 +147,7 @@ def seed_lines(groups: Sequence[SeedGroup]) -> list[str]:
     several = [group for group in scored if len(group.scores) > 1]
     if not several:
         return [*lines, "one seed each: whether another seed would differ as much is not known"]
-    widest = max(group.span for group in several)
+    widest = max(max(group.scores) - min(group.scores) for group in several)
     first, *others = scored
     for group in others:
         apart = abs(fmean(group.scores) - fmean(first.scores))

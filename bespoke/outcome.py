@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from bespoke import gate
 from bespoke.scoring import verdict_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bespoke.evaluate import EpochResult
     from bespoke.store import RunRecord
 
 Tone = Literal["good", "fair", "bad", "open"]
 
 _TONES: dict[str, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
+
+
+def leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Each value of tables within tables, behind the keys that lead to it: (key, …, value)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*path, key))
+        else:
+            yield *path, key, value
 
 
 def is_right(result: EpochResult) -> bool:

@@ -12,21 +12,20 @@ import hashlib
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bespoke import __version__, charts, gate, outcome
 from bespoke.display import duration
 from bespoke.files import workspace, write_whole
+from bespoke.journal import now
 from bespoke.scoring import verdict_of
 from bespoke.thumbnails import Thumbnail, thumbnail
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from jinja2 import Environment
 
@@ -82,20 +81,22 @@ def write(
         OSError: where `folder` cannot be made or written.
     """
     baselines = [each for each in others if each.baseline and each.name != run.name]
-    top = run.best
-    rows = _sheet(run, folder.parent)
+    rows = [
+        (each, {(p.prompt, p.seed): _cell(p, each, folder.parent) for p in each.pictures})
+        for each in sorted(run.epochs, key=lambda each: each.epoch or 1 << 30)
+    ]
     return _write(
         folder / page_name(run.name),
         "run.html",
         run=run,
-        best=top,
-        heroes=next((cells for result, cells in rows if result is top), {}),
+        best=run.best,
+        heroes=next((cells for result, cells in rows if result is run.best), {}),
         rows=rows,
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
         charts=charts.of(run, baselines),
         metrics=_metrics(run),
         differences=_differences(run, others),
-        facts=list(_flat(run.facts)),
+        facts=list(_named(run.facts)),
         next_steps=next_steps,
     )
 
@@ -141,7 +142,7 @@ def page_name(name: str) -> str:
 
 
 def _write(path: Path, template: str, **context: object) -> Path:
-    written = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    written = now().strftime("%Y-%m-%d %H:%M UTC")
     page = _environment().get_template(template).render(written=written, **context)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page)
@@ -178,17 +179,6 @@ def _shown(value: object) -> Any:
 
 
 # --- The contact sheet ----------------------------------------------------------------------------
-
-
-def _sheet(
-    run: RunRecord, workspace: Path
-) -> list[tuple[EpochResult, dict[tuple[str, int], Cell]]]:
-    """Each epoch with its cells by prompt and seed."""
-    results = sorted(run.epochs, key=lambda each: each.epoch or 1 << 30)
-    return [
-        (each, {(p.prompt, p.seed): _cell(p, each, workspace) for p in each.pictures})
-        for each in results
-    ]
 
 
 def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
@@ -231,7 +221,7 @@ def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
     for place, result in enumerate(results):
         values: dict[str, list[float]] = defaultdict(list)
         for picture in result.pictures:
-            for key, value in _flat(picture.measured):
+            for key, value in _named(picture.measured):
                 if value in ("match", "mismatch"):
                     values[key].append(value == "match")
                 elif isinstance(value, (int, float)) and key != "version":
@@ -243,13 +233,9 @@ def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
     return medians
 
 
-def _flat(tree: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        name = f"{head} {key}".strip().replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from _flat(value, name)
-        else:
-            yield name, value
+def _named(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for *keys, value in outcome.leaves(tree):
+        yield " ".join(keys).replace("_", " "), value
 
 
 def _differences(
