@@ -193,9 +193,8 @@ def _bare(root: Element, title: str, description: str, lines: Sequence[Line]) ->
         for key in {"d", "x", "y", "cx", "cy", "transform"}.intersection(node.keys()):
             node.set(key, re.sub(r"(\d\.\d)\d+", r"\1", node.get(key, "")))
     name = "chart-" + title.split()[0].lower()
-    attributes = {"id": name, "role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
-    for key, value in attributes.items():
-        root.set(key, value)
+    told = {"id": name, "role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
+    root.attrib.update(told)
     for number, (tag, text) in enumerate((("title", title), ("desc", description))):
         child = etree.Element(tag, {"id": f"{name}-{tag}"})
         child.text = text
