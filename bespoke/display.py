@@ -130,7 +130,7 @@ class Live(Plain):
             TextColumn("bespoke: epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("{task.fields[facts]}"),
-            console=Console(highlight=False, soft_wrap=True),
+            console=Console(highlight=False, soft_wrap=True, emoji=False),
         )
         self._task = self._bars.add_task("run", total=None, start=True, epoch="-", facts="starting")
 
