@@ -62,8 +62,7 @@ def migrate(workspace: Path, url: str, consent: Callable[[list[str]], bool]) -> 
         engine = schema.remote_engine(remote.url)
         try:
             with engine.begin() as connection:
-                lacking = schema.lacking(schema.prepare(connection))
-                statements = [schema.adding(column, connection.dialect) for column in lacking]
+                statements = schema.lacking(connection)
                 if not statements or not consent(statements):
                     return 0
                 for statement in statements:

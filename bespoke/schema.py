@@ -188,13 +188,18 @@ sent = sa.Table(
 )
 
 
-def lacking(found: sa.MetaData) -> list[sa.Column[Any]]:
-    """The columns that we would write and that the owner's tables, as `prepare` gave them, lack."""
+def lacking(connection: sa.Connection) -> list[str]:
+    """The statements that add the columns which we would write and the owner's tables lack.
+
+    Raises:
+        ConfigError, SQLAlchemyError: as `prepare`.
+    """
+    found = prepare(connection).tables
     return [
-        column
+        f"ALTER TABLE {table} ADD COLUMN {column.name} {column.type.compile(connection.dialect)}"
         for table in owners.sorted_tables
         for column in table.columns
-        if column.name not in found.tables[table.name].columns
+        if column.name not in found[table.name].columns
     ]
 
 
@@ -243,12 +248,6 @@ def _create_missing(connection: sa.Connection) -> None:
 
 # In order; a database holds the number of those that it has been through.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_missing,)
-
-
-def adding(column: sa.Column[Any], dialect: sa.Dialect) -> str:
-    """The statement that adds a column which an owner's table lacks."""
-    kind = column.type.compile(dialect)
-    return f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"
 
 
 def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
