@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import operator
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke import gate
@@ -110,11 +110,9 @@ def _reached(run: RunRecord, other: RunRecord, colour: int) -> Line:
     if height is None or len(line.points) > 1:
         return line
     last = max((number for number, _ in gate.numbered(run.epochs)), default=1)
-    return Line(
-        name=other.name if epoch is None else f"{other.name}, epoch {epoch}",
-        points=tuple((float(end), float(height)) for end in sorted({1, last})),
-        colour=colour,
-        dashed=True,
+    points = tuple((float(end), float(height)) for end in sorted({1, last}))
+    return replace(
+        line, name=line.name + ("" if epoch is None else f", epoch {epoch}"), points=points
     )
 
 

@@ -82,15 +82,9 @@ def _described(run: RunRecord) -> dict[tuple[str, str], Any]:
     for *keys, value in leaves(run.facts):
         if keys[0] not in OUTCOMES:
             key = ".".join(keys)
-            told[_subject(key), key] = value
+            about = (name for name, words in SUBJECTS.items() if any(word in key for word in words))
+            told[next(about, "environment"), key] = value
     return told
-
-
-def _subject(key: str) -> str:
-    for subject, words in SUBJECTS.items():
-        if any(word in key for word in words):
-            return subject
-    return "environment"
 
 
 def outcome(run: RunRecord) -> dict[str, Any]:

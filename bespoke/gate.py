@@ -206,12 +206,11 @@ def regression(results: Sequence[EpochResult]) -> str | None:
 
 def _scored(result: EpochResult) -> dict[tuple[str, int], float]:
     """The mean score of each picture that has one, by prompt and seed."""
-    found = {}
-    for picture in result.pictures:
-        mean = suggest([picture.measured]).mean
-        if mean is not None:
-            found[picture.prompt, picture.seed] = mean
-    return found
+    return {
+        (picture.prompt, picture.seed): mean
+        for picture in result.pictures
+        if (mean := suggest([picture.measured]).mean) is not None
+    }
 
 
 def numbered(results: Sequence[EpochResult]) -> list[tuple[int, EpochResult]]:

@@ -11,7 +11,6 @@ from bespoke.scoring import verdict_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bespoke.evaluate import EpochResult
     from bespoke.store import RunRecord
 
 Tone = Literal["good", "fair", "bad", "open"]
@@ -26,11 +25,6 @@ def leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
             yield from leaves(value, (*path, key))
         else:
             yield *path, key, value
-
-
-def is_right(result: EpochResult) -> bool:
-    """Whether every picture's background is the asked one; one unmeasured is not a pass."""
-    return 0 < len(result.pictures) == result.backgrounds()["match"]
 
 
 def headline(run: RunRecord) -> tuple[Tone, str]:
