@@ -1,0 +1,54 @@
+"""How a start of a run ended is how its row in the record ends."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bespoke.errors import GateStoppedError, InterruptedRunError, TrainerError
+from bespoke.recording import recorded
+from tests.records import a_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "ending"),
+    [
+        (None, "completed", "all epochs are trained"),
+        (
+            GateStoppedError("failed at epoch 4\nits state is whole"),
+            "completed",
+            "failed at epoch 4",
+        ),
+        (InterruptedRunError("stopped by SIGTERM"), "cancelled", "stopped by SIGTERM"),
+        (TrainerError("exit code 1"), "failed", "exit code 1"),
+        (KeyboardInterrupt(), "failed", "KeyboardInterrupt"),
+    ],
+)
+def test_a_row_ends_as_its_run_did(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException | None,
+    status: str,
+    ending: str,
+) -> None:
+    request, experiment = SimpleNamespace(rehearse=True), SimpleNamespace(run_name="KEEP_3")
+    job: Any = SimpleNamespace(request=request, workspace=tmp_path, experiment=experiment)
+    try:
+        with recorded(job, a_run(), fresh=False) as kept:
+            if error is not None:
+                raise error
+    except BaseException as met:  # noqa: BLE001 - each kind of end must come through
+        assert met is error
+    else:
+        assert error is None
+    found = kept.run("KEEP_3")
+    assert (found.status, found.ending) == (status, ending)
+    assert found.ended is not None
+    assert found.timings["total"] >= 0
+    assert [row["event"] for row in found.interruptions] == [ending] * (status == "cancelled")
+    assert capsys.readouterr().out == f"bespoke: the run's page is {tmp_path}/reports/KEEP_3.html\n"
