@@ -92,9 +92,12 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "bespoke", ""
 
     def do_GET(self) -> None:
-        asked = urlsplit(self.path)
+        try:
+            asked, host = urlsplit(self.path), urlsplit(f"//{self.headers['Host']}").hostname or ""
+        except ValueError:
+            return self._send(HTTPStatus.BAD_REQUEST, b"That is no address.\n")
         token = self.server.token
-        if token is None and not is_loopback(urlsplit(f"//{self.headers['Host']}").hostname or ""):
+        if token is None and not is_loopback(host):
             # Another site's page may have pointed its own name at this machine.
             return self._send(HTTPStatus.MISDIRECTED_REQUEST, b"Open it as localhost.\n")
         given = parse_qs(asked.query).get("token")
