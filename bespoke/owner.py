@@ -196,8 +196,6 @@ def _fitting(column: sa.Column[Any], value: Any) -> Any:
             return when if kind is datetime else when.date()
         if kind is int:
             return int(value) if float(value) == int(value) else None
-        if kind is str:
-            return value if isinstance(value, str) else str(value)
         return kind(str(value)) if kind is not bool else bool(value)
     except (NotImplementedError, TypeError, ValueError, ArithmeticError):
         return None

@@ -50,8 +50,6 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if isinstance(value, str):
-        return text(value)
     if isinstance(value, dict):
         return {text(str(key)): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -61,10 +59,8 @@ def plain(value: Any) -> Any:
 
 def text(value: str) -> str:
     """Text as every database can keep it, with no secret in it."""
-    whole = (
-        value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    )
-    return veiled(whole)
+    whole = value.encode("utf-8", "replace").decode("utf-8")
+    return veiled(whole.replace("\0", "\N{REPLACEMENT CHARACTER}"))
 
 
 def timings(row: Row) -> dict[str, float]:
@@ -96,14 +92,12 @@ def load(connection: sa.Connection, uid: str) -> Kept:
     row = _first(connection, schema.runs.c.uid == uid)
     if row is None:
         raise KeyError(uid)
-    documents = connection.execute(
-        sa.select(schema.documents).where(schema.documents.c.uid == uid)
-    ).mappings()
-    decisions = connection.execute(
-        sa.select(schema.decisions)
-        .where(schema.decisions.c.uid == uid)
-        .order_by(schema.decisions.c.epoch, schema.decisions.c.number)
-    ).mappings()
+    documents, decisions = (
+        connection.execute(
+            sa.select(table).where(table.c.uid == uid).order_by(*table.primary_key.columns)
+        ).mappings()
+        for table in (schema.documents, schema.decisions)
+    )
     return Kept(
         row={name: value for name, value in row.items() if name not in OWN},
         documents={each["kind"]: each["content"] for each in documents},

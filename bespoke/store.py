@@ -288,8 +288,8 @@ class Record:
         def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
             starts = dict(kept.row["starts"])
             starts[next(reversed(starts))] = dict(timings or {})
-            changes = {"status": status, "ending": ending, "starts": starts}
-            changes |= {"facts": {**kept.row["facts"], **(facts or {})}}
+            told = {**kept.row["facts"], **(facts or {})}
+            changes = {"status": status, "ending": ending, "starts": starts, "facts": told}
             if kept.but(**rows.plain(changes)) == kept:
                 return kept
             return kept.but(**changes, ended=now().isoformat(timespec="seconds"))
