@@ -8,9 +8,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from bespoke import hardware, record, rendering, report, schedule, store
+from bespoke import hardware, rendering, report, schedule, store
 from bespoke.display import say
-from bespoke.errors import ConfigError, GateStoppedError, InterruptedRunError
+from bespoke.errors import GateStoppedError, InterruptedRunError
 from bespoke.journal import now
 from bespoke.sending import line
 
@@ -128,11 +128,5 @@ def show(job: Job, kept: Record) -> str:
     Raises:
         OSError: where it cannot be written.
     """
-    run, runs = kept.run(job.experiment.run_name), kept.runs()
-    folder = job.workspace / report.FOLDER
-    steps: list[str] = []
-    with contextlib.suppress(ConfigError):
-        steps = [step for step in record.steps(run, runs) if step]
-    page = report.write(run, folder, others=runs, next_steps=steps)
-    report.write_index(runs, folder)
+    page, _ = report.publish(kept, job.workspace / report.FOLDER, job.experiment.run_name)
     return str(page)

@@ -7,6 +7,7 @@ script and every request, should something slip through all the same.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke import __version__, charts, gate, outcome
 from bespoke.display import duration
+from bespoke.errors import ConfigError
 from bespoke.files import workspace, write_whole
 from bespoke.journal import now
 from bespoke.scoring import verdict_of
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from bespoke.evaluate import EpochResult, PictureResult
-    from bespoke.store import RunRecord
+    from bespoke.store import Record, RunRecord
 
 FOLDER = "reports"
 FACES = 12
@@ -123,14 +125,31 @@ def show(chosen: argparse.Namespace) -> None:
     from bespoke import store
 
     place = workspace(chosen.workspace)
-    with store.opened(place, url=None) as record:
-        known = record.runs()
-        names = [each.name for each in known] if chosen.run is None else [record.named(chosen.run)]
-        for name in names:
-            print(write(record.run(name), place / FOLDER, others=known))
-        # The list leaves pictures and decisions out; the newest are worth a look for them.
-        newest = [record.run(each.name) for each in known[-FACES:]]
-    print(write_index([*known[:-FACES], *newest], place / FOLDER))
+    with store.opened(place) as kept:
+        one = None if chosen.run is None else kept.named(chosen.run)
+        for page in publish(kept, place / FOLDER, one):
+            print(page)
+
+
+def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Path]:
+    """Write the page of one run, or of all, and then the index; yields each as it is written.
+
+    Raises:
+        ConfigError: a run that the record does not know.
+        OSError: where `folder` cannot be made or written.
+    """
+    from bespoke import record
+
+    known = kept.runs()
+    for each in [run.name for run in known] if name is None else [name]:
+        run = kept.run(each)
+        steps: list[str] = []
+        with contextlib.suppress(ConfigError):
+            steps = [step for step in record.steps(run, known) if step]
+        yield write(run, folder, others=known, next_steps=steps)
+    # The list leaves pictures and decisions out; the newest are worth a look for them.
+    newest = [kept.run(run.name) for run in known[-FACES:]]
+    yield write_index([*known[:-FACES], *newest], folder)
 
 
 def page_name(name: str) -> str:
