@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__, charts, gate, outcome
+from bespoke import __version__, charts, gate, outcome, record, store
 from bespoke.display import duration
 from bespoke.errors import ConfigError
 from bespoke.files import workspace, write_whole
@@ -122,8 +122,6 @@ def show(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: a run that the record does not know; a record that cannot be read.
     """
-    from bespoke import store
-
     place = workspace(chosen.workspace)
     with store.opened(place) as kept:
         one = None if chosen.run is None else kept.named(chosen.run)
@@ -138,8 +136,6 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
         ConfigError: a run that the record does not know.
         OSError: where `folder` cannot be made or written.
     """
-    from bespoke import record
-
     known = kept.runs()
     for each in [run.name for run in known] if name is None else [name]:
         run = kept.run(each)
