@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import operator
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bespoke import outcome
+from bespoke import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ def _line(
     *,
     dashed: bool = False,
 ) -> Line:
-    pairs = [(number, value(each)) for number, each in outcome.numbered(run)]
+    pairs = [(number, value(each)) for number, each in gate.numbered(run.epochs)]
     points = tuple((float(number), float(y)) for number, y in pairs if y is not None)
     return Line(name=name, points=points, colour=colour, dashed=dashed)
 
@@ -106,15 +106,13 @@ def _line(
 def _reached(run: RunRecord, other: RunRecord, colour: int) -> Line:
     """A baseline's own line; where one epoch alone is known, the height that it reached."""
     line = _line(other.name, other, lambda each: each.scores.mean, colour, dashed=True)
-    top = outcome.reached(other)
-    if top is None or len(line.points) > 1:
+    height, epoch = other.best_score, other.best_epoch
+    if height is None or len(line.points) > 1:
         return line
-    last = max((number for number, _ in outcome.numbered(run)), default=1)
-    return Line(
-        name=other.name if top[0] is None else f"{other.name}, epoch {top[0]}",
-        points=tuple((float(end), top[1]) for end in sorted({1, last})),
-        colour=colour,
-        dashed=True,
+    last = max((number for number, _ in gate.numbered(run.epochs)), default=1)
+    points = tuple((float(end), float(height)) for end in sorted({1, last}))
+    return replace(
+        line, name=line.name + ("" if epoch is None else f", epoch {epoch}"), points=points
     )
 
 
@@ -155,10 +153,11 @@ def _chart(title: str, x: str, y: str, lines: Sequence[Line], **options: Any) ->
 
     # It would take lxml where that is installed, whose comments have no attributes to ask for.
     etree.to_etree()
+    plain = "{:g}".format
     chart = pygal.XY(
         width=480, height=270, margin=4, x_title=x, y_title=y, js=[], css=[], dots_size=3,
         style=Style(label_font_size=13, major_label_font_size=13, title_font_size=13),
-        show_legend=False, max_scale=6, value_formatter=_plain, x_value_formatter=_plain, **options,
+        show_legend=False, max_scale=6, value_formatter=plain, x_value_formatter=plain, **options,
     )  # fmt: skip
     for line in lines:
         chart.add(line.name, list(line.points), **({"show_dots": False} if line.dashed else {}))
@@ -166,10 +165,6 @@ def _chart(title: str, x: str, y: str, lines: Sequence[Line], **options: Any) ->
     root.set("class", x.split()[-1])
     svg = _bare(root, title, f"{y} by {x}", lines)
     return Chart(title=title, svg=svg, lines=tuple(lines), rows=_rows(lines), x=x)
-
-
-def _plain(value: float) -> str:
-    return f"{value:g}"
 
 
 def _rows(lines: Sequence[Line]) -> tuple[tuple[str, ...], ...]:
@@ -196,9 +191,8 @@ def _bare(root: Element, title: str, description: str, lines: Sequence[Line]) ->
         for key in {"d", "x", "y", "cx", "cy", "transform"}.intersection(node.keys()):
             node.set(key, re.sub(r"(\d\.\d)\d+", r"\1", node.get(key, "")))
     name = "chart-" + title.split()[0].lower()
-    attributes = {"id": name, "role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
-    for key, value in attributes.items():
-        root.set(key, value)
+    told = {"id": name, "role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
+    root.attrib.update(told)
     for number, (tag, text) in enumerate((("title", title), ("desc", description))):
         child = etree.Element(tag, {"id": f"{name}-{tag}"})
         child.text = text

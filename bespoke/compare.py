@@ -15,12 +15,12 @@ from rich.text import Text
 from bespoke import gate, store
 from bespoke.display import duration
 from bespoke.files import workspace
-from bespoke.owner import hours
+from bespoke.outcome import leaves
 from bespoke.resume import PLACES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bespoke.store import RunRecord
@@ -57,10 +57,6 @@ class SeedGroup:
     scores: tuple[float, ...]
 
     @property
-    def span(self) -> float:
-        return max(self.scores) - min(self.scores) if self.scores else 0.0
-
-    @property
     def name(self) -> str:
         return self.runs[0]
 
@@ -83,25 +79,12 @@ def _described(run: RunRecord) -> dict[tuple[str, str], Any]:
         for key, setting in run.settings.items()
         if key.rpartition(".")[2] not in NAMES
     }
-    for key, value in _flat(run.facts):
-        if key.partition(".")[0] not in OUTCOMES:
-            told[_subject(key), key] = value
+    for *keys, value in leaves(run.facts):
+        if keys[0] not in OUTCOMES:
+            key = ".".join(keys)
+            about = (name for name, words in SUBJECTS.items() if any(word in key for word in words))
+            told[next(about, "environment"), key] = value
     return told
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _subject(key: str) -> str:
-    for subject, words in SUBJECTS.items():
-        if any(word in key for word in words):
-            return subject
-    return "environment"
 
 
 def outcome(run: RunRecord) -> dict[str, Any]:
@@ -114,7 +97,6 @@ def outcome(run: RunRecord) -> dict[str, Any]:
         for epoch, word in gate.settled(run.epochs)
         if first and epoch > first and word == "mismatch"
     ]
-    spent = hours(run.timings)
     return {
         "status": run.status,
         "background_right_from": first or run.facts.get("background_right_from"),
@@ -123,8 +105,8 @@ def outcome(run: RunRecord) -> dict[str, Any]:
         "falls": f"{sum(step < 0 for step in steps)} of {len(steps)}" if steps else None,
         "largest_fall": max(0.0, -min(steps)) if steps else None,
         "lost_again": lost if run.epochs else run.facts.get("oscillation"),
-        "hours": spent,
-        "time": None if spent is None else duration(spent * 3600),
+        "hours": run.hours,
+        "time": None if run.hours is None else duration(run.hours * 3600),
         "cost": None if run.cost is None else round(run.cost, 2),
     }
 
@@ -159,7 +141,7 @@ def seed_lines(groups: Sequence[SeedGroup]) -> list[str]:
     several = [group for group in scored if len(group.scores) > 1]
     if not several:
         return [*lines, "one seed each: whether another seed would differ as much is not known"]
-    widest = max(group.span for group in several)
+    widest = max(max(group.scores) - min(group.scores) for group in several)
     first, *others = scored
     for group in others:
         apart = abs(fmean(group.scores) - fmean(first.scores))

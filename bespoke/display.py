@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
 
 from bespoke.trainer import EpochStarted, Event, Progress
 from bespoke.veil import veiled
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 PLAIN_INTERVAL_S = 30.0
 
@@ -28,24 +24,7 @@ def say(text: str) -> None:
         os.close(nowhere)
 
 
-class Display(Protocol):
-    def __enter__(self) -> Display: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def show(self, event: Event | None) -> None:
-        """Take in one event, or None for time that went by without one."""
-
-    def say(self, text: str) -> None:
-        """One of our own lines while the display is up."""
-
-
-def display(epochs: int, *, silent: bool = False) -> Display:
+def display(epochs: int, *, silent: bool = False) -> Plain:
     """A live display on a terminal that can redraw a line, a plain line every 30 s elsewhere;
     neither where `silent`."""
     if silent:
@@ -118,6 +97,7 @@ class Plain:
         pass
 
     def show(self, event: Event | None) -> None:
+        """Take in one event, or None for time that went by without one."""
         self._reading.take(event)
         told = self._reading.told()
         if told is None or time.monotonic() < self._next:
@@ -126,6 +106,7 @@ class Plain:
         self.say(told)
 
     def say(self, text: str) -> None:
+        """One of our own lines while the display is up."""
         say(text)
 
 
@@ -136,7 +117,7 @@ class Silent(Plain):
         pass
 
 
-class Live:
+class Live(Plain):
     """rich's progress bar, for a person at a terminal."""
 
     def __init__(self, epochs: int) -> None:
@@ -144,16 +125,16 @@ class Live:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
-        self._reading = Reading(epochs)
+        super().__init__(epochs)
         self._bars = Bars(
             TextColumn("bespoke: epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("{task.fields[facts]}"),
-            console=Console(highlight=False, soft_wrap=True),
+            console=Console(highlight=False, soft_wrap=True, emoji=False),
         )
         self._task = self._bars.add_task("run", total=None, start=True, epoch="-", facts="starting")
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Plain:
         self._bars.start()
         return self
 

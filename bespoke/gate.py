@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,7 @@ from bespoke.scoring import suggest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bespoke.evaluate import EpochResult, PictureResult
+    from bespoke.evaluate import EpochResult
 
 Outcome = Literal["GO", "STOP", "INCONCLUSIVE"]
 Answer = Literal["match", "mismatch", "undecided", "unmeasured"]
@@ -139,7 +140,7 @@ def _worst(result: EpochResult) -> str:
 def settled(results: Sequence[EpochResult]) -> list[tuple[int, Answer]]:
     """By epoch, whether the backgrounds of most prompts match; of numbered epochs, in order."""
     found: list[tuple[int, Answer]] = []
-    for result in numbered(results):
+    for epoch, result in numbered(results):
         said = list(answers(result).values())
         matched, missed = said.count("match"), said.count("mismatch")
         word: Answer = "undecided"
@@ -149,7 +150,7 @@ def settled(results: Sequence[EpochResult]) -> list[tuple[int, Answer]]:
             word = "match"
         elif 2 * missed > len(said):
             word = "mismatch"
-        found.append((result.epoch or 0, word))
+        found.append((epoch, word))
     return found
 
 
@@ -174,7 +175,7 @@ def flips(results: Sequence[EpochResult]) -> list[int]:
 
 def best(results: Sequence[EpochResult]) -> EpochResult | None:
     """The epoch of the highest mean score, the first of equals; None where none has one."""
-    scored = [result for result in numbered(results) if result.scores.mean is not None]
+    scored = [result for _, result in numbered(results) if result.scores.mean is not None]
     return max(scored, key=lambda each: each.scores.mean or 0.0, default=None)
 
 
@@ -184,12 +185,11 @@ def regression(results: Sequence[EpochResult]) -> str | None:
     The noise is that of the differences between pictures of one prompt and one seed in both
     epochs: their mean must lie below zero by more than two of its standard errors.
     """
-    if not numbered(results):
-        return None
-    *earlier, newest = numbered(results)
-    before = best(earlier)
+    known = [result for _, result in numbered(results)]
+    before = best(known[:-1])
     if before is None:
         return None
+    newest = known[-1]
     now, then = _scored(newest), _scored(before)
     changes = [now[shot] - then[shot] for shot in now.keys() & then.keys()]
     if len(changes) < FEWEST_PAIRS:
@@ -206,19 +206,14 @@ def regression(results: Sequence[EpochResult]) -> str | None:
 
 def _scored(result: EpochResult) -> dict[tuple[str, int], float]:
     """The mean score of each picture that has one, by prompt and seed."""
-    found = {}
-    for picture in result.pictures:
-        mean = _mean(picture)
-        if mean is not None:
-            found[picture.prompt, picture.seed] = mean
-    return found
+    return {
+        (picture.prompt, picture.seed): mean
+        for picture in result.pictures
+        if (mean := suggest([picture.measured]).mean) is not None
+    }
 
 
-def _mean(picture: PictureResult) -> float | None:
-    return suggest([picture.measured]).mean
-
-
-def numbered(results: Sequence[EpochResult]) -> list[EpochResult]:
+def numbered(results: Sequence[EpochResult]) -> list[tuple[int, EpochResult]]:
     """Those whose epoch is known, in order."""
-    known = [result for result in results if result.epoch is not None]
-    return sorted(known, key=lambda result: result.epoch or 0)
+    known = [(result.epoch, result) for result in results if result.epoch is not None]
+    return sorted(known, key=operator.itemgetter(0))

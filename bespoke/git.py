@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bespoke.processes import StartError, outcome
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # What git leaves in its folder while something is under way.
 _BUSY = {
@@ -40,7 +37,7 @@ def top(folder: Path) -> Path | None:
         code, said = _git(folder, "rev-parse", "--show-toplevel")
     except StartError:
         return None
-    return folder.__class__(said) if code == 0 and said else None
+    return Path(said) if code == 0 and said else None
 
 
 def _git(folder: Path, *arguments: str) -> tuple[int, str]:

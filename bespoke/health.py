@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bespoke.display import duration
@@ -19,32 +18,22 @@ if TYPE_CHECKING:
 # Longer than a trainer may stand still before bespoke itself ends it (watch.STALL_FLOOR_S).
 QUIET_S = 1800.0
 PLACES = ("logs", "rehearsal/logs")
-GATE_STOPPED = GateStoppedError.exit_code
 
 
 class UnhealthyError(BespokeError):
     """No run, a failed one, or one that has gone quiet."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run's folder with its first and last event, and the seconds since it last wrote."""
+def newest(workspace: Path, machine: str) -> tuple[Path, dict[str, Any]] | None:
+    """The folder and the last event of the run that `machine` started last.
 
-    folder: Path
-    first: dict[str, Any]
-    last: dict[str, Any]
-    quiet: float
-
-
-def newest(workspace: Path, machine: str) -> Run | None:
-    """The run that `machine` started last: several may share one volume."""
+    Several machines may share one volume.
+    """
     found = [each for place in PLACES for each in workspace.glob(f"{place}/*/*/events.jsonl")]
     for events in sorted(found, key=_touched, reverse=True):
         rows = _rows(events)
         if rows and rows[0].get("machine") == machine:
-            written = max(_touched(events), _touched(events.with_name("train.log")))
-            quiet = max(0.0, time.time() - written)
-            return Run(folder=events.parent, first=rows[0], last=rows[-1], quiet=quiet)
+            return events.parent, rows[-1]
     return None
 
 
@@ -55,15 +44,17 @@ def show(chosen: argparse.Namespace) -> None:
         UnhealthyError: where there is none, it failed, or nothing came of it for half an hour.
     """
     place, _ = workspace_path(chosen.workspace)
-    run = newest(place, platform.node())
-    if run is None:
+    found = newest(place, platform.node())
+    if found is None:
         raise UnhealthyError(f"{place}: no run was started by this machine")
-    event, code = str(run.last.get("event")), run.last.get("exit_code")
-    if event == "failed" and code != GATE_STOPPED:
-        raise UnhealthyError(f"{run.folder.name}: failed: {run.last.get('message')}")
-    if event not in ("finished", "failed") and run.quiet > QUIET_S:
-        raise UnhealthyError(f"{run.folder.name}: {event}, then nothing for {duration(run.quiet)}")
-    print(f"{run.folder.name}: {event}, {duration(run.quiet)} ago")
+    folder, last = found
+    written = max(_touched(folder / name) for name in ("events.jsonl", "train.log"))
+    quiet, event = max(0.0, time.time() - written), str(last.get("event"))
+    if event == "failed" and last.get("exit_code") != GateStoppedError.exit_code:
+        raise UnhealthyError(f"{folder.name}: failed: {last.get('message')}")
+    if event not in ("finished", "failed") and quiet > QUIET_S:
+        raise UnhealthyError(f"{folder.name}: {event}, then nothing for {duration(quiet)}")
+    print(f"{folder.name}: {event}, {duration(quiet)} ago")
 
 
 def _touched(path: Path) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke.options_values import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +49,9 @@ def read(tables: object, known: Sequence[str]) -> tuple[tuple[Rung, ...], list[s
     return tuple(rungs), problems
 
 
-def reached(rungs: Iterable[Rung], score: float) -> Rung | None:
-    """The rung that counts for a score; None where the lowest is above it."""
-    return max(
-        (rung for rung in rungs if score >= rung.at_least),
-        key=lambda rung: rung.at_least,
-        default=None,
-    )
+def reached(rungs: Sequence[Rung], score: float) -> Rung | None:
+    """The rung, of those that `read` gave, that counts for a score; None below the lowest."""
+    return next((rung for rung in reversed(rungs) if score >= rung.at_least), None)
 
 
 def _problems(table: dict[str, Any], known: Sequence[str]) -> Iterator[str]:

@@ -16,26 +16,6 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def rows(repository: Path) -> list[dict[str, Any]]:
-    """One row an experiment: its names, parent, own changes, hypothesis and confidence."""
-    found = []
-    for experiment in config.known(repository):
-        name = experiment.name
-        found.append(
-            {
-                "name": name,
-                "run_name": experiment.run_name,
-                "output_name": experiment.output_name,
-                "parent": experiment.parent,
-                "changes": {each.option: each.value for each in changes(experiment)},
-                "hypothesis": experiment.hypothesis,
-                "confidence": experiment.confidence,
-                "expected": list(experiment.expected),
-            }
-        )
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """One option that an experiment's own file writes, and what it was before that."""
@@ -68,7 +48,19 @@ def changes(experiment: config.Experiment) -> list[Change]:
 
 def show(chosen: argparse.Namespace) -> None:
     """Print the experiments, or one JSON list of them."""
-    found = rows(REPOSITORY)
+    found: list[dict[str, Any]] = [
+        {
+            "name": experiment.name,
+            "run_name": experiment.run_name,
+            "output_name": experiment.output_name,
+            "parent": experiment.parent,
+            "changes": {each.option: each.value for each in changes(experiment)},
+            "hypothesis": experiment.hypothesis,
+            "confidence": experiment.confidence,
+            "expected": experiment.expected,
+        }
+        for experiment in config.known(REPOSITORY)
+    ]
     if chosen.json:
         print(json.dumps(found, indent=2))
         return

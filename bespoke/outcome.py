@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from bespoke import gate
 from bespoke.scoring import verdict_of
 
 if TYPE_CHECKING:
-    from bespoke.evaluate import EpochResult
+    from collections.abc import Iterator
+
     from bespoke.store import RunRecord
 
 Tone = Literal["good", "fair", "bad", "open"]
@@ -17,45 +18,20 @@ Tone = Literal["good", "fair", "bad", "open"]
 _TONES: dict[str, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
 
 
-def numbered(run: RunRecord) -> list[tuple[int, EpochResult]]:
-    """The results whose epoch is known, in order."""
-    return [(each.epoch, each) for each in gate.numbered(run.epochs) if each.epoch is not None]
-
-
-def reached(run: RunRecord) -> tuple[int | None, float] | None:
-    """The best epoch and its mean score; of a baseline without epochs, what its facts say."""
-    return None if run.best_score is None else (run.best_epoch, float(run.best_score))
-
-
-def is_right(result: EpochResult) -> bool:
-    """Whether every picture's background is the asked one; one unmeasured is not a pass."""
-    return 0 < len(result.pictures) == result.backgrounds()["match"]
-
-
-def seconds(run: RunRecord) -> float | None:
-    """What the run took: its total, the sum of its stages, or from start to end; else None."""
-    if run.timings:
-        return float(run.timings.get("total", sum(run.timings.values())))
-    if not run.started or not run.ended:
-        return None
-    return (_time(run.ended) - _time(run.started)).total_seconds()
-
-
-def _time(text: str) -> datetime:
-    # Python 3.10 reads no "Z".
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def cost(run: RunRecord) -> float | None:
-    """Hours by the price an hour, in the price's own currency; None where either is not known."""
-    price, took = run.facts.get("price_per_hour"), seconds(run)
-    return None if price is None or took is None else float(price) * took / 3600
+def leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Each value of tables within tables, behind the keys that lead to it: (key, …, value)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*path, key))
+        else:
+            yield *path, key, value
 
 
 def headline(run: RunRecord) -> tuple[Tone, str]:
     """How it went, in one plain sentence, and how that is to be felt."""
-    top = reached(run)
-    found = "" if top is None else f"Epoch {_number(top[0])} is the best: {top[1]} of 10."
+    top, epoch = run.best_score, run.best_epoch
+    number = "without a number" if epoch is None else epoch
+    found = "" if top is None else f"Epoch {number} is the best: {top} of 10."
     stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
     if stop is not None:
         return "bad", f"The hypothesis failed at epoch {stop.epoch}."
@@ -67,18 +43,14 @@ def headline(run: RunRecord) -> tuple[Tone, str]:
         return "open", f"Still training: {len(run.epochs)} epochs tested. {found}".rstrip()
     if top is None:
         return "open", "Nothing was scored."
-    return _TONES.get(verdict_of(top[1]), "bad"), found
-
-
-def _number(epoch: int | None) -> str:
-    return "without a number" if epoch is None else str(epoch)
+    return _TONES.get(verdict_of(top), "bad"), found
 
 
 def backgrounds(run: RunRecord) -> str:
     """Since when, or how often, the background is as asked, in a sentence; "" where none says."""
     results = [
         (number, each.backgrounds(), len(each.pictures))
-        for number, each in numbered(run)
+        for number, each in gate.numbered(run.epochs)
         if each.pictures
     ]
     if not results:

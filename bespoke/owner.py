@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bespoke.evaluate import EpochResult
-    from bespoke.schema import Owners
 
 Row = dict[str, Any]
 
@@ -25,23 +24,17 @@ Row = dict[str, Any]
 OPTIONS = {
     "training_data_path": "dataset.1.subset_1.image_dir",
     "resolution": "dataset.general.resolution",
-    "network_dim": "training.network_dim",
-    "network_alpha": "training.network_alpha",
-    "learning_rate": "training.learning_rate",
-    "unet_lr": "training.unet_lr",
-    "text_encoder_lr": "training.text_encoder_lr",
-    "train_batch_size": "training.train_batch_size",
-    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
-    "max_train_epochs": "training.max_train_epochs",
-    "mixed_precision": "training.mixed_precision",
-    "optimizer_type": "training.optimizer_type",
-    "lr_scheduler": "training.lr_scheduler",
     "lr_scheduler_cycles": "training.lr_scheduler_num_cycles",
-    "noise_offset": "training.noise_offset",
-    "min_snr_gamma": "training.min_snr_gamma",
-    "output_dir": "training.output_dir",
-    "output_name": "training.output_name",
-}
+    **{
+        name: f"training.{name}"
+        for name in (
+            "network_dim", "network_alpha", "learning_rate", "unet_lr", "text_encoder_lr",
+            "train_batch_size", "gradient_accumulation_steps", "max_train_epochs",
+            "mixed_precision", "optimizer_type", "lr_scheduler", "noise_offset", "min_snr_gamma",
+            "output_dir", "output_name",
+        )
+    },
+}  # fmt: skip
 # Their column: the fact of the same name that a run may come with.
 FACTS = (
     "base_model", "num_images", "caption_format", "caption_version", "total_steps",
@@ -51,13 +44,13 @@ FACTS = (
 STATUSES = ("in_progress", "completed", "failed", "cancelled")
 
 
-def write_run(connection: sa.Connection, owners: Owners, row: Row, before: Row | None) -> Row:
+def write_run(connection: sa.Connection, owners: sa.MetaData, row: Row, before: Row | None) -> Row:
     """Write a run's row; returns `owner_name` and `written` for our own row beside it.
 
     `before` is our own row as it was. A finished run of this name that someone else wrote keeps its
     row and its name, and ours goes by its start; a baseline that they have is theirs.
     """
-    table, written = owners.training_runs, dict(before["written"]) if before else {}
+    table, written = owners.tables["training_runs"], dict(before["written"]) if before else {}
     name = before["owner_name"] if before else None
     if before and name is None:
         return {"owner_name": None, "written": {}}
@@ -77,23 +70,25 @@ def write_run(connection: sa.Connection, owners: Owners, row: Row, before: Row |
 
 
 def write_epoch(
-    connection: sa.Connection, owners: Owners, run: Row, result: EpochResult, before: Row | None
+    connection: sa.Connection,
+    owners: sa.MetaData,
+    run: Row,
+    result: EpochResult,
+    before: Row | None,
 ) -> Row:
     """Write an epoch's row; returns what we have written there by now."""
-    table = owners.training_runs
+    table, results = (owners.tables[name] for name in ("training_runs", "epoch_results"))
     theirs = run["owner_name"] and _one(connection, table, table.c.run_name == run["owner_name"])
     if not theirs:
         return {}
     key = {"training_run_id": theirs["id"], "epoch_number": result.epoch}
     written = dict(before["written"]) if before else {}
-    return _guarded(connection, owners.epoch_results, key, _epoch_values(result), written)
+    return _guarded(connection, results, key, _epoch_values(result), written)
 
 
 def hours(timings: Mapping[str, float]) -> float | None:
-    """The hours that a run took: its "total", else its stages together."""
-    if not timings:
-        return None
-    return float(timings.get("total", sum(timings.values()))) / 3600
+    """The hours that a run took: its "total", else its stages together; None without timings."""
+    return timings.get("total", sum(timings.values())) / 3600 if timings else None
 
 
 def verdict(row: Row) -> str:
@@ -201,8 +196,6 @@ def _fitting(column: sa.Column[Any], value: Any) -> Any:
             return when if kind is datetime else when.date()
         if kind is int:
             return int(value) if float(value) == int(value) else None
-        if kind is str:
-            return value if isinstance(value, str) else str(value)
         return kind(str(value)) if kind is not bool else bool(value)
     except (NotImplementedError, TypeError, ValueError, ArithmeticError):
         return None

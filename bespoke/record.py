@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from bespoke import config, ladder, schema, store
+from bespoke.caption_rules import effective
 from bespoke.compare import outcome, shown
 from bespoke.dataset import COLLECTION
 from bespoke.errors import ConfigError
@@ -61,8 +62,7 @@ def migrate(workspace: Path, url: str, consent: Callable[[list[str]], bool]) -> 
         engine = schema.remote_engine(remote.url)
         try:
             with engine.begin() as connection:
-                lacking = schema.prepare(connection).lacking()
-                statements = [schema.adding(column, connection.dialect) for column in lacking]
+                statements = schema.lacking(connection)
                 if not statements or not consent(statements):
                     return 0
                 for statement in statements:
@@ -147,13 +147,10 @@ def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=REPOSITORY)
-    subsets = [
-        str(rows["image_dir"].value) for block in experiment.blocks for rows in block.subsets
-    ]
-    data = [f"{folder}=DIR" for folder in subsets if folder != COLLECTION]
     command = ["python", "-m", "bespoke.run", "--experiment", name]
-    for each in data:
-        command += ["--data", each]
+    for options in effective(experiment):
+        if options["image_dir"] != COLLECTION:
+            command += ["--data", f"{options['image_dir']}=DIR"]
     yield ""
     yield shlex.join(command)
     if experiment.hypothesis:

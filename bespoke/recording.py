@@ -8,10 +8,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from bespoke import hardware, record, rendering, report, schedule, store
+from bespoke import hardware, rendering, report, schedule, store
 from bespoke.display import say
-from bespoke.errors import ConfigError, GateStoppedError, InterruptedRunError
+from bespoke.errors import GateStoppedError, InterruptedRunError
 from bespoke.journal import now
+from bespoke.sending import line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,29 +101,25 @@ def recorded(job: Job, run: RunRecord, *, fresh: bool) -> Iterator[Record]:
     begun = time.monotonic()
     with store.opened(job.workspace, url=url) as kept:
         kept.begin(run, fresh=fresh)
-
-        def end(status: str, ending: str) -> None:
+        status, ending = "completed", "all epochs are trained"
+        try:
+            yield kept
+        except BaseException as error:
+            ending = line(error)
+            if isinstance(error, InterruptedRunError):
+                status = "cancelled"
+                row = {"time": now().isoformat(timespec="seconds"), "event": ending}
+                kept.interruption(run.name, row)
+            elif not isinstance(error, GateStoppedError):
+                status = "failed"
+            raise
+        finally:
             seconds = {"total": time.monotonic() - begun}
             kept.end(run.name, status=status, ending=ending, timings=seconds)
             try:
                 say(f"the run's page is {show(job, kept)}")
             except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails
                 say(f"the run's page could not be written: {error}")
-
-        try:
-            yield kept
-        except GateStoppedError as error:
-            end("completed", _first_line(error))
-            raise
-        except InterruptedRunError as error:
-            row = {"time": now().isoformat(timespec="seconds"), "event": _first_line(error)}
-            kept.interruption(run.name, row)
-            end("cancelled", _first_line(error))
-            raise
-        except BaseException as error:
-            end("failed", _first_line(error))
-            raise
-        end("completed", "all epochs are trained")
 
 
 def show(job: Job, kept: Record) -> str:
@@ -131,15 +128,5 @@ def show(job: Job, kept: Record) -> str:
     Raises:
         OSError: where it cannot be written.
     """
-    run, runs = kept.run(job.experiment.run_name), kept.runs()
-    folder = job.workspace / report.FOLDER
-    steps: list[str] = []
-    with contextlib.suppress(ConfigError):
-        steps = [line for line in record.steps(run, runs) if line]
-    page = report.write(run, folder, others=runs, next_steps=steps)
-    report.write_index(runs, folder)
+    page, _ = report.publish(kept, job.workspace / report.FOLDER, job.experiment.run_name)
     return str(page)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,31 +7,32 @@ script and every request, should something slip through all the same.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__, charts, outcome
+from bespoke import __version__, charts, gate, outcome, record, store
 from bespoke.display import duration
+from bespoke.errors import ConfigError
 from bespoke.files import workspace, write_whole
+from bespoke.journal import now
 from bespoke.scoring import verdict_of
 from bespoke.thumbnails import Thumbnail, thumbnail
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from jinja2 import Environment
 
     from bespoke.evaluate import EpochResult, PictureResult
-    from bespoke.store import RunRecord
+    from bespoke.store import Record, RunRecord
 
 FOLDER = "reports"
 FACES = 12
@@ -82,20 +83,22 @@ def write(
         OSError: where `folder` cannot be made or written.
     """
     baselines = [each for each in others if each.baseline and each.name != run.name]
-    top = run.best
-    rows = _sheet(run, folder.parent)
+    rows = [
+        (each, {(p.prompt, p.seed): _cell(p, each, folder.parent) for p in each.pictures})
+        for each in sorted(run.epochs, key=lambda each: each.epoch or 1 << 30)
+    ]
     return _write(
         folder / page_name(run.name),
         "run.html",
         run=run,
-        best=top,
-        heroes=next((cells for result, cells in rows if result is top), {}),
+        best=run.best,
+        heroes=next((cells for result, cells in rows if result is run.best), {}),
         rows=rows,
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
         charts=charts.of(run, baselines),
         metrics=_metrics(run),
         differences=_differences(run, others),
-        facts=list(_flat(run.facts)),
+        facts=list(_named(run.facts)),
         next_steps=next_steps,
     )
 
@@ -119,17 +122,30 @@ def show(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: a run that the record does not know; a record that cannot be read.
     """
-    from bespoke import store
-
     place = workspace(chosen.workspace)
-    with store.opened(place, url=None) as record:
-        known = record.runs()
-        names = [each.name for each in known] if chosen.run is None else [record.named(chosen.run)]
-        for name in names:
-            print(write(record.run(name), place / FOLDER, others=known))
-        # The list leaves pictures and decisions out; the newest are worth a look for them.
-        newest = [record.run(each.name) for each in known[-FACES:]]
-    print(write_index([*known[:-FACES], *newest], place / FOLDER))
+    with store.opened(place) as kept:
+        one = None if chosen.run is None else kept.named(chosen.run)
+        for page in publish(kept, place / FOLDER, one):
+            print(page)
+
+
+def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Path]:
+    """Write the page of one run, or of all, and then the index; yields each as it is written.
+
+    Raises:
+        ConfigError: a run that the record does not know.
+        OSError: where `folder` cannot be made or written.
+    """
+    known = kept.runs()
+    for each in [run.name for run in known] if name is None else [name]:
+        run = kept.run(each)
+        steps: list[str] = []
+        with contextlib.suppress(ConfigError):
+            steps = [step for step in record.steps(run, known) if step]
+        yield write(run, folder, others=known, next_steps=steps)
+    # The list leaves pictures and decisions out; the newest are worth a look for them.
+    newest = [kept.run(run.name) for run in known[-FACES:]]
+    yield write_index([*known[:-FACES], *newest], folder)
 
 
 def page_name(name: str) -> str:
@@ -141,7 +157,7 @@ def page_name(name: str) -> str:
 
 
 def _write(path: Path, template: str, **context: object) -> Path:
-    written = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    written = now().strftime("%Y-%m-%d %H:%M UTC")
     page = _environment().get_template(template).render(written=written, **context)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page)
@@ -180,17 +196,6 @@ def _shown(value: object) -> Any:
 # --- The contact sheet ----------------------------------------------------------------------------
 
 
-def _sheet(
-    run: RunRecord, workspace: Path
-) -> list[tuple[EpochResult, dict[tuple[str, int], Cell]]]:
-    """Each epoch with its cells by prompt and seed."""
-    results = sorted(run.epochs, key=lambda each: each.epoch or 1 << 30)
-    return [
-        (each, {(p.prompt, p.seed): _cell(p, each, workspace) for p in each.pictures})
-        for each in results
-    ]
-
-
 def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
     measured = picture.measured.get("background", {})
     delta_e = measured.get("delta_e")
@@ -226,12 +231,12 @@ def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
 def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
     """Each measured number to its median over an epoch's pictures; what is or is not as asked, to
     the share that is."""
-    results = [each for _, each in outcome.numbered(run)]
+    results = [each for _, each in gate.numbered(run.epochs)]
     medians: dict[str, list[float | None]] = {}
     for place, result in enumerate(results):
         values: dict[str, list[float]] = defaultdict(list)
         for picture in result.pictures:
-            for key, value in _flat(picture.measured):
+            for key, value in _named(picture.measured):
                 if value in ("match", "mismatch"):
                     values[key].append(value == "match")
                 elif isinstance(value, (int, float)) and key != "version":
@@ -243,13 +248,9 @@ def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
     return medians
 
 
-def _flat(tree: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        name = f"{head} {key}".strip().replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from _flat(value, name)
-        else:
-            yield name, value
+def _named(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for *keys, value in outcome.leaves(tree):
+        yield " ".join(keys).replace("_", " "), value
 
 
 def _differences(

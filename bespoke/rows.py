@@ -18,10 +18,9 @@ from bespoke.scoring import Scores
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from bespoke.owner import Row
-    from bespoke.schema import Owners
 
 # What each database keeps for itself, and what is made of the rest.
 OWN = ("digest", "owner_name", "written")
@@ -51,8 +50,6 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if isinstance(value, str):
-        return text(value)
     if isinstance(value, dict):
         return {text(str(key)): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -62,10 +59,8 @@ def plain(value: Any) -> Any:
 
 def text(value: str) -> str:
     """Text as every database can keep it, with no secret in it."""
-    whole = (
-        value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    )
-    return veiled(whole)
+    whole = value.encode("utf-8", "replace").decode("utf-8")
+    return veiled(whole.replace("\0", "\N{REPLACEMENT CHARACTER}"))
 
 
 def timings(row: Row) -> dict[str, float]:
@@ -97,14 +92,12 @@ def load(connection: sa.Connection, uid: str) -> Kept:
     row = _first(connection, schema.runs.c.uid == uid)
     if row is None:
         raise KeyError(uid)
-    documents = connection.execute(
-        sa.select(schema.documents).where(schema.documents.c.uid == uid)
-    ).mappings()
-    decisions = connection.execute(
-        sa.select(schema.decisions)
-        .where(schema.decisions.c.uid == uid)
-        .order_by(schema.decisions.c.epoch, schema.decisions.c.number)
-    ).mappings()
+    documents, decisions = (
+        connection.execute(
+            sa.select(table).where(table.c.uid == uid).order_by(*table.primary_key.columns)
+        ).mappings()
+        for table in (schema.documents, schema.decisions)
+    )
     return Kept(
         row={name: value for name, value in row.items() if name not in OWN},
         documents={each["kind"]: each["content"] for each in documents},
@@ -112,7 +105,7 @@ def load(connection: sa.Connection, uid: str) -> Kept:
     )
 
 
-def keep(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
+def keep(connection: sa.Connection, owners: sa.MetaData, kept: Kept) -> None:
     """Write a run, but for its epochs; the same again changes nothing.
 
     Another run that has its name here steps aside, but never for a baseline: see `_aside`.
@@ -139,13 +132,13 @@ def keep(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
         connection.execute(sa.insert(schema.decisions), decisions)
 
 
-def seed(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
+def seed(connection: sa.Connection, owners: sa.MetaData, kept: Kept) -> None:
     """Write a baseline where it is not there; where it is, its name may be a later run's by now."""
     if _first(connection, schema.runs.c.uid == kept.uid) is None:
         keep(connection, owners, kept)
 
 
-def step_aside(connection: sa.Connection, owners: Owners, kept: Kept) -> None:
+def step_aside(connection: sa.Connection, owners: sa.MetaData, kept: Kept) -> None:
     """Give up the name to a later run, with all else kept."""
     changes = {"name": _aside(connection, kept.row)}
     if kept.row["status"] == "in_progress":
@@ -194,7 +187,9 @@ def load_epochs(
     return found
 
 
-def keep_epoch(connection: sa.Connection, owners: Owners, uid: str, result: EpochResult) -> None:
+def keep_epoch(
+    connection: sa.Connection, owners: sa.MetaData, uid: str, result: EpochResult
+) -> None:
     """Write an epoch of a run that is there; the same again changes nothing."""
     row = plain(asdict(result))
     pictures, _ = row.pop("pictures"), row.pop("run")
@@ -218,10 +213,10 @@ def keep_epoch(connection: sa.Connection, owners: Owners, uid: str, result: Epoc
         connection.execute(sa.insert(drawn), numbered)
 
 
-def load_all(connection: sa.Connection) -> Iterable[Row]:
-    """Every run's row, in the order of their starts."""
+def load_all(connection: sa.Connection) -> list[Kept]:
+    """Every run, in the order of their starts: its row alone."""
     chosen = sa.select(schema.runs).order_by(schema.runs.c.started, schema.runs.c.name)
-    return [dict(row) for row in connection.execute(chosen).mappings()]
+    return [Kept(row=dict(row)) for row in connection.execute(chosen).mappings()]
 
 
 def _first(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Row | None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ def _columns(kinds: Sequence[tuple[Any, str]]) -> list[sa.Column[Any]]:
     return [sa.Column(name, kind) for kind, names in kinds for name in names.split()]
 
 
-training_runs = sa.Table(
+sa.Table(
     "training_runs",
     owners,
     sa.Column("id", NUMBER, primary_key=True),
@@ -75,7 +74,7 @@ training_runs = sa.Table(
     sa.Column("created_at", TIME, server_default=sa.func.now()),
     sa.Column("updated_at", TIME, server_default=sa.func.now()),
 )  # fmt: skip
-epoch_results = sa.Table(
+sa.Table(
     "epoch_results",
     owners,
     sa.Column("id", NUMBER, primary_key=True),
@@ -189,36 +188,25 @@ sent = sa.Table(
 )
 
 
-def _first(connection: sa.Connection) -> None:
-    _create_missing(connection)
+def lacking(connection: sa.Connection) -> list[str]:
+    """The statements that add the columns which we would write and the owner's tables lack.
+
+    Raises:
+        ConfigError, SQLAlchemyError: as `prepare`.
+    """
+    found = prepare(connection).tables
+    return [
+        f"ALTER TABLE {table} ADD COLUMN {column.name} {column.type.compile(connection.dialect)}"
+        for table in owners.sorted_tables
+        for column in table.columns
+        if column.name not in found[table.name].columns
+    ]
 
 
-# In order; a database holds the number of those that it has been through.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first,)
+def prepare(connection: sa.Connection) -> sa.MetaData:
+    """Bring the tables up to date; returns the owner's two as this database has them.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Owners:
-    """The owner's two tables as one database has them: columns that are missing are not written."""
-
-    training_runs: sa.Table
-    epoch_results: sa.Table
-
-    def lacking(self) -> list[sa.Column[Any]]:
-        """The columns that we would write and that are not there."""
-        return [
-            column
-            for wanted, found in (
-                (training_runs, self.training_runs),
-                (epoch_results, self.epoch_results),
-            )
-            for column in wanted.columns
-            if column.name not in found.columns
-        ]
-
-
-def prepare(connection: sa.Connection) -> Owners:
-    """Bring the tables up to date, and read what the owner's are like.
+    Columns that are missing there are not written.
 
     Raises:
         ConfigError: where a later bespoke has been there.
@@ -238,15 +226,12 @@ def prepare(connection: sa.Connection) -> Owners:
         connection.execute(sa.insert(versions).values(version=number))
     _create_missing(connection)
     if connection.dialect.name == "sqlite":
-        return Owners(training_runs=training_runs, epoch_results=epoch_results)
+        return owners
     # Their keys may be numbers or UUIDs, their times dates: the database says.
     read = sa.MetaData()
-    return Owners(
-        **{
-            table.name: sa.Table(table.name, read, autoload_with=connection, resolve_fks=False)
-            for table in (training_runs, epoch_results)
-        }
-    )
+    for name in owners.tables:
+        sa.Table(name, read, autoload_with=connection, resolve_fks=False)
+    return read
 
 
 def _create_missing(connection: sa.Connection) -> None:
@@ -261,10 +246,8 @@ def _create_missing(connection: sa.Connection) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY")
 
 
-def adding(column: sa.Column[Any], dialect: sa.Dialect) -> str:
-    """The statement that adds a column which an owner's table lacks."""
-    kind = column.type.compile(dialect)
-    return f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"
+# In order; a database holds the number of those that it has been through.
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_missing,)
 
 
 def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -355,13 +338,10 @@ def remote_url(text: str) -> sa.URL:
             f"{name}: cannot be read: in a password, write @ as %40, / as %2F, # as %23, : as %3A"
         ) from None
     host = url.host or str(url.query.get("host", ""))
-    if "sslmode" not in url.query and not _is_local(host):
+    local = host.startswith("/") or host in ("", "localhost", "127.0.0.1", "::1")
+    if "sslmode" not in url.query and not local:
         url = url.update_query_dict({"sslmode": "require"})
     return url
-
-
-def _is_local(host: str) -> bool:
-    return host.startswith("/") or host in ("", "localhost", "127.0.0.1", "::1")
 
 
 def target(url: sa.URL) -> str:

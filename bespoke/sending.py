@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bespoke.schema import Owners
-
 PAUSE_S = (1.0, 60.0)
 # One statement may take this long before the server itself ends it.
 STATEMENT_MS = 30_000
@@ -46,26 +44,18 @@ class Remote:
         runs, epochs, sent = schema.runs, schema.epochs, schema.sent
         with self.local.connect().execution_options(reading=True) as connection:
             found: list[tuple[str, int, str]] = []
-            run = sa.literal(0).label("epoch")
-            order = (runs.c.started, runs.c.uid)
-            for chosen, epoch, own in (
-                (sa.select(runs.c.uid, run, runs.c.digest), sa.literal(0), runs),
-                (
-                    sa.select(epochs.c.uid, epochs.c.epoch, epochs.c.digest).join_from(
-                        epochs, runs
-                    ),
-                    epochs.c.epoch,
-                    epochs,
-                ),
-            ):
+            for own, epoch in ((runs, sa.literal(0)), (epochs, epochs.c.epoch)):
                 same = sa.exists().where(
                     sent.c.target == self.target,
                     sent.c.uid == own.c.uid,
                     sent.c.epoch == epoch,
                     sent.c.digest == own.c.digest,
                 )
-                rows_ = connection.execute(chosen.where(~same).order_by(*order))
-                found += [(row[0], row[1], row[2]) for row in rows_]
+                waiting = sa.select(own.c.uid, epoch, own.c.digest).where(
+                    own.c.uid == runs.c.uid, ~same
+                )
+                chosen = connection.execute(waiting.order_by(runs.c.started, runs.c.uid))
+                found += [(row[0], row[1], row[2]) for row in chosen]
         return found
 
     def forget(self) -> None:
@@ -125,7 +115,9 @@ class Remote:
                 schema.upsert(noting, schema.sent, [row])
         return trouble
 
-    def _send_one(self, connection: sa.Connection, owners: Owners, uid: str, epoch: int) -> None:
+    def _send_one(
+        self, connection: sa.Connection, owners: sa.MetaData, uid: str, epoch: int
+    ) -> None:
         with self.local.connect().execution_options(reading=True) as reading:
             if epoch == 0:
                 kept = rows.load(reading, uid)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import os
 import re
@@ -76,8 +74,7 @@ class Server(ThreadingHTTPServer):
             raise ConfigError(f"--token: {SHORTEST_TOKEN} characters or more are needed")
         self.folder, self.token = folder, token
         # Not the token itself, and worthless once this process has ended.
-        key = secrets.token_bytes(32)
-        self.crumb = hmac.new(key, (token or "").encode(), hashlib.sha256).hexdigest()
+        self.crumb = secrets.token_hex(32)
         try:
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), Handler)
@@ -95,9 +92,12 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "bespoke", ""
 
     def do_GET(self) -> None:
-        asked = urlsplit(self.path)
+        try:
+            asked, host = urlsplit(self.path), urlsplit(f"//{self.headers['Host']}").hostname or ""
+        except ValueError:
+            return self._send(HTTPStatus.BAD_REQUEST, b"That is no address.\n")
         token = self.server.token
-        if token is None and not is_loopback(urlsplit(f"//{self.headers['Host']}").hostname or ""):
+        if token is None and not is_loopback(host):
             # Another site's page may have pointed its own name at this machine.
             return self._send(HTTPStatus.MISDIRECTED_REQUEST, b"Open it as localhost.\n")
         given = parse_qs(asked.query).get("token")
@@ -162,4 +162,4 @@ def is_loopback(host: str) -> bool:
 
 
 def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode(), wanted.encode())
+    return secrets.compare_digest(given.encode(), wanted.encode())

@@ -12,7 +12,6 @@ import math
 import uuid
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from bespoke.evaluate import EpochResult
     from bespoke.owner import Row
-    from bespoke.schema import Owners
 
 FILE = "record.sqlite"
 POINTS = 500
@@ -86,10 +84,15 @@ class RunRecord:
         return self.best.scores.mean if self.best else self.facts.get("best_score")
 
     @property
+    def hours(self) -> float | None:
+        """What `owner.hours` says of the run's timings."""
+        return owner.hours(self.timings)
+
+    @property
     def cost(self) -> float | None:
         """What the run's hours cost at the price per hour that it was given; None without one."""
-        price, spent = self.facts.get("price_per_hour"), owner.hours(self.timings)
-        return None if price is None or spent is None else float(price) * spent
+        price = self.facts.get("price_per_hour")
+        return None if price is None or self.hours is None else float(price) * self.hours
 
 
 # Made before there was a record. What is known of them are facts: no pictures were measured.
@@ -178,7 +181,7 @@ class Record:
     Once a run has begun nothing here stops it: what cannot be kept is said.
     """
 
-    def __init__(self, local: sa.Engine, owners: Owners, file: Path) -> None:
+    def __init__(self, local: sa.Engine, owners: sa.MetaData, file: Path) -> None:
         self._local, self._owners, self._file = local, owners, file
         self.sender: Sender | None = None
 
@@ -223,7 +226,7 @@ class Record:
             standing = _as_scored(result, before)
             rows.keep_epoch(connection, self._owners, kept.uid, standing)
             others = [each for each in found if each.epoch != result.epoch]
-            run = _record(kept.row, epochs=[*others, standing])
+            run = _record(kept, [*others, standing])
             row = {**kept.row, "best_epoch": run.best_epoch, "best_score": run.best_score}
             row["facts"].setdefault(
                 "checkpoint_file_size_mb", round(result.checkpoint_size / 1e6, 2)
@@ -285,8 +288,8 @@ class Record:
         def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
             starts = dict(kept.row["starts"])
             starts[next(reversed(starts))] = dict(timings or {})
-            changes = {"status": status, "ending": ending, "starts": starts}
-            changes |= {"facts": {**kept.row["facts"], **(facts or {})}}
+            told = {**kept.row["facts"], **(facts or {})}
+            changes = {"status": status, "ending": ending, "starts": starts, "facts": told}
             if kept.but(**rows.plain(changes)) == kept:
                 return kept
             return kept.but(**changes, ended=now().isoformat(timespec="seconds"))
@@ -305,7 +308,7 @@ class Record:
                 raise ConfigError(f"the record has no run {name!r}")
             kept = rows.load(connection, found["uid"])
             epochs = rows.load_epochs(connection, kept.uid)[kept.uid]
-        return _record(kept.row, kept.documents, kept.decisions, epochs)
+        return _record(kept, epochs)
 
     def named(self, text: str) -> str:
         """The run that `text` names: by its own name, else the latest of that experiment.
@@ -317,8 +320,8 @@ class Record:
             if rows.find(connection, rows.text(text)) is not None:
                 return rows.text(text)
             found = rows.load_all(connection)
-        names = [row["name"] for row in found]
-        of_it = [row["name"] for row in found if row["experiment"] == text]
+        names = [each.row["name"] for each in found]
+        of_it = [each.row["name"] for each in found if each.row["experiment"] == text]
         if not of_it:
             raise ConfigError(f"the record has no run {text!r}: {nearest(text, names)}")
         return str(of_it[-1])
@@ -329,7 +332,7 @@ class Record:
         with self._reading() as connection:
             epochs = rows.load_epochs(connection, pictures=False)
             found = rows.load_all(connection)
-        return [_record(row, epochs=epochs.get(row["uid"], ())) for row in found]
+        return [_record(each, epochs.get(each.uid, ())) for each in found]
 
     def remote(self, url: str) -> Remote:
         """Another database to send this record to.
@@ -395,12 +398,8 @@ def _gone_on(before: rows.Kept, kept: rows.Kept, started: str) -> rows.Kept:
     return replace(kept.but(**changes), documents=documents, decisions=before.decisions)
 
 
-def _record(
-    row: Row,
-    documents: Mapping[str, Any] = MappingProxyType({}),
-    decisions: Iterable[Row] = (),
-    epochs: Iterable[EpochResult] = (),
-) -> RunRecord:
+def _record(kept: rows.Kept, epochs: Iterable[EpochResult]) -> RunRecord:
+    row, documents = kept.row, kept.documents
     cells = {each.name: row[each.name] for each in fields(RunRecord) if each.name in row}
     curves = {
         name: [(step, math.nan if value is None else value) for step, value in points]
@@ -417,7 +416,7 @@ def _record(
             "epochs": tuple(epochs),
             "decisions": tuple(
                 Decision(**{key: each[key] for key in ("epoch", "outcome", "reason", "evidence")})
-                for each in decisions
+                for each in kept.decisions
             ),
         }
     )

@@ -57,7 +57,7 @@ SHOW = (
     "with display(10) as shown:\n"
     "    shown.show(EpochStarted(epoch=2, epochs=10))\n"
     "    shown.show(Progress(step=15, total=100, steps_per_second=2.5, loss=0.25))\n"
-    "    shown.say('epoch 1: [bold]a-000001.safetensors')\n"
+    "    shown.say('epoch 1: [bold]a:cat:000001.safetensors')\n"
 )
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -88,7 +88,8 @@ def test_on_a_terminal_the_bar_shows_epoch_step_pace_loss_and_time_left() -> Non
     assert COLOUR.search(text)
     assert "epoch 2/10" in text
     assert "15/100  2.50 it/s  loss 0.2500  left 0:02 epoch, 0:34 run" in text
-    assert "bespoke: epoch 1: [bold]a-000001.safetensors" in text
+    # Whatever a name holds stands as it is: no markup, and no pictures for words between colons.
+    assert "bespoke: epoch 1: [bold]a:cat:000001.safetensors" in text
 
 
 def test_no_color_leaves_the_bar_and_takes_its_colours() -> None:

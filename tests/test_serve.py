@@ -120,6 +120,15 @@ def test_another_name_for_this_machine_is_refused_where_no_token_guards(folder: 
         assert ask(port, "/", Host="evil.example.org")[0] == 401
 
 
+def test_what_is_no_address_is_answered_and_raises_nothing(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with served(folder) as port:
+        assert ask(port, "http://[", Host="localhost")[0] == 400
+        assert ask(port, "/", Host="[")[0] == 400
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_token_is_given_once_and_a_cookie_stands_for_it(folder: Path) -> None:
     with served(folder, TOKEN) as port:
         assert ask(port, "/run-1.html")[0] == 401
