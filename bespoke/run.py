@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import platform
@@ -42,7 +41,7 @@ from bespoke.processes import on_signals
 from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REHEARSAL = "REHEARSAL"
@@ -67,7 +66,7 @@ def run(request: Request, journal: Journal) -> None:
         machine=platform.node(),
     )
     try:
-        with _signals_raise():
+        with on_signals(_interrupt):
             _carry_out(job, started)
     except BaseException as error:
         code = error.exit_code if isinstance(error, BespokeError) else None
@@ -391,17 +390,11 @@ def _summarise(
     say(f"to   {last.path}")
 
 
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Make TERM and HUP end the run as ^C does: through the clean-up, with its own exit code."""
-
-    def interrupt(number: int, _: object) -> None:
-        raise InterruptedRunError(
-            f"stopped by {signal.Signals(number).name}: the same command goes on from here"
-        )
-
-    with on_signals(interrupt):
-        yield
+def _interrupt(number: int, _: object) -> None:
+    """End the run at TERM and HUP as at ^C: through the clean-up, with its own exit code."""
+    raise InterruptedRunError(
+        f"stopped by {signal.Signals(number).name}: the same command goes on from here"
+    )
 
 
 if __name__ == "__main__":
