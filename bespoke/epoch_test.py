@@ -167,7 +167,7 @@ def _tested(request: Request) -> list[EpochResult]:
             continue
         result = evaluate.evaluate(
             run=lora.name,
-            checkpoint=lora.path,
+            lora=lora,
             pictures=pictures[lora],
             prompts=asked,
             folder=folder,
@@ -203,7 +203,7 @@ def _place(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> tuple[Path, Epo
 
     A test of other prompts, sizes or steps, or one that broke off, keeps its folder.
     """
-    base = parent / f"{lora.path.stem}-{lora.sha256[:8]}"
+    base = evaluate.folder_for(parent, lora)
     wanted = {
         (prompt.name, prompt.text, seed, frozenset(evaluate.made(prompt).items()))
         for prompt in asked

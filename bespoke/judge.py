@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, evaluate, files, gate, recording, sample
+from bespoke import checkpoints, evaluate, gate, recording, sample
 from bespoke.display import say
 from bespoke.errors import GateStoppedError
 from bespoke.trainer import Progress
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from bespoke.checkpoints import Lora
     from bespoke.evaluate import EpochResult
     from bespoke.job import Job
     from bespoke.prompts import Prompt
@@ -105,19 +106,20 @@ class Judge:
         if not self._shots or epoch not in self._job.epochs:
             return None
         with self._spared(f"epoch {epoch} could not be tested", tell):
-            checkpoint = checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
-            sha256 = files.sha256(checkpoint)
-            folder = evaluate.folder_for(self._job.output, checkpoint, sha256)
+            lora = checkpoints.identify(
+                checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
+            )
+            folder = evaluate.folder_for(self._job.output / "tests", lora)
             if (folder / evaluate.RESULT_FILE).exists():
                 self._results[epoch] = evaluate.read(folder)
             else:
-                self._results[epoch] = self._tested(epoch, checkpoint, folder)
+                self._results[epoch] = self._tested(epoch, lora, folder)
         return self._results.get(epoch)
 
-    def _tested(self, epoch: int, checkpoint: Path, folder: Path) -> EpochResult:
+    def _tested(self, epoch: int, lora: Lora, folder: Path) -> EpochResult:
         result = evaluate.evaluate(
             run=self._job.experiment.run_name,
-            checkpoint=checkpoint,
+            lora=lora,
             pictures=sample.found(self._job.output, self._job.name, epoch, self._shots),
             prompts=self._prompts,
             folder=folder,

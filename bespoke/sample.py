@@ -132,7 +132,7 @@ def _made_between(output: Path, name: str, epoch: int) -> tuple[float, float]:
     """
     path = checkpoints.checkpoint_path(output, name, epoch)
     path = path if path.exists() else checkpoints.last_path(output, name)
-    told = checkpoints.metadata(path)
+    told = checkpoints.opened(path)[1]
     own = path.stat().st_mtime_ns
     times = {
         each: other.stat().st_mtime_ns
