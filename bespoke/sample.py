@@ -12,7 +12,6 @@ import os
 import re
 import sys
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from bespoke.display import duration
 from bespoke.errors import TrainerError
 from bespoke.files import write_whole
 from bespoke.processes import Group
-from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -250,8 +248,6 @@ def _generate(
 ) -> None:
     """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
     log_file = studio.folder / "gen_img.log"
-    tail: deque[str] = deque(maxlen=200)
-    folding = trainer.Folding()
     pace = _Pace(studio.folder, count)
     with (
         log_file.open("wb", buffering=0) as log,
@@ -261,20 +257,17 @@ def _generate(
             cwd=studio.script.parent,
         ) as group,
     ):
-        for chunk in group.output():
-            for line in map(veiled, folding.feed(chunk)):
-                log.write(line.encode() + b"\n")
-                tail.append(line)
-                pace.read(line)
+        reader = trainer.Reader(log)
+        for line in reader.lines(group.output()):
+            pace.read(line)
             if said := pace.due():
                 tell(said)
         code = group.wait()
-        tail.extend(folding.close())
     if code != 0:
-        words = next((line for line in reversed(tail) if trainer.EXCEPTION.match(line)), None)
+        tail = [*reader.tail][::-1] or ["it said nothing"]
+        words = next(filter(trainer.EXCEPTION.match, tail), tail[0])
         raise TrainerError(
-            f"gen_img.py ended with {trainer.ending(code)}: "
-            f"{words or next(reversed(tail), 'it said nothing')}\nits whole log is {log_file}"
+            f"gen_img.py ended with {trainer.ending(code)}: {words}\nits whole log is {log_file}"
         )
 
 
