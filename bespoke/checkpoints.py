@@ -93,9 +93,10 @@ def last_path(output: Path, name: str) -> Path:
     return output / f"{name}.safetensors"
 
 
-def saved_epochs(epochs: int, every: int) -> list[int]:
+def saved_epochs(epochs: int, every: int | None) -> list[int]:
     """The epochs after which a checkpoint is written: every `every`th, and the last (tn:1694)."""
-    return [epoch for epoch in range(1, epochs + 1) if epoch % every == 0 or epoch == epochs]
+    every = epochs if every is None else every
+    return [*range(every, epochs, every), epochs]
 
 
 def left_by(output: Path, name: str) -> list[Path]:
@@ -282,9 +283,8 @@ def states(output: Path, name: str) -> list[tuple[int, Path]]:
     """The numbered state folders, newest first. The final one, without a number, is no use for a
     resume: it is written before the last checkpoint (facts, seen in tn).
     """
-    pattern = re.compile(re.escape(name) + r"-(\d{6})-state")
-    matches = [(pattern.fullmatch(path.name), path) for path in output.glob("*-state")]
-    return sorted(((int(m[1]), path) for m, path in matches if m), reverse=True)
+    found = ((epoch_of(path, name), path) for path in output.glob("*-state"))
+    return sorted(((epoch, path) for epoch, path in found if epoch is not None), reverse=True)
 
 
 def torn(state: Path) -> str | None:
