@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import shlex
 import shutil
 import signal
 import sys
@@ -138,12 +139,13 @@ def _asked(job: Job) -> tuple[prompts.Prompt, ...]:
         return ()
     told = job.experiment.test
     found = prompts.load(REPOSITORY / prompts.PROMPTS_FILE)
-    wanted = told.get("prompts", [prompt.name for prompt in found])
+    names = [prompt.name for prompt in found]
+    wanted = told.get("prompts", names)
     for name in wanted:
-        if name not in {prompt.name for prompt in found}:
+        if name not in names:
             raise ConfigError(
                 f"experiments/{job.experiment.name}.toml: [test]: prompts: "
-                f"{config.nearest(str(name), [prompt.name for prompt in found])}"
+                f"{config.nearest(str(name), names)}"
             )
     chosen = [prompt for prompt in found if prompt.name in wanted]
     return prompts.resized(chosen, size=told.get("size"), steps=told.get("steps"))
@@ -156,13 +158,13 @@ def _start(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
     """
     request = job.request
     _mind_the_gate(job)
-    fresh = not resume.record_path(job.output, job.name).exists()
+    record = resume.record_path(job.output, job.name)
+    fresh = not record.exists()
     start = None if request.fresh else training.go_on(job, settings)
     if start is None or (start.finished and request.rehearse):
-        earlier = checkpoints.left_by(job.output, job.name)
-        record = resume.record_path(job.output, job.name)
-        if earlier or record.exists():
-            files = [*earlier, *([record] if record.exists() else [])]
+        files = checkpoints.left_by(job.output, job.name)
+        files += [record] if record.exists() else []
+        if files:
             aside = checkpoints.set_aside(files, job.output, job.name, now())
             say(f"{len(files)} files of an earlier run moved to {aside}")
             job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
@@ -358,7 +360,7 @@ def _lacks_gpu(job: Job) -> str | None:
 def _show(rendered: rendering.Rendered, command: list[str]) -> None:
     for file in (rendered.training_file, rendered.dataset_file):
         print(f"# {file}\n{file.read_text(encoding='utf-8')}")
-    print("# the command\n" + trainer.shell(command))
+    print("# the command\n" + shlex.join(command))
     say("dry run: stopped before the launch")
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ def make(
     ]
     write_whole(studio.folder / "prompts.txt", "\n".join(lines) + "\n")
     command = _command(weights, studio, clip_skip)
-    write_whole(studio.folder / "command.txt", trainer.shell(command) + "\n")
+    write_whole(studio.folder / "command.txt", shlex.join(command) + "\n")
     _generate(command, studio, len(lines), tell)
     for path, pictures in zip(weights, wanted, strict=True):
         there = {shot: file for shot, file in pictures.items() if file.is_file()}

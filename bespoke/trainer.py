@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import shlex
 import signal
 import sys
 from collections import deque
@@ -176,11 +175,6 @@ def command(run: Path, training_file: Path, *, script: Path, precision: str) -> 
         str(script),
         *("--config_file", str(training_file)),
     ]
-
-
-def shell(command: Sequence[str]) -> str:
-    """The command as one line that a person can paste."""
-    return shlex.join(command)
 
 
 def environment(inherited: Mapping[str, str], *, offline: bool) -> dict[str, str]:

@@ -183,11 +183,6 @@ class View:
         return np.asarray(np.asarray(image) == 2)
 
 
-def cells_along(side: int) -> NDArray[np.intp]:
-    """The cell of each pixel along a side, by its centre: so were the 203 enlarged."""
-    return np.asarray((2 * np.arange(side) + 1) * CELLS // (2 * side), dtype=np.intp)
-
-
 def _squares(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared distances of points (n, 3) from each other: |a|² + |b|² - 2ab."""
     lengths = (points**2).sum(axis=1)
