@@ -18,9 +18,7 @@ from bespoke.trainer import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
-    from bespoke.checkpoints import Lora
     from bespoke.evaluate import EpochResult
     from bespoke.job import Job
     from bespoke.prompts import Prompt
@@ -112,23 +110,20 @@ class Judge:
             folder = evaluate.folder_for(self._job.output / "tests", lora)
             if (folder / evaluate.RESULT_FILE).exists():
                 self._results[epoch] = evaluate.read(folder)
-            else:
-                self._results[epoch] = self._tested(epoch, lora, folder)
+                return self._results[epoch]
+            result = evaluate.evaluate(
+                run=self._job.experiment.run_name,
+                lora=lora,
+                pictures=sample.found(self._job.output, self._job.name, epoch, self._shots),
+                prompts=self._prompts,
+                folder=folder,
+            )
+            scores, backgrounds = asdict(result.scores), result.backgrounds()
+            self._job.journal.write(
+                "tested", epoch=epoch, folder=folder, scores=scores, backgrounds=backgrounds
+            )
+            self._results[epoch] = result
         return self._results.get(epoch)
-
-    def _tested(self, epoch: int, lora: Lora, folder: Path) -> EpochResult:
-        result = evaluate.evaluate(
-            run=self._job.experiment.run_name,
-            lora=lora,
-            pictures=sample.found(self._job.output, self._job.name, epoch, self._shots),
-            prompts=self._prompts,
-            folder=folder,
-        )
-        scores, backgrounds = asdict(result.scores), result.backgrounds()
-        self._job.journal.write(
-            "tested", epoch=epoch, folder=folder, scores=scores, backgrounds=backgrounds
-        )
-        return result
 
     def _decision(self, result: EpochResult) -> gate.Decision | None:
         if self._policy is None or result.epoch != self._policy.epoch:
