@@ -100,15 +100,13 @@ def from_json(text: str) -> EpochResult:
     """
     told = json.loads(text)
     del told["verdict"], told["mean"]
-    return EpochResult(
-        **{
-            **told,
-            "pictures": tuple(PictureResult(**picture) for picture in told["pictures"]),
-            "suggested": Scores(**told["suggested"]),
-            "scores": Scores(**told["scores"]),
-            "earlier": tuple(told["earlier"]),
-        }
-    )
+    told |= {
+        "pictures": tuple(PictureResult(**picture) for picture in told["pictures"]),
+        "suggested": Scores(**told["suggested"]),
+        "scores": Scores(**told["scores"]),
+        "earlier": tuple(told["earlier"]),
+    }
+    return EpochResult(**told)
 
 
 def folder_for(parent: Path, lora: Lora) -> Path:
