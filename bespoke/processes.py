@@ -39,10 +39,8 @@ def on_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
 def _signals_later() -> Iterator[list[int]]:
     """Hold back what on_signals meets: it is in the list, to be raised again."""
     met: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield met
-        return
-    with on_signals(lambda number, _: met.append(number)):
+    main = threading.current_thread() is threading.main_thread()
+    with on_signals(lambda number, _: met.append(number)) if main else contextlib.nullcontext():
         yield met
 
 

@@ -73,11 +73,9 @@ def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[Shot, ...
     Of the three forms that it takes (tu:6329) JSON alone holds any text as it is: a line of the
     .txt form is split at " --", and the library that reads the .toml form mistakes backslashes.
     """
-    by_name = {prompt.name: prompt for prompt in prompts}
-    shots = shots_of(prompts)
-    rows = [_entry(by_name[shot.prompt], shot.seed) for shot in shots]
+    rows = [_entry(prompt, seed) for prompt in prompts for seed in prompt.seeds]
     write_whole(file, json.dumps(rows, indent=1) + "\n")
-    return shots
+    return shots_of(prompts)
 
 
 def _entry(prompt: Prompt, seed: int) -> dict[str, Any]:

@@ -152,21 +152,18 @@ class _Notes:
     def progress(self, at: trainer.Progress) -> None:
         """Take in one reading, its steps counted from the run's first."""
         if not self._steps_known:
-            self._note_steps(at)
+            # A later resume needs the steps an epoch: kept as soon as the trainer says them.
+            self._steps_known = True
+            job, settings = self._job, self._plan.settings
+            steps = at.total // int(job.experiment.option("max_train_epochs"))
+            record = resume.Record(settings=settings, steps_per_epoch=steps, gate=job.gate)
+            resume.write_record(job.output, job.name, record)
         if at.step == self.behind + 1:
             self._job.journal.write("stage", name="first step")
         due = time.monotonic() > self._told + PROGRESS_INTERVAL_S or at.step == at.total
         if due and at.loss is not None:
             self._told = time.monotonic()
             self._job.journal.write("progress", **asdict(at))
-
-    def _note_steps(self, at: trainer.Progress) -> None:
-        """Keep the steps an epoch, which a later resume needs, as soon as the trainer says them."""
-        self._steps_known = True
-        job = self._job
-        steps = at.total // int(job.experiment.option("max_train_epochs"))
-        record = resume.Record(settings=self._plan.settings, steps_per_epoch=steps, gate=job.gate)
-        resume.write_record(job.output, job.name, record)
 
 
 def note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:
