@@ -267,7 +267,7 @@ def test_the_readme_is_made_from_the_experiments_own_data(zip_file: Path, reposi
         "`output/bespoke_baby_sd15_lora_keep_tokens_3-000004.safetensors`",
         "`final_corrected_captions` (SD15_FINAL_CORRECTED_CAPTIONS)",
         "Where the background is as asked in 60% of the test's prompts, training goes on;",
-        "| H100 | 31:21 to 36:49 | 3:16:54 to 3:23:02 |\n| H200 | 22:35 to 24:54 | ",
+        "| H100 | 26:28 to 36:49 | 3:16:54 to 3:23:02 |\n| H200 | 22:35 to 24:54 | ",
         "| any other | not measured | not measured |",
         "- `keep_tokens_5`: ",
         "- best mean score from 8: The colours hold: now widen what the LoRA can draw. "
