@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bespoke.errors import ConfigError
+from bespoke import checkpoints
+from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import sha256, write_whole
 from bespoke.processes import Group
 from bespoke.random_model import TOKENIZER, write_tokenizer
@@ -168,14 +169,11 @@ def _look_at_folder(path: Path) -> None:
 
 
 def _tensor_names(path: Path) -> list[str]:
-    """The names in a safetensors file's header; the library also holds them to the file's size."""
-    safetensors: Any = importlib.import_module("safetensors")
     try:
-        with safetensors.safe_open(path, framework="numpy") as opened:
-            return list(opened.keys())
-    except (safetensors.SafetensorError, OSError) as error:
+        return checkpoints.opened(path)[0]
+    except TrainerError as error:
         raise ConfigError(
-            f"{path}: not a whole safetensors file ({error}); copy or fetch it again"
+            f"{path}: not a whole safetensors file ({error.__cause__}); copy or fetch it again"
         ) from None
 
 

@@ -5,6 +5,8 @@ Facts marked "tn" and "tu" were read in train_network.py and library/train_util.
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import re
 import zipfile
@@ -12,10 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError, TrainerError
-from bespoke.files import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -92,9 +93,10 @@ def last_path(output: Path, name: str) -> Path:
     return output / f"{name}.safetensors"
 
 
-def saved_epochs(epochs: int, every: int) -> list[int]:
+def saved_epochs(epochs: int, every: int | None) -> list[int]:
     """The epochs after which a checkpoint is written: every `every`th, and the last (tn:1694)."""
-    return [epoch for epoch in range(1, epochs + 1) if epoch % every == 0 or epoch == epochs]
+    every = epochs if every is None else every
+    return [*range(every, epochs, every), epochs]
 
 
 def left_by(output: Path, name: str) -> list[Path]:
@@ -143,28 +145,21 @@ def number_last(output: Path, name: str, epochs: int) -> None:
     unnumbered.rename(numbered)
 
 
-def _opened(path: Path) -> tuple[int, dict[str, str]]:
-    """A safetensors file's number of tensors and metadata; the library holds sizes to the file."""
-    import safetensors
-
-    # Compiled, and without types for what it exports.
-    library: Any = safetensors
-    try:
-        with library.safe_open(path, framework="numpy") as opened:
-            return len(opened.keys()), opened.metadata() or {}
-    except FileNotFoundError as error:
-        raise TrainerError(f"{path.name}: was not written") from error
-    except (library.SafetensorError, OSError) as error:
-        raise TrainerError(f"{path.name}: is not whole: {error}") from error
-
-
-def metadata(path: Path) -> dict[str, str]:
-    """What the trainer wrote of itself into a checkpoint.
+def opened(path: Path) -> tuple[list[str], dict[str, str]]:
+    """A safetensors file's tensors by name and its metadata; the library holds sizes to the file.
 
     Raises:
         TrainerError: where the file is missing or cut off.
     """
-    return _opened(path)[1]
+    # Compiled, and without types for what it exports.
+    library: Any = importlib.import_module("safetensors")
+    try:
+        with library.safe_open(path, framework="numpy") as file:
+            return list(file.keys()), file.metadata() or {}
+    except FileNotFoundError as error:
+        raise TrainerError(f"{path.name}: was not written") from error
+    except (library.SafetensorError, OSError) as error:
+        raise TrainerError(f"{path.name}: is not whole: {error}") from error
 
 
 def identify(path: Path) -> Lora:
@@ -176,12 +171,17 @@ def identify(path: Path) -> Lora:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file")
     try:
-        told = metadata(path)
-        tensors = _header(path)
-    except (TrainerError, OSError, ValueError) as error:
+        names, told = opened(path)
+        # A whole model of several GB is not read: its names tell.
+        if wrong := _foreign(names):
+            raise ConfigError(f"{path}: is {wrong}")
+        content = path.read_bytes()
+    except (TrainerError, OSError) as error:
         why = str(error).removeprefix(f"{path.name}: ")
         raise ConfigError(f"{path}: {why}; copy it again, if it is a .safetensors file") from error
-    if wrong := _not_ours(path, tensors, told):
+    library: Any = importlib.import_module("safetensors")
+    tensors = dict(library.deserialize(content))
+    if wrong := _unusable(tensors, told):
         raise ConfigError(f"{path}: {wrong}")
     match = _NAMED.fullmatch(path.name)
     named: dict[str, Any] = match.groupdict() if match else {}
@@ -201,56 +201,37 @@ def identify(path: Path) -> Lora:
         step=step,
         rank=max(row["shape"][0] for name, row in tensors.items() if "lora_down" in name),
         clip_skip=int(clip_skip) if clip_skip.isdecimal() else None,
-        sha256=sha256(path),
-        size=path.stat().st_size,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
         notes=tuple(notes),
     )
 
 
-def _header(path: Path) -> dict[str, dict[str, Any]]:
-    """A safetensors file's tensors: each its dtype, shape and data_offsets, the format's own words.
-
-    The library has opened the file before, so it is whole.
-    """
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        rows: dict[str, dict[str, Any]] = json.loads(stream.read(length))
-    rows.pop("__metadata__", None)
-    return {
-        name: {**row, "data_offsets": [8 + length + at for at in row["data_offsets"]]}
-        for name, row in rows.items()
-    }
-
-
-def _not_ours(path: Path, tensors: dict[str, dict[str, Any]], told: dict[str, str]) -> str | None:
-    """Why this is no LoRA to test here, or None where it is one."""
+def _foreign(names: Sequence[str]) -> str | None:
+    """What else a file of these tensors is, or None where it is a LoRA of networks.lora."""
     for pattern, what in _FOREIGN:
-        if any(pattern.match(name) for name in tensors):
-            return f"is {what}; a LoRA of networks.lora for Stable Diffusion 1.5 is needed"
-    strange = next((name for name in tensors if not _OURS.fullmatch(name)), None)
-    if strange is not None or not any("lora_down" in name for name in tensors):
-        return f"is no LoRA that the trainer writes: it holds {strange or 'no weights'}"
+        if any(map(pattern.match, names)):
+            return f"{what}; a LoRA of networks.lora for Stable Diffusion 1.5 is needed"
+    strange = next((name for name in names if not _OURS.fullmatch(name)), None)
+    if strange is not None or not any("lora_down" in name for name in names):
+        return f"no LoRA that the trainer writes: it holds {strange or 'no weights'}"
+    return None
+
+
+def _unusable(tensors: Mapping[str, Mapping[str, Any]], told: Mapping[str, str]) -> str | None:
+    """Why these weights cannot be tested here, or None where they can."""
+    import numpy as np
+
     version = told.get("ss_base_model_version", "sd_v1")
     widths = {row["shape"][1] for name, row in tensors.items() if _WIDE.fullmatch(name)}
     other = next((_WIDTHS.get(width, f"width {width}") for width in sorted(widths - {768})), None)
     if other is not None or not version.startswith("sd_v1"):
         return f"is a LoRA for {other or version}, and not for Stable Diffusion 1.5"
-    broken = _not_finite(path, tensors)
-    return f"{broken} holds values that are no numbers: training diverged" if broken else None
-
-
-def _not_finite(path: Path, tensors: dict[str, dict[str, Any]]) -> str | None:
-    """The first tensor with a NaN or an infinity, by its bits: numpy has no bfloat16."""
-    import numpy as np
-
     for name, row in tensors.items():
+        # By the bits: numpy has no bfloat16.
         kind, bits = _NOT_FINITE.get(row["dtype"], ("", 0))
-        begin, end = row["data_offsets"]
-        if kind and end > begin:
-            count = (end - begin) // np.dtype(kind).itemsize
-            values = np.fromfile(path, dtype=kind, count=count, offset=begin)
-            if ((values & bits) == bits).any():
-                return name
+        if kind and ((np.frombuffer(row["data"], kind) & bits) == bits).any():
+            return f"{name} holds values that are no numbers: training diverged"
     return None
 
 
@@ -260,7 +241,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         TrainerError: where the file is missing, cut off, or carries no epoch.
     """
-    tensors, metadata = _opened(path)
+    names, metadata = opened(path)
     epoch = metadata.get("ss_epoch", "")
     if not epoch.isdecimal():
         raise TrainerError(f"{path.name}: carries no epoch: it was not written by the trainer")
@@ -269,7 +250,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         epoch=int(epoch),
         rank=metadata.get("ss_network_dim", "?"),
         alpha=metadata.get("ss_network_alpha", "?"),
-        tensors=tensors,
+        tensors=len(names),
         size=path.stat().st_size,
     )
 
@@ -302,9 +283,8 @@ def states(output: Path, name: str) -> list[tuple[int, Path]]:
     """The numbered state folders, newest first. The final one, without a number, is no use for a
     resume: it is written before the last checkpoint (facts, seen in tn).
     """
-    pattern = re.compile(re.escape(name) + r"-(\d{6})-state")
-    matches = [(pattern.fullmatch(path.name), path) for path in output.glob("*-state")]
-    return sorted(((int(m[1]), path) for m, path in matches if m), reverse=True)
+    found = ((epoch_of(path, name), path) for path in output.glob("*-state"))
+    return sorted(((epoch, path) for epoch, path in found if epoch is not None), reverse=True)
 
 
 def torn(state: Path) -> str | None:
@@ -320,7 +300,7 @@ def torn(state: Path) -> str | None:
         told = json.loads((state / "train_state.json").read_text(encoding="utf-8"))
         if not isinstance(told.get("current_epoch"), int):
             return "train_state.json names no epoch"
-        _opened(state / "model.safetensors")
+        opened(state / "model.safetensors")
     except (OSError, ValueError, AttributeError, TrainerError) as error:
         return str(error)
     archives = ("optimizer.bin", "scheduler.bin", "random_states_0.pkl")

@@ -167,7 +167,7 @@ def _tested(request: Request) -> list[EpochResult]:
             continue
         result = evaluate.evaluate(
             run=lora.name,
-            checkpoint=lora.path,
+            lora=lora,
             pictures=pictures[lora],
             prompts=asked,
             folder=folder,
@@ -203,16 +203,14 @@ def _place(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> tuple[Path, Epo
 
     A test of other prompts, sizes or steps, or one that broke off, keeps its folder.
     """
-    base = parent / f"{lora.path.stem}-{lora.sha256[:8]}"
+    folder = base = evaluate.folder_for(parent, lora)
     wanted = {
         (prompt.name, prompt.text, seed, frozenset(evaluate.made(prompt).items()))
         for prompt in asked
         for seed in prompt.seeds
     }
-    for number in itertools.count(2):
-        folder = base if number == 2 else base.with_name(f"{base.name}-{number - 1}")
-        if not folder.exists():
-            return folder, None
+    number = 1
+    while folder.exists():
         if (folder / evaluate.RESULT_FILE).exists():
             known = evaluate.read(folder)
             there = {
@@ -221,7 +219,9 @@ def _place(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> tuple[Path, Epo
             }
             if known.checkpoint_sha256 == lora.sha256 and there == wanted:
                 return folder, known
-    raise AssertionError
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder, None
 
 
 def _pictures(

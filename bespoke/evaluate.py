@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bespoke import checkpoints, sample
+from bespoke import sample
 from bespoke.errors import ConfigError
 from bespoke.files import write_whole
 from bespoke.journal import now
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from bespoke.checkpoints import Lora
     from bespoke.prompts import Prompt
     from bespoke.sample import Shot
 
@@ -99,26 +100,24 @@ def from_json(text: str) -> EpochResult:
     """
     told = json.loads(text)
     del told["verdict"], told["mean"]
-    return EpochResult(
-        **{
-            **told,
-            "pictures": tuple(PictureResult(**picture) for picture in told["pictures"]),
-            "suggested": Scores(**told["suggested"]),
-            "scores": Scores(**told["scores"]),
-            "earlier": tuple(told["earlier"]),
-        }
-    )
+    told |= {
+        "pictures": tuple(PictureResult(**picture) for picture in told["pictures"]),
+        "suggested": Scores(**told["suggested"]),
+        "scores": Scores(**told["scores"]),
+        "earlier": tuple(told["earlier"]),
+    }
+    return EpochResult(**told)
 
 
-def folder_for(output: Path, checkpoint: Path, sha256: str) -> Path:
+def folder_for(parent: Path, lora: Lora) -> Path:
     """Where one checkpoint's test is kept: by its content, so that no other's mixes in."""
-    return output / "tests" / f"{checkpoint.stem}-{sha256[:8]}"
+    return parent / f"{lora.path.stem}-{lora.sha256[:8]}"
 
 
 def evaluate(
     *,
     run: str,
-    checkpoint: Path,
+    lora: Lora,
     pictures: Mapping[Shot, Path],
     prompts: Sequence[Prompt],
     folder: Path,
@@ -130,16 +129,15 @@ def evaluate(
     The metrics' own scores stand, or none where not `take_suggestion`, until `scored` gives others.
 
     Raises:
-        ConfigError: where a picture is missing or cannot be read, the checkpoint is not one, or the
-            folder holds a result already.
+        ConfigError: where a picture is missing or cannot be read, or the folder holds a result
+            already.
     """
     from bespoke import metrics, scoring
 
     if (folder / RESULT_FILE).exists():
         raise ConfigError(f"{folder / RESULT_FILE}: is there already; it is not overwritten")
     if missing := sample.lacking(sample.shots_of(prompts), pictures):
-        raise ConfigError(f"{checkpoint.name}: {missing}")
-    lora = checkpoints.identify(checkpoint)
+        raise ConfigError(f"{lora.path.name}: {missing}")
     by_name = {prompt.name: prompt for prompt in prompts}
     folder.mkdir(parents=True, exist_ok=True)
     results = tuple(
@@ -149,7 +147,7 @@ def evaluate(
     result = EpochResult(
         run=run,
         epoch=lora.epoch,
-        checkpoint=str(checkpoint),
+        checkpoint=str(lora.path),
         checkpoint_sha256=lora.sha256,
         checkpoint_size=lora.size,
         folder=str(folder),

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import secrets
 import tempfile
 import time
 from pathlib import Path
@@ -28,17 +29,12 @@ def write_whole(path: Path, data: str | bytes) -> None:
         OSError: where the folder cannot be written or the disk is full; `path` is then as it was.
     """
     content = veiled(data).encode() if isinstance(data, str) else data
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes the file private; what a person keeps should follow their umask.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -70,6 +70,5 @@ class Job:
     @property
     def epochs(self) -> list[int]:
         """The epochs whose checkpoints the run must leave."""
-        every = self.experiment.option("save_every_n_epochs")
         last = int(self.experiment.option("max_train_epochs"))
-        return checkpoints.saved_epochs(last, last if every is None else int(every))
+        return checkpoints.saved_epochs(last, self.experiment.option("save_every_n_epochs"))

@@ -11,14 +11,13 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, evaluate, files, gate, recording, sample
+from bespoke import checkpoints, evaluate, gate, recording, sample
 from bespoke.display import say
 from bespoke.errors import GateStoppedError
 from bespoke.trainer import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from bespoke.evaluate import EpochResult
     from bespoke.job import Job
@@ -105,28 +104,26 @@ class Judge:
         if not self._shots or epoch not in self._job.epochs:
             return None
         with self._spared(f"epoch {epoch} could not be tested", tell):
-            checkpoint = checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
-            sha256 = files.sha256(checkpoint)
-            folder = evaluate.folder_for(self._job.output, checkpoint, sha256)
+            lora = checkpoints.identify(
+                checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
+            )
+            folder = evaluate.folder_for(self._job.output / "tests", lora)
             if (folder / evaluate.RESULT_FILE).exists():
                 self._results[epoch] = evaluate.read(folder)
-            else:
-                self._results[epoch] = self._tested(epoch, checkpoint, folder)
+                return self._results[epoch]
+            result = evaluate.evaluate(
+                run=self._job.experiment.run_name,
+                lora=lora,
+                pictures=sample.found(self._job.output, self._job.name, epoch, self._shots),
+                prompts=self._prompts,
+                folder=folder,
+            )
+            scores, backgrounds = asdict(result.scores), result.backgrounds()
+            self._job.journal.write(
+                "tested", epoch=epoch, folder=folder, scores=scores, backgrounds=backgrounds
+            )
+            self._results[epoch] = result
         return self._results.get(epoch)
-
-    def _tested(self, epoch: int, checkpoint: Path, folder: Path) -> EpochResult:
-        result = evaluate.evaluate(
-            run=self._job.experiment.run_name,
-            checkpoint=checkpoint,
-            pictures=sample.found(self._job.output, self._job.name, epoch, self._shots),
-            prompts=self._prompts,
-            folder=folder,
-        )
-        scores, backgrounds = asdict(result.scores), result.backgrounds()
-        self._job.journal.write(
-            "tested", epoch=epoch, folder=folder, scores=scores, backgrounds=backgrounds
-        )
-        return result
 
     def _decision(self, result: EpochResult) -> gate.Decision | None:
         if self._policy is None or result.epoch != self._policy.epoch:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bespoke import captions, colours
-from bespoke.regions import percentile, region, table
-from bespoke.view import Mode, View, cells_along
+from bespoke.pictures import nearest_neighbour
+from bespoke.regions import CELLS, percentile, region, table
+from bespoke.view import Mode, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -358,7 +359,7 @@ def cells(view: View, _: Asked) -> dict[str, Any]:
     """Mean distance of the pixels from their own cell's colour, of 255."""
     if view.cell_size < 2:
         return _unmeasured("a cell is not two pixels wide")
-    rows, columns = (cells_along(side) for side in view.pixels.shape[:2])
+    rows, columns = (nearest_neighbour(side, CELLS)[0] for side in view.pixels.shape[:2])
     own = np.rint(view.cells).astype(np.uint8).take(columns, 1).take(rows, 0)
     return _placed("cells", float(_unlike(view.pixels, own).mean()))
 
@@ -379,7 +380,7 @@ def edges(view: View, _: Asked) -> dict[str, Any]:
         # Every third line tells the same as all of them.
         lines = np.ascontiguousarray(pixels[::3])
         steps = _unlike(lines[:, 1:], lines[:, :-1]).sum(axis=0, dtype=np.uint32).sum(axis=1)
-        on_grid += float(steps[np.diff(cells_along(pixels.shape[1])) > 0].sum())
+        on_grid += float(steps[np.diff(nearest_neighbour(pixels.shape[1], CELLS)[0]) > 0].sum())
         total += float(steps.sum())
     return _placed("edges", on_grid / total) if total else _unmeasured("it is one colour all over")
 

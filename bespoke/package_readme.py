@@ -37,8 +37,7 @@ def text(
     pictures = {name: len(each.pairs) for name, each in flight.collections.items()}
     run = schedule.length(experiment, pictures)
     options = {key: setting.value for key, setting in experiment.training.items()}
-    every = experiment.option("save_every_n_epochs")
-    saved = checkpoints.saved_epochs(run.epochs, run.epochs if every is None else int(every))
+    saved = checkpoints.saved_epochs(run.epochs, experiment.option("save_every_n_epochs"))
     known = {each.name: each for each in config.known(repository)}
     environment = jinja2.Environment(
         trim_blocks=True,

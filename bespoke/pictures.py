@@ -65,12 +65,8 @@ def read(folder: Path, name: str, cells: int | None) -> Picture | Finding:
     try:
         raw = (folder / name).read_bytes()
         return _decoded(name, raw, cells)
-    except OSError as failure:
-        # The system's own errors carry a number; PIL's, for damaged files, carry none.
-        reason = f"cannot be read: {failure.strerror}" if failure.errno else _damage(raw, failure)
     except Exception as failure:  # noqa: BLE001 - what a decoder raises at a damaged file is open
-        reason = _damage(raw, failure)
-    return error("picture_unreadable", name, reason, bytes=len(raw))
+        return error("picture_unreadable", name, _damage(raw, failure), bytes=len(raw))
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
@@ -91,14 +87,14 @@ def pixels(path: Path) -> NDArray[np.uint8]:
             return np.ascontiguousarray(np.asarray(_as_rgba(image))[..., :3])
     except DatasetError:
         raise
-    except OSError as failure:
-        reason = f"cannot be read: {failure.strerror}" if failure.errno else _damage(raw, failure)
-    except Exception as failure:  # noqa: BLE001 - what a decoder raises at a damaged file is open
-        reason = _damage(raw, failure)
-    raise DatasetError(f"{path}: {reason}")
+    except Exception as failure:
+        raise DatasetError(f"{path}: {_damage(raw, failure)}") from failure
 
 
 def _damage(raw: bytes, failure: Exception) -> str:
+    # The system's own errors carry a number; PIL's, for damaged files, carry none.
+    if isinstance(failure, OSError) and failure.errno:
+        return f"cannot be read: {failure.strerror}"
     if not raw:
         return "is empty (0 bytes)"
     if type(failure).__name__ == "UnidentifiedImageError":
@@ -141,7 +137,7 @@ def _cells(rgba: NDArray[np.uint8], count: int) -> tuple[float, NDArray[np.uint8
 
     # Four bytes compared as one number: a third of the time of three channels.
     packed = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
-    rows, columns = (_nearest_neighbour(side, count) for side in packed.shape)
+    rows, columns = (nearest_neighbour(side, count) for side in packed.shape)
     art = packed[np.ix_(rows[1], columns[1])]
     # Columns first: the rows are then copied whole.
     unlike = art.take(columns[0], 1).take(rows[0], 0) != packed
@@ -152,7 +148,7 @@ def _cells(rgba: NDArray[np.uint8], count: int) -> tuple[float, NDArray[np.uint8
 
 
 @functools.lru_cache(maxsize=64)
-def _nearest_neighbour(side: int, count: int) -> tuple[NDArray[np.intp], ...]:
+def nearest_neighbour(side: int, count: int) -> tuple[NDArray[np.intp], ...]:
     """How `count` cells make `side` pixels: the cell of each pixel, the middle pixel of each cell,
     and the pixels whose centre lies right between two cells, where enlargers differ by rounding.
 

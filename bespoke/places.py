@@ -62,7 +62,9 @@ def places(
     gpus = {str(gpu.number): gpu for gpu in machine.gpus}
     most = SATURATED_BY_MPS if mps else SATURATED_BY
     fits: dict[str | None, int] = {
-        name: _holds(gpu, needed(_alone(machine, gpu)), most) for name, gpu in gpus.items()
+        # A run in a place on this GPU sees no other.
+        name: _holds(gpu, needed(replace(machine, gpus=(gpu,))), most)
+        for name, gpu in gpus.items()
     }
     fits = fits or {None: 1}
     levels = range(at_once or most)
@@ -87,7 +89,7 @@ def crowding(chosen: Sequence[Place], machine: Machine, needed: Needed) -> list[
         free, on = machine.memory_mib, machine
         if name is not None:
             free = gpus[name].free_mib
-            on = _alone(machine, replace(gpus[name], share_mib=free // count))
+            on = replace(machine, gpus=(replace(gpus[name], share_mib=free // count),))
         mib = needed(on)
         if count > 1 and mib is not None and count * plan.room_mib(mib) > free:
             found.append(
@@ -103,8 +105,3 @@ def _holds(gpu: Gpu, needed_mib: int | None, most: int) -> int:
     if needed_mib is None:
         return 1
     return min(most, max(1, gpu.free_mib // plan.room_mib(needed_mib)))
-
-
-def _alone(machine: Machine, gpu: Gpu) -> Machine:
-    """The machine as a run in a place on this GPU sees it."""
-    return replace(machine, gpus=(gpu,))

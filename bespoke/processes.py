@@ -16,7 +16,6 @@ from bespoke.errors import BespokeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 
 def patience() -> float:
@@ -40,22 +39,25 @@ def on_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
 def _signals_later() -> Iterator[list[int]]:
     """Hold back what on_signals meets: it is in the list, to be raised again."""
     met: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield met
-        return
-    with on_signals(lambda number, _: met.append(number)):
+    main = threading.current_thread() is threading.main_thread()
+    with on_signals(lambda number, _: met.append(number)) if main else contextlib.nullcontext():
         yield met
 
 
-def emptied(pgid: int, within: float) -> bool:
-    """Whether no process of a group is left, waiting for that at most so many seconds."""
+def emptied(pgid: int, within: float, child: subprocess.Popen[bytes] | None = None) -> bool:
+    """Whether no process of a group is left, waiting for that at most so many seconds.
+
+    The group's `child` of our own, where it has one, is buried once it has ended.
+    """
     deadline = time.monotonic() + within
     while True:
+        if child is not None:
+            child.poll()
         try:
             os.killpg(pgid, 0)
         except ProcessLookupError:
             return True
-        if time.monotonic() > deadline:
+        if time.monotonic() >= deadline:
             return False
         time.sleep(0.02)
 
@@ -163,12 +165,7 @@ class Group:
     def __enter__(self) -> Group:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -204,12 +201,10 @@ class Group:
 
     def stop(self) -> None:
         """End the whole group; a second ^C while it waits kills at once."""
-        if self._alive():
+        if not emptied(self.pid, 0, self._child):
             self.signal(self._ask)
-            deadline = time.monotonic() + self._patience
             try:
-                while self._alive() and time.monotonic() < deadline:
-                    time.sleep(0.02)
+                emptied(self.pid, self._patience, self._child)
             finally:
                 self.signal(signal.SIGKILL)
         self._child.wait()
@@ -218,15 +213,6 @@ class Group:
         for pipe in (self._child.stdout, self._guard.stdin):
             if pipe is not None:
                 pipe.close()
-
-    def _alive(self) -> bool:
-        """Whether any process of the group is left; the child's own end does not say so."""
-        self._child.poll()
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole group, and wait for nothing."""

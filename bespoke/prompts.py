@@ -94,17 +94,12 @@ def resized(
     Raises:
         ConfigError: where either is out of range.
     """
-    for key, value in (("size", size), ("steps", steps)):
-        if value is not None and (wrong := _number(key, value)):
+    given: dict[str, Any] = {"size": size, "steps": steps}
+    given = {key: value for key, value in given.items() if value is not None}
+    for key, value in given.items():
+        if wrong := _number(key, value):
             raise ConfigError(f"--{key} {value}: {wrong}")
-    return tuple(
-        replace(
-            prompt,
-            size=prompt.size if size is None else size,
-            steps=prompt.steps if steps is None else steps,
-        )
-        for prompt in prompts
-    )
+    return tuple(replace(prompt, **given) for prompt in prompts)
 
 
 def _prompt(name: str, row: Mapping[str, Any]) -> Prompt:

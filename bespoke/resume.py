@@ -152,21 +152,19 @@ def decide(
             "set them back to go on, or --fresh to start anew (earlier files are kept)"
         )
     steps = record.steps_per_epoch
-    if _whole(output, name, epochs, epochs[-1]):
+    whole = [epoch for epoch in epochs if _whole(output, name, epoch, epochs[-1])]
+    if whole == list(epochs):
         return Start(epoch=epochs[-1], steps_per_epoch=steps, finished=True)
     for epoch, state in checkpoints.states(output, name):
         if steps is None or epoch >= epochs[-1] or checkpoints.torn(state) is not None:
             continue
-        until = [each for each in epochs if each <= epoch]
-        lacking = [each for each in until if not _whole(output, name, [each], epochs[-1])]
-        if lacking:
+        if lacking := [each for each in epochs if each <= epoch and each not in whole]:
             files = ", ".join(checkpoints.checkpoint_path(output, name, e).name for e in lacking)
             raise ConfigError(
                 f"{output}: {state.name} is whole, but {files} is missing or not whole: put it "
                 "back to go on from there, or --fresh to start anew (earlier files are kept)"
             )
         return Start(epoch=epoch, state=state, steps_per_epoch=steps)
-    whole = [each for each in epochs if _whole(output, name, [each], epochs[-1])]
     if len(whole) > 1:
         raise ConfigError(
             f"{output}: {len(whole)} checkpoints of {name} are whole, and no state to go on from: "
@@ -186,21 +184,18 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection
     ]
 
 
-def _whole(output: Path, name: str, epochs: Sequence[int], last: int) -> bool:
-    """Whether these epochs' checkpoints are there and whole.
+def _whole(output: Path, name: str, epoch: int, last: int) -> bool:
+    """Whether this epoch's checkpoint is there and whole.
 
     The last epoch's may still be without its number: a start may have ended just before that.
     """
-    for epoch in epochs:
-        path = checkpoints.checkpoint_path(output, name, epoch)
-        if epoch == last and not path.exists():
-            path = checkpoints.last_path(output, name)
-        try:
-            if checkpoints.read_checkpoint(path).epoch != epoch:
-                return False
-        except TrainerError:
-            return False
-    return True
+    path = checkpoints.checkpoint_path(output, name, epoch)
+    if epoch == last and not path.exists():
+        path = checkpoints.last_path(output, name)
+    try:
+        return checkpoints.read_checkpoint(path).epoch == epoch
+    except TrainerError:
+        return False
 
 
 def clear_way(start: Start, output: Path, name: str, when: datetime) -> list[Path]:

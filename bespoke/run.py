@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import platform
+import shlex
 import shutil
 import signal
 import sys
@@ -42,7 +42,7 @@ from bespoke.processes import on_signals
 from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REHEARSAL = "REHEARSAL"
@@ -67,7 +67,7 @@ def run(request: Request, journal: Journal) -> None:
         machine=platform.node(),
     )
     try:
-        with _signals_raise():
+        with on_signals(_interrupt):
             _carry_out(job, started)
     except BaseException as error:
         code = error.exit_code if isinstance(error, BespokeError) else None
@@ -139,12 +139,13 @@ def _asked(job: Job) -> tuple[prompts.Prompt, ...]:
         return ()
     told = job.experiment.test
     found = prompts.load(REPOSITORY / prompts.PROMPTS_FILE)
-    wanted = told.get("prompts", [prompt.name for prompt in found])
+    names = [prompt.name for prompt in found]
+    wanted = told.get("prompts", names)
     for name in wanted:
-        if name not in {prompt.name for prompt in found}:
+        if name not in names:
             raise ConfigError(
                 f"experiments/{job.experiment.name}.toml: [test]: prompts: "
-                f"{config.nearest(str(name), [prompt.name for prompt in found])}"
+                f"{config.nearest(str(name), names)}"
             )
     chosen = [prompt for prompt in found if prompt.name in wanted]
     return prompts.resized(chosen, size=told.get("size"), steps=told.get("steps"))
@@ -157,13 +158,13 @@ def _start(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
     """
     request = job.request
     _mind_the_gate(job)
-    fresh = not resume.record_path(job.output, job.name).exists()
+    record = resume.record_path(job.output, job.name)
+    fresh = not record.exists()
     start = None if request.fresh else training.go_on(job, settings)
     if start is None or (start.finished and request.rehearse):
-        earlier = checkpoints.left_by(job.output, job.name)
-        record = resume.record_path(job.output, job.name)
-        if earlier or record.exists():
-            files = [*earlier, *([record] if record.exists() else [])]
+        files = checkpoints.left_by(job.output, job.name)
+        files += [record] if record.exists() else []
+        if files:
             aside = checkpoints.set_aside(files, job.output, job.name, now())
             say(f"{len(files)} files of an earlier run moved to {aside}")
             job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
@@ -359,7 +360,7 @@ def _lacks_gpu(job: Job) -> str | None:
 def _show(rendered: rendering.Rendered, command: list[str]) -> None:
     for file in (rendered.training_file, rendered.dataset_file):
         print(f"# {file}\n{file.read_text(encoding='utf-8')}")
-    print("# the command\n" + trainer.shell(command))
+    print("# the command\n" + shlex.join(command))
     say("dry run: stopped before the launch")
 
 
@@ -391,17 +392,11 @@ def _summarise(
     say(f"to   {last.path}")
 
 
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Make TERM and HUP end the run as ^C does: through the clean-up, with its own exit code."""
-
-    def interrupt(number: int, _: object) -> None:
-        raise InterruptedRunError(
-            f"stopped by {signal.Signals(number).name}: the same command goes on from here"
-        )
-
-    with on_signals(interrupt):
-        yield
+def _interrupt(number: int, _: object) -> None:
+    """End the run at TERM and HUP as at ^C: through the clean-up, with its own exit code."""
+    raise InterruptedRunError(
+        f"stopped by {signal.Signals(number).name}: the same command goes on from here"
+    )
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from bespoke.display import duration
 from bespoke.errors import TrainerError
 from bespoke.files import write_whole
 from bespoke.processes import Group
-from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,11 +73,9 @@ def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[Shot, ...
     Of the three forms that it takes (tu:6329) JSON alone holds any text as it is: a line of the
     .txt form is split at " --", and the library that reads the .toml form mistakes backslashes.
     """
-    by_name = {prompt.name: prompt for prompt in prompts}
-    shots = shots_of(prompts)
-    rows = [_entry(by_name[shot.prompt], shot.seed) for shot in shots]
+    rows = [_entry(prompt, seed) for prompt in prompts for seed in prompt.seeds]
     write_whole(file, json.dumps(rows, indent=1) + "\n")
-    return shots
+    return shots_of(prompts)
 
 
 def _entry(prompt: Prompt, seed: int) -> dict[str, Any]:
@@ -132,7 +129,7 @@ def _made_between(output: Path, name: str, epoch: int) -> tuple[float, float]:
     """
     path = checkpoints.checkpoint_path(output, name, epoch)
     path = path if path.exists() else checkpoints.last_path(output, name)
-    told = checkpoints.metadata(path)
+    told = checkpoints.opened(path)[1]
     own = path.stat().st_mtime_ns
     times = {
         each: other.stat().st_mtime_ns
@@ -205,7 +202,7 @@ def make(
     ]
     write_whole(studio.folder / "prompts.txt", "\n".join(lines) + "\n")
     command = _command(weights, studio, clip_skip)
-    write_whole(studio.folder / "command.txt", trainer.shell(command) + "\n")
+    write_whole(studio.folder / "command.txt", shlex.join(command) + "\n")
     _generate(command, studio, len(lines), tell)
     for path, pictures in zip(weights, wanted, strict=True):
         there = {shot: file for shot, file in pictures.items() if file.is_file()}
@@ -250,8 +247,6 @@ def _generate(
 ) -> None:
     """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
     log_file = studio.folder / "gen_img.log"
-    tail: deque[str] = deque(maxlen=200)
-    folding = trainer.Folding()
     pace = _Pace(studio.folder, count)
     with (
         log_file.open("wb", buffering=0) as log,
@@ -261,20 +256,17 @@ def _generate(
             cwd=studio.script.parent,
         ) as group,
     ):
-        for chunk in group.output():
-            for line in map(veiled, folding.feed(chunk)):
-                log.write(line.encode() + b"\n")
-                tail.append(line)
-                pace.read(line)
+        reader = trainer.Reader(log)
+        for line in reader.lines(group.output()):
+            pace.read(line)
             if said := pace.due():
                 tell(said)
         code = group.wait()
-        tail.extend(folding.close())
     if code != 0:
-        words = next((line for line in reversed(tail) if trainer.EXCEPTION.match(line)), None)
+        tail = [*reader.tail][::-1] or ["it said nothing"]
+        words = next(filter(trainer.EXCEPTION.match, tail), tail[0])
         raise TrainerError(
-            f"gen_img.py ended with {trainer.ending(code)}: "
-            f"{words or next(reversed(tail), 'it said nothing')}\nits whole log is {log_file}"
+            f"gen_img.py ended with {trainer.ending(code)}: {words}\nits whole log is {log_file}"
         )
 
 

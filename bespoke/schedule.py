@@ -58,6 +58,11 @@ def length(experiment: Experiment, pictures: Mapping[str, int]) -> Length:
 
 # --- The learning rate ----------------------------------------------------------------------------
 
+_COMPUTED = (
+    *("constant", "constant_with_warmup", "linear"),
+    *("cosine", "cosine_with_restarts", "polynomial"),
+)
+
 
 def shares(experiment: Experiment, run: Length) -> tuple[float, ...] | None:
     """The learning rate at each epoch's end as a share of its peak; None where none is computed.
@@ -66,7 +71,7 @@ def shares(experiment: Experiment, run: Length) -> tuple[float, ...] | None:
     """
     o = experiment.option
     optimizer = str(o("optimizer_type")).lower()
-    other = o("lr_scheduler_type") or o("lr_scheduler_args") or o("lr_scheduler") not in _DECAYS
+    other = o("lr_scheduler_type") or o("lr_scheduler_args") or o("lr_scheduler") not in _COMPUTED
     if other or optimizer.endswith("schedulefree") or optimizer.startswith("adafactor"):
         return None
     warmup = warmup_steps(experiment, run)
@@ -84,34 +89,18 @@ def _share(step: int, warmup: int, steps: int, o: Callable[[str], Any]) -> float
     name = str(o("lr_scheduler"))
     if name != "constant" and step < warmup:
         return step / max(1, warmup)
-    return _DECAYS[name]((step - warmup) / max(1, steps - warmup), o)
-
-
-def _restarting(progress: float, o: Callable[[str], Any]) -> float:
-    if progress >= 1:
-        return 0.0
-    return _half_cosine((progress * int(o("lr_scheduler_num_cycles"))) % 1.0)
-
-
-def _half_cosine(progress: float) -> float:
-    return max(0.0, 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def _polynomial(progress: float, o: Callable[[str], Any]) -> float:
-    """It ends at 1e-7 by learning_rate, also for parts with a rate of their own."""
-    least = 1e-7 / float(o("learning_rate"))
-    return float((1 - least) * max(0.0, 1 - progress) ** o("lr_scheduler_power") + least)
-
-
-# From the share of the steps after warm-up that is done to the share of the peak.
-_DECAYS: dict[str, Callable[[float, Callable[[str], Any]], float]] = {
-    "constant": lambda progress, o: 1.0,  # noqa: ARG005
-    "constant_with_warmup": lambda progress, o: 1.0,  # noqa: ARG005
-    "linear": lambda progress, o: max(0.0, 1 - progress),  # noqa: ARG005
-    "cosine": lambda progress, o: _half_cosine(progress),  # noqa: ARG005
-    "cosine_with_restarts": _restarting,
-    "polynomial": _polynomial,
-}
+    # The share of the steps after warm-up.
+    done = (step - warmup) / max(1, steps - warmup)
+    if name.startswith("constant"):
+        return 1.0
+    if name == "linear":
+        return max(0.0, 1 - done)
+    if name == "polynomial":
+        # It ends at 1e-7 by learning_rate, also for parts with a rate of their own.
+        least = 1e-7 / float(o("learning_rate"))
+        return float((1 - least) * max(0.0, 1 - done) ** o("lr_scheduler_power") + least)
+    cycles = int(o("lr_scheduler_num_cycles")) if name == "cosine_with_restarts" else 1
+    return 0.5 * (1 + math.cos(math.pi * (done * cycles % 1.0))) if done < 1 else 0.0
 
 
 def restarted(experiment: Experiment, run: Length) -> tuple[int, ...]:

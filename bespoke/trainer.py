@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import shlex
 import signal
 import sys
 from collections import deque
@@ -178,11 +177,6 @@ def command(run: Path, training_file: Path, *, script: Path, precision: str) -> 
     ]
 
 
-def shell(command: Sequence[str]) -> str:
-    """The command as one line that a person can paste."""
-    return shlex.join(command)
-
-
 def environment(inherited: Mapping[str, str], *, offline: bool) -> dict[str, str]:
     """The trainer's environment: lines at once and in UTF-8, nothing fetched, nothing guessed."""
     settings = {
@@ -291,20 +285,25 @@ class Reader:
 
     def events(self, chunks: Iterable[bytes]) -> Iterator[Event | None]:
         """Each event as it comes; None where a chunk is empty, for time that went by."""
+        for line in self.lines(chunks):
+            event = parse(line) if line else None
+            if event is not None or not line:
+                yield event
+
+    def lines(self, chunks: Iterable[bytes]) -> Iterator[str]:
+        """Each line as it comes; an empty one where a chunk is empty."""
         folding = Folding()
         for chunk in chunks:
             if not chunk:
-                yield None
-            yield from self._read(folding.feed(chunk))
-        yield from self._read(folding.close())
+                yield ""
+            yield from map(self._kept, folding.feed(chunk))
+        yield from map(self._kept, folding.close())
 
-    def _read(self, lines: Iterable[str]) -> Iterator[Event]:
-        for line in map(veiled, lines):
-            self._log.write(line.encode() + b"\n")
-            self.tail.append(line)
-            event = parse(line)
-            if event is not None:
-                yield event
+    def _kept(self, line: str) -> str:
+        line = veiled(line)
+        self._log.write(line.encode() + b"\n")
+        self.tail.append(line)
+        return line
 
 
 def ending(code: int) -> str:

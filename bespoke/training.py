@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import time
 from dataclasses import asdict, dataclass, replace
@@ -72,7 +73,9 @@ def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
     Raises:
         ConfigError: where what is there is of other settings.
     """
-    start = resume.decide(job.output, job.name, job.epochs, settings, free=_free(job))
+    # Those that need less memory may be others than the record's.
+    free = {*job.refitted, *(resume.ADAPTED if job.request.adapt else ())}
+    start = resume.decide(job.output, job.name, job.epochs, settings, free=free)
     if start.finished:
         return start
     for path in resume.clear_way(start, job.output, job.name, now()):
@@ -91,15 +94,10 @@ def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
     return start
 
 
-def _free(job: Job) -> set[str]:
-    """The options that may be others than the record's: those that need less memory."""
-    return {*job.refitted, *(resume.ADAPTED if job.request.adapt else ())}
-
-
 def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
     command = [*plan.command(plan.rendered), *start.arguments]
     log_file = job.folder / "train.log"
-    write_whole(job.folder / "command.txt", trainer.shell(command) + "\n")
+    write_whole(job.folder / "command.txt", shlex.join(command) + "\n")
     say(f"the trainer starts; its every line goes to {log_file}")
     options = {key: setting.value for key, setting in plan.rendered.training.items()}
     planned = watch.sizes(options, len(job.epochs), resume.KEPT_STATES)
@@ -154,21 +152,18 @@ class _Notes:
     def progress(self, at: trainer.Progress) -> None:
         """Take in one reading, its steps counted from the run's first."""
         if not self._steps_known:
-            self._note_steps(at)
+            # A later resume needs the steps an epoch: kept as soon as the trainer says them.
+            self._steps_known = True
+            job, settings = self._job, self._plan.settings
+            steps = at.total // int(job.experiment.option("max_train_epochs"))
+            record = resume.Record(settings=settings, steps_per_epoch=steps, gate=job.gate)
+            resume.write_record(job.output, job.name, record)
         if at.step == self.behind + 1:
             self._job.journal.write("stage", name="first step")
         due = time.monotonic() > self._told + PROGRESS_INTERVAL_S or at.step == at.total
         if due and at.loss is not None:
             self._told = time.monotonic()
             self._job.journal.write("progress", **asdict(at))
-
-    def _note_steps(self, at: trainer.Progress) -> None:
-        """Keep the steps an epoch, which a later resume needs, as soon as the trainer says them."""
-        self._steps_known = True
-        job = self._job
-        steps = at.total // int(job.experiment.option("max_train_epochs"))
-        record = resume.Record(settings=self._plan.settings, steps_per_epoch=steps, gate=job.gate)
-        resume.write_record(job.output, job.name, record)
 
 
 def note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:
@@ -191,11 +186,15 @@ def as_adapted(job: Job, rendered: Rendered) -> Rendered:
     record = resume.read_record(job.output, job.name)
     if record is None or not job.request.adapt or job.request.fresh:
         return rendered
+    known = {key: record.settings.get(f"training.{key}") for key in resume.ADAPTED}
+    changes = {key: value for key, value in known.items() if value is not None}
+    return _rewritten(job, rendered, changes, "as an earlier start came down to it")
+
+
+def _rewritten(job: Job, rendered: Rendered, changes: Mapping[str, Any], why: str) -> Rendered:
     training = dict(rendered.training)
-    for key in resume.ADAPTED:
-        value = record.settings.get(f"training.{key}")
-        if value is not None:
-            put(training, key, value, "--adapt", "as an earlier start came down to it")
+    for key, value in changes.items():
+        put(training, key, value, "--adapt", why)
     return rewrite(replace(rendered, training=training), job.experiment)
 
 
@@ -212,12 +211,10 @@ def _smaller(job: Job, plan: Plan, error: trainer.OutOfMemoryError) -> Plan:
         raise TrainerError(f"{error}\nno smaller plan keeps the effective batch: rent more memory")
     if not job.request.adapt:
         raise TrainerError(f"{error}\nthese would need less: {words}; --adapt goes on with them")
-    training = dict(plan.rendered.training)
-    for key, value in changes.items():
-        put(training, key, value, "--adapt", "less memory, the same effective batch")
     say(f"out of memory: goes on with {words}")
     job.journal.write("adapted", changes=changes, error=str(error))
-    rendered = rewrite(replace(plan.rendered, training=training), job.experiment)
+    why = "less memory, the same effective batch"
+    rendered = _rewritten(job, plan.rendered, changes, why)
     settings = {**plan.settings, **{f"training.{key}": value for key, value in changes.items()}}
     if resume.read_record(job.output, job.name) is None:
         raise ConfigError(f"{job.output}: the run's record is gone: --fresh starts anew")

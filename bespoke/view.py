@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from bespoke import colours
 from bespoke.regions import CELLS, region
@@ -175,22 +176,11 @@ class View:
                 allowed |= (colours.difference(self.lab, mode.lab) <= REACH) | (
                     apart < 3 * self.noise
                 )
-        reached = EDGE & allowed
-        while True:
-            grown = reached.copy()
-            grown[1:] |= reached[:-1]
-            grown[:-1] |= reached[1:]
-            grown[:, 1:] |= reached[:, :-1]
-            grown[:, :-1] |= reached[:, 1:]
-            grown &= allowed
-            if (grown == reached).all():
-                return reached
-            reached = grown
-
-
-def cells_along(side: int) -> NDArray[np.intp]:
-    """The cell of each pixel along a side, by its centre: so were the 203 enlarged."""
-    return np.asarray((2 * np.arange(side) + 1) * CELLS // (2 * side), dtype=np.intp)
+        # A copy: what fromarray gives cannot be drawn on.
+        image = Image.fromarray(np.uint8(allowed)).copy()
+        for y, x in np.argwhere(EDGE & allowed).tolist():
+            ImageDraw.floodfill(image, (x, y), 2)
+        return np.asarray(np.asarray(image) == 2)
 
 
 def _squares(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bespoke import evaluate, files, sample
+from bespoke import checkpoints, evaluate, files, sample
 from bespoke.errors import ConfigError
 from bespoke.scoring import Scores
 from tests.test_checkpoints import lora
@@ -38,13 +38,13 @@ def shot_pictures(folder: Path) -> dict[sample.Shot, Path]:
 
 
 def evaluated(folder: Path, **more: bool) -> evaluate.EpochResult:
-    path = lora(folder, "a-000004.safetensors", epoch=4)
+    found = checkpoints.identify(lora(folder, "a-000004.safetensors", epoch=4))
     return evaluate.evaluate(
         run="A_RUN",
-        checkpoint=path,
+        lora=found,
         pictures=shot_pictures(folder),
         prompts=ASKED,
-        folder=evaluate.folder_for(folder / "output", path, files.sha256(path)),
+        folder=evaluate.folder_for(folder / "output" / "tests", found),
         **more,
     )
 
@@ -79,10 +79,10 @@ def test_each_picture_is_kept_as_its_24_by_24_cells_too(tmp_path: Path) -> None:
 def test_a_missing_picture_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     pictures = shot_pictures(tmp_path)
     del pictures[sample.shots_of(ASKED)[2]]
-    path = lora(tmp_path, "a.safetensors")
+    found = checkpoints.identify(lora(tmp_path, "a.safetensors"))
     with pytest.raises(ConfigError, match=r"1 pictures are not there: blue \(seed 2\)"):
         evaluate.evaluate(
-            run="r", checkpoint=path, pictures=pictures, prompts=ASKED, folder=tmp_path / "t"
+            run="r", lora=found, pictures=pictures, prompts=ASKED, folder=tmp_path / "t"
         )
     assert not (tmp_path / "t").exists()
 

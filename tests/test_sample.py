@@ -221,6 +221,16 @@ def test_its_failure_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert second.endswith("gen_img.log")
 
 
+def test_last_words_without_a_lines_end_are_logged_and_told_with_no_secret(tmp_path: Path) -> None:
+    words = "fetching http://me:hunter22@host"
+    script = pretender(tmp_path, closing=f'print("\\n{words}", end=""); sys.exit(3)')
+    with pytest.raises(TrainerError) as caught:
+        sample.make([tmp_path / "a"], [prompt("a")], studio(tmp_path, script), tell=print)
+    veiled = "fetching http://me:***@host"
+    assert str(caught.value).startswith(f"gen_img.py ended with exit code 3: {veiled}\n")
+    assert (tmp_path / "studio" / "gen_img.log").read_text().endswith(f"{veiled}\n")
+
+
 def test_pictures_that_were_not_made_are_named_whatever_it_exits_with(tmp_path: Path) -> None:
     script = pretender(tmp_path, limit="1")
     asked = [prompt("a"), prompt("b", seeds=(42, 7))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,7 +109,7 @@ def test_the_command_names_one_process_and_a_launcher_file_of_its_own(tmp_path: 
         script=tmp_path / "train_network.py",
         precision="fp16",
     )
-    text = trainer.shell(command)
+    text = shlex.join(command)
     assert "--num_processes 1" in text
     assert "--num_cpu_threads_per_process 1" in text
     assert "--mixed_precision fp16" in text

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bespoke.colours import hex_of, rgb_of
 from bespoke.rehearsal import sprites
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ ruby d8115f  salmon fa8072  sapphire 0f52ba  scarlet f02410  sienna a0522d  silv
 slate 708090  tan d2b48c  teal 088080  turquoise 40e0d0
 """
 COLOURS: dict[str, Colour] = {
-    word: (int(code[:2], 16), int(code[2:4], 16), int(code[4:], 16))
-    for word, code in re.findall(r"(\w+) (\w{6})", _COLOURS)
+    word: rgb_of(code) for word, code in re.findall(r"(\w+) (\w{6})", _COLOURS)
 }
 # What may have which colours; a word that stands twice is drawn twice as often.
 _WORDS = {
@@ -126,7 +126,7 @@ class _Sheet:
         seen = {ink for row in self.grid for ink in row}
         tags = []
         for phrase, inks in self.features:
-            codes = [_hex(self.colours[ink]) for ink in inks if ink in seen]
+            codes = [hex_of(self.colours[ink]) for ink in inks if ink in seen]
             if codes or not inks:
                 tags.append(f"{phrase} ({' '.join(codes)})" if codes else phrase)
         return ", ".join(tags)
@@ -302,7 +302,3 @@ def _scaled(colour: Colour, percent: int) -> Colour:
 
 def _distance(word: str, other: str) -> int:
     return sum(abs(a - b) for a, b in zip(COLOURS[word], COLOURS[other], strict=True))
-
-
-def _hex(colour: Colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
