@@ -137,7 +137,7 @@ def show(job: Job, kept: Record) -> str:
     with contextlib.suppress(ConfigError):
         steps = [line for line in record.steps(run, runs) if line]
     page = report.write(run, folder, others=runs, next_steps=steps)
-    report.write_index(runs, folder)
+    report.write_all_runs(kept, runs, folder)
     return str(page)
 
 

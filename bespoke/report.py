@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from bespoke.evaluate import EpochResult, PictureResult
-    from bespoke.store import RunRecord
+    from bespoke.store import Record, RunRecord
 
 FOLDER = "reports"
 FACES = 12
@@ -113,6 +113,20 @@ def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
     return _write(folder / "index.html", "index.html", rows=rows)
 
 
+def write_all_runs(record: Record, known: Sequence[RunRecord], folder: Path) -> Path:
+    """Write the index over the record's runs, and first the page of each that has none yet.
+
+    Raises:
+        OSError: where `folder` cannot be made or written.
+    """
+    for run in known:
+        if not (folder / page_name(run.name)).exists():
+            write(record.run(run.name), folder, others=known)
+    # The list leaves pictures and decisions out; the newest are worth a look for them.
+    newest = [record.run(each.name) for each in known[-FACES:]]
+    return write_index([*known[:-FACES], *newest], folder)
+
+
 def show(chosen: argparse.Namespace) -> None:
     """`bespoke report [RUN]`: pages from the record, for all runs or one, and the index.
 
@@ -127,9 +141,7 @@ def show(chosen: argparse.Namespace) -> None:
         names = [each.name for each in known] if chosen.run is None else [record.named(chosen.run)]
         for name in names:
             print(write(record.run(name), place / FOLDER, others=known))
-        # The list leaves pictures and decisions out; the newest are worth a look for them.
-        newest = [record.run(each.name) for each in known[-FACES:]]
-    print(write_index([*known[:-FACES], *newest], place / FOLDER))
+        print(write_all_runs(record, known, place / FOLDER))
 
 
 def page_name(name: str) -> str:
