@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SEED = "training.seed"
 # Where things lie and what they are called: two runs differ in these and are the same for it.
 NAMES = PLACES | {"output_name", "log_prefix", "training_comment", "wandb_run_name"}
+FOLDERS = ("logs", "output")
 # Facts by what they are about, by the words in their names; the rest is the environment.
 SUBJECTS = {"captions": ("caption",), "data": ("data", "image", "picture")}
 # Facts that came out of a run, and what it cost.
@@ -84,7 +85,7 @@ def _described(run: RunRecord) -> dict[tuple[str, str], Any]:
         if key.rpartition(".")[2] not in NAMES
     }
     for key, value in _flat(run.facts):
-        if key.partition(".")[0] not in OUTCOMES:
+        if key.partition(".")[0] not in OUTCOMES + FOLDERS:
             told[_subject(key), key] = value
     return told
 
@@ -231,7 +232,8 @@ def diff(chosen: argparse.Namespace) -> None:
     if chosen.json:
         print(json.dumps({"runs": [one.name, other.name], "settings": rows}, indent=2))
         return
-    table = Table("setting")
+    table = Table()
+    table.add_column("setting", overflow="fold")
     for run in (one, other):
         table.add_column(Text(shown(run.name)), overflow="fold")
     for key, settings in rows.items():
