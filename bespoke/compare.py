@@ -173,6 +173,24 @@ def seed_lines(groups: Sequence[SeedGroup]) -> list[str]:
     return lines
 
 
+def left_out(runs: Sequence[RunRecord], known: Sequence[RunRecord]) -> list[str]:
+    """The scored runs of the same experiments at other seeds that are not among `runs`."""
+    given = {(run.experiment, _seed(run)) for run in runs if run.settings}
+    experiments = {experiment for experiment, _ in given}
+    others = [
+        run.name
+        for run in known
+        if run.experiment in experiments and run.best_score is not None and run.settings
+        if (run.experiment, _seed(run)) not in given
+    ]
+    told = f"other seeds of these are not compared here: {', '.join(others)}: name them too"
+    return [told] if others else []
+
+
+def _seed(run: RunRecord) -> str:
+    return str(run.settings.get(SEED, {}).get("value"))
+
+
 def _range(group: SeedGroup) -> str:
     low, high = min(group.scores), max(group.scores)
     told = f"{low:.1f}" if len(group.scores) == 1 else f"{low:.1f} to {high:.1f}"
@@ -185,10 +203,10 @@ def compare(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: where the record has no such run.
     """
-    runs = _named(list(dict.fromkeys(chosen.runs)), chosen.workspace)
+    runs, known = _named(list(dict.fromkeys(chosen.runs)), chosen.workspace)
     found, groups = differences(runs), seed_groups(runs)
     outcomes = {run.name: outcome(run) for run in runs}
-    lines = seed_lines(groups)
+    lines = [*seed_lines(groups), *left_out(runs, known)]
     if chosen.json:
         told = {
             "runs": [run.name for run in runs],
@@ -224,7 +242,7 @@ def diff(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: where the record has no such run.
     """
-    one, other = _named(chosen.runs, chosen.workspace)
+    (one, other), _ = _named(chosen.runs, chosen.workspace)
     rows = {
         key: [run.settings.get(key) for run in (one, other)]
         for key in differences([one, other])["options"]
@@ -248,9 +266,10 @@ def _sourced(setting: Mapping[str, Any] | None) -> Text:
     return Text(f"{shown(setting.get('value'))}\n({shown(setting.get('from'))}{shown(why)})")
 
 
-def _named(names: Sequence[str], place: Path | None) -> list[RunRecord]:
+def _named(names: Sequence[str], place: Path | None) -> tuple[list[RunRecord], list[RunRecord]]:
+    """The runs that are named, and all there are."""
     with store.opened(workspace(place)) as record:
-        return [record.run(record.named(text)) for text in names]
+        return [record.run(record.named(text)) for text in names], record.runs()
 
 
 def _cell(value: object) -> Text:

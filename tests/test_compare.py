@@ -98,6 +98,16 @@ def test_one_seed_each_says_nothing_of_seeds() -> None:
     assert lines[-1] == "one seed each: whether another seed would differ as much is not known"
 
 
+def test_scored_runs_at_other_seeds_are_named_where_they_are_left_out() -> None:
+    one, again = a_kept("A", 7), a_kept("A (2026)", 6)
+    two, unscored = a_kept("A_seed_43", 9, seed=43), a_kept("A_seed_44", seed=44)
+    known = [one, again, two, unscored, a_kept("B", 8, experiment="other", seed=45)]
+    assert compare.left_out([one], known) == [
+        "other seeds of these are not compared here: A_seed_43: name them too"
+    ]
+    assert compare.left_out([one, two], known) == []
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     with store.opened(tmp_path) as record:
