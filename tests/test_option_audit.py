@@ -20,7 +20,6 @@ from bespoke.option_audit import (
     xformers_findings,
 )
 
-
 BASE: dict[str, Any] = {"network_module": "networks.lora", "max_train_epochs": 10}
 FITTING = {"torch": "2.10.0", "xformers": "0.0.35"}
 
