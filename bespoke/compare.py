@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SEED = "training.seed"
 # Where things lie and what they are called: two runs differ in these and are the same for it.
 NAMES = PLACES | {"output_name", "log_prefix", "training_comment", "wandb_run_name"}
+FOLDERS = ("logs", "output")
 # Facts by what they are about, by the words in their names; the rest is the environment.
 SUBJECTS = {"captions": ("caption",), "data": ("data", "image", "picture")}
 # Facts that came out of a run, and what it cost.
@@ -80,7 +81,7 @@ def _described(run: RunRecord) -> dict[tuple[str, str], Any]:
         if key.rpartition(".")[2] not in NAMES
     }
     for *keys, value in leaves(run.facts):
-        if keys[0] not in OUTCOMES:
+        if keys[0] not in OUTCOMES + FOLDERS:
             key = ".".join(keys)
             about = (name for name, words in SUBJECTS.items() if any(word in key for word in words))
             told[next(about, "environment"), key] = value
@@ -154,6 +155,24 @@ def seed_lines(groups: Sequence[SeedGroup]) -> list[str]:
     return lines
 
 
+def left_out(runs: Sequence[RunRecord], known: Sequence[RunRecord]) -> list[str]:
+    """The scored runs of the same experiments at other seeds that are not among `runs`."""
+    given = {(run.experiment, _seed(run)) for run in runs if run.settings}
+    experiments = {experiment for experiment, _ in given}
+    others = [
+        run.name
+        for run in known
+        if run.experiment in experiments and run.best_score is not None and run.settings
+        if (run.experiment, _seed(run)) not in given
+    ]
+    told = f"other seeds of these are not compared here: {', '.join(others)}: name them too"
+    return [told] if others else []
+
+
+def _seed(run: RunRecord) -> str:
+    return str(run.settings.get(SEED, {}).get("value"))
+
+
 def _range(group: SeedGroup) -> str:
     low, high = min(group.scores), max(group.scores)
     told = f"{low:.1f}" if len(group.scores) == 1 else f"{low:.1f} to {high:.1f}"
@@ -166,10 +185,10 @@ def compare(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: where the record has no such run.
     """
-    runs = _named(list(dict.fromkeys(chosen.runs)), chosen.workspace)
+    runs, known = _named(list(dict.fromkeys(chosen.runs)), chosen.workspace)
     found, groups = differences(runs), seed_groups(runs)
     outcomes = {run.name: outcome(run) for run in runs}
-    lines = seed_lines(groups)
+    lines = [*seed_lines(groups), *left_out(runs, known)]
     if chosen.json:
         told = {
             "runs": [run.name for run in runs],
@@ -205,7 +224,7 @@ def diff(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: where the record has no such run.
     """
-    one, other = _named(chosen.runs, chosen.workspace)
+    (one, other), _ = _named(chosen.runs, chosen.workspace)
     rows = {
         key: [run.settings.get(key) for run in (one, other)]
         for key in differences([one, other])["options"]
@@ -213,7 +232,8 @@ def diff(chosen: argparse.Namespace) -> None:
     if chosen.json:
         print(json.dumps({"runs": [one.name, other.name], "settings": rows}, indent=2))
         return
-    table = Table("setting")
+    table = Table()
+    table.add_column("setting", overflow="fold")
     for run in (one, other):
         table.add_column(Text(shown(run.name)), overflow="fold")
     for key, settings in rows.items():
@@ -228,9 +248,10 @@ def _sourced(setting: Mapping[str, Any] | None) -> Text:
     return Text(f"{shown(setting.get('value'))}\n({shown(setting.get('from'))}{shown(why)})")
 
 
-def _named(names: Sequence[str], place: Path | None) -> list[RunRecord]:
+def _named(names: Sequence[str], place: Path | None) -> tuple[list[RunRecord], list[RunRecord]]:
+    """The runs that are named, and all there are."""
     with store.opened(workspace(place)) as record:
-        return [record.run(record.named(text)) for text in names]
+        return [record.run(record.named(text)) for text in names], record.runs()
 
 
 def _cell(value: object) -> Text:

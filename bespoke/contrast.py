@@ -270,7 +270,8 @@ def _alone(change: Change, other: Experiment, known: Sequence[Experiment]) -> st
     for each in known:
         idle = ignored(each).keys() & ignored(other).keys()
         found = {k: v for k, v in differences(each, other).items() if k not in idle}
-        if change.values and found == change.values:
+        # With other pictures or captions promised, it would not be this change alone.
+        if change.values and found == change.values and each.promises == other.promises:
             return f"--experiment {each.name}"
     return " ".join((f"--experiment {other.name}", *change.settings)) if change.settings else ""
 

@@ -143,8 +143,8 @@ class Judge:
         self._job.journal.write("gate", **asdict(decision))
         if decision.outcome == "STOP":
             raise GateStoppedError(
-                f"{decision.reason}\nthe state of epoch {decision.epoch} is whole: the same "
-                "command with --no-gate goes on from there"
+                f"{decision.reason}\nthe same command with --no-gate goes on from its newest "
+                "whole state"
             )
         tell(decision.reason)
 

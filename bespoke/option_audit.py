@@ -123,23 +123,23 @@ DATASET_ROWS: tuple[Row, ...] = (
      _off("enable_bucket"), "enable_bucket is false"),
     (("min_bucket_reso", "max_bucket_reso"),
      lambda o: o("enable_bucket") and o("bucket_no_upscale"),
-     "with bucket_no_upscale each picture's own size decides (tu:1033); the resolution must "
-     "still lie between them"),
+     "with bucket_no_upscale each picture's own size decides; the resolution must still "
+     "lie between them"),
 )  # fmt: skip
 
 # Values that stop the trainer once it has loaded everything: the key, when it does so where it is
 # written and not off, and what to do.
 CONFLICTS: tuple[tuple[str, Callable[[Look], object], str], ...] = (
     ("adaptive_noise_scale", lambda o: o("noise_offset") is None,
-     "needs noise_offset beside it (tu:4443)"),
+     "needs noise_offset beside it"),
     ("v_pred_like_loss", lambda o: o("v_pred_like_loss") and o("v_parameterization"),
-     "cannot stand beside v_parameterization (tu:4451)"),
+     "cannot stand beside v_parameterization"),
     ("scale_v_pred_loss_like_noise_pred", _off("v_parameterization"),
-     "needs v_parameterization beside it (tu:4446)"),
+     "needs v_parameterization beside it"),
     ("full_fp16", _unless("mixed_precision", "fp16"),
-     'needs mixed_precision = "fp16" (tn:813)'),
+     'needs mixed_precision = "fp16"'),
     ("full_bf16", _unless("mixed_precision", "bf16"),
-     'needs mixed_precision = "bf16" (tn:819)'),
+     'needs mixed_precision = "bf16"'),
     ("persistent_data_loader_workers", _off("max_data_loader_n_workers"),
      "needs max_data_loader_n_workers of 1 or more"),
 )  # fmt: skip

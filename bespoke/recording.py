@@ -128,5 +128,6 @@ def show(job: Job, kept: Record) -> str:
     Raises:
         OSError: where it cannot be written.
     """
-    page, _ = report.publish(kept, job.workspace / report.FOLDER, job.experiment.run_name)
-    return str(page)
+    folder, name = job.workspace / report.FOLDER, job.experiment.run_name
+    pages = {page.name: page for page in report.publish(kept, folder, name)}
+    return str(pages[report.page_name(name)])

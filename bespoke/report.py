@@ -132,13 +132,17 @@ def show(chosen: argparse.Namespace) -> None:
 def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Path]:
     """Write the page of one run, or of all, and then the index; yields each as it is written.
 
+    A run that has no page yet, as a baseline at first, is given one, since the index leads to it.
+
     Raises:
         ConfigError: a run that the record does not know.
         OSError: where `folder` cannot be made or written.
     """
     known = kept.runs()
-    for each in [run.name for run in known] if name is None else [name]:
-        run = kept.run(each)
+    for each in known:
+        if name not in (None, each.name) and (folder / page_name(each.name)).exists():
+            continue
+        run = kept.run(each.name)
         steps: list[str] = []
         with contextlib.suppress(ConfigError):
             steps = [step for step in record.steps(run, known) if step]

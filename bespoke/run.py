@@ -241,7 +241,8 @@ def _checked_data(job: Job) -> tuple[dict[str, Path], preflight.Preflight, str |
         for name, collection in flight.collections.items():
             into = job.folder / "pictures" / name
             data[name] = dataset.take(collection, experiment.pictures_taken, into)
-            say(f"{name}: {experiment.pictures_taken} of {len(collection.pairs)} pictures taken")
+            there = len(collection.pairs)
+            say(f"{name}: {min(experiment.pictures_taken, there)} of {there} pictures taken")
     return data, flight, parent.run_name if parent else None
 
 
@@ -273,7 +274,8 @@ def _drawn(job: Job, name: str) -> Path:
     count = job.experiment.promises.get(name, dataset.Promise()).fewest
     folder = job.workspace / "drawn" / f"{name}_{count}"
     if not folder.is_dir():
-        say(f"{name}: no collection is asked for or found, so {count} pictures are drawn")
+        drawn = "1 picture is" if count == 1 else f"{count} pictures are"
+        say(f"{name}: no collection is asked for or found, so {drawn} drawn")
         # Killed while drawing, a folder of fewer pictures would be there for good.
         part = folder.with_name(f".{folder.name}.{os.getpid()}")
         draw(part, count)

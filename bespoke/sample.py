@@ -294,4 +294,5 @@ class _Pace:
         whole = min(sum(1 for _ in self._folder.glob("*.png")), self._count - 1)
         done = whole + self._part
         left = (self._told - self._began) / done * (self._count - done) if done else None
-        return f"picture {whole + 1} of {self._count}, {self._part:.0%} done, left {duration(left)}"
+        part = f"{self._part:.0%} of it done"
+        return f"picture {whole + 1} of {self._count}, {part}, left {duration(left)}"

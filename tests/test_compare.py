@@ -32,7 +32,7 @@ def a_kept(name: str, *means: int, seed: int = 42, tokens: int = 3, **known: Any
 
 def test_differences_are_of_what_a_run_is_made_from() -> None:
     facts = {"captions": {"sha256": "a"}, "num_images": 203, "gpu": "A40", "best_score": 1}
-    one = a_kept("ONE", 5, facts=facts)
+    one = a_kept("ONE", 5, facts={**facts, "logs": "logs/one", "output": "a"})
     other = a_kept(
         "TWO", 9, tokens=5, facts={**facts, "captions": {"sha256": "b"}, "gpu": "RTX 4090"}
     )
@@ -98,6 +98,16 @@ def test_one_seed_each_says_nothing_of_seeds() -> None:
     assert lines[-1] == "one seed each: whether another seed would differ as much is not known"
 
 
+def test_scored_runs_at_other_seeds_are_named_where_they_are_left_out() -> None:
+    one, again = a_kept("A", 7), a_kept("A (2026)", 6)
+    two, unscored = a_kept("A_seed_43", 9, seed=43), a_kept("A_seed_44", seed=44)
+    known = [one, again, two, unscored, a_kept("B", 8, experiment="other", seed=45)]
+    assert compare.left_out([one], known) == [
+        "other seeds of these are not compared here: A_seed_43: name them too"
+    ]
+    assert compare.left_out([one, two], known) == []
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     with store.opened(tmp_path) as record:
@@ -133,6 +143,19 @@ def test_a_table_shows_hostile_names_as_text(
     assert "<b>[red]\\u202e$(id)" in out
     assert "\u202e" not in out
     assert out.index("keep_tokens") < out.index("best score")
+
+
+def test_diff_names_each_setting_whole_also_in_a_narrow_terminal(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    cli.main(["diff", "ONE", HOSTILE, "--workspace", str(workspace)])
+    first = [
+        line.split("│")[1].strip()
+        for line in capsys.readouterr().out.splitlines()[1:]
+        if line.startswith("│")
+    ]
+    assert "".join(first) == "dataset.general.keep_tokens"
 
 
 def test_diff_says_where_each_value_came_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bespoke import config, schedule, sight
 from bespoke.config import Block, Experiment, Setting
 from bespoke.contrast import Contrast, Side, compare
+from bespoke.dataset import Promise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +136,14 @@ def test_two_changes_name_the_runs_that_would_part_them() -> None:
         "--experiment parent --set dataset.caption_dropout_rate=0.1",
     ]
     assert "network_dim 32 -> 16; caption_dropout_rate 0.0 -> 0.1" in found.message
+
+
+def test_an_experiment_that_promises_other_captions_does_not_part_two_changes() -> None:
+    promises = {"training_data": Promise(caption_version="repaired")}
+    other = replace(make("only_dim", network_dim=16), promises=promises)
+    child = make("child", {"caption_dropout_rate": 0.1}, network_dim=16)
+    (found,) = compare(side(child), side(PARENT), known=(child, other, PARENT)).findings
+    assert found.measured["alone"][0] == "--experiment parent --set training.network_dim=16"
 
 
 def test_a_set_argument_survives_the_shell_and_reads_back() -> None:

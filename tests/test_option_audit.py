@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -265,3 +266,8 @@ def test_unescaped_brackets_are_named_in_the_prompt_and_in_its_negative() -> Non
     assert (found.code, found.measured["brackets"]) == ("prompt_parentheses", 2)
     (found,) = prompt_findings(["hair --n [bad] --l 7"])
     assert "'[bad]'" in found.message
+
+
+def test_a_reason_is_told_without_a_line_of_the_trainers_source() -> None:
+    reasons = [row[-1] for row in (*TRAINING_ROWS, *DATASET_ROWS, *CONFLICTS)]
+    assert not [each for each in reasons if re.search(r"\bt[un]:\d", str(each))]

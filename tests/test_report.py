@@ -195,6 +195,14 @@ def test_time_money_interruptions_and_next_steps_are_told(outline: Outline) -> N
         assert text in outline.text
 
 
+@pytest.mark.parametrize(("status", "told"), [("completed", True), ("failed", False)])
+def test_only_a_run_that_was_completed_is_said_to_have_gone_on_undisturbed(
+    tmp_path: Path, status: str, told: bool
+) -> None:
+    shown = Outline(report.write(bare(status=status), tmp_path)).text
+    assert ("Nothing interrupted it." in shown) is told
+
+
 def test_a_recorded_parent_is_compared_and_places_are_left_out(
     run: RunRecord, tmp_path: Path
 ) -> None:

@@ -247,7 +247,7 @@ def test_while_it_works_it_is_said_how_far_it_is(
     script = pretender(tmp_path, closing="import time; print(flush=True); time.sleep(1.5)")
     said: list[str] = []
     sample.make([tmp_path / "a"], [prompt("a")], studio(tmp_path, script), tell=said.append)
-    assert any(re.fullmatch(r"picture \d of 1, 50% done, left \S+", line) for line in said)
+    assert any(re.fullmatch(r"picture \d of 1, 50% of it done, left \S+", line) for line in said)
 
 
 # The stand-in's
