@@ -9,7 +9,8 @@ Pictures are counted but not opened, the network is a small part of the real one
 TensorBoard file.
 
 Environment:
-    BESPOKE_STAND_IN_SECONDS_PER_STEP  pace of an optimizer step, 0.0008 if unset
+    BESPOKE_STAND_IN_SECONDS_PER_STEP  pace of an optimizer step, 0.0008 if unset, or PACE@STEP from
+                                       that step on
     BESPOKE_STAND_IN_FAULT             KIND or KIND@STEP: see KINDS
     BESPOKE_STAND_IN_FAULT_IN          the one output_name that the fault is for, of several runs
     BESPOKE_STAND_IN_BACKGROUND        what the samples show: see samples.py
@@ -196,7 +197,7 @@ class Training:
         return first
 
     def _train_epoch(self, epoch: int, bar: Bar) -> None:
-        pace = float(os.environ.get("BESPOKE_STAND_IN_SECONDS_PER_STEP") or 0.0008)
+        told, _, since = os.environ.get("BESPOKE_STAND_IN_SECONDS_PER_STEP", "").partition("@")
         due = time.monotonic()
         last = epoch * self.steps_per_epoch
         for step in range(last - self.steps_per_epoch + 1, last + 1):
@@ -204,7 +205,7 @@ class Training:
                 if self.fault == "oom_above_1" and self.args.train_batch_size > 1:
                     strike("oom")
                 strike(self.fault)
-            due += pace
+            due += float(told or 0.0008) if step >= int(since or 0) else 0.0008
             # Sleeping for each of a few thousand short steps would take longer than they do.
             if (ahead := due - time.monotonic()) > 0.005:
                 time.sleep(ahead)
