@@ -115,7 +115,9 @@ def next_steps(chosen: argparse.Namespace) -> None:
     """
     with store.opened(workspace(chosen.workspace)) as record:
         runs = record.runs()
-        own = [each.name for each in runs if not each.baseline]
+        known = config.known(REPOSITORY)
+        trials = {each.name for each in known if each.subject == "machine"}
+        own = [each.name for each in runs if not each.baseline and each.experiment not in trials]
         if not own and chosen.run is None:
             raise ConfigError("the record has no run yet: python -m bespoke.run makes one")
         name = own[-1] if chosen.run is None else record.named(chosen.run)

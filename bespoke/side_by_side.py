@@ -186,7 +186,7 @@ class Schedule:
             finally:
                 for group in self._running.values():
                     group.stop()
-        if self._told is not None:
+        if self._told is not None and any(run.code != 0 for run in self._standings):
             name = signal.Signals(self._told).name
             raise InterruptedRunError(f"stopped by {name}: the same command goes on from here")
 

@@ -63,7 +63,7 @@ KNOWN_FAILURES: tuple[tuple[re.Pattern[str], str], ...] = (
         # By the launcher of the trainer, by torch of a worker.
         re.compile(r"died with <Signals\.SIGKILL|is killed by signal: Killed"),
         "something killed it, most often the system for want of memory (RAM, not the GPU's): "
-        "look at the pod's memory; the same command goes on from the last whole state",
+        "look at the pod's memory",
     ),
     (
         re.compile(r"No data found"),
@@ -323,7 +323,10 @@ class OutOfMemoryError(TrainerError):
 def failure(code: int, tail: Sequence[str], log_file: Path) -> TrainerError:
     """The error for a trainer that ended with `code`, in its own last words."""
     what = diagnosis(tail) or "its last lines are in the log"
-    text = f"the trainer ended with {ending(code)}: {what}\nthe whole log is {log_file}"
+    text = (
+        f"the trainer ended with {ending(code)}: {what}\nthe whole log is {log_file}; "
+        "the same command goes on from what is whole"
+    )
     memory = any("CUDA out of memory" in line for line in tail)
     return OutOfMemoryError(text) if memory else TrainerError(text)
 

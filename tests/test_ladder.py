@@ -91,6 +91,16 @@ def test_next_prints_the_reason_and_the_exact_commands(
     assert "    was run: CONV, in_progress, without a score" in lines
 
 
+def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(tmp_path, 8, 8, 8)
+    with store.opened(tmp_path) as open_record:
+        open_record.begin(a_run("SMOKE", experiment="smoke"))
+    cli.main(["next", "--workspace", str(tmp_path)])
+    assert capsys.readouterr().out.startswith("KEEP_3: best score so far 8.0")
+
+
 @pytest.mark.parametrize(
     ("three", "experiment", "says"),
     [

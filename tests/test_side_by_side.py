@@ -101,6 +101,12 @@ def test_a_run_that_ignores_term_is_killed_and_those_that_wait_never_start(
     assert [run.told for run in runs] == ["failed (SIGKILL)", "not started"]
 
 
+def test_a_signal_that_comes_when_all_is_done_interrupts_nothing() -> None:
+    run = shell("last", f"trap '' TERM; kill -TERM {os.getpid()}; sleep 0.3")
+    Schedule([run], CPU[:1], Journal()).train()
+    assert (run.code, run.told) == (0, "done")
+
+
 # From here on, what a person starts: bespoke.run, with the stand-in trainer.
 
 
