@@ -62,16 +62,17 @@ class Preflight:
     def refusal(self, *, strict: bool = False) -> BespokeError | None:
         """The error to end with, if any; warnings count as errors where `strict`.
 
-        Options come before data: a run that is wrong by its options is wrong with any pictures.
+        Options come before data: a run that is wrong by its options is wrong with any pictures. Of
+        pictures, which may be wrong by the hundred, a few are named: the report groups them all.
         """
         stops = ("error", "warning") if strict else ("error",)
-        for found, kind in (
-            (self.option_findings, ConfigError),
-            (self.data_findings, DatasetError),
+        for found, kind, limit in (
+            (self.option_findings, ConfigError, 40),
+            (self.data_findings, DatasetError, 5),
         ):
             stopping = [finding for finding in found if finding.severity in stops]
             if stopping:
-                return kind(findings.listing(stopping))
+                return kind(findings.listing(stopping, limit=limit))
         return None
 
     def report(self, *, examples: int | None = 3, notes: bool = True) -> list[str]:
