@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import operator
 import re
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +152,10 @@ def _chart(title: str, x: str, y: str, lines: Sequence[Line], **options: Any) ->
     from pygal.etree import etree
     from pygal.style import Style
 
-    # It would take lxml where that is installed, whose comments have no attributes to ask for.
+    # It would take lxml where that is installed, whose comments have no attributes to ask for; and
+    # it leaves a finder for maps of which Python 3.11 warns at every later import.
     etree.to_etree()
+    sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != pygal.__name__]
     plain = "{:g}".format
     chart = pygal.XY(
         width=480, height=270, margin=4, x_title=x, y_title=y, js=[], css=[], dots_size=3,

@@ -7,6 +7,7 @@ import hashlib
 import io
 import re
 import shutil
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -431,6 +432,11 @@ def test_a_chart_holds_no_script_style_or_address_and_names_its_axes(run: RunRec
         assert "<title id=" in chart.svg
         assert len(chart.rows) <= charts.TABLE_ROWS
     assert drawn == charts.of(run, baselines())
+
+
+def test_drawing_leaves_no_finder_of_pygals_among_pythons_own(run: RunRecord) -> None:
+    charts.of(run, baselines())
+    assert not [each for each in sys.meta_path if "pygal" in type(each).__module__]
 
 
 def test_a_chart_is_the_same_where_pygal_has_found_lxml(run: RunRecord) -> None:
