@@ -20,10 +20,9 @@ from bespoke.resume import PLACES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from bespoke.store import RunRecord
+    from bespoke.store import Record, RunRecord
 
 SEED = "training.seed"
 # Where things lie and what they are called: two runs differ in these and are the same for it.
@@ -185,7 +184,8 @@ def compare(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: where the record has no such run.
     """
-    runs, known = _named(list(dict.fromkeys(chosen.runs)), chosen.workspace)
+    with store.opened(workspace(chosen.workspace)) as record:
+        runs, known = _named(dict.fromkeys(chosen.runs), record), record.runs()
     found, groups = differences(runs), seed_groups(runs)
     outcomes = {run.name: outcome(run) for run in runs}
     lines = [*seed_lines(groups), *left_out(runs, known)]
@@ -224,7 +224,8 @@ def diff(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: where the record has no such run.
     """
-    (one, other), _ = _named(chosen.runs, chosen.workspace)
+    with store.opened(workspace(chosen.workspace)) as record:
+        one, other = _named(chosen.runs, record)
     rows = {
         key: [run.settings.get(key) for run in (one, other)]
         for key in differences([one, other])["options"]
@@ -248,10 +249,8 @@ def _sourced(setting: Mapping[str, Any] | None) -> Text:
     return Text(f"{shown(setting.get('value'))}\n({shown(setting.get('from'))}{shown(why)})")
 
 
-def _named(names: Sequence[str], place: Path | None) -> tuple[list[RunRecord], list[RunRecord]]:
-    """The runs that are named, and all there are."""
-    with store.opened(workspace(place)) as record:
-        return [record.run(record.named(text)) for text in names], record.runs()
+def _named(names: Iterable[str], record: Record) -> list[RunRecord]:
+    return [record.run(record.named(text)) for text in names]
 
 
 def _cell(value: object) -> Text:

@@ -115,13 +115,17 @@ def next_steps(chosen: argparse.Namespace) -> None:
     """
     with store.opened(workspace(chosen.workspace)) as record:
         runs = record.runs()
-        known = config.known(REPOSITORY)
-        trials = {each.name for each in known if each.subject == "machine"}
-        own = [each.name for each in runs if not each.baseline and each.experiment not in trials]
-        if not own and chosen.run is None:
-            raise ConfigError("the record has no run yet: python -m bespoke.run makes one")
-        name = own[-1] if chosen.run is None else record.named(chosen.run)
+        name = _latest(runs) if chosen.run is None else record.named(chosen.run)
     print("\n".join(steps(next(each for each in runs if each.name == name), runs)))
+
+
+def _latest(runs: Sequence[RunRecord]) -> str:
+    """The newest run's name, but for those that only try the machine."""
+    trials = {each.name for each in config.known(REPOSITORY) if each.subject == "machine"}
+    own = [each.name for each in runs if not each.baseline and each.experiment not in trials]
+    if not own:
+        raise ConfigError("the record has no run yet: python -m bespoke.run makes one")
+    return own[-1]
 
 
 def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:

@@ -14,6 +14,8 @@ from bespoke.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bespoke.store import RunRecord
+
 KNOWN = ["expanded_dataset", "keep_tokens_5"]
 
 
@@ -75,14 +77,21 @@ def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3")
         open_record.epoch("KEEP_3", a_result(given=scores(*three)), [])
 
 
+def next_told(
+    workspace: Path, capsys: pytest.CaptureFixture[str], later: RunRecord, *named: str
+) -> list[str]:
+    """What `bespoke next` prints where `later` has begun after KEEP_3."""
+    kept(workspace, 8, 8, 8)
+    with store.opened(workspace) as open_record:
+        open_record.begin(later)
+    cli.main(["next", *named, "--workspace", str(workspace)])
+    return capsys.readouterr().out.splitlines()
+
+
 def test_next_prints_the_reason_and_the_exact_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept(tmp_path, 8, 8, 8)
-    with store.opened(tmp_path) as open_record:
-        open_record.begin(a_run("CONV", experiment="conv_dim_8"))
-    cli.main(["next", "KEEP_3", "--workspace", str(tmp_path)])
-    lines = capsys.readouterr().out.splitlines()
+    lines = next_told(tmp_path, capsys, a_run("CONV", experiment="conv_dim_8"), "KEEP_3")
     assert lines[0] == "KEEP_3: best score so far 8.0 at epoch 1"
     assert lines[1] == "The colours hold: now widen what the LoRA can draw."
     command = "python -m bespoke.run --experiment expanded_dataset --data generated=DIR"
@@ -94,11 +103,8 @@ def test_next_prints_the_reason_and_the_exact_commands(
 def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept(tmp_path, 8, 8, 8)
-    with store.opened(tmp_path) as open_record:
-        open_record.begin(a_run("SMOKE", experiment="smoke"))
-    cli.main(["next", "--workspace", str(tmp_path)])
-    assert capsys.readouterr().out.startswith("KEEP_3: best score so far 8.0")
+    first, *_ = next_told(tmp_path, capsys, a_run("SMOKE", experiment="smoke"))
+    assert first.startswith("KEEP_3: best score so far 8.0")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import argparse
 
 FAULT_VARIABLE = "BESPOKE_STAND_IN_FAULT"
+USUAL_PACE_S = 0.0008
 
 # The step of KIND@STEP counts optimizer steps from the run's first, also after a resume, and a
 # fault strikes at that one step only, so a run resumed beyond it succeeds. Faults of saving strike
@@ -198,6 +199,7 @@ class Training:
 
     def _train_epoch(self, epoch: int, bar: Bar) -> None:
         told, _, since = os.environ.get("BESPOKE_STAND_IN_SECONDS_PER_STEP", "").partition("@")
+        pace, slow_from = float(told or USUAL_PACE_S), int(since or 0)
         due = time.monotonic()
         last = epoch * self.steps_per_epoch
         for step in range(last - self.steps_per_epoch + 1, last + 1):
@@ -205,7 +207,7 @@ class Training:
                 if self.fault == "oom_above_1" and self.args.train_batch_size > 1:
                     strike("oom")
                 strike(self.fault)
-            due += float(told or 0.0008) if step >= int(since or 0) else 0.0008
+            due += pace if step >= slow_from else USUAL_PACE_S
             # Sleeping for each of a few thousand short steps would take longer than they do.
             if (ahead := due - time.monotonic()) > 0.005:
                 time.sleep(ahead)
