@@ -259,7 +259,7 @@ def _measured(data: bytes, path: Path, text: str) -> dict[str, Any]:
             array = np.asarray(image.convert("RGB"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: is not a whole picture: {error}") from error
-    return dict(metrics.measure(array, metrics.asked(text)))
+    return dict(metrics.measure(array, metrics.read_prompt(text)))
 
 
 def _verdict(result: EpochResult) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bespoke import checkpoints, evaluate, gate, recording, resume, sample
 from bespoke.display import say
 from bespoke.errors import BespokeError, ConfigError, GateStoppedError
+from bespoke.processes import signals_held
 from bespoke.trainer import Progress
 
 if TYPE_CHECKING:
@@ -73,13 +74,14 @@ class Judge:
             if each == epoch and not finished and self.lacks_pictures(each):
                 say(f"epoch {each}: not all its test pictures are there; the trainer draws them")
                 return
-            result = self._test(each, say)
-            decision = self._decision(result) if result else self._kept_decision(each)
-            if result is not None:
-                self._keep(result, decision, say)
-            if not finished:
-                self._act(decision, say)
-                self._mind_the_gate(each, decision, say)
+            with signals_held():
+                result = self._test(each, say)
+                decision = self._decision(result) if result else self._kept_decision(each)
+                if result is not None:
+                    self._keep(result, decision, say)
+                if not finished:
+                    self._act(decision, say)
+                    self._mind_the_gate(each, decision, say)
 
     def lacks_pictures(self, epoch: int) -> bool:
         """Whether this epoch is to be tested and cannot be, by what is there now."""
@@ -101,6 +103,10 @@ class Judge:
         Raises:
             GateStoppedError: where the hypothesis has failed by the experiment's own gate.
         """
+        with signals_held():
+            self._epoch(epoch, tell)
+
+    def _epoch(self, epoch: int, tell: Tell) -> None:
         result = self._test(epoch, tell)
         if result is None:
             self._mind_the_gate(epoch, None, tell)

@@ -21,7 +21,7 @@ def scored(files: Sequence[Path], prompt: str) -> list[dict[str, Any]]:
     Raises:
         DatasetError: where pictures cannot be read; one line for each of them.
     """
-    wanted = metrics.asked(prompt)
+    wanted = metrics.read_prompt(prompt)
     found, unreadable = [], []
     for file in files:
         try:

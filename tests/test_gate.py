@@ -24,7 +24,7 @@ POLICY = gate.Policy(epoch=4)
 @functools.cache
 def measured(seed: int, background: tuple[int, int, int] | None, noise: int = 0) -> dict[str, Any]:
     """A drawn portrait measured against a prompt that asks for green; None draws no ground."""
-    asked = metrics.asked("portrait of bespoke punk lady, solid green background (#00c828)")
+    asked = metrics.read_prompt("portrait of bespoke punk lady, solid green background (#00c828)")
     rng = np.random.default_rng(seed)
     if background is None:
         return metrics.measure(rng.integers(0, 256, (512, 512, 3), dtype=np.uint8), asked)
