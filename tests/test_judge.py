@@ -105,10 +105,12 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     assert said.startswith("bespoke: hypothesis failed at epoch 4: background ")
     assert said.endswith("0 of 7 prompts")
     # Later epochs may have been trained while this one was judged.
-    assert way_on == "bespoke: the same command with --no-gate goes on from its newest whole state"
+    assert (
+        way_on == "bespoke: the same command with --no-gate resumes from its newest complete state"
+    )
     names = {path.name for path in output(tmp_path).glob("*.safetensors")}
     assert names == {f"{NAME}-{epoch:06d}.safetensors" for epoch in (1, 2, 3, 4)}
-    assert checkpoints.torn(output(tmp_path) / f"{NAME}-000004-state") is None
+    assert checkpoints.corruption(output(tmp_path) / f"{NAME}-000004-state") is None
     run = recorded(tmp_path)
     assert (run.status, run.ending) == ("completed", said.removeprefix("bespoke: "))
     # The same command says the same again, and trains nothing.
@@ -119,7 +121,7 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     # Told so, it goes on from there.
     on = rehearse(repository, tmp_path, drawn, "green_at:9", "--no-gate", *SLOW)
     assert on.returncode == 0, on.stderr
-    assert "goes on after epoch 4" in on.stdout
+    assert "resuming after epoch 4" in on.stdout
     assert len(recorded(tmp_path).epochs) == 7
 
 
@@ -174,5 +176,5 @@ def test_what_cannot_be_tested_costs_no_training(
     done = rehearse(repository, tmp_path, drawn, "never")
     assert done.returncode == 0, done.stderr
     assert "epoch 4 could not be tested" in done.stdout
-    assert "inconclusive at epoch 4: it was not tested; training goes on" in done.stdout
+    assert "gate at epoch 4: not measured; training goes on" in done.stdout
     assert "done in" in done.stdout

@@ -247,7 +247,7 @@ def test_a_run_goes_on_elsewhere_with_the_plan_it_began_with_or_says_what_did_no
     assert "training.train_batch_size: was 4, is 1" in refused.stderr
     done = rehearse(place, drawn, repository, small)
     assert done.returncode == 0, done.stderr
-    assert "goes on after epoch 1" in done.stdout
+    assert "resuming after epoch 1" in done.stdout
     assert "changed in mid-run: what it began with needs 9342 MiB" in done.stdout
     rows = receipt(place)
     assert rows["train_batch_size"]["value"] == 2

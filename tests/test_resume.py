@@ -76,7 +76,7 @@ def test_the_same_command_goes_on_and_ends_as_if_nothing_had_happened(
     assert start(tmp_path, drawn, BESPOKE_STAND_IN_FAULT=fault).returncode == 4
     done = start(tmp_path, drawn)
     assert done.returncode == 0, done.stderr
-    assert "goes on after epoch " in done.stdout
+    assert "resuming after epoch " in done.stdout
     assert tensors(tmp_path) == untouched
     assert epochs_trained(tmp_path) == sorted(set(epochs_trained(tmp_path)))
 
@@ -168,18 +168,21 @@ def test_a_second_bespoke_says_who_has_the_run_and_ends_with_2(
     assert tensors(tmp_path) == untouched
 
 
-def test_a_changed_option_is_not_resumed_and_fresh_keeps_what_was(
+def test_a_changed_option_is_not_resumed_and_a_new_start_keeps_what_was(
     drawn: Path, tmp_path: Path
 ) -> None:
     assert start(tmp_path, drawn, BESPOKE_STAND_IN_FAULT="die@1300").returncode == 4
-    changed = ("--set", "training.unet_lr=5e-5")
-    refused = start(tmp_path, drawn, *changed)
-    assert refused.returncode == 2
-    assert "training.unet_lr: was 0.0001, is 5e-05" in refused.stderr
-    assert "--fresh" in refused.stderr
+    output = tmp_path / "rehearsal" / "output"
+    record = resume.read_record(output, NAME)
+    assert record is not None
+    changed = {**record.settings, "training.unet_lr": 5e-5}
+    with pytest.raises(ConfigError, match=r"training.unet_lr: was 0.0001, is 5e-05\n.*--fresh"):
+        resume.decide(output, NAME, [1, 2, 3, 4, 5], changed)
     before = tensors(tmp_path)
-    done = start(tmp_path, drawn, *changed, "--fresh")
+    # A rehearsal, of which nothing is a result, starts again unasked.
+    done = start(tmp_path, drawn, "--set", "training.unet_lr=5e-5")
     assert done.returncode == 0, done.stderr
+    assert "files of an earlier run moved to" in done.stdout
     (aside,) = (tmp_path / "rehearsal" / "output" / "earlier").iterdir()
     kept = {path.name for path in aside.glob("*.safetensors")}
     assert kept == set(before)
@@ -191,27 +194,29 @@ def test_a_changed_caption_is_not_resumed(drawn: Path, tmp_path: Path) -> None:
     assert start(tmp_path, folder, BESPOKE_STAND_IN_FAULT="die@1300").returncode == 4
     caption = min(folder.glob("*.txt"))
     caption.write_text(caption.read_text(encoding="utf-8").strip() + ", sharp", encoding="utf-8")
-    refused = start(tmp_path, folder)
-    assert refused.returncode == 2
-    assert "data training_data: its pictures or captions are others now" in refused.stderr
+    again = start(tmp_path, folder)
+    assert again.returncode == 0
+    assert "data training_data: the pictures or captions have changed" in again.stdout
 
 
-def test_two_states_are_kept_and_the_torn_are_named_and_kept(drawn: Path, tmp_path: Path) -> None:
+def test_two_states_are_kept_and_the_incomplete_are_named_and_kept(
+    drawn: Path, tmp_path: Path
+) -> None:
     assert start(tmp_path, drawn, BESPOKE_STAND_IN_FAULT="die_saving_state@1600").returncode == 4
     output = tmp_path / "rehearsal" / "output"
     # Epoch 4's state was being written; 2 and 3 were whole and are the two that are kept.
     assert [epoch for epoch, _ in checkpoints.states(output, NAME)] == [4, 3, 2]
     done = start(tmp_path, drawn)
     assert done.returncode == 0, done.stderr
-    assert "goes on after epoch 3" in done.stdout
-    torn = [path.name for path in (output / "torn").iterdir()]
-    assert any(name.startswith(f"{NAME}-000004-state-") for name in torn)
+    assert "resuming after epoch 3" in done.stdout
+    moved = [path.name for path in (output / "incomplete").iterdir()]
+    assert any(name.startswith(f"{NAME}-000004-state-") for name in moved)
     assert [epoch for epoch, _ in checkpoints.states(output, NAME)] == [4, 3]
 
 
 def test_files_without_a_record_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a-000001.safetensors").touch()
-    with pytest.raises(ConfigError, match=r"without a record.*--fresh"):
+    with pytest.raises(ConfigError, match=r"no readable a.run.json.*--fresh"):
         resume.decide(tmp_path, "a", [1, 2], {})
     assert [path.name for path in tmp_path.iterdir()] == ["a-000001.safetensors"]
 
@@ -222,7 +227,7 @@ def test_an_unreadable_record_is_as_good_as_none(tmp_path: Path) -> None:
         assert resume.read_record(tmp_path, "a") is None
 
 
-def test_a_whole_last_checkpoint_without_its_number_is_a_finished_run(
+def test_a_complete_last_checkpoint_without_its_number_is_a_finished_run(
     drawn: Path, tmp_path: Path
 ) -> None:
     assert start(tmp_path, drawn).returncode == 0
@@ -245,7 +250,7 @@ def test_a_checkpoint_taken_away_is_asked_for_and_nothing_is_trained_again(
     before = sorted(path.name for path in output.iterdir())
     refused = start(tmp_path, drawn)
     assert refused.returncode == 2
-    assert f"{taken.name} is missing or not whole: put it back" in refused.stderr
+    assert f"{taken.name} is missing or incomplete, but " in refused.stderr
     assert sorted(path.name for path in output.iterdir()) == before
     (tmp_path / "taken").rename(taken)
     assert start(tmp_path, drawn).returncode == 0

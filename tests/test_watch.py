@@ -46,7 +46,9 @@ def run(
 
 def states(place: Path) -> list[int]:
     output = place / "rehearsal" / "output"
-    return [n for n, path in checkpoints.states(output, NAME) if checkpoints.torn(path) is None]
+    return [
+        n for n, path in checkpoints.states(output, NAME) if checkpoints.corruption(path) is None
+    ]
 
 
 def at(step: int, loss: float | None) -> Progress:
@@ -99,7 +101,7 @@ def test_a_trainer_that_stands_still_is_stopped_and_resumed_once(
     # The stand-in hangs at the same step again: resumed once, it is then given up.
     assert done.returncode == 4, done.stdout
     assert done.stdout.count("the trainer stands still") == 1
-    assert "goes on after epoch 2" in done.stdout
+    assert "resuming after epoch 2" in done.stdout
     assert "the trainer stands still" in done.stderr
     assert run(repository, tmp_path, drawn).returncode == 0
 
@@ -124,7 +126,7 @@ def test_want_of_memory_is_named_and_with_adapt_gone_on_from(
     adapted = run(repository, tmp_path, drawn, *plan, "--adapt", **narrow)
     assert adapted.returncode == 0, adapted.stderr
     assert adapted.stdout.count("out of memory: goes on with") == 2
-    assert adapted.stdout.count("goes on after epoch 2") == 3
+    assert adapted.stdout.count("resuming after epoch 2") == 3
     receipt = max((tmp_path / "rehearsal").rglob("receipt.toml")).read_text(encoding="utf-8")
     assert 'train_batch_size = { value = 1, from = "--adapt", was = 2' in receipt
     refused = run(repository, tmp_path, drawn, *plan)
@@ -148,7 +150,7 @@ def test_a_later_start_with_adapt_takes_the_plan_that_fitted(
     checkpoints.checkpoint_path(output, NAME, 4).unlink()
     second = run(repository, tmp_path, drawn, *plan, "--adapt", **narrow)
     assert second.returncode == 0, second.stderr
-    assert "goes on after epoch 3" in second.stdout
+    assert "resuming after epoch 3" in second.stdout
     assert "out of memory" not in second.stdout
 
 
