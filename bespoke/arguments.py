@@ -141,13 +141,6 @@ def score(parser: argparse.ArgumentParser) -> None:
     as_json(parser)
 
 
-def rescore(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "folders", metavar="FOLDER", type=Path, nargs="+", help="a test's folder, with result.json"
-    )
-    workspace(parser)
-
-
 def optional_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", nargs="?", help="a run, or the latest of a name")
     workspace(parser)
@@ -263,15 +256,45 @@ def run(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def epoch_test(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", metavar="CHECKPOINT", type=Path, nargs="+")
+def test(parser: argparse.ArgumentParser) -> None:
+    _drawing(parser)
+    _switches(parser, score="ask for scores, and record them")
+    _scoring(parser)
+    parser.add_argument(
+        "--again",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="measure and score saved tests again; the scores before are kept with them",
+    )
+
+
+def quick_test(parser: argparse.ArgumentParser) -> None:
+    _drawing(parser, nargs="+")
+    parser.set_defaults(auto_score=False, auto_commit=False)
+
+
+def auto_test(parser: argparse.ArgumentParser) -> None:
+    _drawing(parser, nargs="+")
+    _scoring(parser)
+
+
+def _drawing(parser: argparse.ArgumentParser, nargs: str = "*") -> None:
+    parser.add_argument(
+        "weights",
+        metavar="CHECKPOINT",
+        type=Path,
+        nargs=nargs,
+        help="a file, or its name in the workspace's output/; of a run's name, the newest",
+    )
     parser.add_argument("--prompts", metavar="FILE", type=Path, help="not test_prompts.toml")
     parser.add_argument(
         "--base-model",
         metavar="MODEL",
         help="a file, a folder or a hub id (default: the one in training_config.toml)",
     )
-    parser.add_argument("--workspace", metavar="DIR", type=_folder, help="where models/ is")
+    workspace(parser)
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -282,10 +305,9 @@ def epoch_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", metavar="N", type=int, help="fewer steps, for a look")
 
 
-def auto_test(parser: argparse.ArgumentParser) -> None:
-    epoch_test(parser)
+def _scoring(parser: argparse.ArgumentParser) -> None:
     _switches(
         parser,
-        auto_score="take the suggested scores",
+        auto_score="take the suggested scores, and record them",
         auto_commit="commit each test's folder to git, and nothing else; never a push",
     )

@@ -80,6 +80,17 @@ VERBS = (
         answer="listing:show",
     ),
     Verb(
+        name="test",
+        about="test checkpoints by hand: pictures, metrics, scores",
+        examples="""\
+  bespoke test NAME-000004.safetensors          pictures and a table; nothing is recorded
+  bespoke test NAME-0000*.safetensors --auto-score --auto-commit
+  bespoke test --again epoch_tests/*            saved tests, by the metrics as they are now
+""",
+        arguments=arguments.test,
+        answer="epoch_test:test",
+    ),
+    Verb(
         name="score",
         about="measure any pictures against what was asked",
         examples="""\
@@ -87,17 +98,7 @@ VERBS = (
   bespoke score epoch_4/*.png --prompt "solid green background" --json
 """,
         arguments=arguments.score,
-        answer="score:show",
-    ),
-    Verb(
-        name="rescore",
-        about="measure and score a saved epoch's pictures again, keeping both verdicts",
-        examples="""\
-  bespoke rescore epoch_tests/*
-  bespoke rescore workspace/output/tests/bespoke_baby_sd15_lora_keep_tokens_3-000004-1a2b3c4d
-""",
-        arguments=arguments.rescore,
-        answer="epoch_test:again",
+        answer="epoch_test:score",
     ),
     Verb(
         name="compare",
@@ -324,26 +325,25 @@ def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
 
 
 def quick_test_main() -> int:
-    """`quick_test_epoch.py CHECKPOINT…`"""
-    about = "Pictures of checkpoints, and what they measure."
-    return _test("quick", about, arguments.epoch_test)
+    """`quick_test_epoch.py CHECKPOINT…`: `bespoke test` without scores."""
+    return _test("quick", "Pictures of checkpoints, and what they measure.", arguments.quick_test)
 
 
 def auto_test_main() -> int:
-    """`auto_test_epoch.py CHECKPOINT… [--auto-score] [--auto-commit]`"""
+    """`auto_test_epoch.py CHECKPOINT… [--auto-score] [--auto-commit]`: `bespoke test --score`."""
     about = "Test, score and record checkpoints: you are asked for scores, unless told."
     return _test("auto", about, arguments.auto_test)
 
 
-def _test(how: str, about: str, asked: Callable[[Parser], None]) -> int:
+def _test(how: str, about: str, options: Callable[[Parser], None]) -> int:
     alone = argparse.ArgumentParser(prog=f"{how}_test_epoch.py", description=about)
-    asked(alone)
+    options(alone)
+    alone.set_defaults(again=(), score=how == "auto")
     chosen = alone.parse_args()
     with reported():
         from bespoke import epoch_test
 
-        told = {**vars(chosen), "weights": tuple(chosen.weights)}
-        getattr(epoch_test, how)(epoch_test.Request(**told))
+        epoch_test.test(chosen)
     return 0
 
 
