@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__, arguments, origin
+from bespoke import __version__, arguments, origin, signals
 from bespoke.arguments import RUN_EXAMPLES
 from bespoke.errors import reported
 
@@ -266,7 +266,7 @@ def main(given: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(words)
     if chosen.verb == "run":
         return _run(chosen, words[words.index("run") + 1 :])
-    with reported():
+    with reported(), signals.raising():
         module, _, function = chosen.answer.partition(":")
         getattr(importlib.import_module(f"bespoke.{module}"), function)(chosen)
     return 0
@@ -296,7 +296,7 @@ def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
     from bespoke.journal import Journal
 
     journal = Journal(printed=chosen.events)
-    with reported(journal.keep_traceback):
+    with reported(journal.keep_traceback), signals.raising():
         from bespoke.job import Request
         from bespoke.run import run
 
@@ -340,7 +340,7 @@ def _test(how: str, about: str, options: Callable[[Parser], None]) -> int:
     options(alone)
     alone.set_defaults(again=(), score=how == "auto")
     chosen = alone.parse_args()
-    with reported():
+    with reported(), signals.raising():
         from bespoke import epoch_test
 
         epoch_test.test(chosen)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bespoke import checkpoints, evaluate, gate, recording, sample
 from bespoke.display import say
 from bespoke.errors import GateStoppedError
+from bespoke.processes import signals_held
 from bespoke.trainer import Progress
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ class Judge:
                 `finished` all the same.
         """
         for each in range(1, epoch + 1):
-            result = self._test(each, say)
-            if result is not None:
-                self._keep(result, self._decision(result), say)
+            with signals_held():
+                result = self._test(each, say)
+                if result is not None:
+                    self._keep(result, self._decision(result), say)
         at_gate = self._results.get(self._policy.epoch) if self._policy else None
         if at_gate is not None and not finished:
             self._act(self._decision(at_gate), say)
@@ -79,6 +81,10 @@ class Judge:
         Raises:
             GateStoppedError: where the hypothesis has failed by the experiment's own gate.
         """
+        with signals_held():
+            self._epoch(epoch, tell)
+
+    def _epoch(self, epoch: int, tell: Tell) -> None:
         result = self._test(epoch, tell)
         if result is None:
             if self._policy and epoch == self._policy.epoch:

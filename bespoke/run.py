@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":
+    # A signal may come before all that this program needs is imported.
+    from bespoke import signals
+
+    signals.handle_signals(": run the same command again to resume")
+
 import functools
 import os
 import platform
 import shlex
 import shutil
-import signal
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,12 +39,12 @@ from bespoke import (
     watch,
 )
 from bespoke.display import duration, say
-from bespoke.errors import BespokeError, ConfigError, InterruptedRunError, TrainerError
+from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import held, workspace, write_whole
 from bespoke.job import Job, Request
 from bespoke.journal import Journal, now
 from bespoke.options import table
-from bespoke.processes import on_signals
+from bespoke.processes import signals_held
 from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
@@ -67,10 +73,9 @@ def run(request: Request, journal: Journal) -> None:
         machine=platform.node(),
     )
     try:
-        with on_signals(_interrupt):
-            _carry_out(job, started)
+        _carry_out(job, started)
     except BaseException as error:
-        code = error.exit_code if isinstance(error, BespokeError) else None
+        code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
     finally:
@@ -109,7 +114,8 @@ def _carry_out(job: Job, started: float) -> None:
     with held(job.output / f".{job.name}.lock", job.name):
         rendered = training.as_adapted(job, rendered)
         settings = resume.settings_of(rendered, data, _base_model_name(job), table().commit)
-        start, fresh = _start(job, settings)
+        with signals_held():
+            start, fresh = _start(job, settings)
         run_row = recording.run_of(job, rendered, settings, flight, parent)
         with recording.recorded(job, run_row, fresh=fresh) as record:
             rates = schedule.shares(job.experiment, flight.length)
@@ -392,13 +398,6 @@ def _summarise(
         say(best)
     say(f"from {first.path}")
     say(f"to   {last.path}")
-
-
-def _interrupt(number: int, _: object) -> None:
-    """End the run at TERM and HUP as at ^C: through the clean-up, with its own exit code."""
-    raise InterruptedRunError(
-        f"stopped by {signal.Signals(number).name}: the same command goes on from here"
-    )
 
 
 if __name__ == "__main__":

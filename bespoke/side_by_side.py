@@ -13,7 +13,6 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +21,13 @@ from typing import TYPE_CHECKING
 from bespoke import checkpoints, config, hardware, mps, plan, resume, watch
 from bespoke.caption_rules import effective
 from bespoke.display import say
-from bespoke.errors import ConfigError, InterruptedRunError
+from bespoke.errors import ConfigError
 from bespoke.job import Job
 from bespoke.places import crowding, places
 from bespoke.preflight import subset_and_folder
-from bespoke.processes import Group, emptied, on_signals, patience
+from bespoke.processes import Group, emptied, patience, signals_held
 from bespoke.run import REPOSITORY, fitted, opened
+from bespoke.signals import signal_count
 from bespoke.standing import Board, Standing
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from bespoke.places import Place
 
 TICK_S = 0.5
-# A run that is told to stop has this much more than it leaves its trainer.
-CLEAN_UP_S = 5.0
+# A run whose parent is gone has this much more than it leaves its trainer, for what it is testing.
+CLEAN_UP_S = 300.0
 # A rehearsal uses nothing up: as many as on a GPU.
 REHEARSED_AT_ONCE = 4
 
@@ -161,11 +161,10 @@ class Schedule:
         self._free = list(chosen)
         self._running: dict[Standing, Group] = {}
         self._journal = journal
-        self._told: int | None = None
+        self._signals = 0
         self._patience = patience() + CLEAN_UP_S
-        self._deadline = float("inf")
-        # What a run printed, its exit code, or a signal to us (which is of no run).
-        self._inbox: queue.SimpleQueue[tuple[Standing | None, bytes | int]] = queue.SimpleQueue()
+        # What a run printed, or its exit code.
+        self._inbox: queue.SimpleQueue[tuple[Standing, bytes | int]] = queue.SimpleQueue()
 
     def train(self) -> None:
         """Until every run has ended.
@@ -173,22 +172,17 @@ class Schedule:
         Raises:
             InterruptedRunError: where a signal ended them.
         """
-        with (
-            on_signals(lambda number, _: self._inbox.put((None, number))),
-            Board(self._standings) as board,
-        ):
+        with signals_held(), Board(self._standings) as board:
             try:
-                while self._running or (self._waiting and self._told is None):
-                    while self._waiting and self._free and self._told is None:
+                while self._running or (self._waiting and not self._signals):
+                    while self._waiting and self._free and not self._signals:
                         self._start(self._waiting.popleft(), self._free.pop(0))
                     self._next_of_inbox()
+                    self._pass_signals_on()
                     board.refresh()
             finally:
                 for group in self._running.values():
                     group.stop()
-        if self._told is not None and any(run.code != 0 for run in self._standings):
-            name = signal.Signals(self._told).name
-            raise InterruptedRunError(f"stopped by {name}: the same command goes on from here")
 
     def _start(self, run: Standing, place: Place) -> None:
         run.place, run.state = place, "starting"
@@ -215,26 +209,24 @@ class Schedule:
         except queue.Empty:
             pass
         else:
-            if run is None:
-                self._stop(int(what))
-            elif isinstance(what, int):
+            if isinstance(what, int):
                 self._end(run, what)
             else:
                 for text in run.take(what):
                     say(f"{run.name}: {text}")
-        if time.monotonic() > self._deadline:
-            for group in self._running.values():
-                group.signal(signal.SIGKILL)
 
-    def _stop(self, number: int) -> None:
-        """Tell every run to stop. Told a second time, each ends its trainer at once."""
-        if self._told is None:
-            say(f"{signal.Signals(number).name}: {len(self._running)} runs are stopped")
-            self._told, self._deadline = number, time.monotonic() + self._patience
+    def _pass_signals_on(self) -> None:
+        """Told once, each run ends when that is safe; a second time, its trainer is killed; a third
+        time, the run is."""
+        if signal_count() == self._signals:
+            return
+        if not self._signals:
+            say(f"stopping {len(self._running)} runs; each ends what must not be cut first")
             for run in self._waiting:
                 run.state = "not started"
+        self._signals = signal_count()
         for group in self._running.values():
-            group.signal(signal.SIGTERM)
+            group.signal(signal.SIGTERM if self._signals < 3 else signal.SIGKILL)
 
     def _end(self, run: Standing, code: int) -> None:
         """Take in a run's end; its place is free once no process of it or its trainer is left."""

@@ -16,7 +16,7 @@ from bespoke.display import display, say
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import write_whole
 from bespoke.journal import now
-from bespoke.processes import Group, patience
+from bespoke.processes import Group, patience, signals_held
 from bespoke.rendering import rewrite
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
     planned = watch.sizes(options, len(job.epochs), resume.KEPT_STATES)
     begun = time.monotonic()
     with (
+        # Testing and recording an epoch must not be cut: output() is where a signal ends the run.
+        signals_held(),
         log_file.open("ab", buffering=0) as log,
         Group(
             command,
