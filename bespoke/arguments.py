@@ -235,7 +235,6 @@ def run(parser: argparse.ArgumentParser) -> None:
     )
     _switches(
         parser,
-        adapt="out of GPU memory, go on with the next smaller plan at the same effective batch",
         no_gate="train on, whatever the experiment's gate says",
         no_test="make and judge no pictures between the epochs: sooner done, and nothing is known",
     )

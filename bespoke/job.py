@@ -29,7 +29,6 @@ class Request:
     rehearse: bool = False
     strict: bool = False
     allow_inert: bool = False
-    adapt: bool = False
     no_gate: bool = False
     no_test: bool = False
     price_per_hour: float | None = None
@@ -62,6 +61,11 @@ class Job:
         """The experiment's gate as the run's record keeps it."""
         policy = self.experiment.gate
         return None if policy is None else asdict(policy)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether bespoke may change what needs less memory; `--plan as-written` forbids it."""
+        return self.request.plan == "auto"
 
     @property
     def models(self) -> Path:

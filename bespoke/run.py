@@ -112,7 +112,6 @@ def _carry_out(job: Job, started: float) -> None:
     from bespoke.judge import Judge
 
     with held(job.output / f".{job.name}.lock", job.name):
-        rendered = training.as_adapted(job, rendered)
         settings = resume.settings_of(rendered, data, _base_model_name(job), table().commit)
         with signals_held():
             start, fresh = _start(job, settings)
@@ -122,7 +121,7 @@ def _carry_out(job: Job, started: float) -> None:
             judge = Judge(job, record, prompts=asked, shots=shots, rates=rates)
             judge.take_up(start.epoch, finished=start.finished)
             if start.finished:
-                say(f"already trained: {len(job.epochs)} whole checkpoints in {job.output}")
+                say(f"already trained: {len(job.epochs)} complete checkpoints in {job.output}")
                 say("--fresh trains it again and moves these to a dated folder")
             else:
                 launch = training.Plan(
@@ -166,7 +165,7 @@ def _start(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
     _mind_the_gate(job)
     record = resume.record_path(job.output, job.name)
     fresh = not record.exists()
-    start = None if request.fresh else training.go_on(job, settings)
+    start = None if request.fresh else _resumed(job, settings)
     if start is None or (start.finished and request.rehearse):
         files = checkpoints.left_by(job.output, job.name)
         files += [record] if record.exists() else []
@@ -176,10 +175,20 @@ def _start(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
             job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
         fresh = True
         start = training.go_on(job, settings)
-    if not start.finished:
+    if not start.finished and not request.rehearse:
         planned = watch.sizes(_options(job), len(job.epochs), resume.KEPT_STATES)
         say(watch.require_room(planned, job.output))
     return start, fresh
+
+
+def _resumed(job: Job, settings: Mapping[str, Any]) -> resume.Start | None:
+    """Where to resume; None for a rehearsal of other settings, which starts again unasked."""
+    try:
+        return training.go_on(job, settings)
+    except resume.OtherSettingsError:
+        if not job.request.rehearse:
+            raise
+        return None
 
 
 def _mind_the_gate(job: Job) -> None:

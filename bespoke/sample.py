@@ -120,6 +120,23 @@ def lacking(shots: Iterable[Shot], pictures: Mapping[Shot, Path]) -> str | None:
     return f"{len(rows)} pictures are not there: {', '.join(rows)}" if rows else None
 
 
+def adopt_first(output: Path, output_name: str, epoch: int, since: int) -> None:
+    """Give the pictures that `--sample_at_first` made of a resumed state their epoch's name.
+
+    The trainer names them after epoch 0 (tn:1332), but draws the weights it has loaded, and sets
+    the random states back afterwards (tu:6443). `since`, in nanoseconds of the files' own clock,
+    tells them from those of an earlier start.
+
+    Raises:
+        OSError: where one cannot be renamed.
+    """
+    first = f"{output_name}_e000000_"
+    for path in (output / "sample").glob("*.png"):
+        if path.name.startswith(first) and path.stat().st_mtime_ns >= since and _is_whole(path):
+            rest = path.name.removeprefix(first)
+            path.rename(path.with_name(f"{output_name}_e{epoch:06d}_{rest}"))
+
+
 def _made_between(output: Path, name: str, epoch: int) -> tuple[float, float]:
     """When the pictures of an epoch's checkpoint were made: nanoseconds of the files' own clock.
 
@@ -148,7 +165,7 @@ def _made_between(output: Path, name: str, epoch: int) -> tuple[float, float]:
 def _number(path: Path, name: str) -> float | None:
     """The epoch by a checkpoint's name; the last one, without a number, comes after all others."""
     last = path.name == f"{name}.safetensors"
-    return math.inf if last else checkpoints.epoch_of(path, name)
+    return math.inf if last else checkpoints.epoch_of(path.name, name)
 
 
 def _is_whole(path: Path) -> bool:
