@@ -52,7 +52,7 @@ class RunFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """How to start: from epoch 0, from a complete state after `epoch`, or not at all (`finished`)."""
+    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`)."""
 
     epoch: int = 0
     state: Path | None = None
