@@ -102,7 +102,7 @@ def _carry_out(job: Job, started: float) -> None:
     data, flight, parent = _checked_data(job)
     job = _planned(job)
     asked = _asked(job)
-    shots = sample.write_for_training(asked, job.folder / "prompts.json") if asked else ()
+    samples = sample.write_for_training(asked, job.folder / "prompts.json") if asked else ()
     rendered = _render(job, data)
     if job.request.dry_run:
         _show(rendered, _command(job, rendered))
@@ -118,7 +118,7 @@ def _carry_out(job: Job, started: float) -> None:
         run_row = recording.run_of(job, rendered, settings, flight, parent)
         with recording.recorded(job, run_row, fresh=fresh) as record:
             rates = schedule.shares(job.experiment, flight.length)
-            judge = Judge(job, record, prompts=asked, shots=shots, rates=rates)
+            judge = Judge(job, record, prompts=asked, samples=samples, rates=rates)
             judge.take_up(start.epoch, finished=start.finished)
             if start.finished:
                 say(f"already trained: {len(job.epochs)} complete checkpoints in {job.output}")
