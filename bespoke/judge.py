@@ -111,7 +111,7 @@ class Judge:
             self._mind_the_gate(epoch, None, tell)
             return
         tell(self._line(result))
-        for note in self._notes():
+        for note in gate.notes(list(self._results.values())):
             tell(note)
         decision = self._decision(result)
         self._keep(result, decision, tell)
@@ -215,15 +215,6 @@ class Judge:
         if self._rates and result.epoch and result.epoch <= len(self._rates):
             line += f"; learning rate at {self._rates[result.epoch - 1]:.0%} of its peak"
         return line
-
-    def _notes(self) -> Iterator[str]:
-        results = list(self._results.values())
-        worse = gate.regression(results)
-        if worse:
-            yield worse
-        turns = gate.flips(results)
-        if turns and turns[-1] == max(self._results):
-            yield f"the background oscillates: it turned at epoch {', '.join(map(str, turns))}"
 
     @contextlib.contextmanager
     def _spared(self, what: str, tell: Tell) -> Iterator[None]:
