@@ -271,7 +271,8 @@ def fitted(job: Job, machine: hardware.Machine) -> plan.Plan:
 def _drawn(job: Job, name: str) -> Path:
     from bespoke.rehearsal.drawing import draw
 
-    count = job.experiment.promises.get(name, dataset.Promise()).fewest
+    promised = job.experiment.promises.get(name, dataset.Promise()).fewest
+    count = max(promised, job.experiment.pictures_taken or 1)
     folder = job.workspace / "drawn" / f"{name}_{count}"
     if not folder.is_dir():
         drawn = "1 picture is" if count == 1 else f"{count} pictures are"
