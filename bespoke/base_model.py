@@ -277,7 +277,7 @@ def _attempt(repository: str, revision: str, file: str, folder: Path) -> Path | 
     # Plain HTTP, which resumes; RunPod's images ask for a transfer that may not be installed.
     os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ENABLE_HF_TRANSFER": "0"}
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stdout.isatty():
         disable_progress_bars()

@@ -32,7 +32,6 @@ PROGRESS = re.compile(
     re.ASCII,
 )
 EPOCH = re.compile(r"epoch (\d{1,9})/(\d{1,9})$", re.ASCII)
-SAVING = re.compile(r"saving checkpoint: (.+)$")
 LOSS = re.compile(r"avr_loss=([^\s,\]]{1,40})")
 
 # What the trainer says when it has come so far (tn:519, tn:593, tu:1227, tn:643, tn:987).
@@ -103,20 +102,13 @@ class EpochStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saving:
-    """The trainer is about to write this checkpoint: it says so before the file is there."""
-
-    path: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Stage:
     """How far the trainer has got on its way to the first step: one of STAGES' names."""
 
     name: str
 
 
-Event = Progress | EpochStarted | Saving | Stage
+Event = Progress | EpochStarted | Stage
 
 
 def require_submodule(repository: Path) -> Path:
@@ -226,9 +218,6 @@ def parse(line: str) -> Event | None:
     epoch = EPOCH.match(line)
     if epoch:
         return EpochStarted(epoch=int(epoch[1]), epochs=int(epoch[2]))
-    saving = SAVING.match(line)
-    if saving:
-        return Saving(path=saving[1])
     return next((Stage(name=name) for name, words in STAGES if words in line), None)
 
 

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from bespoke import checkpoints, resume
 from bespoke.errors import ConfigError
@@ -265,3 +266,140 @@ def test_a_reader_that_goes_away_does_not_end_the_training(drawn: Path, tmp_path
     while not last.exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def tested(place: Path, drawn: Path, *arguments: str, **variables: str) -> str:
+    """What a start with tests and a gate said, of four short epochs."""
+    words = [word for word in command(place, drawn) if word != "--no-test"]
+    short = ("--set", "training.max_train_epochs=4", "--set", "dataset.num_repeats=1")
+    done = subprocess.run(
+        [*words, *short, *arguments],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return f"{done.stdout}{done.stderr}exit code {done.returncode}"
+
+
+@pytest.fixture(scope="module")
+def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run of four epochs with tests; to be copied."""
+    place = tmp_path_factory.mktemp("finished")
+    assert "exit code 0" in tested(place, drawn)
+    return place
+
+
+def interrupted(finished: Path, place: Path, after: int) -> Path:
+    """A copy of a finished run as it was at the end of epoch `after`; returns its output."""
+    shutil.copytree(finished, place)
+    output = place / "rehearsal" / "output"
+    for epoch in range(after + 1, 5):
+        checkpoints.checkpoint_path(output, NAME, epoch).unlink()
+        shutil.rmtree(output / f"{NAME}-{epoch:06d}-state", ignore_errors=True)
+        for folder in (output / "tests").glob(f"{NAME}-{epoch:06d}-*"):
+            shutil.rmtree(folder)
+    shutil.rmtree(output / f"{NAME}-state", ignore_errors=True)
+    return output
+
+
+def test_what_a_resumed_epoch_lacks_in_pictures_is_drawn_and_tested(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    (folder,) = (output / "tests").glob(f"{NAME}-000003-*")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    shutil.rmtree(folder)
+    for path in sorted((output / "sample").glob(f"{NAME}_e000003_*"))[4:]:
+        path.unlink()
+    said = tested(tmp_path / "w", drawn)
+    assert "epoch 3: not all its test pictures are there; the trainer draws them" in said
+    assert "epoch 3: background right in 9 of 9" in said
+    assert "exit code 0" in said
+    (folder,) = (output / "tests").glob(f"{NAME}-000003-*")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
+    assert not list((output / "sample").glob("*_e000000_*"))
+
+
+@pytest.mark.parametrize("damage", ["torn", "gone"])
+def test_a_gate_that_stopped_a_run_stops_it_again_whatever_became_of_its_test(
+    drawn: Path, tmp_path: Path, damage: str
+) -> None:
+    never = {"BESPOKE_STAND_IN_BACKGROUND": "never", "BESPOKE_STAND_IN_SECONDS_PER_STEP": "0.6@205"}
+    longer = ("--set", "training.max_train_epochs=7")
+    assert "exit code 5" in tested(tmp_path, drawn, *longer, **never)
+    output = tmp_path / "rehearsal" / "output"
+    (folder,) = (output / "tests").glob(f"{NAME}-000004-*")
+    if damage == "torn":
+        result = folder / "result.json"
+        result.write_bytes(result.read_bytes()[:200])
+    else:
+        shutil.rmtree(folder)
+        for path in (output / "sample").glob("*.png"):
+            path.unlink()
+        # A later state is there, so that nothing is drawn for the gate's epoch.
+        for kind in (".safetensors", "-state"):
+            source, target = (output / f"{NAME}-00000{n}{kind}" for n in (4, 5))
+            shutil.copytree(source, target) if kind == "-state" else save_epoch(source, target, 5)
+    again = tested(tmp_path, drawn, *longer, **never)
+    assert "the same command with --no-gate resumes" in again
+    assert "exit code 5" in again
+    assert "the trainer starts" not in again
+
+
+def save_epoch(source: Path, target: Path, epoch: int) -> None:
+    """A copy of a checkpoint that carries another epoch."""
+    with safe_open(source, framework="numpy") as opened:
+        metadata = {**opened.metadata(), "ss_epoch": str(epoch)}
+    save_file(load_file(source), target, metadata)
+
+
+def test_a_changed_checkpoint_is_named_and_keeps_the_scores_of_the_trained_one(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    path = checkpoints.checkpoint_path(output, NAME, 2)
+    record = resume.read_record(output, NAME)
+    assert record is not None
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    said = tested(tmp_path / "w", drawn)
+    assert f"warning: {path.name}: changed since it was trained" in said
+    assert "exit code 0" in said
+    (folder,) = (output / "tests").glob(f"{NAME}-000002-*")
+    assert folder.name.endswith(record.hashes[path.name][:8])
+
+
+def test_a_state_whose_weights_were_changed_is_passed_over_for_the_one_before(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    weights = output / f"{NAME}-000003-state" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    said = tested(tmp_path / "w", drawn)
+    assert "resuming after epoch 2" in said
+    assert tensors(tmp_path / "w") == tensors(finished)
+
+
+def test_a_wrong_number_of_steps_is_mended_by_the_trainers_own(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    file = resume.record_path(output, NAME)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    steps = content["steps_per_epoch"]
+    file.write_text(json.dumps({**content, "steps_per_epoch": steps - 20}), encoding="utf-8")
+    said = tested(tmp_path / "w", drawn)
+    assert f"said {steps - 20} steps an epoch, the trainer says {steps}" in said
+    assert "exit code 0" in said
+    assert tensors(tmp_path / "w") == tensors(finished)
+
+
+def test_a_run_file_nested_beyond_reason_is_as_good_as_none(tmp_path: Path) -> None:
+    resume.record_path(tmp_path, "a").write_text("[" * 100_000, encoding="utf-8")
+    assert resume.read_record(tmp_path, "a") is None
