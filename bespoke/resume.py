@@ -40,7 +40,8 @@ class RunFile:
     `settings` names every option and every folder's content; `steps_per_epoch` is what the trainer
     said, None before that. `gate` is the policy that the run began with, `decisions` what it
     decided, by the epoch's number as text. `hashes` holds a sha256 by file name for each checkpoint
-    and for each state's weights, the one file of a state without a checksum of its own.
+    and for each state's weights, the one file of a state without a checksum of its own. A run is
+    `completed` once its last epoch is tested and no gate has stopped it.
     """
 
     settings: Mapping[str, Any]
@@ -48,16 +49,21 @@ class RunFile:
     gate: Mapping[str, Any] | None = None
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    completed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`)."""
+    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`).
+
+    What is finished may yet lack its last test or be stopped by its gate, unless `completed`.
+    """
 
     epoch: int = 0
     state: Path | None = None
     steps_per_epoch: int | None = None
     finished: bool = False
+    completed: bool = False
 
     @property
     def arguments(self) -> list[str]:
@@ -89,6 +95,7 @@ def read_record(output: Path, name: str) -> RunFile | None:
         gate=gate if isinstance(gate, dict) else None,
         decisions=decisions if isinstance(decisions, dict) else {},
         hashes=hashes if isinstance(hashes, dict) else {},
+        completed=content.get("completed") is True,
     )
 
 
@@ -112,6 +119,17 @@ def keep_decision(output: Path, name: str, epoch: int, decision: Mapping[str, An
     if record is not None:
         decisions = {**record.decisions, str(epoch): decision}
         write_record(output, name, replace(record, decisions=decisions))
+
+
+def keep_completed(output: Path, name: str) -> None:
+    """Keep that nothing of the run is left to do.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    record = read_record(output, name)
+    if record is not None and not record.completed:
+        write_record(output, name, replace(record, completed=True))
 
 
 def keep_hashes(output: Path, name: str, epoch: int) -> None:
@@ -212,7 +230,9 @@ def decide(
     steps = record.steps_per_epoch
     complete = [epoch for epoch in epochs if _is_complete(output, name, epoch, epochs[-1])]
     if complete == list(epochs):
-        return Start(epoch=epochs[-1], steps_per_epoch=steps, finished=True)
+        return Start(
+            epoch=epochs[-1], steps_per_epoch=steps, finished=True, completed=record.completed
+        )
     for epoch, state in checkpoints.states(output, name):
         if steps is None or epoch >= epochs[-1] or _corruption(state, record, settings):
             continue

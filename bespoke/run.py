@@ -96,7 +96,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         with recording.recorded(job, row, fresh=fresh) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
             judge = Judge(job, record, prompts=tested, samples=samples, rates=rates)
-            judge.take_up(start.epoch, finished=start.finished)
+            judge.take_up(start)
             if not start.finished:
                 launch = training.Plan(
                     rendered=rendered,
@@ -109,6 +109,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             found = starting.verified(job)
             if not start.finished:
                 judge.epoch(job.epochs[-1], say)
+        resume.keep_completed(job.output, job.name)
     # The page is named before: what a person does next comes last.
     _summarise(job, found, judge, 0 if start.finished else time.monotonic() - started)
 

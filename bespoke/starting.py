@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def begin(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
     """Where to start, with an earlier run moved away where that is asked for; and whether anew.
 
-    A rehearsal that was finished is rehearsed anew; one that was interrupted resumes.
+    A rehearsal that was completed is rehearsed anew; one that was interrupted resumes.
 
     Raises:
         ConfigError: where an earlier start was of other settings, or there is no room.
@@ -29,7 +29,7 @@ def begin(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
     with signals_held():
         fresh = not resume.record_path(job.output, job.name).exists()
         start = None if request.fresh else _resumed(job, settings)
-        if start is None or (start.finished and request.rehearse):
+        if start is None or (start.completed and request.rehearse):
             _set_aside(job)
             fresh = True
             start = training.go_on(job, settings)
