@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import hardware, trainer
 from bespoke import base_model as base_models
+from bespoke import hardware, trainer
 from bespoke.display import say
 from bespoke.errors import ConfigError
 from bespoke.files import REPOSITORY
