@@ -6,7 +6,7 @@ A test by hand stands beside what a run found of itself: it never takes its plac
 from __future__ import annotations
 
 import glob
-import itertools
+import hashlib
 import json
 import os
 import sys
@@ -111,26 +111,23 @@ def _test(chosen: argparse.Namespace, asked: Sequence[Prompt]) -> list[EpochResu
     """Each checkpoint's test: what was made before is read, the others' pictures are drawn."""
     place = workspace(chosen.workspace)
     loras = _identify(chosen.weights, place / "output")
-    parent = chosen.out or (_repository(Path.cwd()) or Path.cwd()) / "epoch_tests"
-    places = [_place(parent.expanduser().absolute(), lora, asked) for lora in loras]
-    missing = [lora for lora, (_, known) in zip(loras, places, strict=True) if known is None]
+    parent = (chosen.out or (_repository(Path.cwd()) or Path.cwd()) / "epoch_tests").expanduser()
+    folders = {lora: _folder(parent.absolute(), lora, asked) for lora in loras}
+    results = {lora: result for lora in loras if (result := _saved(folders[lora]))}
+    for lora in results:
+        say(f"{lora.path.name}: is tested already, in {folders[lora]}")
+    missing = [lora for lora in loras if lora not in results]
     pictures = _draw(missing, asked, place, chosen.base_model) if missing else {}
-    results = []
-    for lora, (folder, known) in zip(loras, places, strict=True):
-        if known is not None:
-            say(f"{lora.path.name}: is tested already, in {folder}")
-        results.append(
-            known
-            or evaluate.evaluate(
-                run=lora.name,
-                lora=lora,
-                pictures=pictures[lora],
-                prompts=asked,
-                folder=folder,
-                take_suggestion=False,
-            )
+    for lora in missing:
+        results[lora] = evaluate.evaluate(
+            run=lora.name,
+            lora=lora,
+            pictures=pictures[lora],
+            prompts=asked,
+            folder=folders[lora],
+            take_suggestion=False,
         )
-    return results
+    return [results[lora] for lora in loras]
 
 
 def _identify(names: Sequence[Path], output: Path) -> list[Lora]:
@@ -167,37 +164,27 @@ def _find(name: Path, output: Path) -> Path:
     return path
 
 
-def _place(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> tuple[Path, EpochResult | None]:
-    """Where the test goes, with its result where this very test was made before.
+def _folder(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> Path:
+    """Where this test is kept: by the checkpoint's content, and by what is asked of it."""
+    folder = evaluate.folder_for(parent, lora)
+    wanted = repr([(each.text, each.seeds, evaluate.how_made(each)) for each in asked])
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:6]}")
 
-    A test of other prompts, sizes or steps, or one that broke off, keeps its folder.
-    """
-    base = evaluate.folder_for(parent, lora)
-    wanted = {
-        (prompt.name, prompt.text, seed, frozenset(evaluate.how_made(prompt).items()))
-        for prompt in asked
-        for seed in prompt.seeds
-    }
-    for number in itertools.count(1):
-        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        if not folder.exists():
-            return folder, None
-        try:
-            known = evaluate.read(folder)
-        except ConfigError:
-            continue
-        there = {
-            (each.prompt, each.text, each.seed, frozenset(each.made.items()))
-            for each in known.pictures
-        }
-        if known.checkpoint_sha256 == lora.sha256 and there == wanted:
-            return folder, known
-    raise AssertionError
+
+def _saved(folder: Path) -> EpochResult | None:
+    """The test that was made before; a damaged one is moved out of the way."""
+    if not (folder / evaluate.RESULT_FILE).exists():
+        return None
+    try:
+        return evaluate.read(folder)
+    except ConfigError as error:
+        say(f"{error}; kept as {evaluate.set_aside(folder).name}")
+        return None
 
 
 def _draw(
     loras: Sequence[Lora], asked: Sequence[Prompt], place: Path, model: str | None
-) -> dict[Lora, dict[sample.Shot, Path]]:
+) -> dict[Lora, dict[sample.SampleSpec, Path]]:
     """Pictures by gen_img.py, all checkpoints of one clip_skip in one process."""
     script = trainer.require_submodule(REPOSITORY) / "gen_img.py"
     trainer.require_packages()
@@ -208,27 +195,23 @@ def _draw(
     half = bool(hardware.gpus())
     if not half:
         say("no NVIDIA GPU here: it works, slowly; --size and --steps make it quicker, for a look")
-    pictures: dict[Lora, dict[sample.Shot, Path]] = {}
-    for skip, group in itertools.groupby(sorted(loras, key=_clip_skip), key=_clip_skip):
-        together = list(group)
-        studio = sample.Studio(
+    pictures: dict[Lora, dict[sample.SampleSpec, Path]] = {}
+    for clip_skip in dict.fromkeys(lora.clip_skip for lora in loras):
+        together = [lora for lora in loras if lora.clip_skip == clip_skip]
+        tool = sample.GenImg(
             script=script,
             base_model=base.path,
             tokenizer=base_model.tokenizer_folder(models),
             offline=not base.hub,
             half=half,
             folder=place / "logs" / "epoch_tests" / f"{now():%Y-%m-%dT%H-%M-%S.%fZ}",
+            clip_skip=clip_skip,
         )
-        count = len(together) * len(sample.shots_of(asked))
-        say(f"drawing {count} pictures of {len(together)} checkpoints; log: {studio.folder}")
-        paths = [lora.path for lora in together]
-        made = sample.make(paths, asked, studio, clip_skip=skip or None, tell=say)
-        pictures |= dict(zip(together, made, strict=True))
+        count = len(together) * len(sample.sample_specs(asked))
+        say(f"drawing {count} pictures of {len(together)} checkpoints; log: {tool.folder}")
+        drawn = sample.draw([lora.path for lora in together], asked, tool, say)
+        pictures |= dict(zip(together, drawn, strict=True))
     return pictures
-
-
-def _clip_skip(lora: Lora) -> int:
-    return lora.clip_skip or 0
 
 
 # --- Scores and the record ------------------------------------------------------------------------

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bespoke.checkpoints import Lora
     from bespoke.prompts import Prompt
-    from bespoke.sample import Shot
+    from bespoke.sample import SampleSpec
 
 RESULT_FILE = "result.json"
 CELLS = 24
@@ -115,14 +115,17 @@ class EpochResult:
         return f"background right in {counts['match']} of {total} pictures{unmeasured}"
 
     def summary(self) -> str:
-        """The background, then the mean, and a verdict only where the background is right.
+        """The background, then the scores; a verdict only where the background is right.
 
         A mean alone would call acceptable what shows nothing of what was asked.
         """
-        words = [self.background_words()]
-        if self.scores.mean is not None:
+        words, scores = [self.background_words()], self.scores
+        if scores.mean is not None:
             verdict = f", {self.verdict}" if self.background_right else ""
-            words.append(f"mean {self.scores.mean} of 10{verdict}")
+            words.append(
+                f"mean {scores.mean} of 10{verdict} (quality {scores.visual_quality}, style "
+                f"{scores.style_match}, prompt {scores.prompt_adherence})"
+            )
         if black := sum(picture.black for picture in self.pictures):
             total = len(self.pictures)
             words.append(f"{black} of {total} pictures are black: the model gave no numbers (NaN)")
@@ -205,17 +208,11 @@ def folder_for(parent: Path, lora: Lora) -> Path:
     return parent / f"{lora.path.stem}-{lora.sha256[:8]}"
 
 
-def kept_pictures(folder: Path, shots: Sequence[Shot]) -> dict[Shot, Path]:
-    """The pictures that `evaluate` has copied to `folder` already."""
-    paths = {shot: folder / f"{shot.prompt}_{shot.seed}.png" for shot in shots}
-    return {shot: path for shot, path in paths.items() if path.is_file()}
-
-
 def evaluate(
     *,
     run: str,
     lora: Lora,
-    pictures: Mapping[Shot, Path],
+    pictures: Mapping[SampleSpec, Path],
     prompts: Sequence[Prompt],
     folder: Path,
     take_suggestion: bool = True,
@@ -233,12 +230,12 @@ def evaluate(
 
     if (folder / RESULT_FILE).exists():
         raise ConfigError(f"{folder / RESULT_FILE}: is there already; it is not overwritten")
-    if missing := sample.lacking(sample.shots_of(prompts), pictures):
+    if missing := sample.missing_pictures(sample.sample_specs(prompts), pictures):
         raise ConfigError(f"{lora.path.name}: {missing}")
     by_name = {prompt.name: prompt for prompt in prompts}
     folder.mkdir(parents=True, exist_ok=True)
     results = tuple(
-        _picture(by_name[shot.prompt], shot.seed, path, folder) for shot, path in pictures.items()
+        _picture(by_name[spec.prompt], spec.seed, path, folder) for spec, path in pictures.items()
     )
     suggested = scoring.suggest([picture.measured for picture in results])
     result = EpochResult(

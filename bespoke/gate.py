@@ -225,6 +225,16 @@ def regression(results: Sequence[EpochResult]) -> str | None:
     )
 
 
+def notes(results: Sequence[EpochResult]) -> list[str]:
+    """What the newest epoch tells beside its own scores: that it is worse, that it oscillates."""
+    lines = [worse] if (worse := regression(results)) else []
+    turns = flips(results)
+    if turns and turns[-1] == numbered(results)[-1][0]:
+        at = ", ".join(map(str, turns))
+        lines.append(f"the background oscillates: it turned at epoch {at}")
+    return lines
+
+
 def _scored(result: EpochResult) -> dict[tuple[str, int], float]:
     """The mean score of each picture that has one, by prompt and seed."""
     return {

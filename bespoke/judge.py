@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 class Judge:
     """Judges one run over all its starts.
 
-    `shots` are the pictures that each epoch is asked for, none where the run is not tested;
+    `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `rates` the learning rate at each epoch's end as a share of its peak, where that is known.
     """
 
@@ -44,13 +43,13 @@ class Judge:
         record: Record,
         *,
         prompts: Sequence[Prompt],
-        shots: Sequence[sample.Shot],
+        samples: Sequence[sample.SampleSpec],
         rates: Sequence[float] | None = None,
     ) -> None:
         self._job = job
         self._record = record
         self._prompts = prompts
-        self._shots = shots
+        self._samples = samples
         self._rates = rates
         self._policy = None if job.request.no_gate else job.experiment.gate
         self._results: dict[int, EpochResult] = {}
@@ -85,13 +84,13 @@ class Judge:
 
     def lacks_pictures(self, epoch: int) -> bool:
         """Whether this epoch is to be tested and cannot be, by what is there now."""
-        if not self._shots or epoch not in self._job.epochs or epoch in self._results:
+        if not self._samples or epoch not in self._job.epochs or epoch in self._results:
             return False
         try:
             lora = self._lora(epoch)
             folder = evaluate.folder_for(self._job.output / "tests", lora)
             return self._read(folder) is None and bool(
-                sample.lacking(self._shots, self._pictures(epoch, folder))
+                sample.missing_pictures(self._samples, self._pictures(epoch, folder))
             )
         except (BespokeError, OSError):
             # Said when it is tested.
@@ -112,7 +111,7 @@ class Judge:
             self._mind_the_gate(epoch, None, tell)
             return
         tell(self._line(result))
-        for note in self._notes():
+        for note in gate.notes(list(self._results.values())):
             tell(note)
         decision = self._decision(result)
         self._keep(result, decision, tell)
@@ -121,14 +120,11 @@ class Judge:
         self._act(decision, tell)
 
     def best(self) -> str | None:
-        """The best epoch, in words; None where none could be scored."""
-        best = gate.best(list(self._results.values()))
-        if best is None:
-            return None
-        return f"best is epoch {best.epoch}: {best.scores.mean} of 10, {best.verdict}"
+        """The best epoch with its equals and its checkpoint; None where none could be scored."""
+        return gate.best_line(list(self._results.values()))
 
     def _test(self, epoch: int, tell: Tell) -> EpochResult | None:
-        if not self._shots or epoch not in self._job.epochs:
+        if not self._samples or epoch not in self._job.epochs:
             return None
         with self._spared(f"epoch {epoch} could not be tested", tell):
             lora = self._lora(epoch)
@@ -138,9 +134,8 @@ class Judge:
                 self._results[epoch] = kept
                 return kept
             if (folder / evaluate.RESULT_FILE).exists():
-                aside = folder / f"{evaluate.RESULT_FILE}.unreadable-{time.time_ns()}"
-                (folder / evaluate.RESULT_FILE).rename(aside)
-                tell(f"epoch {epoch}: {aside} cannot be read; testing its pictures again")
+                aside = evaluate.set_aside(folder)
+                tell(f"epoch {epoch}: {aside} is damaged; testing its pictures again")
             result = evaluate.evaluate(
                 run=self._job.experiment.run_name,
                 lora=lora,
@@ -163,12 +158,12 @@ class Judge:
         trained = record.hashes.get(path.name, lora.sha256) if record else lora.sha256
         return replace(lora, sha256=trained)
 
-    def _pictures(self, epoch: int, folder: Path) -> dict[sample.Shot, Path]:
+    def _pictures(self, epoch: int, folder: Path) -> dict[sample.SampleSpec, Path]:
         """The trainer's pictures; for those that are gone, the copies of an earlier test."""
-        drawn = sample.found(self._job.output, self._job.name, epoch, self._shots)
-        copies = {shot: folder / f"{shot.prompt}_{shot.seed}.png" for shot in self._shots}
-        pictures = {shot: drawn.get(shot, copy) for shot, copy in copies.items()}
-        return {shot: path for shot, path in pictures.items() if path.is_file()}
+        drawn = sample.find_pictures(self._job.output, self._job.name, epoch, self._samples)
+        copies = {spec: folder / f"{spec.prompt}_{spec.seed}.png" for spec in self._samples}
+        pictures = {spec: drawn.get(spec, copy) for spec, copy in copies.items()}
+        return {spec: path for spec, path in pictures.items() if path.is_file()}
 
     def _read(self, folder: Path) -> EpochResult | None:
         try:
@@ -216,28 +211,10 @@ class Judge:
         tell(decision.reason)
 
     def _line(self, result: EpochResult) -> str:
-        counts, scores = result.backgrounds(), result.scores
-        told = f"epoch {result.epoch}: background right in {counts['match']} of "
-        told += f"{len(result.pictures)} pictures"
-        if counts["unmeasured"]:
-            told += f" ({counts['unmeasured']} not measured)"
-        if scores.mean is not None:
-            told += (
-                f"; quality {scores.visual_quality}, style {scores.style_match}, prompt "
-                f"{scores.prompt_adherence}: {scores.mean} of 10, {scores.verdict}"
-            )
+        line = f"epoch {result.epoch}: {result.summary()}"
         if self._rates and result.epoch and result.epoch <= len(self._rates):
-            told += f"; learning rate at {self._rates[result.epoch - 1]:.0%} of its peak"
-        return told
-
-    def _notes(self) -> Iterator[str]:
-        results = list(self._results.values())
-        worse = gate.regression(results)
-        if worse:
-            yield worse
-        turns = gate.flips(results)
-        if turns and turns[-1] == max(self._results):
-            yield f"the background oscillates: it turned at epoch {', '.join(map(str, turns))}"
+            line += f"; learning rate at {self._rates[result.epoch - 1]:.0%} of its peak"
+        return line
 
     @contextlib.contextmanager
     def _spared(self, what: str, tell: Tell) -> Iterator[None]:

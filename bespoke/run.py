@@ -95,7 +95,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
         with recording.recorded(job, row, fresh=fresh) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
-            judge = Judge(job, record, prompts=tested, shots=samples, rates=rates)
+            judge = Judge(job, record, prompts=tested, samples=samples, rates=rates)
             judge.take_up(start.epoch, finished=start.finished)
             if not start.finished:
                 launch = training.Plan(

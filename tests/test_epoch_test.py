@@ -69,16 +69,16 @@ def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     def draw(
         loras: Sequence[Lora], asked: Sequence[Prompt], place: Path, model: str | None
-    ) -> dict[Lora, dict[sample.Shot, Path]]:
-        made: dict[Lora, dict[sample.Shot, Path]] = {}
+    ) -> dict[Lora, dict[sample.SampleSpec, Path]]:
+        made: dict[Lora, dict[sample.SampleSpec, Path]] = {}
         for each in loras:
             asked_for.append(each.path.name)
             made[each] = {}
-            for shot in sample.shots_of(asked):
-                path = tmp_path / f"{each.sha256[:8]}_{shot.index}.png"
-                cells = np.random.default_rng(shot.index).integers(0, 256, (24, 24, 3), np.uint8)
+            for spec in sample.sample_specs(asked):
+                path = tmp_path / f"{each.sha256[:8]}_{spec.index}.png"
+                cells = np.random.default_rng(spec.index).integers(0, 256, (24, 24, 3), np.uint8)
                 Image.fromarray(cells).resize((512, 512), Image.Resampling.NEAREST).save(path)
-                made[each][shot] = path
+                made[each][spec] = path
         return made
 
     monkeypatch.setattr(epoch_test, "_draw", draw)
@@ -141,18 +141,27 @@ def test_the_same_test_again_makes_no_picture_and_another_one_its_own_folder(
     assert drawings == ["a.safetensors"]
     assert "is tested already" in capsys.readouterr().out
     assert evaluate.read(only_test(repo)).scored_by == "metrics"
+    first = only_test(repo)
     hand_test(path, "--steps", "2")
-    first, second = sorted((repo / "epoch_tests").iterdir())
-    assert second.name == f"{first.name}-2"
+    (second,) = set((repo / "epoch_tests").iterdir()) - {first}
     assert evaluate.read(second).pictures[0].made["steps"] == 2
-    # A damaged result keeps its folder, and says what it is when it is named.
-    (first / "result.json").write_text("[" * 100_000)
+
+
+def test_a_damaged_test_is_said_to_be_and_made_again(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lora(tmp_path, "a.safetensors")
     hand_test(path)
-    assert len(list((repo / "epoch_tests").iterdir())) == 3
+    folder = only_test(repo)
+    (folder / "result.json").write_text("[" * 100_000)
     with pytest.raises(SystemExit) as refused:
-        hand_test("--again", first)
+        hand_test("--again", folder)
     assert refused.value.code == 2
-    assert f"bespoke: {first / 'result.json'}: damaged: " in capsys.readouterr().err
+    assert f"bespoke: {folder / 'result.json'}: damaged: " in capsys.readouterr().err
+    hand_test(path)
+    assert "damaged: " in capsys.readouterr().out
+    assert evaluate.read(folder).pictures
+    assert [each.read_text() for each in folder.glob("result.damaged-*")] == ["[" * 100_000]
 
 
 def test_another_checkpoint_of_the_same_name_never_shares_a_folder(
@@ -260,7 +269,7 @@ def test_checkpoints_of_one_clip_skip_share_a_process_and_others_have_their_own(
     asked = [prompt("x"), prompt("y", seeds=(1, 2))]
     place = tmp_path / "place"
     made = DRAW(loras, asked, place, "random")
-    assert [list(made[each]) for each in loras] == [list(sample.shots_of(asked))] * 3
+    assert [list(made[each]) for each in loras] == [list(sample.sample_specs(asked))] * 3
     commands = sorted(path.read_text() for path in place.rglob("command.txt"))
     assert len(commands) == 2
     weights = [[f"{name}.safetensors" in each for name in "abc"] for each in commands]

@@ -27,15 +27,15 @@ ASKED = [
 ]
 
 
-def shot_pictures(folder: Path) -> dict[sample.Shot, Path]:
-    """512x512 pictures of random cells, one for each shot."""
+def shot_pictures(folder: Path) -> dict[sample.SampleSpec, Path]:
+    """512x512 pictures of random cells, one for each spec."""
     made = {}
-    for shot in sample.shots_of(ASKED):
-        cells = np.random.default_rng(shot.index).integers(0, 256, (24, 24, 3), np.uint8)
+    for spec in sample.sample_specs(ASKED):
+        cells = np.random.default_rng(spec.index).integers(0, 256, (24, 24, 3), np.uint8)
         at = (np.arange(512) * 2 + 1) * 24 // 1024
-        path = folder / f"made_{shot.index}.png"
+        path = folder / f"made_{spec.index}.png"
         Image.fromarray(cells[at][:, at]).save(path)
-        made[shot] = path
+        made[spec] = path
     return made
 
 
@@ -80,7 +80,7 @@ def test_each_picture_is_kept_as_its_24_by_24_cells_too(tmp_path: Path) -> None:
 
 def test_a_missing_picture_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     pictures = shot_pictures(tmp_path)
-    del pictures[sample.shots_of(ASKED)[2]]
+    del pictures[sample.sample_specs(ASKED)[2]]
     found = checkpoints.identify(lora(tmp_path, "a.safetensors"))
     with pytest.raises(ConfigError, match=r"1 pictures are not there: blue \(seed 2\)"):
         evaluate.evaluate(

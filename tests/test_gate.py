@@ -156,6 +156,8 @@ def test_a_background_that_was_right_and_is_wrong_again_is_oscillation(
     results = epochs(backgrounds)
     assert gate.first_right(results) == first
     assert gate.flips(results) == turns
+    said = f"the background oscillates: it turned at epoch {', '.join(map(str, turns))}"
+    assert (said in gate.notes(results)) == (turns[-1:] == [len(backgrounds)])
 
 
 def test_the_best_epoch_is_the_first_of_equals_and_these_are_named_with_its_checkpoint() -> None:
@@ -173,12 +175,11 @@ def test_the_best_epoch_is_the_first_of_equals_and_these_are_named_with_its_chec
 
 def test_a_mean_is_never_praised_where_the_background_is_wrong() -> None:
     right, wrong = epochs("gp")
-    assert right.summary() == (
-        f"background right in 3 of 3 pictures; mean {right.scores.mean} of 10, {right.verdict}"
-    )
+    said = f"background right in 3 of 3 pictures; mean {right.scores.mean} of 10, {right.verdict} ("
+    assert right.summary().startswith(said)
     assert wrong.verdict == "acceptable"
-    unsaid = f"background right in 0 of 3 pictures; mean {wrong.scores.mean} of 10"
-    assert wrong.summary() == unsaid
+    said = f"background right in 0 of 3 pictures; mean {wrong.scores.mean} of 10 (quality 10, "
+    assert wrong.summary().startswith(said)
     assert gate.best_line([wrong]) == (
         f"Best: epoch 2 ({wrong.scores.mean}, background right in 0 of 3 pictures): "
         "lora-000002.safetensors"
@@ -191,6 +192,7 @@ def test_an_epoch_worse_by_more_than_the_noise_is_a_regression_and_one_within_it
     said = gate.regression([fine, noisy])
     assert said is not None
     assert said.startswith("epoch 2 is worse than epoch 1: by ")
+    assert gate.notes([fine, noisy]) == [said]
     assert gate.regression([fine, result(2, *names)]) is None
     assert gate.regression([noisy, result(3, *names)]) is None
     assert gate.regression([fine]) is None
