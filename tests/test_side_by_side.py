@@ -358,7 +358,7 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_starts(tmp_path: Pa
 
 @pytest.mark.trainer
 def test_the_real_trainer_trains_two_seeds_one_after_another(
-    repository: Path, random_model: Path, real_pictures: Path, tmp_path: Path
+    repository: Path, random_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "random-sd15").symlink_to(random_model)
@@ -366,7 +366,7 @@ def test_the_real_trainer_trains_two_seeds_one_after_another(
         [
             *(sys.executable, "-m", "bespoke.run", "--experiment", "smoke", "--seeds", "42,43"),
             *("--set", "training.max_train_epochs=1"),
-            *("--workspace", str(tmp_path), "--data", str(real_pictures)),
+            *("--workspace", str(tmp_path)),
         ],
         cwd=repository,
         capture_output=True,
