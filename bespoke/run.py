@@ -35,6 +35,7 @@ from bespoke import (
     training,
 )
 from bespoke.display import duration, say
+from bespoke.errors import is_full
 from bespoke.files import REPOSITORY, held, write_whole
 from bespoke.job import open_job
 from bespoke.journal import now
@@ -65,6 +66,8 @@ def run(request: Request, journal: Journal) -> None:
     try:
         _carry_out(job, FakeTrainer() if request.rehearse else SdScripts(job))
     except BaseException as error:
+        if is_full(error) and not error.filename:
+            error.filename = str(job.workspace)
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
