@@ -102,7 +102,10 @@ def _strictness(parser: argparse.ArgumentParser) -> None:
     _switches(
         parser,
         strict="warnings stop as errors do",
-        allow_inert="go on though nothing that the trainer sees differs from the parent",
+        allow_no_op="train even if nothing that the trainer sees differs from the parent",
+    )
+    parser.add_argument(
+        "--allow-inert", action="store_true", dest="allow_no_op", help=argparse.SUPPRESS
     )
     parser.add_argument(
         "--parent-data",
@@ -132,7 +135,12 @@ def repair(parser: argparse.ArgumentParser) -> None:
         default="background",
         help="the class to move among the kept tags (default: background)",
     )
-    parser.set_defaults(allow_inert=True, parent_data=[])
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help="of the experiment that is written for the new captions (default: its own, _repaired)",
+    )
+    parser.set_defaults(allow_no_op=True, parent_data=[])
 
 
 def score(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +208,7 @@ def package(parser: argparse.ArgumentParser) -> None:
         help="the zip, or the folder for it (default: runpod_NAME_EXPERIMENT.zip, here)",
     )
     _switches(parser, replace="even where another file of that name is there")
-    parser.set_defaults(overrides=(), allow_inert=False, parent_data=[])
+    parser.set_defaults(overrides=(), allow_no_op=False, parent_data=[])
 
 
 def completion(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ VERBS = (
   bespoke check --strict --json                 for a script: exit code 2 or 3 where it is refused
 """,
         arguments=arguments.check,
-        answer="check:show",
+        answer="preflight:show",
     ),
     Verb(
         name="captions",
@@ -65,7 +65,7 @@ VERBS = (
   bespoke captions repair --data ~/pictures --out ~/captions_v2 --keep background
 """,
                 arguments=arguments.repair,
-                answer="check:repair",
+                answer="repair:show",
             ),
         ),
     ),

@@ -28,7 +28,7 @@ class Request:
     fresh: bool = False
     rehearse: bool = False
     strict: bool = False
-    allow_inert: bool = False
+    allow_no_op: bool = False
     adapt: bool = False
     no_gate: bool = False
     no_test: bool = False

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import check, config, manifest, origin, package_readme
+from bespoke import config, manifest, origin, package_readme, preflight
 from bespoke.errors import ConfigError
 from bespoke.files import write_whole
 from bespoke.processes import answer
@@ -62,7 +62,7 @@ def show(chosen: argparse.Namespace) -> None:
         ConfigError: no clone, a secret in a file, or another zip of that name.
         ConfigError, DatasetError: what the run itself would be refused for.
     """
-    flight = check.examined(chosen)
+    flight = preflight.examined(chosen)
     refusal = flight.refusal()
     if refusal is not None:
         raise refusal

@@ -226,7 +226,7 @@ def _checked_data(job: Job) -> tuple[dict[str, Path], preflight.Preflight, str |
         data,
         parent=parent,
         known=known,
-        inert="warning" if request.allow_inert else "error",
+        no_op="warning" if request.allow_no_op else "error",
         parent_data=preflight.parents_folders(parent, request.parent_data),
         prompts=_asked(job),
     )
