@@ -9,8 +9,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 if [ -n "${RUNPOD_POD_ID:-}" ] && [ -z "${BESPOKE_POD_BOOTED:-}" ]; then
   exec python3 -m bespoke.pod "$@"
 fi
-# An unpacked package is held to its manifest before anything of it is used.
-[ ! -f manifest.json ] || python3 -I bespoke/manifest.py || exit
+# An unpacked package is checked before anything of it is used.
+if [ -f SHA256SUMS ] && ! sha256sum --quiet --strict --check SHA256SUMS >&2; then
+  echo "bespoke: the files named above are not as they were packed. Unzip the package again, or" >&2
+  echo "bespoke: delete SHA256SUMS where you changed them yourself" >&2
+  exit 2
+fi
 # shellcheck source=setup.sh
 source ./setup.sh
 

@@ -17,52 +17,44 @@ if TYPE_CHECKING:
 
 # Longer than a trainer may stand still before bespoke itself ends it (watch.STALL_FLOOR_S).
 QUIET_S = 1800.0
-PLACES = ("logs", "rehearsal/logs")
 
 
 class UnhealthyError(BespokeError):
     """No run, a failed one, or one that has gone quiet."""
 
 
-def newest(workspace: Path, machine: str) -> tuple[Path, dict[str, Any]] | None:
-    """The folder and the last event of the run that `machine` started last.
-
-    Several machines may share one volume.
-    """
-    found = [each for place in PLACES for each in workspace.glob(f"{place}/*/*/events.jsonl")]
-    for events in sorted(found, key=_touched, reverse=True):
-        rows = _rows(events)
-        if rows and rows[0].get("machine") == machine:
-            return events.parent, rows[-1]
-    return None
-
-
 def show(chosen: argparse.Namespace) -> None:
-    """One line on the newest run.
+    """One line on the run that this machine started last: several may share one volume.
 
     Raises:
-        UnhealthyError: where there is none, it failed, or nothing came of it for half an hour.
+        UnhealthyError: where there is none, it failed, or nothing was written for half an hour.
     """
     place, _ = workspace_path(chosen.workspace)
-    found = newest(place, platform.node())
-    if found is None:
-        raise UnhealthyError(f"{place}: no run was started by this machine")
-    folder, last = found
-    written = max(_touched(folder / name) for name in ("events.jsonl", "train.log"))
-    quiet, event = max(0.0, time.time() - written), str(last.get("event"))
+    files = [*place.glob("logs/*/*/events.jsonl"), *place.glob("rehearsal/logs/*/*/events.jsonl")]
+    for file in sorted(files, key=_modified, reverse=True):
+        first, last = _ends(file)
+        if first.get("machine") == platform.node() and "--dry-run" not in str(first):
+            break
+    else:
+        raise UnhealthyError(f"{place}: this machine has started no run")
+    run, event = file.parent.name, last.get("event")
+    quiet = max(0.0, time.time() - max(_modified(file), _modified(file.with_name("train.log"))))
     if event == "failed" and last.get("exit_code") != GateStoppedError.exit_code:
-        raise UnhealthyError(f"{folder.name}: failed: {last.get('message')}")
+        raise UnhealthyError(f"{run}: failed: {last.get('message')}")
     if event not in ("finished", "failed") and quiet > QUIET_S:
-        raise UnhealthyError(f"{folder.name}: {event}, then nothing for {duration(quiet)}")
-    print(f"{folder.name}: {event}, {duration(quiet)} ago")
+        raise UnhealthyError(f"{run}: {event}, then nothing for {duration(quiet)}")
+    print(f"{run}: {event}, {duration(quiet)} ago")
 
 
-def _touched(path: Path) -> float:
+def _modified(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
-def _rows(events: Path) -> list[dict[str, Any]]:
-    """The first and the last event; a line that is being written is none yet."""
-    lines = events.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    return [json.loads(line) for line in (whole[0], whole[-1])] if whole else []
+def _ends(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first and the last event; a line that is still being written does not count."""
+    lines = file.read_bytes().rpartition(b"\n")[0].splitlines()
+    try:
+        first, last = ({**json.loads(line)} for line in (lines[0], lines[-1]))
+    except (IndexError, TypeError, ValueError, RecursionError):
+        return {}, {}
+    return first, last

@@ -1,8 +1,8 @@
-"""`bespoke package`: one zip that a rented machine needs nothing besides, the same bytes each time.
+"""`bespoke package`: one zip with all that a rented machine needs, the same bytes each time.
 
 It holds the experiment's pictures, the tracked files of the project and of the trainer, a README
-made from the experiment's own data, and a manifest that `bespoke.manifest` verifies before the
-first start. Files are stored, not deflated: compressors differ from one Python to the next.
+made from the experiment's own data, and SHA256SUMS, which start_training.sh checks first. Files
+are stored, not deflated: compressors differ from one Python to the next.
 """
 
 from __future__ import annotations
@@ -13,23 +13,29 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bespoke import config, manifest, origin, package_readme, preflight
+import toml
+
+from bespoke import checkpoints, config, origin, plan, preflight, resume, schedule, watch
+from bespoke.display import duration
 from bespoke.errors import ConfigError
 from bespoke.files import write_whole
+from bespoke.listing import changes
 from bespoke.processes import answer
 from bespoke.trainer import SUBMODULE, require_submodule
 from bespoke.veil import holds_secret
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bespoke.preflight import Preflight
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = "runpod_package"
+SUMS = "SHA256SUMS"
+TEMPLATE = Path(__file__).with_name("package_readme.md.j2")
 PROJECT = (
     *("bespoke", "experiments", "locks", "LICENSE", "pyproject.toml", "docs/findings.md"),
     *("start_training.sh", "setup.sh", "training_config.toml", "dataset_config.toml"),
@@ -68,55 +74,52 @@ def show(chosen: argparse.Namespace) -> None:
         raise refusal
     entries = collect(flight, REPOSITORY)
     content = zipped(entries)
-    out = Path(chosen.out or ".")
-    if out.is_dir():
-        out /= file_name(flight.experiment)
-    if out.exists() and not chosen.replace and out.read_bytes() != content:
-        raise ConfigError(f"{out}: another file of that name is there: --replace, or --out FILE")
+    out = _place(chosen.out or ".", file_name(flight.experiment))
     try:
+        if out.exists() and not chosen.replace and out.read_bytes() != content:
+            raise ConfigError(
+                f"{out}: another file of that name exists; add --replace to replace it"
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, content)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
     print("\n".join(flight.verdict))
     print(f"{out}: {len(entries)} files, {len(content) / 1e6:.1f} MB")
     print(f"sha256 {hashlib.sha256(content).hexdigest()}")
-    print(f"on the other side: unzip {out.name} && cd {FOLDER} && bash start_training.sh")
+    print(f"on the other machine: unzip {out.name} && cd {FOLDER} && bash start_training.sh")
+
+
+def _place(out: str, name: str) -> Path:
+    """The zip that `--out` means: only what ends in .zip, or is a file already, is no folder."""
+    path = Path(out)
+    return path if path.suffix.lower() == ".zip" or path.is_file() else path / name
 
 
 def collect(flight: Preflight, repository: Path) -> list[Entry]:
-    """Every file of the package, by name, the manifest with the sha256 of all the others.
+    """Every file of the package, by name, then the sha256 of all of them.
 
     Raises:
         ConfigError: where the project is no clone, or a file holds a secret of the environment.
     """
     require_submodule(repository)
-    written = {**origin.commits(repository), "experiment": flight.experiment.name}
+    commits = {**origin.commits(repository), "experiment": flight.experiment.name}
     entries = [
         *_pictures(flight),
         *_project(repository),
         *_tracked(repository / SUBMODULE, (), f"{SUBMODULE}/", UNNEEDED),
-        Entry(name=origin.FILE, content=_json(written)),
+        Entry(name=origin.FILE, content=json.dumps(commits, sort_keys=True).encode() + b"\n"),
+        Entry(name="README.md", content=_readme(flight, commits, repository).encode()),
     ]
-    readme = package_readme.text(
-        flight,
-        commits=written,
-        zip_name=file_name(flight.experiment),
-        names={entry.name for entry in entries},
-        repository=repository,
-    )
-    entries.append(Entry(name="README.md", content=readme.encode()))
     for entry in entries:
         if holds_secret(entry.content.decode("utf-8", errors="replace")):
             raise ConfigError(
-                f"{entry.name}: holds a token, key or password of this machine's environment: "
-                "take it out; a package is made to be passed on"
+                f"{entry.name}: contains a token, key or password from this machine's environment; "
+                "remove it, since a package is made to be passed on"
             )
     entries.sort(key=lambda entry: entry.name)
-    listed = {
-        "data": sorted(flight.collections),
-        "sha256": {entry.name: hashlib.sha256(entry.content).hexdigest() for entry in entries},
-    }
-    return [*entries, Entry(name=manifest.FILE, content=_json(listed))]
+    sums = (f"{hashlib.sha256(each.content).hexdigest()}  {each.name}\n" for each in entries)
+    return [*entries, Entry(name=SUMS, content="".join(sums).encode())]
 
 
 def zipped(entries: Iterable[Entry]) -> bytes:
@@ -155,16 +158,66 @@ def _tracked(
     if (folder / ".git").exists():
         listed = answer(["git", "ls-files", "--stage", "-z", "--", *paths], cwd=folder)
     if not listed:
-        raise ConfigError(f"{folder}: is no git clone, and only tracked files are packed: clone it")
+        raise ConfigError(f"{folder}: not a git clone; only tracked files are packed: clone it")
     for line in listed.strip("\0").split("\0"):
         head, _, name = line.partition("\t")
         if name.startswith(without):
             continue
         if not (folder / name).is_file():
-            raise ConfigError(f"{prefix}{name}: git tracks it, but it is not there: restore it")
+            raise ConfigError(f"{prefix}{name}: tracked by git but missing: restore it")
         content = (folder / name).read_bytes()
         yield Entry(name=prefix + name, content=content, executable=head.startswith("100755"))
 
 
-def _json(content: object) -> bytes:
-    return json.dumps(content, indent=1, sort_keys=True).encode() + b"\n"
+def _readme(flight: Preflight, commits: Mapping[str, str], repository: Path) -> str:
+    """The README of the package; everything in it comes from the experiment's own data."""
+    import jinja2
+
+    experiment = flight.experiment
+    pictures = {name: len(each.pairs) for name, each in flight.collections.items()}
+    run = schedule.length(experiment, pictures)
+    options = {key: setting.value for key, setting in experiment.training.items()}
+    saved = checkpoints.saved_epochs(run.epochs, experiment.option("save_every_n_epochs"))
+    known = {each.name: each for each in config.known(repository)}
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - Markdown; what a person wrote goes through `plain`
+    )
+    environment.filters |= {"plain": _plain, "toml": _toml}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        experiment=experiment,
+        parent=known.get(experiment.parent or ""),
+        changes=changes(experiment),
+        verdict=flight.lines,
+        commits=commits,
+        zip_name=file_name(experiment),
+        pictures=pictures,
+        run=run,
+        saved=saved,
+        checkpoint=lambda each, epoch: checkpoints.checkpoint_path(
+            Path(str(each.option("output_dir"))), each.output_name, epoch
+        ).as_posix(),
+        sizes=watch.sizes(options, len(saved), resume.KEPT_STATES),
+        times={gpu: _time(run.steps, *pace) for gpu, pace in plan.PACES.items()},
+        children=[each for each in known.values() if each.parent == experiment.name],
+        changes_of=changes,
+    )
+
+
+def _time(steps: int, slow: float, fast: float) -> str:
+    return f"{duration(steps / fast)} to {duration(steps / slow)}"
+
+
+def _plain(words: object) -> str:
+    """A person's words within one line of Markdown, which they can neither leave nor mark up."""
+    line = " ".join(str(words).split())
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in line)
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "(unset)"
+    return toml.dumps({"v": value}).removeprefix("v = ").strip().replace("|", "\\|")

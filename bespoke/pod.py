@@ -1,20 +1,18 @@
-"""A RunPod pod's start command: one counted attempt a boot, then stop the pod or wait to be told.
+"""A RunPod pod's start command: one counted attempt a boot, then stop the pod, or wait.
 
 A pod starts its command again as soon as that ends, so this one ends only by a signal.
-start_training.sh hands over to it before any set-up, and it starts that script again as its child:
-a set-up that fails is counted like any failure, and SSH is up meanwhile. Hence it imports nothing
-but Python's own library. What the next boot with the same arguments does depends on the exit code:
-after 0 and 130 (interrupted) it runs, and bespoke.run itself answers "already trained"; after 5, a
-result, and a rehearsal's 0 it does not; any other is a failure, as is an attempt that was cut off,
-and BESPOKE_POD_ATTEMPTS (3) in a row are the last. 2 and 3 too: pictures or a GPU may have come
-between two boots. A change to the project's files starts the count anew.
+start_training.sh hands over to it before set-up, and it starts that script again as its child: SSH
+is up during set-up, and a set-up that fails is counted like any failure. Hence it imports nothing
+but Python's own library.
+
+A boot runs again what ended with 0 or 130 (bespoke.run itself answers "already trained"), and not
+what ended with 5, a result, or a rehearsal that ended with 0. Anything else is a failure, also an
+attempt that was cut off and 2 and 3: pictures or a GPU may have come between two boots. ATTEMPTS
+failures without a new checkpoint between them are the last.
 
 Where BESPOKE_REPORT_TOKEN is set, the report is served on port 8888 behind it, and with
-BESPOKE_TENSORBOARD=1 TensorBoard on port 6006 below /<token>/: a pod's ports are anyone's who has
-its address.
-
-BESPOKE_POD_WHEN_DONE is stop or keep (the default), BESPOKE_POD_TIMEOUT_S (20) how long a way to
-stop may take; BESPOKE_POD_API and BESPOKE_POD_START_SCRIPT replace RunPod's address and /start.sh.
+BESPOKE_TENSORBOARD=1 TensorBoard on port 6006 below /<token>/: anyone who has a pod's address can
+reach its ports.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ import contextlib
 import hashlib
 import http.client
 import json
-import math
 import os
 import shlex
 import signal
@@ -33,7 +30,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from bespoke.errors import InterruptedRunError, reported
 from bespoke.files import workspace, write_whole
@@ -41,14 +38,19 @@ from bespoke.processes import answer
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PROJECT_FILES = ("*.toml", "*.sh", "experiments/*.toml", "locks/*.txt", "bespoke/**/*.py")
 START = ("bash", str(REPOSITORY / "start_training.sh"))
+# What the image itself would have started: SSH and Jupyter. Our start command takes its place.
+IMAGE_START = Path("/start.sh")
+ATTEMPTS = 3
+CONNECTION, ADDRESS = http.client.HTTPSConnection, "api.runpod.io"
+TIMEOUT_S = 20.0  # for one way of stopping the pod
+ASK_AGAIN_S = 600
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FRESH = {"--fresh"[:length] for length in range(3, 8)}  # argparse takes abbreviations
-# Set-up may still go on, so each is asked for again until it is there; $1 is the project's folder.
+# Set-up may still go on, so each is started again until it is there; $1 is the project's folder.
 AGAIN = 'cd "$1"; while :; do {}; sleep 15; done'
 REPORT = ".venv/bin/python -m bespoke serve --host 0.0.0.0 --port 8888"
 # Everything else below its address answers 404. It prints that address, and so the token.
@@ -56,17 +58,19 @@ TENSORBOARD = (
     '.venv/bin/tensorboard --logdir "$BESPOKE_WORKSPACE/logs" --host 0.0.0.0 --port 6006 '
     '--path_prefix "$TENSORBOARD_PATH" >/dev/null 2>&1'
 )
-POD_STOP = "mutation ($id: String!) { podStop(input: {podId: $id}) { id } }"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What earlier boots with the same arguments came to; `code` is None while one goes on."""
+    """What earlier boots with the same arguments came to; `code` is None while one goes on.
 
-    files: str = ""
+    `checkpoints` are the names that were there when the newest attempt began.
+    """
+
     failures: int = 0
     code: int | None = None
     fresh_done: bool = False
+    checkpoints: Sequence[str] = ()
 
 
 class Boot:
@@ -74,82 +78,83 @@ class Boot:
 
     def __init__(self) -> None:
         self._child: int | None = None
-        self._told: int | None = None
+        self._signal: int | None = None
         self._services: list[int] = []
         for number in SIGNALS:
-            signal.signal(number, self._tell)
+            signal.signal(number, self._receive)
 
     def run(self, arguments: Sequence[str]) -> NoReturn:
-        """Services, attempt, stop; raises InterruptedRunError once told and the attempt is over."""
+        """Services, attempt, stop.
+
+        Raises:
+            InterruptedRunError: on a signal, once the attempt has ended.
+        """
+        stop = False
         try:
-            self._carry_out(arguments)
+            try:
+                if IMAGE_START.exists():
+                    _start([str(IMAGE_START)], dict(os.environ))
+            except OSError as error:
+                _say(f"{IMAGE_START}: cannot be started, SSH may be missing: {error.strerror}")
+            try:
+                place = workspace(_workspace_argument(arguments))
+                (place / "pod").mkdir(exist_ok=True)
+                stop = _is_to_stop(place)
+                self._serve(place)
+                self._attempt(arguments, place)
+            except InterruptedRunError:
+                raise
+            except Exception as error:  # noqa: BLE001 - ending here would start all over again
+                _say(f"nothing can be run or counted: {type(error).__name__}: {error}")
+            _say("stopping the pod" if stop else "the pod stays up, and billed, until you stop it")
+            while True:
+                if stop:
+                    _stop_pod(os.environ["RUNPOD_POD_ID"])
+                _wait(ASK_AGAIN_S)
         finally:
             for service in self._services:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(service, signal.SIGTERM)
 
-    def _carry_out(self, arguments: Sequence[str]) -> NoReturn:
-        stop = os.environ.get("BESPOKE_POD_WHEN_DONE", "keep").strip().lower() == "stop"
-        script = os.environ.get("BESPOKE_POD_START_SCRIPT", "/start.sh")
-        try:
-            if Path(script).exists():
-                _start([script], dict(os.environ))
-        except OSError as error:
-            _say(f"{script}: cannot be started, so SSH may be missing: {error.strerror}")
-        try:
-            self._serve(arguments)
-            self._attempt(arguments)
-        except InterruptedRunError:
-            raise
-        except Exception as error:  # noqa: BLE001 - to end here would be to start all over again
-            _say(f"nothing can be run or counted: {type(error).__name__}: {error}")
-        _say("the pod is to stop" if stop else "the pod stays up, and is billed, until you stop it")
-        while True:
-            if stop:
-                _stop_pod(os.environ["RUNPOD_POD_ID"])
-            _wait(30 * _number("BESPOKE_POD_TIMEOUT_S", 20))
-
-    def _serve(self, arguments: Sequence[str]) -> None:
-        """The report and TensorBoard, each with no key of the pod's in its environment."""
+    def _serve(self, place: Path) -> None:
+        """The report and TensorBoard, without the pod's key in their environment."""
         token = os.environ.get("BESPOKE_REPORT_TOKEN", "").strip()
         if not token:
             return
-        place = _workspace(arguments)
-        (place / "pod").mkdir(exist_ok=True)
         wanted = [f"{REPORT} >>{shlex.quote(str(place / 'pod' / 'report.log'))} 2>&1"]
         if os.environ.get("BESPOKE_TENSORBOARD", "").strip() == "1":
             wanted.append(TENSORBOARD)
-        known = {**os.environ, "BESPOKE_WORKSPACE": str(place), "RUNPOD_API_KEY": ""}
-        known["TENSORBOARD_PATH"] = f"/{quote(token, safe='')}"
+        variables = {**os.environ, "BESPOKE_WORKSPACE": str(place), "RUNPOD_API_KEY": ""}
+        variables["TENSORBOARD_PATH"] = f"/{quote(token, safe='')}"
         for command in wanted:
             again = ["sh", "-c", AGAIN.format(command), "sh", str(REPOSITORY)]
-            self._services.append(_start(again, known))
-        _say(f"{' and '.join(('the report', 'TensorBoard')[: len(wanted)])}: served behind a token")
+            self._services.append(_start(again, variables))
+        _say(f"serving {' and '.join(('the report', 'TensorBoard')[: len(wanted)])} with a token")
 
-    def _attempt(self, arguments: Sequence[str]) -> None:
+    def _attempt(self, arguments: Sequence[str], place: Path) -> None:
         """Run unless that is no use; counted before, so that an attempt cut off counts too."""
-        file = _record_file(arguments)
-        before, files = _read(file), _digest_of_files()
-        if before.files != files:
-            before = replace(before, files=files, failures=0, code=None)
-        limit = int(_number("BESPOKE_POD_ATTEMPTS", 3))
+        name = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
+        file = place / "pod" / f"{name}.json"
+        before, checkpoints = _read(file), _checkpoints(place)
+        if not set(checkpoints) <= set(before.checkpoints):
+            before = replace(before, failures=0)
         over = before.code == 5 or (before.code == 0 and "--rehearse" in arguments)
-        if over or before.failures >= limit:
+        if over or before.failures >= ATTEMPTS:
             why = f"exit code {before.code}" if over else f"{before.failures} failures"
-            _say(f"not run again after {why}. Delete {file}, or change the project, to run it")
+            _say(f"not run again after {why}. To run it again, delete {file}")
             return
         if before.fresh_done:  # again, it would put aside what that boot trained
             arguments = [each for each in arguments if each not in FRESH]
-        _say(f"attempt {before.failures + 1} of {limit}, counted in {file}")
-        begun = replace(before, failures=before.failures + 1, code=None, fresh_done=True)
+        _say(f"attempt {before.failures + 1} of {ATTEMPTS}, counted in {file}")
+        begun = Record(failures=before.failures + 1, fresh_done=True, checkpoints=checkpoints)
         write_whole(file, json.dumps(asdict(begun)) + "\n")
         code = self._run(arguments)
         failures = {0: 0, 5: 0, 130: before.failures}.get(code, begun.failures)
         fresh_done = before.fresh_done or code not in (2, 3)  # these come before any training
         ended = replace(begun, failures=failures, code=code, fresh_done=fresh_done)
         write_whole(file, json.dumps(asdict(ended)) + "\n")
-        if self._told is not None:
-            self._tell(self._told)
+        if self._signal is not None:
+            self._receive(self._signal)
         _say(f"the run ended with exit code {code}")
 
     def _run(self, arguments: Sequence[str]) -> int:
@@ -163,11 +168,11 @@ class Boot:
         while (ended := os.wait())[0] != child:
             pass  # an orphan, which fell to process 1
         self._child = None
-        return os.waitstatus_to_exitcode(ended[1]) if self._told is None else 130
+        return os.waitstatus_to_exitcode(ended[1]) if self._signal is None else 130
 
-    def _tell(self, number: int, _: object = None) -> None:
+    def _receive(self, number: int, _: object = None) -> None:
         """Pass a signal on to the run, or, where none goes on, leave."""
-        self._told = number
+        self._signal = number
         if self._child is None:
             raise InterruptedRunError(f"stopped by {signal.Signals(number).name}")
         with contextlib.suppress(ProcessLookupError):
@@ -180,24 +185,30 @@ def _start(command: list[str], environment: dict[str, str]) -> int:
     return os.posix_spawnp(name, command, environment, setsid=True, setsigmask=(), setsigdef=reset)
 
 
-def _wait(seconds: float) -> None:
+def _wait(seconds: int) -> None:
     """Let time go by, and bury the orphans that end meanwhile, as process 1 must."""
-    for _ in range(math.ceil(seconds)):
+    for _ in range(seconds):
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
         time.sleep(1)
 
 
-def _workspace(arguments: Sequence[str]) -> Path:
+def _workspace_argument(arguments: Sequence[str]) -> Path | None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--workspace", nargs="?", type=Path)
-    return workspace(parser.parse_known_args(arguments)[0].workspace)
+    wanted: Path | None = parser.parse_known_args(arguments)[0].workspace
+    return wanted
 
 
-def _record_file(arguments: Sequence[str]) -> Path:
-    folder = _workspace(arguments) / "pod"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]}.json"
+def _is_to_stop(place: Path) -> bool:
+    """As BESPOKE_POD_WHEN_DONE says, else wherever the results outlive the container's disk."""
+    wanted = os.environ.get("BESPOKE_POD_WHEN_DONE", "").strip().lower()
+    return wanted == "stop" or (not wanted and place.stat().st_dev != Path("/").stat().st_dev)
+
+
+def _checkpoints(place: Path) -> list[str]:
+    folders = ("output", "rehearsal/output")
+    return sorted(path.name for each in folders for path in (place / each).glob("*.safetensors"))
 
 
 def _read(file: Path) -> Record:
@@ -207,60 +218,52 @@ def _read(file: Path) -> Record:
         return Record()
 
 
-def _digest_of_files() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(each for pattern in PROJECT_FILES for each in REPOSITORY.glob(pattern)):
-        digest.update(str(path).encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 def _stop_pod(pod: str) -> None:
-    """Ask to be stopped, one way after the other until one is accepted (GraphQL ends in 2027)."""
-    ways: dict[str, Callable[[], str | None]] = {
-        "REST v2": lambda: _post(f"/v2/pods/{quote(pod, safe='')}/action", {"action": "stop"}),
-        "runpodctl pod stop": lambda: _runpodctl("pod", "stop", pod),
-        "runpodctl stop pod": lambda: _runpodctl("stop", "pod", pod),
-        "GraphQL": lambda: _post("/graphql", {"query": POD_STOP, "variables": {"id": pod}}),
-    }
-    for name, way in ways.items():
-        reason = way()
-        _say(f"stopping the pod by {name}: {reason or 'accepted'}")
-        if reason is None:
+    """Ask RunPod to stop this pod: its API first, else its command-line tool."""
+    for name, stop in (("RunPod's API", _stop_by_api), ("runpodctl", _stop_by_runpodctl)):
+        problem = stop(pod)
+        _say(f"stopping the pod with {name}: {problem or 'accepted'}")
+        if problem is None:
             return
 
 
-def _runpodctl(*arguments: str) -> str | None:
-    said = answer(["runpodctl", *arguments], timeout=_number("BESPOKE_POD_TIMEOUT_S", 20))
+def _stop_by_runpodctl(pod: str) -> str | None:
+    said = answer(["runpodctl", "pod", "stop", pod], timeout=TIMEOUT_S)
     return "it is missing, failed or took too long" if said is None else None
 
 
-def _post(path: str, body: object) -> str | None:
+def _stop_by_api(pod: str) -> str | None:
     """Why the API did not take it, or None. Follows no redirection: the key goes to one address."""
     key = os.environ.get("RUNPOD_API_KEY", "").strip()
     if not key:
         return "RUNPOD_API_KEY is not set"
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    address = urlsplit(os.environ.get("BESPOKE_POD_API") or "https://api.runpod.io")
-    kind = http.client.HTTPConnection if address.scheme == "http" else http.client.HTTPSConnection
-    connection = kind(address.netloc, timeout=_number("BESPOKE_POD_TIMEOUT_S", 20))
+    path, body = f"/v2/pods/{quote(pod, safe='')}/action", json.dumps({"action": "stop"})
     try:
-        with contextlib.closing(connection):
-            connection.request("POST", address.path.rstrip("/") + path, json.dumps(body), headers)
+        with _deadline(TIMEOUT_S), contextlib.closing(CONNECTION(ADDRESS)) as connection:
+            connection.request("POST", path, body, headers)
             reply = connection.getresponse()
             text = reply.read(1 << 16)
     except (OSError, http.client.HTTPException, ValueError) as error:
         # Not the message: it may repeat the header.
         return getattr(error, "strerror", None) or type(error).__name__
-    taken = 200 <= reply.status < 300 and b'"errors"' not in text
-    return None if taken else f"refused (HTTP {reply.status})"
+    accepted = 200 <= reply.status < 300 and b'"errors"' not in text
+    return None if accepted else f"refused (HTTP {reply.status})"
 
 
-def _number(name: str, default: float) -> float:
-    with contextlib.suppress(ValueError):
-        value = float(os.environ.get(name, ""))
-        if 0 < value < 1e6:
-            return value
-    return default
+@contextlib.contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """TimeoutError after so many seconds in all: a socket's own begins anew with each byte."""
+
+    def expire(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _say(text: str) -> None:

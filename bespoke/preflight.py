@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,10 @@ from bespoke import config, contrast, dataset, findings, option_audit, prompts, 
 from bespoke.caption_rules import by_folder
 from bespoke.captions import tokens
 from bespoke.errors import BespokeError, ConfigError, DatasetError
-from bespoke.files import workspace_path
-from bespoke.listing import REPOSITORY
+from bespoke.files import REPOSITORY, workspace_path
 from bespoke.pictures import Bucketing
 from bespoke.preflight_report import Preflight, unexamined
+from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from bespoke.prompts import Prompt
 
 __all__ = [
-    "Preflight", "examine", "examined", "folders", "parents_folders", "show", "subset_and_folder",
+    "Checked", "Preflight", "check", "examine", "examined", "folders", "parents_folders", "show",
+    "subset_and_folder",
 ]  # fmt: skip
 
 PROMPT_TOKENS = 225
@@ -110,6 +112,50 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
 
 
 # --- The examination ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a run was found to be before its start: `data` is the folder of each subset, `parent`
+    the parent's run name."""
+
+    data: dict[str, Path]
+    report: Preflight
+    parent: str | None
+
+
+def check(
+    experiment: Experiment,
+    *,
+    data: Sequence[str],
+    parent_data: Sequence[str],
+    allow_no_op: bool,
+    repository: Path,
+    workspace: Path,
+    prompts: Sequence[Prompt],
+    seed: int | None = None,
+    draw: Callable[[str], Path] | None = None,
+) -> Checked:
+    """Find the pictures of an experiment and examine them; `data` and `parent_data` are as the
+    command line has them, `repository` is where pictures may be besides the workspace.
+
+    Raises:
+        ConfigError, DatasetError: where experiment or pictures cannot be found or read.
+    """
+    places = folders(experiment, data, repository=repository, workspace=workspace, drawn=draw)
+    # At another seed, so is what it is compared with: a seed is no change between the two.
+    known = [with_seed(each, seed) for each in config.known(REPOSITORY)]
+    parent = next((each for each in known if each.name == experiment.parent), None)
+    report = examine(
+        experiment,
+        places,
+        parent=parent,
+        known=known,
+        no_op="warning" if allow_no_op else "error",
+        parent_data=parents_folders(parent, parent_data),
+        prompts=prompts,
+    )
+    return Checked(data=places, report=report, parent=parent.run_name if parent else None)
 
 
 def examine(
@@ -241,21 +287,15 @@ def examined(chosen: argparse.Namespace) -> Preflight:
     Raises:
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
     """
-    experiment = config.load(
-        chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)
-    )
-    known = config.known(REPOSITORY)
-    parent = next((each for each in known if each.name == experiment.parent), None)
-    workspace, _ = workspace_path(chosen.workspace)
-    return examine(
-        experiment,
-        folders(experiment, chosen.data, repository=REPOSITORY, workspace=workspace),
-        parent=parent,
-        known=known,
-        no_op="warning" if chosen.allow_no_op else "error",
-        parent_data=parents_folders(parent, chosen.parent_data),
+    return check(
+        config.load(chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)),
+        data=chosen.data,
+        parent_data=chosen.parent_data,
+        allow_no_op=chosen.allow_no_op,
+        repository=REPOSITORY,
+        workspace=workspace_path(chosen.workspace)[0],
         prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
-    )
+    ).report
 
 
 def show(chosen: argparse.Namespace) -> None:

@@ -32,8 +32,7 @@ from bespoke.captions import Feature, tokens
 from bespoke.colour_checks import apart, painted
 from bespoke.config import SAFE_NAME, nearest
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.files import write_whole
-from bespoke.listing import REPOSITORY
+from bespoke.files import REPOSITORY, write_whole
 from bespoke.promise import Promise
 from bespoke.sight import WINDOW
 

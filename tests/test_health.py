@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -10,19 +11,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bespoke import cli, health
-from bespoke.journal import Journal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run(workspace: Path, *events: tuple[str, dict[str, object]], machine: str = "") -> Path:
-    journal = Journal()
-    folder = journal.open(workspace / "logs", "name")
-    journal.write("started", machine=machine or platform.node())
-    for event, facts in events:
-        journal.write(event, **facts)
-    journal.close()
+def run(workspace: Path, *events: tuple[str, dict[str, object]], **started: object) -> Path:
+    """The folder of a run that this machine started, with these events."""
+    folder = workspace / "logs" / "name" / f"start-{len(list(workspace.glob('logs/name/*')))}"
+    folder.mkdir(parents=True)
+    rows = [("started", {"machine": platform.node(), **started}), *events]
+    text = "".join(json.dumps({"event": event, **facts}) + "\n" for event, facts in rows)
+    (folder / "events.jsonl").write_text(text, encoding="utf-8")
     return folder
 
 
@@ -42,7 +42,7 @@ def answer(workspace: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, st
 
 def test_no_run_is_not_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = answer(tmp_path, capsys)
-    assert (code, text) == (1, f"bespoke: {tmp_path}: no run was started by this machine")
+    assert (code, text) == (1, f"bespoke: {tmp_path}: this machine has started no run")
 
 
 def test_a_run_is_well_while_its_events_or_the_trainers_log_are_young(
@@ -86,6 +86,12 @@ def test_the_run_of_another_machine_on_the_same_volume_does_not_count(
     assert answer(tmp_path, capsys)[1].startswith(f"{mine.name}: finished")
 
 
+def test_a_dry_run_does_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ago(run(tmp_path, ("finished", {})) / "events.jsonl", 60)
+    ago(run(tmp_path, ("rendered", {}), arguments=["--dry-run"]) / "events.jsonl", 30)
+    assert "finished, 1:00 ago" in answer(tmp_path, capsys)[1]
+
+
 def test_a_line_that_is_being_written_is_none_yet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,5 +99,7 @@ def test_a_line_that_is_being_written_is_none_yet(
     with (folder / "events.jsonl").open("a", encoding="utf-8") as stream:
         stream.write('{"event": "fail')
     assert answer(tmp_path, capsys)[1].startswith(f"{folder.name}: launched")
-    (folder / "events.jsonl").write_text("", encoding="utf-8")
-    assert answer(tmp_path, capsys)[0] == 1
+    for text in ("", "3\n", "[]\n", "{\n", "[" * 100_000 + "\n"):
+        (folder / "events.jsonl").write_text(text, encoding="utf-8")
+        code, said = answer(tmp_path, capsys)
+        assert (code, "has started no run" in said) == (1, True)

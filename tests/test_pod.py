@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -41,12 +42,13 @@ class Api:
     asked: list[tuple[str, str, object]] = field(default_factory=list)
 
     @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
+    def port(self) -> int:
+        return self.server.server_port
 
 
 REST = "/v2/pods/pod123/action"
-GRAPHQL = "/graphql"
+BY_API = "stopping the pod with RunPod's API: "
+BY_TOOL = "stopping the pod with runpodctl: "
 
 
 @pytest.fixture
@@ -59,7 +61,9 @@ def api() -> Iterator[Api]:
             found.asked.append((self.path, self.headers["Authorization"], json.loads(body)))
             reply = found.replies.get(self.path, (200, "{}"))
             if reply is None:
-                released.wait(30)
+                with contextlib.suppress(OSError):
+                    while not released.wait(0.1):
+                        self.wfile.write(b"H")
                 return
             self.send_response(reply[0])
             self.send_header("Location", "http://127.0.0.1:9/elsewhere")
@@ -90,10 +94,25 @@ def project(repository: Path, tmp_path: Path, set_up: Callable[[Path], None]) ->
         )
     for name in ("training_config.toml", "dataset_config.toml", "start_training.sh", "setup.sh"):
         shutil.copy(repository / name, folder / name)
+    patch(folder, 'IMAGE_START = Path("/start.sh")', f'IMAGE_START = Path("{tmp_path}/start.sh")')
+    patch(folder, '"api.runpod.io"', '"127.0.0.1:9"')
+    patch(
+        folder, "CONNECTION, ADDRESS = http.client.HTTPS", "CONNECTION, ADDRESS = http.client.HTTP"
+    )
+    patch(folder, "TIMEOUT_S = 20.0", "TIMEOUT_S = 2.0")
+    patch(folder, "ASK_AGAIN_S = 600", "ASK_AGAIN_S = 2")
     set_up(folder)
     (folder / "vendor/sd-scripts").mkdir(parents=True)
     (folder / "vendor/sd-scripts/train_network.py").touch()
     return folder
+
+
+def patch(project: Path, before: str, after: str) -> None:
+    """Change a constant in the project's own copy of pod.py."""
+    file = project / "bespoke" / "pod.py"
+    text = file.read_text(encoding="utf-8")
+    assert before in text
+    file.write_text(text.replace(before, after), encoding="utf-8")
 
 
 def executable(path: Path, text: str) -> Path:
@@ -178,8 +197,7 @@ def pod(project: Path, tmp_path: Path) -> Pod:
         "RUNPOD_POD_ID": "pod123",
         "RUNPOD_API_KEY": CANARY,
         "BESPOKE_WORKSPACE": str(volume),
-        "BESPOKE_POD_START_SCRIPT": str(tmp_path / "no-start.sh"),
-        "BESPOKE_POD_API": "http://127.0.0.1:9",
+        "BESPOKE_POD_WHEN_DONE": "keep",
         "BESPOKE_STOP_PATIENCE_S": "0.5",
         "CALLS": str(tmp_path / "calls"),
         "CODE": "0",
@@ -239,17 +257,6 @@ def test_a_pod_needs_nothing_but_python_itself_before_set_up(repository: Path) -
     subprocess.run(bare, cwd=repository, check=True, timeout=30)
 
 
-def test_a_pod_from_nothing_to_a_finished_rehearsal_and_the_same_pod_again(
-    pod: Pod, api: Api
-) -> None:
-    first = pod.boot_until("accepted", *REHEARSAL, **stopping(api))
-    assert "1 whole checkpoints" in first
-    assert f"{ENDED} 0" in first
-    second = pod.boot_until("accepted", *REHEARSAL, **stopping(api))
-    assert "not run again after exit code 0" in second
-    assert [asked[2] for asked in api.asked] == [{"action": "stop"}] * 2
-
-
 def serving(pod: Pod, tmp_path: Path) -> dict[str, str]:
     """A .venv whose python and tensorboard note how they are called, and serve for a minute."""
     note = f'echo "$0 $*" >>{tmp_path}/served; env >{tmp_path}/env.$$; exec sleep 60'
@@ -263,7 +270,7 @@ def test_report_and_tensorboard_are_served_behind_the_token_and_end_with_the_pod
     pod: Pod, tmp_path: Path
 ) -> None:
     with pod.boot(**serving(pod, tmp_path), BESPOKE_TENSORBOARD="1") as booted:
-        booted.says("the report and TensorBoard: served behind a token")
+        booted.says("serving the report and TensorBoard with a token")
         served = tmp_path / "served"
         wait_for(lambda: served.exists() and len(served.read_text("utf-8").splitlines()) == 2)
         left = [int(file.suffix[1:]) for file in tmp_path.glob("env.*")]
@@ -281,7 +288,7 @@ def test_report_and_tensorboard_are_served_behind_the_token_and_end_with_the_pod
 def test_without_a_token_nothing_is_served(pod: Pod, tmp_path: Path) -> None:
     serving(pod, tmp_path)
     text = pod.boot_until(STAYS, BESPOKE_TENSORBOARD="1")
-    assert "served" not in text
+    assert "serving" not in text
     assert not (tmp_path / "served").exists()
 
 
@@ -318,8 +325,9 @@ def test_a_run_cut_off_goes_on_at_the_next_boot_where_it_was(pod: Pod) -> None:
 
 
 def test_fresh_is_carried_out_once_and_not_before_anything_was_trained(told: Pod) -> None:
+    patch(told.project, "ATTEMPTS = 3", "ATTEMPTS = 9")
     for code in ("2", "4", "2", "0"):
-        told.boot_until(ENDED, "--fresh", "--strict", CODE=code, BESPOKE_POD_ATTEMPTS="9")
+        told.boot_until(ENDED, "--fresh", "--strict", CODE=code)
     told.boot_until(ENDED, "--fre", CODE="130")
     told.boot_until(ENDED, "--fre", CODE="0")
     assert [line.removeprefix("-m bespoke.run") for line in calls(told)] == [
@@ -332,8 +340,8 @@ def test_fresh_is_carried_out_once_and_not_before_anything_was_trained(told: Pod
     ]
 
 
-@pytest.mark.parametrize("code", ["1", "2", "3", "4", "137"])
-def test_failures_are_counted_and_end_after_three_until_a_file_changes(
+@pytest.mark.parametrize("code", ["2", "4", "137"])
+def test_three_failures_in_a_row_are_the_last_until_the_record_is_deleted(
     told: Pod, code: str
 ) -> None:
     for number in (1, 2, 3):
@@ -341,18 +349,44 @@ def test_failures_are_counted_and_end_after_three_until_a_file_changes(
     for _ in range(2):
         assert "not run again after 3 failures" in told.boot_until(STAYS, CODE=code)
     assert len(calls(told)) == 3
-    with (told.project / "experiments/smoke.toml").open("a", encoding="utf-8") as stream:
-        stream.write("# mended\n")
+    (file,) = (told.volume / "pod").glob("*.json")
+    file.unlink()
     assert "attempt 1 of 3" in told.boot_until(STAYS, CODE="0")
-    assert told.record["failures"] == 0
+
+
+# As a preemption looks from the volume: the attempt began, and nothing says how it ended.
+CUT_OFF = """#!/bin/sh
+echo "$@" >>"$CALLS"
+mkdir -p "$BESPOKE_WORKSPACE/output"
+touch "$BESPOKE_WORKSPACE/output/name-00000$(wc -l <"$CALLS" | tr -d ' ').safetensors"
+echo training
+exec sleep 60
+"""
+
+
+def test_preemptions_with_a_new_checkpoint_between_them_are_no_failures(pod: Pod) -> None:
+    executable(pod.project / ".venv/bin/python", CUT_OFF)
+    for _ in range(5):
+        with pod.boot() as booted:
+            booted.says("training")
+            runner = child_of(booted.child.pid)
+            booted.child.kill()
+            booted.child.wait()
+            os.killpg(runner, signal.SIGKILL)
+    assert len(calls(pod)) == 5
+    assert "attempt 1 of 3" in pod.printed[-1]
+    # Nothing new any more: now they count.
+    executable(pod.project / ".venv/bin/python", TOLD_TO_END)
+    pod.boot_until(f"{ENDED} 4", CODE="4")
+    pod.boot_until(f"{ENDED} 4", CODE="4")
+    assert "attempt 3 of 3" in pod.boot_until(f"{ENDED} 4", CODE="4")
+    assert "not run again after 3 failures" in pod.boot_until(STAYS)
 
 
 def test_other_arguments_are_counted_by_themselves(told: Pod) -> None:
     for _ in range(2):
-        told.boot_until(STAYS, CODE="4", BESPOKE_POD_ATTEMPTS="1")
-    text = told.boot_until(STAYS, "--experiment", "smoke", CODE="4", BESPOKE_POD_ATTEMPTS="1")
-    assert "attempt 1 of 1" in text
-    assert len(calls(told)) == 2
+        told.boot_until(STAYS, CODE="4")
+    assert "attempt 1 of 3" in told.boot_until(STAYS, "--experiment", "smoke", CODE="4")
 
 
 def test_the_gates_stop_is_a_result_that_no_boot_undoes(told: Pod) -> None:
@@ -438,8 +472,8 @@ def test_the_images_own_start_script_is_up_before_set_up_and_prints_to_the_same_
     told: Pod, tmp_path: Path
 ) -> None:
     text = "#!/bin/sh\necho services up\ntouch ready\nsleep 60\n"
-    script = executable(tmp_path / "start.sh", text)
-    with told.boot(BESPOKE_POD_START_SCRIPT=str(script)) as booted:
+    executable(tmp_path / "start.sh", text)
+    with told.boot() as booted:
         booted.says("services up")
         assert f"{ENDED} 0" in booted.says(STAYS)
         ready = child_of(booted.child.pid)
@@ -458,34 +492,46 @@ def test_a_start_script_that_fails_stops_no_training(
         script.touch(mode=0o644)
     else:
         executable(script, text)
-    assert f"{ENDED} 0" in told.boot_until(STAYS, BESPOKE_POD_START_SCRIPT=str(script))
+    assert f"{ENDED} 0" in told.boot_until(STAYS)
 
 
-def stopping(api: Api, **more: str) -> dict[str, str]:
-    variables = {"BESPOKE_POD_WHEN_DONE": "stop", "BESPOKE_POD_API": api.address}
-    return {**variables, "BESPOKE_POD_TIMEOUT_S": "3", **more}
+def stopping(pod: Pod, api: Api) -> dict[str, str]:
+    """The variables of a pod that is to be stopped; RunPod's address is `api`."""
+    patch(pod.project, '"127.0.0.1:9"', f'"127.0.0.1:{api.port}"')
+    return {"BESPOKE_POD_WHEN_DONE": "stop"}
 
 
-def test_the_pod_is_stopped_by_rest_when_the_work_is_done(told: Pod, api: Api) -> None:
-    with told.boot(**stopping(api)) as booted:
-        booted.says("stopping the pod by REST v2: accepted")
-        time.sleep(0.5)
+def test_the_pod_is_stopped_by_the_api_when_the_work_is_done(told: Pod, api: Api) -> None:
+    with told.boot(**stopping(told, api)) as booted:
+        booted.says(f"{BY_API}accepted")
         assert booted.child.poll() is None
-    assert api.asked == [(REST, f"Bearer {CANARY}", {"action": "stop"})]
+    assert api.asked[0] == (REST, f"Bearer {CANARY}", {"action": "stop"})
 
 
-@pytest.mark.parametrize("code", ["2", "3", "4", "5"])
-def test_the_pod_is_stopped_after_a_failure_too(told: Pod, api: Api, code: str) -> None:
-    told.boot_until("accepted", **stopping(api, CODE=code))
-    told.boot_until("accepted", **stopping(api, CODE=code, BESPOKE_POD_ATTEMPTS="1"))
-    assert len(api.asked) == 2
+def test_the_pod_is_stopped_after_the_last_failure_too(told: Pod, api: Api) -> None:
+    variables = stopping(told, api)
+    for number in range(4):
+        assert (STAYS in told.boot_until("accepted", CODE="4", **variables)) is False
+        assert len(api.asked) > number
 
 
-def test_the_pod_is_not_stopped_unless_asked_or_while_told_to_end(told: Pod, api: Api) -> None:
-    told.boot_until(STAYS, BESPOKE_POD_API=api.address)
-    told.boot_until(STAYS, BESPOKE_POD_API=api.address, BESPOKE_POD_WHEN_DONE="keep")
+def test_unless_told_a_pod_is_stopped_only_where_its_results_are_kept(
+    told: Pod, api: Api, tmp_path: Path
+) -> None:
+    stopping(told, api)
+    # On the container's own disk, which a stop wipes.
+    told.boot_until(STAYS, BESPOKE_POD_WHEN_DONE="")
+    assert api.asked == []
+    volume = Path("/dev/shm")  # another file system than /
+    if not volume.is_dir() or volume.stat().st_dev == Path("/").stat().st_dev:
+        pytest.skip("no second file system")
+    with tempfile.TemporaryDirectory(dir=volume) as place:
+        told.boot_until(f"{BY_API}accepted", BESPOKE_POD_WHEN_DONE="", BESPOKE_WORKSPACE=place)
+
+
+def test_the_pod_is_not_stopped_while_it_is_told_to_end(told: Pod, api: Api) -> None:
     executable(told.project / ".venv/bin/python", "#!/bin/sh\necho setting up\nsleep 60\n")
-    told.boot_until("setting up", **stopping(api))
+    told.boot_until("setting up", **stopping(told, api))
     assert api.asked == []
 
 
@@ -495,62 +541,35 @@ def test_the_pod_is_not_stopped_unless_asked_or_while_told_to_end(told: Pod, api
         ((500, CANARY), "refused (HTTP 500)"),
         ((302, ""), "refused (HTTP 302)"),
         ((200, '{"errors": [{"message": "no"}]}'), "refused (HTTP 200)"),
-        (None, "TimeoutError"),
+        (None, "TimeoutError"),  # a byte now and then, and no end
     ],
 )
-def test_what_rest_does_not_take_goes_to_runpodctl(
+def test_what_the_api_does_not_take_goes_to_runpodctl(
     told: Pod, api: Api, tmp_path: Path, reply: tuple[int, str] | None, said: str
 ) -> None:
     api.replies[REST] = reply
-    variables = stopping(
-        api, BESPOKE_POD_TIMEOUT_S="1", **fake_runpodctl(tmp_path, "pod stop pod123")
-    )
-    text = told.boot_until("runpodctl pod stop: accepted", **variables)
-    assert f"REST v2: {said}\n" in text
+    variables = {**stopping(told, api), **fake_runpodctl(tmp_path, "pod stop pod123")}
+    text = told.boot_until(f"{BY_TOOL}accepted", **variables)
+    assert f"{BY_API}{said}\n" in text
     assert CANARY not in text
     assert (tmp_path / "ctl").read_text(encoding="utf-8") == "pod stop pod123\n"
 
 
-def test_the_older_runpodctl_comes_third(told: Pod, api: Api, tmp_path: Path) -> None:
-    api.replies[REST] = (500, "")
-    variables = stopping(api, **fake_runpodctl(tmp_path, "stop pod pod123"))
-    told.boot_until("runpodctl stop pod: accepted", **variables)
-    assert (tmp_path / "ctl").read_text("utf-8") == "pod stop pod123\nstop pod pod123\n"
-
-
-def test_graphql_comes_last(told: Pod, api: Api) -> None:
-    api.replies[REST] = (404, "")
-    text = told.boot_until("GraphQL: accepted", **stopping(api))
-    assert text.index("REST v2: refused (HTTP 404)") < text.index(
-        "runpodctl pod stop: it is missing"
-    )
-    assert text.index("runpodctl pod stop") < text.index("runpodctl stop pod: it is missing")
-    path, bearer, body = api.asked[-1]
-    assert (path, bearer) == (GRAPHQL, f"Bearer {CANARY}")
-    assert isinstance(body, dict)
-    assert "podStop(input: {podId: $id})" in body["query"]
-    assert body["variables"] == {"id": "pod123"}
-
-
 def test_a_pod_that_nothing_stops_asks_again_and_does_not_end(told: Pod, tmp_path: Path) -> None:
+    patch(told.project, "TIMEOUT_S = 2.0", "TIMEOUT_S = 0.1")
     hangs = executable(tmp_path / "bin/runpodctl", "#!/bin/sh\nexec sleep 60\n")
-    variables = {
-        "BESPOKE_POD_WHEN_DONE": "stop",
-        "BESPOKE_POD_TIMEOUT_S": "0.1",
-        "PATH": f"{hangs.parent}:{os.environ['PATH']}",
-    }
+    variables = {"BESPOKE_POD_WHEN_DONE": "stop", "PATH": f"{hangs.parent}:{os.environ['PATH']}"}
     with told.boot(**variables) as booted:
-        booted.says("GraphQL: Connection refused")
-        assert "REST v2: Connection refused" in booted.text
-        assert "runpodctl pod stop: it is missing, failed or took too long" in booted.text
-        wait_for(lambda: booted.text.count("GraphQL: Connection refused") == 2)
+        booted.says(f"{BY_TOOL}it is missing, failed or took too long")
+        assert f"{BY_API}Connection refused" in booted.text
+        wait_for(lambda: booted.text.count(BY_TOOL) == 2)
         assert booted.child.poll() is None
 
 
 @pytest.mark.parametrize("key", ["", "two\nlines " + CANARY, "č" + CANARY])
 def test_a_key_that_cannot_be_sent_is_not_printed(told: Pod, api: Api, key: str) -> None:
     told.variables["RUNPOD_API_KEY"] = key
-    text = told.boot_until("stopping the pod by GraphQL", **stopping(api))
+    text = told.boot_until(BY_TOOL, **stopping(told, api))
     assert "Traceback" not in text
     assert CANARY not in text
     assert api.asked == []
@@ -559,11 +578,11 @@ def test_a_key_that_cannot_be_sent_is_not_printed(told: Pod, api: Api, key: str)
 def test_the_key_is_nowhere_and_never_reaches_the_trainer(
     pod: Pod, api: Api, tmp_path: Path
 ) -> None:
-    api.replies = {REST: (500, CANARY), GRAPHQL: (500, CANARY)}
-    variables = stopping(api, **fake_runpodctl(tmp_path, "never"))
-    pod.boot_until("stopping the pod by GraphQL: refused (HTTP 500)", *REHEARSAL, **variables)
+    api.replies = {REST: (500, CANARY)}
+    variables = {**stopping(pod, api), **fake_runpodctl(tmp_path, "never")}
+    pod.boot_until(f"{BY_API}refused (HTTP 500)", *REHEARSAL, **variables)
     executable(pod.project / ".venv/bin/python", TOLD_TO_END)
-    assert "the key is here" not in pod.boot_until("GraphQL: refused (HTTP 500)", **variables)
+    assert "the key is here" not in pod.boot_until(f"{BY_API}refused (HTTP 500)", **variables)
     assert len(list(pod.volume.rglob("*"))) > 10
     for path in [*pod.volume.rglob("*"), *tmp_path.glob("boot-*.txt"), *pod.project.rglob("*")]:
         if path.is_file():

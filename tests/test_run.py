@@ -212,7 +212,7 @@ def test_a_signal_ends_the_whole_group_with_130_and_a_record(
         child.kill()
         child.wait()
     assert child.returncode == 130, errors
-    assert errors == f"bespoke: stopped by {number.name}: the same command goes on from here\n"
+    assert errors == f"bespoke: stopped by {number.name}: run the same command again to resume\n"
     assert group_members(pgid) == []
     assert events(place)[-1]["event"] == "failed"
     assert events(place)[-1]["exit_code"] == 130
