@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bespoke import config, dataset, preflight, prompts
-from bespoke.caption_rules import by_folder
 from bespoke.errors import BespokeError
-from bespoke.files import workspace_path
-from bespoke.listing import REPOSITORY
+from bespoke.files import REPOSITORY, workspace_path
+from bespoke.settings import by_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -72,7 +71,7 @@ def repair(chosen: argparse.Namespace) -> None:
     done = repairing.repair(
         before,
         out=chosen.out,
-        promise=flight.experiment.promises.get(dataset.COLLECTION, dataset.Promise()),
+        promise=flight.experiment.specs.get(dataset.COLLECTION, dataset.Promise()),
         keep=chosen.keep,
         keep_tokens=int(options["keep_tokens"]),
         limit=int(flight.experiment.option("max_token_length") or 75),

@@ -21,13 +21,13 @@ from bespoke import (
     store,
     trainer,
 )
-from bespoke.config import TRAINING_FILE, read_toml
+from bespoke.config import TRAINING_FILE
 from bespoke.display import say
 from bespoke.errors import ConfigError
-from bespoke.files import workspace
+from bespoke.files import REPOSITORY, workspace
 from bespoke.journal import now
-from bespoke.listing import REPOSITORY
 from bespoke.scoring import Scores
+from bespoke.toml_files import read_toml
 
 if TYPE_CHECKING:
     import argparse

@@ -19,6 +19,8 @@ from bespoke.veil import veiled
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+REPOSITORY = Path(__file__).resolve().parent.parent
+
 
 def write_whole(path: Path, data: str | bytes) -> None:
     """Write `data` to `path` so that a reader, or a power cut, meets the old file or the new one.

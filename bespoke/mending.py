@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 
 from bespoke import captions
 from bespoke.canvas import GROUND_SHARE
-from bespoke.caption_rules import tokens
-from bespoke.captions import Feature
+from bespoke.captions import Feature, tokens
 from bespoke.colour_checks import painted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bespoke.config import put
+from bespoke.settings import put
 from bespoke.watch import ELEMENTS
 
 if TYPE_CHECKING:

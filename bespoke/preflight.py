@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import contrast, dataset, findings, option_audit, sample, schedule, sight
+from bespoke import contrast, dataset, findings, option_audit, schedule, sight
 from bespoke.bucketing import Bucketing
-from bespoke.caption_rules import by_folder
-from bespoke.config import nearest
 from bespoke.errors import BespokeError, ConfigError, DatasetError
+from bespoke.settings import by_folder
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,7 +183,7 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
     known = by_folder(experiment) if experiment else {}
     for name in named:
         if name not in known:
-            raise ConfigError(f"{option} {name}=…: {nearest(name, known)}")
+            raise ConfigError(f"{option} {name}=…: {did_you_mean(name, known)}")
     return named
 
 
@@ -210,7 +210,7 @@ def examine(
     subsets = by_folder(experiment)
     collections: dict[str, Collection] = {}
     for name, folder in data.items():
-        promise = experiment.promises.get(name, dataset.Promise())
+        promise = experiment.specs.get(name, dataset.Promise())
         collections[name] = dataset.check(
             folder,
             promise,
@@ -220,7 +220,7 @@ def examine(
         )
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
     option_findings = list(option_audit.audit(experiment))
-    option_findings += option_audit.prompt_findings(map(sample.as_line, prompts))
+    option_findings += option_audit.prompt_findings(prompts)
     option_findings += schedule.phases(experiment, run)
     if experiment.gate is not None:
         option_findings += schedule.gate_findings(experiment, run, experiment.gate.epoch)
@@ -231,7 +231,7 @@ def examine(
         # On its own captions where they are named, else on those at hand.
         parent_data = parent_data or {}
         own = {
-            name: dataset.check(folder, parent.promises.get(name, dataset.Promise()))
+            name: dataset.check(folder, parent.specs.get(name, dataset.Promise()))
             for name, folder in parent_data.items()
         }
         there = _side(parent, {**collections, **own}, {**data, **parent_data})
@@ -269,8 +269,8 @@ def _unseen(
     experiment: Experiment, parent: Experiment, parent_data: Mapping[str, Path]
 ) -> Iterator[Finding]:
     """Another caption version in the parent, whose captions are not at hand."""
-    for name in sorted(experiment.promises.keys() & parent.promises.keys() - parent_data.keys()):
-        new, old = (each.promises[name].caption_version for each in (experiment, parent))
+    for name in sorted(experiment.specs.keys() & parent.specs.keys() - parent_data.keys()):
+        new, old = (each.specs[name].caption_version for each in (experiment, parent))
         if new != old:
             message = (
                 f"{name}: {parent.name} had the captions {old or 'of no version'}, which are not "

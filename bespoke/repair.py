@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from bespoke import captions
 from bespoke.canvas import canvas_of
-from bespoke.caption_rules import tokens
+from bespoke.captions import tokens
 from bespoke.dataset import COLLECTION
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.files import write_whole
 from bespoke.mending import Change, Repairs, mend
 from bespoke.promise import Promise
+from bespoke.toml_files import toml_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -180,16 +181,14 @@ def report(repair: Repair) -> str:
 
 def declaration(repair: Repair) -> str:
     """The TOML table with which an experiment promises the collection's new version."""
-    import toml
-
     default = asdict(Promise())
     # The measured minimum is said even where it is the default, 0.
     stated = {
-        key: list(value) if isinstance(value, tuple) else value
+        key: value
         for key, value in asdict(repair.promise).items()
         if key == "hex_codes_min" or value != default[key]
     }
-    return f"[data.{COLLECTION}]\n{toml.dumps(stated)}".rstrip()
+    return "\n".join((f"[data.{COLLECTION}]", *toml_lines(stated)))
 
 
 def cured(before: Iterable[Finding], after: Iterable[Finding]) -> list[str]:

@@ -46,6 +46,7 @@ from bespoke.journal import Journal, now
 from bespoke.options import table
 from bespoke.processes import signals_held
 from bespoke.seeds import with_seed
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,15 +147,15 @@ def _asked(job: Job) -> tuple[prompts.Prompt, ...]:
     told = job.experiment.test
     found = prompts.load(REPOSITORY / prompts.PROMPTS_FILE)
     names = [prompt.name for prompt in found]
-    wanted = told.get("prompts", names)
+    wanted = names if told.prompts is None else told.prompts
     for name in wanted:
         if name not in names:
             raise ConfigError(
                 f"experiments/{job.experiment.name}.toml: [test]: prompts: "
-                f"{config.nearest(str(name), names)}"
+                f"{did_you_mean(name, names)}"
             )
     chosen = [prompt for prompt in found if prompt.name in wanted]
-    return prompts.resized(chosen, size=told.get("size"), steps=told.get("steps"))
+    return prompts.resized(chosen, size=told.size, steps=told.steps)
 
 
 def _start(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
@@ -277,7 +278,7 @@ def fitted(job: Job, machine: hardware.Machine) -> plan.Plan:
 def _drawn(job: Job, name: str) -> Path:
     from bespoke.rehearsal.drawing import draw
 
-    count = job.experiment.promises.get(name, dataset.Promise()).fewest
+    count = job.experiment.specs.get(name, dataset.Promise()).fewest
     folder = job.workspace / "drawn" / f"{name}_{count}"
     if not folder.is_dir():
         drawn = "1 picture is" if count == 1 else f"{count} pictures are"

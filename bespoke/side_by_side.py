@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import checkpoints, config, hardware, mps, plan, resume, watch
-from bespoke.caption_rules import effective
 from bespoke.display import say
 from bespoke.errors import ConfigError
 from bespoke.job import Job
@@ -27,8 +26,10 @@ from bespoke.places import crowding, places
 from bespoke.preflight import subset_and_folder
 from bespoke.processes import Group, emptied, patience, signals_held
 from bespoke.run import REPOSITORY, fitted, opened
+from bespoke.settings import effective
 from bespoke.signals import signal_count
 from bespoke.standing import Board, Standing
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,7 +129,7 @@ def asked_for(several: Several, journal: Journal) -> list[Job]:
     for text in several.request.data:
         name, _ = subset_and_folder(text)
         if name not in wanted:
-            raise ConfigError(f"--data {name}=…: {config.nearest(name, wanted)}")
+            raise ConfigError(f"--data {name}=…: {did_you_mean(name, wanted)}")
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
             who = ", ".join(_label(job) for job in jobs if job.name == name)

@@ -13,7 +13,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bespoke.caption_rules import Rules, arrangements, effective, has_colour, kinds, tokens
+from bespoke.caption_rules import Rules, arrangements, has_colour, kinds
+from bespoke.captions import tokens
+from bespoke.settings import effective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

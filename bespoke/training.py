@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from bespoke import checkpoints, hardware, mps, resume, trainer, watch
-from bespoke.config import put
 from bespoke.display import display, say
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import write_whole
 from bespoke.journal import now
 from bespoke.processes import Group, patience, signals_held
 from bespoke.rendering import rewrite
+from bespoke.settings import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bespoke import captions, dataset
 from bespoke.canvas import Canvas, canvas_of
-from bespoke.caption_rules import tokens
+from bespoke.captions import tokens
 from bespoke.dataset import Promise
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.mending import Change, Repairs, mend
@@ -329,7 +329,7 @@ def test_the_report_names_each_change_and_the_promise_to_declare(
     assert f"hex dropped: wild hair ({GREEN}) -> wild hair ({GREEN} is the background's)" in text
     assert done.totals == {"loose": 1, "hex dropped": 1}
     table = toml.loads(declaration(done))["data"]["training_data"]
-    assert Promise.from_toml(table, "here") == done.promise
+    assert Promise(**table) == done.promise
     assert (table["hex_codes_min"], table["caption_version"]) == (5, "repaired_v1")
 
 

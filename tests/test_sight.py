@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bespoke import caption_rules, sight
-from bespoke.caption_rules import Rules, arrangements, effective, tokens
-from bespoke.config import Block, Experiment, Setting
+from bespoke.caption_rules import Rules, arrangements
+from bespoke.captions import tokens
+from bespoke.config import Experiment
 from bespoke.errors import ConfigError
 from bespoke.random_model import TOKENIZER, write_tokenizer
+from bespoke.settings import Block, Setting, effective
 
 if TYPE_CHECKING:
     from collections.abc import Callable
