@@ -169,7 +169,7 @@ def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> preflight.Checked:
 def _draw(job: Job, name: str) -> Path:
     from bespoke.rehearsal import drawing
 
-    fewest = job.experiment.promises.get(name, dataset.Promise()).fewest
+    fewest = job.experiment.specs.get(name, dataset.Promise()).fewest
     count = max(fewest, job.experiment.pictures_taken or 1)
     return drawing.collection(name, count, job.workspace)
 
