@@ -153,25 +153,21 @@ def optional_run(parser: argparse.ArgumentParser) -> None:
     workspace(parser)
 
 
-def compare(parser: argparse.ArgumentParser, nargs: int | str = "+") -> None:
-    named = "runs by name, or experiments for their latest run"
-    parser.add_argument("runs", metavar="RUN", nargs=nargs, help=named)
+def compare(parser: argparse.ArgumentParser) -> None:
+    named = "runs by name, or experiments for their latest tested run"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=named)
+    _switches(parser, settings="the settings alone, and where each value came from")
     as_json(parser)
     workspace(parser)
+
+
+def report(parser: argparse.ArgumentParser) -> None:
+    optional_run(parser)
+    as_json(parser)
 
 
 def record_list(parser: argparse.ArgumentParser) -> None:
     as_json(parser)
-    workspace(parser)
-
-
-def record_show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN")
-    workspace(parser)
-
-
-def record_migrate(parser: argparse.ArgumentParser) -> None:
-    _switches(parser, yes="without asking")
     workspace(parser)
 
 

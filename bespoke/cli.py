@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import sys
 from dataclasses import dataclass, fields
@@ -104,17 +103,10 @@ VERBS = (
         about="what differs between runs, and what came out",
         examples="""\
   bespoke compare keep_tokens_3 SD15_PERFECT
-  bespoke compare SD15_KEEP_TOKENS_3_EXPERIMENT SD15_FINAL_CORRECTED_CAPTIONS --json
+  bespoke compare keep_tokens_3 keep_tokens_5 --settings
 """,
         arguments=arguments.compare,
         answer="compare:compare",
-    ),
-    Verb(
-        name="diff",
-        about="the settings in which two runs differ, and where from",
-        examples="  bespoke diff keep_tokens_3 keep_tokens_5\n",
-        arguments=functools.partial(arguments.compare, nargs=2),
-        answer="compare:diff",
     ),
     Verb(
         name="next",
@@ -132,7 +124,6 @@ VERBS = (
         answer="record:run",
         examples="""\
   bespoke record list
-  bespoke record show keep_tokens_3
   bespoke record sync                           send what BESPOKE_DATABASE_URL does not have yet
 """,
         jobs=(
@@ -143,35 +134,27 @@ VERBS = (
                 arguments=arguments.record_list,
             ),
             Verb(
-                name="show",
-                about="all that is known of one run, as JSON",
-                examples="  bespoke record show SD15_KEEP_TOKENS_3_EXPERIMENT\n",
-                arguments=arguments.record_show,
-            ),
-            Verb(
                 name="sync",
                 about="send what BESPOKE_DATABASE_URL does not have yet",
                 examples="  bespoke record sync\n",
                 arguments=arguments.workspace,
             ),
             Verb(
-                name="migrate",
-                about="add the columns that the tables there lack",
-                examples="""\
-  bespoke record migrate                        asks before it changes anything
-""",
-                arguments=arguments.record_migrate,
+                name="rebuild",
+                about="make record.sqlite again from the runs' own files",
+                examples="  bespoke record rebuild\n",
+                arguments=arguments.workspace,
             ),
         ),
     ),
     Verb(
         name="report",
-        about="write the runs' pages again from the record",
+        about="write the runs' pages again from the record, or print it",
         examples="""\
   bespoke report
-  bespoke report keep_tokens_3
+  bespoke report keep_tokens_3 --json           all that is known of the run
 """,
-        arguments=arguments.optional_run,
+        arguments=arguments.report,
         answer="report:show",
     ),
     Verb(

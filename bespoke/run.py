@@ -115,9 +115,9 @@ def _carry_out(job: Job, started: float) -> None:
         rendered = training.as_adapted(job, rendered)
         settings = resume.settings_of(rendered, data, _base_model_name(job), table().commit)
         with signals_held():
-            start, fresh = _start(job, settings)
+            start = _start(job, settings)
         run_row = recording.run_of(job, rendered, settings, flight, parent)
-        with recording.recorded(job, run_row, fresh=fresh) as record:
+        with recording.recorded(job, run_row) as record:
             rates = schedule.shares(job.experiment, flight.length)
             judge = Judge(job, record, prompts=asked, shots=shots, rates=rates)
             judge.take_up(start.epoch, finished=start.finished)
@@ -157,29 +157,27 @@ def _asked(job: Job) -> tuple[prompts.Prompt, ...]:
     return prompts.resized(chosen, size=told.get("size"), steps=told.get("steps"))
 
 
-def _start(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
-    """Where to start, with an earlier run moved away where that is asked for; and whether anew.
+def _start(job: Job, settings: Mapping[str, Any]) -> resume.Start:
+    """Where to start, with an earlier run moved away where that is asked for.
 
     A rehearsal that was finished is rehearsed anew; one that was interrupted goes on.
     """
     request = job.request
     _mind_the_gate(job)
-    record = resume.record_path(job.output, job.name)
-    fresh = not record.exists()
+    records = [job.output / f"{job.name}.{kind}.json" for kind in ("record", "run")]
     start = None if request.fresh else training.go_on(job, settings)
     if start is None or (start.finished and request.rehearse):
         files = checkpoints.left_by(job.output, job.name)
-        files += [record] if record.exists() else []
+        files += [record for record in records if record.exists()]
         if files:
             aside = checkpoints.set_aside(files, job.output, job.name, now())
             say(f"{len(files)} files of an earlier run moved to {aside}")
             job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
-        fresh = True
         start = training.go_on(job, settings)
     if not start.finished:
         planned = watch.sizes(_options(job), len(job.epochs), resume.KEPT_STATES)
         say(watch.require_room(planned, job.output))
-    return start, fresh
+    return start
 
 
 def _mind_the_gate(job: Job) -> None:
