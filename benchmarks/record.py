@@ -29,7 +29,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 from records import a_decision, a_result, a_run, scores  # noqa: E402 - the path comes first
 
 from bespoke import cli, schema, store  # noqa: E402
-from bespoke.index import document_path  # noqa: E402
+from bespoke.files import document_path  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -156,7 +156,7 @@ def _range(group: SeedGroup) -> str:
     return f"{group.name}: best score {told} (n = {len(group.scores)})"
 
 
-def compare(chosen: argparse.Namespace) -> None:
+def show(chosen: argparse.Namespace) -> None:
     """Print the comparison of the runs that the command line names; with `--settings`, of their
     settings alone, and where each value came from.
 

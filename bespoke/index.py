@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from bespoke import schema
 from bespoke.display import say
 from bespoke.errors import ConfigError
+from bespoke.files import DOCUMENT
 from bespoke.journal import now
 from bespoke.owner import Parcel, line
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from bespoke.schema import RunRecord
 
 FILE = "record.sqlite"
-SUFFIX = ".record.json"
 VERSION = 2
 BUSY_S = 5.0
 T = TypeVar("T")
@@ -47,11 +47,6 @@ _runs = sa.Table(
     *(sa.Column(name, sa.JSON) for name in ("waiting", "sent")),
 )
 _ORDER = (_runs.c.started, _runs.c.name)
-
-
-def document_path(output: Path, name: str) -> Path:
-    """The record of the run whose checkpoints are `output/NAME-….safetensors`."""
-    return output / f"{name}{SUFFIX}"
 
 
 def stamp() -> str:
@@ -226,7 +221,7 @@ class Index:
         seen = {row.file: row.seen for row in rows}
         files = {self._workspace / row.file for row in rows if row.file}
         files |= {file} if file else set()
-        files |= {*self.output.glob(f"*{SUFFIX}"), *self.output.glob(f"earlier/*/*{SUFFIX}")}
+        files |= {*self.output.glob(f"*{DOCUMENT}"), *self.output.glob(f"earlier/*/*{DOCUMENT}")}
         runs: list[tuple[RunRecord, Path | None]] = []
         for each in sorted(files):
             if _seen(each) not in (None, seen.get(self._relative(each))):

@@ -54,10 +54,7 @@ def leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 def verdict(result: EpochResult) -> str | None:
     """What the scores are worth: a mean is worth nothing where most backgrounds are wrong."""
-    counts = result.backgrounds()
-    if result.verdict and 2 * counts["mismatch"] > len(result.pictures):
-        return "background wrong"
-    return result.verdict
+    return result.verdict if result.background_right else "background wrong"
 
 
 def headline(run: RunRecord) -> tuple[Tone, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke import hardware, rendering, report, schedule, store
 from bespoke.display import say
 from bespoke.errors import GateStoppedError, InterruptedRunError
-from bespoke.index import document_path
+from bespoke.files import document_path
 from bespoke.journal import now
 from bespoke.owner import VARIABLE, line
 from bespoke.schema import RunRecord

@@ -6,17 +6,16 @@ import functools
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from bespoke import gate
-from bespoke.evaluate import EpochResult, PictureResult
-from bespoke.gate import Decision
-from bespoke.scoring import Scores
+from bespoke.evaluate import EpochResult  # noqa: TC001 - pydantic reads the annotations
+from bespoke.gate import Decision  # noqa: TC001
 from bespoke.veil import veiled
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 POINTS = 500
 STATUSES = ("in_progress", "completed", "failed", "cancelled")
@@ -154,6 +153,9 @@ def light(run: RunRecord) -> str:
     return json.dumps(document)
 
 
+_RUN = TypeAdapter(RunRecord)
+
+
 def loads(text: str) -> RunRecord:
     """The run that `dumps` wrote.
 
@@ -162,65 +164,15 @@ def loads(text: str) -> RunRecord:
     """
     try:
         document = json.loads(text)
-        run: RunRecord = _build(
-            RunRecord,
-            document,
-            expected=tuple(document["expected"]),
-            epochs=tuple(_result(each) for each in document["epochs"]),
-            decisions=tuple(_build(Decision, each) for each in document["decisions"]),
-            interruptions=tuple(dict(each) for each in document["interruptions"]),
-            curves={
-                name: [(int(step), math.nan if y is None else float(y)) for step, y in points]
-                for name, points in document["curves"].items()
-            },
-            starts={
-                start: {stage: float(seconds or 0) for stage, seconds in stages.items()}
-                for start, stages in document["starts"].items()
-            },
-            settings={key: dict(row) for key, row in document["settings"].items()},
-            facts=dict(document["facts"]),
-            preflight=dict(document["preflight"]),
-        )
-        # What every list computes: a document that lists cannot show is no document.
-        if not (run.uid and run.name and isinstance(run.started, str)):
-            raise ValueError("it has no uid, name or start")
-        _ = (run.best_score, run.cost, run.seed)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"not a run's record: {type(error).__name__}: {error}") from error
+        lacking = [each.name for each in fields(RunRecord) if each.name not in document]
+        if lacking or not (document["uid"] and document["name"]):
+            raise ValueError(f"it lacks {', '.join(lacking) or 'a name'}")
+        run = _RUN.validate_python(document)
+        # What every list computes: a document that no list can show is none.
+        _ = (run.best_score, run.cost, run.seed, [each.backgrounds() for each in run.epochs])
+    except (AttributeError, RecursionError, TypeError) as error:
+        raise ValueError(f"it cannot be read: {error}") from error
     return run
-
-
-def _result(document: dict[str, Any]) -> EpochResult:
-    result: EpochResult = _build(
-        EpochResult,
-        document,
-        pictures=tuple(
-            _build(PictureResult, each, measured=dict(each["measured"]))
-            for each in document["pictures"]
-        ),
-        suggested=_scores(document["suggested"]),
-        scores=_scores(document["scores"]),
-        earlier=tuple(document["earlier"]),
-        epoch=int(document["epoch"]),
-        checkpoint_size=int(document["checkpoint_size"]),
-    )
-    result.backgrounds()
-    return result
-
-
-def _scores(document: dict[str, Any]) -> Scores:
-    return Scores(
-        **{
-            each.name: None if document[each.name] is None else int(document[each.name])
-            for each in fields(Scores)
-        }
-    )
-
-
-def _build(kind: Any, document: dict[str, Any], **parts: Any) -> Any:
-    """A dataclass from the keys that it knows: a document of another version may have more."""
-    known = {each.name: document[each.name] for each in fields(kind) if each.name in document}
-    return kind(**{**known, **parts})
 
 
 def plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ is made again from these files wherever it is missing, damaged or behind.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import sys
 import time
@@ -18,8 +19,8 @@ from bespoke import schema
 from bespoke.config import nearest
 from bespoke.display import say
 from bespoke.errors import ConfigError
-from bespoke.files import write_whole
-from bespoke.index import FILE, Index, document_path, stamp
+from bespoke.files import document_path, write_whole
+from bespoke.index import FILE, Index, stamp
 from bespoke.journal import now
 from bespoke.owner import Postgres, line
 from bespoke.schema import BASELINES, STATUSES, RunRecord, clean, dumps, thinned
@@ -140,7 +141,7 @@ class Record:
         def change(run: RunRecord) -> RunRecord:
             merged = dict(run.curves)
             for name, points in curves.items():
-                new = [(int(step), float(value)) for step, value in points]
+                new = [(int(step), float(value)) for step, value in points if math.isfinite(value)]
                 old = [each for each in merged.get(name, ()) if not new or each[0] < new[0][0]]
                 merged[name] = thinned([*old, *new])
             return replace(run, curves=merged)

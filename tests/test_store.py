@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from records import HOSTILE, a_decision, a_result, a_run, scores
 
-from bespoke import index, store
+from bespoke import files, index, store
 from bespoke.errors import ConfigError
 
 START = "2026-11-25T10:00:00+00:00"
@@ -33,7 +33,7 @@ def ask(workspace: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def file_of(workspace: Path, name: str = "KEEP_3") -> Path:
-    return index.document_path(workspace / "output", name)
+    return files.document_path(workspace / "output", name)
 
 
 def own(record: store.Record) -> list[str]:
@@ -63,7 +63,7 @@ def test_a_run_comes_out_as_it_went_in(tmp_path: Path) -> None:
     with store.opened(tmp_path) as record:
         found = record.run(run.name)
         light = next(each for each in record.runs() if each.name == run.name)
-    assert math.isnan(found.curves["loss"][1][1])
+    assert found.curves == {"loss": [(1, 0.5)]}
     same = {"uid": found.uid, "starts": found.starts, "curves": {}}
     assert replace(found, curves={}) == replace(run, epochs=results, decisions=told, **same)
     assert [each.scores for each in light.epochs] == [each.scores for each in results]

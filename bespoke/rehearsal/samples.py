@@ -28,8 +28,10 @@ _WRONG: tuple[Colour, ...] = ((0x8A, 0x50, 0x3C), (0x30, 0x60, 0xC0))
 _LINE_OPTIONS = {"w": "width", "h": "height", "d": "seed"}
 
 
-def write_samples(args: argparse.Namespace, epoch: int) -> None:
-    """One epoch's pictures under the trainer's names (train_util.py:6572 at v0.10.1)."""
+def write_samples(args: argparse.Namespace, named: int, epoch: int) -> None:
+    """The pictures of the weights after `epoch` under the trainer's names (train_util.py:6572 at
+    v0.10.1), which say the epoch `named`.
+    """
     if not args.sample_prompts or not Path(args.sample_prompts).is_file():
         print(f"No prompt file / プロンプトファイルがありません: {args.sample_prompts}", flush=True)
         return
@@ -39,7 +41,7 @@ def write_samples(args: argparse.Namespace, epoch: int) -> None:
         now = time.strftime("%Y%m%d%H%M%S")
         tail = f"_{prompt['seed']}" if prompt.get("seed") is not None else ""
         head = f"{args.output_name}_" if args.output_name else ""
-        _draw(folder / f"{head}e{epoch:06d}_{number:02d}_{now}{tail}.png", prompt, epoch, number)
+        _draw(folder / f"{head}e{named:06d}_{number:02d}_{now}{tail}.png", prompt, epoch, number)
 
 
 def read_prompts(path: Path) -> list[dict[str, Any]]:

@@ -148,6 +148,9 @@ class Training:
         args = self.args
         self._introduce()
         first = self._resume() // self.steps_per_epoch
+        if args.sample_at_first:
+            # The weights are those of epoch `first`, and the name says 0 (train_network.py:1332).
+            self._sample(0, first)
         bar = Bar(args.max_train_steps)
         for epoch in range(first + 1, self.epochs + 1):
             say(f"\nepoch {epoch}/{self.epochs}\n")
@@ -156,14 +159,17 @@ class Training:
             if every is not None and epoch % every == 0 and epoch < self.epochs:
                 self._save_epoch(epoch)
             if args.sample_every_n_epochs and epoch % args.sample_every_n_epochs == 0:
-                say(f"\ngenerating sample images at step / サンプル画像生成 ステップ: {self.done}")
-                samples.write_samples(args, epoch)
+                self._sample(epoch, epoch)
         if args.save_state or args.save_state_on_train_end:
             say("\nsaving last state.")
             self._save_state(self.output / f"{args.output_name or 'last'}-state", self.epochs)
         self._save_model(self.output / f"{args.output_name or 'last'}.safetensors", self.epochs)
         say("model saved.")
         bar.show("\n")
+
+    def _sample(self, named: int, epoch: int) -> None:
+        say(f"\ngenerating sample images at step / サンプル画像生成 ステップ: {self.done}")
+        samples.write_samples(self.args, named, epoch)
 
     def _introduce(self) -> None:
         """The network and the totals (train_network.py:593 to 1000)."""
