@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,11 +58,18 @@ def verdict(result: EpochResult) -> str | None:
     return result.verdict if result.background_right else "background wrong"
 
 
+def verdict_of_run(run: RunRecord) -> str | None:
+    """The best epoch's verdict; of a baseline, that of the score that is known."""
+    if run.best:
+        return verdict(run.best)
+    return None if run.best_score is None else verdict_of(run.best_score)
+
+
 def headline(run: RunRecord) -> tuple[Tone, str]:
     """How it went, in one plain sentence, and how that is to be felt."""
     top = run.best_score
     known = "" if run.best_epoch is None else f"epoch {run.best_epoch} "
-    ties = f", and {_listed(run.ties)} equal" if run.ties else ""
+    ties = f", and {listed(run.ties)} equal" if run.ties else ""
     best = "" if top is None else f"Best: {known}({top} of 10{ties})."
     stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
     if stop is not None:
@@ -74,12 +82,11 @@ def headline(run: RunRecord) -> tuple[Tone, str]:
         return "open", f"Still training: {len(run.epochs)} epochs tested. {best}".rstrip()
     if top is None:
         return "open", "Nothing was scored."
-    word = verdict(run.best) if run.best else verdict_of(top)
     tones: dict[str | None, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
-    return tones.get(word, "bad"), best
+    return tones.get(verdict_of_run(run), "bad"), best
 
 
-def _listed(epochs: Sequence[int]) -> str:
+def listed(epochs: Sequence[int]) -> str:
     """epoch 4, epochs 4-10, epochs 4, 6-7"""
     runs: list[list[int]] = []
     for epoch in epochs:
@@ -89,6 +96,31 @@ def _listed(epochs: Sequence[int]) -> str:
             runs.append([epoch])
     spans = ", ".join(f"{each[0]}-{each[-1]}" if len(each) > 1 else f"{each[0]}" for each in runs)
     return f"epoch{'s' if len(epochs) > 1 else ''} {spans}"
+
+
+def expected(run: RunRecord, text: str) -> bool | None:
+    """Whether an expectation came true; None where it is too early, or the words are not known."""
+    numbers = [float(each) for each in re.findall(r"\d+(?:\.\d+)?", text)]
+    tested = [number for number, _ in gate.numbered(run.epochs)]
+    over = run.status == "completed"
+    if not tested or not (over or numbers):
+        return None
+    if "no oscillation" in text:
+        return not gate.flips(run.epochs) if over else None
+    if text.startswith("best epoch later than"):
+        return (run.best_epoch or 0) > numbers[0] if over else None
+    if re.search(r"background.* by epoch", text):
+        came: float | None = gate.first_right(run.epochs)
+    elif "of 10 by epoch" in text:
+        enough = [
+            n for n, each in gate.numbered(run.epochs) if (each.scores.mean or 0) >= numbers[0]
+        ]
+        came = enough[0] if enough else None
+    else:
+        return None
+    if came is not None:
+        return came <= numbers[-1]
+    return False if over or tested[-1] >= numbers[-1] else None
 
 
 def backgrounds(run: RunRecord) -> str:

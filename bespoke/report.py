@@ -26,7 +26,6 @@ from bespoke.errors import ConfigError
 from bespoke.files import workspace, write_whole
 from bespoke.findings import Finding
 from bespoke.journal import now
-from bespoke.scoring import verdict_of
 
 if TYPE_CHECKING:
     import argparse
@@ -112,6 +111,7 @@ def write(
         "run.html",
         run=run,
         best=run.best,
+        across=next((n for n in (5, 4, 6, 3) if (_shown_first(run) + 3) % n == 0), 5),
         heroes=next((cells for result, cells in rows if result is run.best), {}),
         rows=rows,
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
@@ -124,16 +124,22 @@ def write(
 
 
 def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
-    """Write `index.html` over all runs, newest first, baselines last.
+    """Write `index.html` over all runs: by experiment, by seed, newest first; baselines last.
 
     Raises:
         OSError: where `folder` cannot be made or written.
     """
     ordered = sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True)
-    rows = [
-        (run, _face(run, folder) if number < FACES else None) for number, run in enumerate(ordered)
-    ]
-    return _write(folder / "index.html", "index.html", rows=rows)
+    groups: dict[str, list[tuple[RunRecord, Thumbnail | None]]] = {}
+    for number, run in enumerate(ordered):
+        face = _face(run, folder) if number < FACES else None
+        group = (
+            "made before there was a record" if run.baseline else run.experiment or "no experiment"
+        )
+        groups.setdefault(group, []).append((run, face))
+    for rows in groups.values():
+        rows.sort(key=lambda row: str(row[0].seed))
+    return _write(folder / "index.html", "index.html", groups=groups, count=len(runs))
 
 
 def show(chosen: argparse.Namespace) -> None:
@@ -171,7 +177,12 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
         run = kept.run(each.name)
         steps: list[str] = []
         with contextlib.suppress(ConfigError):
-            steps = [step for step in record.steps(run, known) if step]
+            # What is drawn says nothing of what to train.
+            steps = (
+                []
+                if run.facts.get("rehearsal")
+                else [step for step in record.steps(run, known) if step]
+            )
         yield write(run, folder, others=known, next_steps=steps)
     # The list leaves pictures and decisions out; the newest are worth a look for them.
     newest = [kept.run(run.name) for run in known[-FACES:]]
@@ -208,7 +219,6 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         outcome=outcome,
-        verdict_of=verdict_of,
         duration=duration,
         page_name=page_name,
         version=__version__,
@@ -244,6 +254,10 @@ def _colour(value: object) -> str:
     """A colour fit to stand in a style, or ""."""
     text = str(value)
     return text.lower() if _HEX.fullmatch(text) else ""
+
+
+def _shown_first(run: RunRecord) -> int:
+    return len(run.best.pictures) if run.best else 0
 
 
 def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
