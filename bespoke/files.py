@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DOCUMENT = ".record.json"
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
@@ -124,6 +125,11 @@ def workspace(wanted: Path | None) -> Path:
             "name another with --workspace"
         ) from error
     return folder
+
+
+def document_path(output: Path, name: str) -> Path:
+    """The record's own file of the run whose checkpoints are `output/NAME-….safetensors`."""
+    return output / f"{name}{DOCUMENT}"
 
 
 def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:

@@ -640,7 +640,6 @@ def test_a_folder_that_went_away_is_an_error_of_the_data(tmp_path: Path) -> None
         dataset.check(tmp_path / "gone", PROMISE)
 
 
-
 # --- Saying it ---
 
 
