@@ -110,7 +110,7 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     )
     names = {path.name for path in output(tmp_path).glob("*.safetensors")}
     assert names == {f"{NAME}-{epoch:06d}.safetensors" for epoch in (1, 2, 3, 4)}
-    assert checkpoints.torn(output(tmp_path) / f"{NAME}-000004-state") is None
+    assert checkpoints.corruption(output(tmp_path) / f"{NAME}-000004-state") is None
     run = recorded(tmp_path)
     assert (run.status, run.ending) == ("completed", said.removeprefix("bespoke: "))
     # The same command says the same again, and trains nothing.
@@ -121,7 +121,7 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     # Told so, it goes on from there.
     on = rehearse(repository, tmp_path, drawn, "green_at:9", "--no-gate", *SLOW)
     assert on.returncode == 0, on.stderr
-    assert "goes on after epoch 4" in on.stdout
+    assert "resuming after epoch 4" in on.stdout
     assert len(recorded(tmp_path).epochs) == 7
 
 
