@@ -224,33 +224,6 @@ def caught_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-# CUDA MPS as the real one: a daemon in a session of its own, told to quit through a second process.
-MPS_DAEMON = """#!/bin/sh
-pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
-case "$FAKE $1" in
-"hangs -d") exec sleep 1000;;
-"fails -d") echo "no such device"; exit 3;;
-*" -d") setsid sleep 1000 & echo $! >"$pid"; echo "$! $CUDA_VISIBLE_DEVICES" >>"$BOOK";;
-"deaf "*) exec sleep 1000;;
-*) read -r what; [ "$what" = quit ] && kill "$(cat "$pid")";;
-esac
-"""
-
-
-@pytest.fixture
-def mps_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where each daemon writes its process id and the GPUs it sees; a daemon is on the PATH."""
-    program = tmp_path / "mps_bin" / "nvidia-cuda-mps-control"
-    program.parent.mkdir()
-    program.write_text(MPS_DAEMON)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("BOOK", str(tmp_path / "book"))
-    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
-    monkeypatch.delenv("BESPOKE_MPS", raising=False)
-    return tmp_path / "book"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that run the real trainer come first: they take minutes, and two run at a time."""
     long = {item.path for item in items if item.get_closest_marker("trainer")}
