@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from bespoke import pictures as images
 from bespoke import sample
 from bespoke.errors import ConfigError
-from bespoke.files import write_whole
+from bespoke.files import sha256, write_whole
 from bespoke.journal import now
 from bespoke.scoring import Scores
 
@@ -57,10 +57,8 @@ class PictureResult:
 
     @property
     def black(self) -> bool:
-        """Whether there is nothing in it but black."""
-        from bespoke.metrics import BLACK
-
-        return bool(self.measured.get("background", {}).get("reason") == BLACK)
+        """Whether there is nothing in it but black, which is what NaN ends as."""
+        return "black" in self.measured.get("background", {}).get("reason", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,8 +221,8 @@ def evaluate(
     The metrics' own scores stand, or none where not `take_suggestion`, until `score` gives others.
 
     Raises:
-        ConfigError: where a picture is missing or cannot be read, or the folder holds a result
-            already.
+        ConfigError: where a picture is missing, or the folder holds a result already.
+        DatasetError: where a picture cannot be read.
     """
     from bespoke import metrics, scoring
 
@@ -276,6 +274,7 @@ def measure_again(folder: Path) -> EpochResult:
 
     Raises:
         ConfigError: where a picture is not, to the byte, the one that was tested.
+        DatasetError: where it cannot be read.
     """
     from bespoke import metrics, scoring
 
@@ -283,10 +282,10 @@ def measure_again(folder: Path) -> EpochResult:
     pictures = []
     for picture in result.pictures:
         path = folder / picture.file
-        data = _read_picture(path)
-        if hashlib.sha256(data).hexdigest() != picture.sha256:
+        measured = metrics.measure(images.pixels(path), metrics.read_prompt(picture.text))
+        if sha256(path) != picture.sha256:
             raise ConfigError(f"{path}: is not the picture that was tested")
-        pictures.append(replace(picture, measured=_measure(data, path, picture.text)))
+        pictures.append(replace(picture, measured=measured))
     suggested = scoring.suggest([picture.measured for picture in pictures])
     renewed = replace(
         result,
@@ -302,23 +301,22 @@ def measure_again(folder: Path) -> EpochResult:
 def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResult:
     from PIL import Image
 
-    data = _read_picture(path)
-    measured = _measure(data, path, prompt.text)
+    from bespoke import metrics
+
+    pixels = images.pixels(path)
     name = f"{prompt.name}_{seed}"
-    write_whole(folder / f"{name}.png", data)
     small = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as image:
-        # Nearest takes the pixel at each cell's centre.
-        cells = image.convert("RGB").resize((CELLS, CELLS), Image.Resampling.NEAREST)
-    cells.save(small, "PNG")
+    # Nearest takes the pixel at each cell's centre.
+    Image.fromarray(pixels).resize((CELLS, CELLS), Image.Resampling.NEAREST).save(small, "PNG")
     write_whole(folder / f"{name}_{CELLS}.png", small.getvalue())
+    write_whole(folder / f"{name}.png", path.read_bytes())
     return PictureResult(
         prompt=prompt.name,
         text=prompt.text,
         seed=seed,
         file=f"{name}.png",
-        sha256=hashlib.sha256(data).hexdigest(),
-        measured=measured,
+        sha256=sha256(folder / f"{name}.png"),
+        measured=metrics.measure(pixels, metrics.read_prompt(prompt.text)),
         made=how_made(prompt),
     )
 
@@ -327,27 +325,6 @@ def how_made(prompt: Prompt) -> dict[str, Any]:
     """How a prompt's pictures are made, besides its text and seed."""
     keys = ("negative", "steps", "scale", "size")
     return {**{key: getattr(prompt, key) for key in keys}, "sampler": sample.SAMPLER}
-
-
-def _read_picture(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _measure(data: bytes, path: Path, text: str) -> dict[str, Any]:
-    import numpy as np
-    from PIL import Image
-
-    from bespoke import metrics
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            array = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: is not a complete picture: {error}") from error
-    return metrics.measure(array, metrics.read_prompt(text))
 
 
 def _scoring(result: EpochResult) -> dict[str, Any]:
