@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from bespoke import checkpoints, hardware, resume, sample, trainer, watch
 from bespoke.config import put
-from bespoke.display import display, say
+from bespoke.display import say
 from bespoke.errors import TrainerError
 from bespoke.files import write_whole
 from bespoke.journal import now
 from bespoke.processes import Group, patience, signals_held
+from bespoke.progress import Display
 from bespoke.rendering import rewrite
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
             cwd=plan.cwd,
             patience=patience(),
         ) as group,
-        display(len(job.epochs), silent=job.request.events) as shown,
+        Display(len(job.epochs), silent=job.request.events) as shown,
     ):
         job.journal.write("launched", pid=group.pid, command=command)
         reader = trainer.Reader(log)

@@ -40,16 +40,8 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def real_pictures() -> Path:
-    """The artist's 203 pictures and captions, which are never part of the repository."""
-    folder = pictures_folder()
-    if not folder.is_dir():
-        pytest.skip("the real collection is not on this machine (BESPOKE_TEST_PICTURES names it)")
-    return folder
-
-
-def pictures_folder() -> Path:
-    named = os.environ.get("BESPOKE_TEST_PICTURES")
-    return Path(named) if named else REPOSITORY.parent / "shared" / "data" / "bespoke_baby_203"
+    """Only until the last test that takes it is in tests/collection/, which has its own."""
+    pytest.skip("the artist's collection is for tests/collection/ alone")
 
 
 @pytest.fixture(scope="session")
@@ -157,7 +149,7 @@ def smoke_run(
             (place / "models").mkdir()
             (place / "models" / "random-sd15").symlink_to(random_model)
             done = subprocess.run(
-                [sys.executable, "-m", "bespoke.run", *SMOKE, *smoke_data(), "--workspace", place],
+                [sys.executable, "-m", "bespoke.run", *SMOKE, "--workspace", place],
                 cwd=repository,
                 env={**os.environ, "HOME": str(place)},
                 capture_output=True,
@@ -168,12 +160,6 @@ def smoke_run(
             assert done.returncode == 0, done.stdout + done.stderr
             (place / "trained").touch()
     return place
-
-
-def smoke_data() -> tuple[str, ...]:
-    """The real collection where it is on this machine; else the run draws its own."""
-    folder = pictures_folder()
-    return ("--data", str(folder)) if folder.is_dir() else ()
 
 
 @pytest.fixture(scope="session")

@@ -444,9 +444,9 @@ MENDED = ["&amp; &lt;b&gt;", "\u201ccurly\u201d", "\ufb01 ligature", "e\u0301 co
 
 @pytest.mark.trainer
 def test_the_trainers_own_tokenizer_reads_ours_as_clip_does(
-    ask_trainer: Callable[[str, Any], Any], tmp_path: Path, real_pictures: Path
+    ask_trainer: Callable[[str, Any], Any], tmp_path: Path, drawn: Path
 ) -> None:
-    captions = [file.read_text(encoding="utf-8") for file in sorted(real_pictures.glob("*.txt"))]
+    captions = [file.read_text(encoding="utf-8") for file in sorted(drawn.glob("*.txt"))]
     write_tokenizer(tmp_path / TOKENIZER)
     asked = {"tokenizer": str(tmp_path), "texts": [*captions, *ODD, *MENDED]}
     facts, shape, *found = ask_trainer(COMPARE, asked)

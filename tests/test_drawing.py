@@ -111,12 +111,6 @@ def test_every_picture_is_24_cells_enlarged_by_pixel_centres(drawn: Path) -> Non
         assert (cells(path)[CELL][:, CELL] == pixels(path)).all(), path.name
 
 
-def test_the_enlarging_rule_is_that_of_the_real_pictures(real_pictures: Path) -> None:
-    for path in sorted(real_pictures.glob("*.png"))[::20]:
-        same = (cells(path)[CELL][:, CELL] == pixels(path)).all(axis=2)
-        assert same.mean() > 0.9998, path.name
-
-
 def test_drawing_again_gives_the_same_bytes(drawn: Path, tmp_path: Path) -> None:
     drawing.draw(tmp_path / "again")
     for path in drawn.iterdir():

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from bespoke import trainer
-from tests.conftest import SMOKE, smoke_data
+from tests.conftest import SMOKE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ NAME = "bespoke_baby_sd15_lora_smoke"
 
 
 def start(workspace: Path, *arguments: str) -> list[str]:
-    place = ("--workspace", str(workspace), *smoke_data())
+    place = ("--workspace", str(workspace))
     return [sys.executable, "-m", "bespoke.run", *SMOKE, *place, *arguments]
 
 

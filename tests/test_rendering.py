@@ -106,9 +106,9 @@ def rendered(repository: Path, tmp_path: Path, data: Path, *overrides: str) -> R
 
 @pytest.mark.trainer
 def test_the_live_parser_and_loader_read_the_options_of_record(
-    repository: Path, tmp_path: Path, ask_trainer: Callable[[str, Any], Any], real_pictures: Path
+    repository: Path, tmp_path: Path, ask_trainer: Callable[[str, Any], Any], drawn: Path
 ) -> None:
-    files = rendered(repository, tmp_path, real_pictures)
+    files = rendered(repository, tmp_path, drawn)
     live = ask_trainer(LIVE, str(files.training_file))
 
     assert live["unknown"] == []
@@ -118,7 +118,7 @@ def test_the_live_parser_and_loader_read_the_options_of_record(
     assert live["training"]["logging_dir"] == str(tmp_path / "logs")
     both = {**live["dataset"], **live["subset"]}
     assert {key: both[key] for key in DATASET_OF_RECORD} == DATASET_OF_RECORD
-    assert live["subset"]["image_dir"] == str(real_pictures)
+    assert live["subset"]["image_dir"] == str(drawn)
     assert (live["datasets"], live["images"]) == (1, 2030)
 
 

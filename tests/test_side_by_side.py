@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bespoke.places import Place, crowding, places
+from bespoke.standing import Standing
 from safetensors import safe_open
 
 from bespoke import hardware, plan, run, side_by_side
 from bespoke.errors import ConfigError, InterruptedRunError
 from bespoke.job import Request
 from bespoke.journal import Journal
-from bespoke.places import Place, crowding, places
 from bespoke.rehearsal.drawing import draw
 from bespoke.side_by_side import Schedule, Several, _command, asked_for, worst
 from bespoke.signals import raising
-from bespoke.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

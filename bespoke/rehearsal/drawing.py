@@ -11,12 +11,15 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke.colours import hex_of, rgb_of
+from bespoke.display import say
+from bespoke.files import locked
 from bespoke.rehearsal import sprites
 
 if TYPE_CHECKING:
@@ -152,6 +155,27 @@ def draw(folder: Path, count: int = 203) -> None:
             stem.with_suffix(".txt").write_text(drawn.caption + "\n", encoding="utf-8")
         for path in sorted(Path(started).iterdir()):
             path.replace(folder / path.name)
+
+
+def collection(name: str, count: int, workspace: Path) -> Path:
+    """The folder of `count` portraits in the place of a subset's own, drawn where it is missing.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    folder = workspace / "drawn" / f"{name}_{count}"
+    if folder.is_dir():
+        return folder
+    samples = "1 generated sample" if count == 1 else f"{count} generated samples"
+    say(f"{name}: no pictures found; using {samples}")
+    with locked(folder.with_name(f".{folder.name}.lock")):
+        # A run beside this one may have drawn them meanwhile, or was killed in the midst of it.
+        if not folder.is_dir():
+            part = folder.with_name(f".{folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            draw(part, count)
+            part.rename(folder)
+    return folder
 
 
 def enlarged(cells: tuple[tuple[Colour, ...], ...]) -> Image.Image:
