@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +82,11 @@ def table(result: EpochResult) -> Iterator[str]:
     """A test in a few lines: one for each picture, the backgrounds, the suggestion, the place."""
     epoch = "" if result.epoch is None else f", epoch {result.epoch}"
     yield f"{Path(result.checkpoint).name}: {result.run}{epoch}"
-    width = max(len(picture.prompt) for picture in result.pictures)
+    width = max((len(picture.prompt) for picture in result.pictures), default=0)
     for picture in result.pictures:
         row = f"  {picture.prompt:{width}}  seed {picture.seed:<6}"
         yield f"{row} background {_in_words(picture.measured.get('background', {}))}"
-    yield evaluate.rescored(result, result.suggested, "metrics").summary()
+    yield f"suggested: {replace(result, scores=result.suggested).summary()}"
     yield f"pictures: {result.folder}"
 
 
@@ -140,10 +140,7 @@ def _identify(names: Sequence[Path], output: Path) -> list[Lora]:
         except ConfigError as error:
             problems.append(str(error))
             continue
-        if lora.sha256 in loras:
-            say(f"{name.name}: is the same as {loras[lora.sha256].path.name}, and tested once")
-            continue
-        loras[lora.sha256] = lora
+        loras.setdefault(lora.sha256, lora)
         for note in lora.notes:
             say(note)
     if problems:
@@ -228,7 +225,7 @@ def _score(result: EpochResult, *, take_suggestion: bool) -> EpochResult:
     if not sys.stdin.isatty():
         say("not scored: no terminal to ask at; --auto-score takes the suggestion")
         return result
-    print(f"look at {folder / result.pictures[0].file} and those beside it")
+    print(f"look at the pictures in {folder}")
     default = result.scores if result.scored_by == "person" else result.suggested
     try:
         given = Scores(**{key: _ask(key, getattr(default, key)) for key in SCORED})
