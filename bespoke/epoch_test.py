@@ -113,7 +113,8 @@ def _test(chosen: argparse.Namespace, asked: Sequence[Prompt]) -> list[EpochResu
     loras = _identify(chosen.weights, place / "output")
     parent = (chosen.out or (_repository(Path.cwd()) or Path.cwd()) / "epoch_tests").expanduser()
     folders = {lora: _folder(parent.absolute(), lora, asked) for lora in loras}
-    results = {lora: result for lora in loras if (result := _saved(folders[lora]))}
+    saved = {lora: evaluate.read_saved(folder, say) for lora, folder in folders.items()}
+    results = {lora: result for lora, result in saved.items() if result is not None}
     for lora in results:
         say(f"{lora.path.name}: is tested already, in {folders[lora]}")
     missing = [lora for lora in loras if lora not in results]
@@ -166,17 +167,6 @@ def _folder(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> Path:
     folder = evaluate.folder_for(parent, lora)
     wanted = repr([(each.text, each.seeds, evaluate.how_made(each)) for each in asked])
     return folder.with_name(f"{folder.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:6]}")
-
-
-def _saved(folder: Path) -> EpochResult | None:
-    """The test that was made before; a damaged one is moved out of the way."""
-    if not (folder / evaluate.RESULT_FILE).exists():
-        return None
-    try:
-        return evaluate.read(folder)
-    except ConfigError as error:
-        say(f"{error}; kept as {evaluate.set_aside(folder).name}")
-        return None
 
 
 def _draw(

@@ -18,7 +18,7 @@ from bespoke.journal import now
 from bespoke.scoring import Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from bespoke.checkpoints import Lora
@@ -192,10 +192,21 @@ def read(folder: Path) -> EpochResult:
         raise ConfigError(f"{path}: damaged: {where}: {first['msg']}") from error
 
 
-def set_aside(folder: Path) -> Path:
-    """Rename a damaged result, so that another can be written; returns its new path."""
-    aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
-    return (folder / RESULT_FILE).rename(aside)
+def read_saved(folder: Path, tell: Callable[[str], None]) -> EpochResult | None:
+    """The result in `folder`, None without one; a damaged one is renamed, so that it is made anew.
+
+    Raises:
+        OSError: where it cannot be renamed.
+    """
+    if not (folder / RESULT_FILE).exists():
+        return None
+    try:
+        return read(folder)
+    except ConfigError as error:
+        aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
+        (folder / RESULT_FILE).rename(aside)
+        tell(f"{error}; kept as {aside.name}, and tested again")
+        return None
 
 
 # --- Made -----------------------------------------------------------------------------------------
