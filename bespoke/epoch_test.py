@@ -195,7 +195,7 @@ def _draw(
             clip_skip=clip_skip,
         )
         count = len(together) * len(sample.sample_specs(asked))
-        say(f"drawing {count} pictures of {len(together)} checkpoints; log: {tool.folder}")
+        say(f"drawing {count} pictures; log: {tool.folder}")
         drawn = sample.draw([lora.path for lora in together], asked, tool, say)
         pictures |= dict(zip(together, drawn, strict=True))
     return pictures

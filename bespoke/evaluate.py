@@ -126,7 +126,7 @@ class EpochResult:
             )
         if black := sum(picture.black for picture in self.pictures):
             total = len(self.pictures)
-            words.append(f"{black} of {total} pictures are black: the model gave no numbers (NaN)")
+            words.append(f"{black} of {total} pictures black, as where the model gives NaN")
         return "; ".join(words)
 
     def as_json(self) -> str:

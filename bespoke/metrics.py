@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 
-BLACK = "the picture is black: the model gave no numbers (NaN)"
+BLACK = "the picture is black, as where the model gives NaN"
 """What float16 that overflows, or weights that diverged, end as."""
 
 FEATURES = ("hair", "eyes", "lips", "skin", "clothing")

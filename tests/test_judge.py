@@ -126,7 +126,7 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     # Told so, it goes on from there.
     on = rehearse(repository, tmp_path, drawn, "green_at:9", "--no-gate", *SLOW)
     assert on.returncode == 0, on.stderr
-    assert "goes on after epoch 4" in on.stdout
+    assert "resuming after epoch 4" in on.stdout
     assert len(recorded(tmp_path).epochs) == 7
 
 
