@@ -108,26 +108,25 @@ class EpochResult:
 
     def background_words(self) -> str:
         """In how many pictures the background is right."""
-        counts, total = self.backgrounds(), len(self.pictures)
-        unmeasured = f" ({counts['unmeasured']} not measured)" if counts["unmeasured"] else ""
-        return f"background right in {counts['match']} of {total} pictures{unmeasured}"
+        counts, black = self.backgrounds(), sum(picture.black for picture in self.pictures)
+        words = f"background right in {counts['match']} of {len(self.pictures)} pictures"
+        if black:
+            return f"{words} ({black} black, as where the model gives NaN)"
+        return f"{words} ({counts['unmeasured']} not measured)" if counts["unmeasured"] else words
 
     def summary(self) -> str:
         """The background, then the scores; a verdict only where the background is right.
 
         A mean alone would call acceptable what shows nothing of what was asked.
         """
-        words, scores = [self.background_words()], self.scores
-        if scores.mean is not None:
-            verdict = f", {self.verdict}" if self.background_right else ""
-            words.append(
-                f"mean {scores.mean} of 10{verdict} (quality {scores.visual_quality}, style "
-                f"{scores.style_match}, prompt {scores.prompt_adherence})"
-            )
-        if black := sum(picture.black for picture in self.pictures):
-            total = len(self.pictures)
-            words.append(f"{black} of {total} pictures black, as where the model gives NaN")
-        return "; ".join(words)
+        words, scores = self.background_words(), self.scores
+        if scores.mean is None:
+            return words
+        verdict = f", {self.verdict}" if self.background_right else ""
+        return (
+            f"{words}; mean {scores.mean} of 10{verdict} (quality {scores.visual_quality}, "
+            f"style {scores.style_match}, prompt {scores.prompt_adherence})"
+        )
 
     def as_json(self) -> str:
         document = {**asdict(self), "verdict": self.verdict, "mean": self.scores.mean}
@@ -152,15 +151,8 @@ class _Measurement(BaseModel):
     asked: dict[str, list[str]] = {}
 
 
-class _Measured(BaseModel):
-    background: _Measurement = _Measurement()
-    features: dict[str, _Measurement] = {}
-    cells: _Measurement = _Measurement()
-    palette: _Measurement = _Measurement()
-    edges: _Measurement = _Measurement()
-
-
 _RESULT = TypeAdapter(EpochResult)
+_FEATURES = TypeAdapter(dict[str, _Measurement])
 
 
 def from_json(text: str | bytes) -> EpochResult:
@@ -170,8 +162,10 @@ def from_json(text: str | bytes) -> EpochResult:
         ValueError: where the text is none, or holds what no metric gives.
     """
     result = _RESULT.validate_json(text)
-    for picture in result.pictures:
-        _Measured.model_validate(picture.measured)
+    for measured in (picture.measured for picture in result.pictures):
+        _FEATURES.validate_python(measured.get("features", {}))
+        for name in ("background", "cells", "palette", "edges"):
+            _Measurement.model_validate(measured.get(name, {}))
     return result
 
 
