@@ -257,7 +257,7 @@ def run(parser: argparse.ArgumentParser) -> None:
         parser,
         fresh="start anew; an earlier run's files move to a dated folder",
         dry_run="stop before the launch; print the command and the two rendered files",
-        rehearse="drawn pictures and a stand-in trainer: the whole way with no GPU and no download",
+        rehearse="generated pictures and a fake trainer: the whole way with no GPU and no download",
         events="print each event as a JSON line in the place of progress, for a program that "
         "watches",
     )

@@ -193,7 +193,7 @@ def _introduce(job: Job) -> None:
     experiment = job.experiment
     say(f"{experiment.run_name} ({experiment.name})")
     if job.request.rehearse:
-        say("REHEARSAL: drawn pictures and a stand-in trainer; nothing it makes is a result")
+        say("REHEARSAL: generated pictures and a fake trainer; nothing it makes is a result")
     if not (job.request.rehearse or job.request.dry_run) and _lacks_gpu(job):
         say("no GPU here, and this run needs one: a container is given it with --gpus all")
     if experiment.hypothesis:

@@ -109,14 +109,14 @@ def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
     assert len(bars) == len({line.split("| ")[1].split(" ")[0] for line in bars})
 
 
-def test_no_more_pictures_are_said_to_be_taken_than_there_are(
+def test_smoke_draws_as_many_pictures_as_it_takes(
     repository: Path, place: Path
 ) -> None:
     told = subprocess.check_output(
         command(place, "--experiment", "smoke", "--dry-run"), cwd=repository, text=True
     )
-    assert "1 picture is drawn" in told
-    assert "training_data: 1 of 1 pictures taken" in told
+    assert "so 4 pictures are drawn" in told
+    assert "training_data: 4 of 4 pictures taken" in told
 
 
 def test_everything_a_rehearsal_makes_says_rehearsal(rehearse: Rehearse, place: Path) -> None:
