@@ -1,9 +1,9 @@
-"""Learn where in a portrait each feature lies, and how the originals measure; write the table.
+"""Learn where in a portrait each feature lies; write the table.
 
     python benchmarks/regions.py DATA [--out bespoke/regions.json]
 
 DATA is the folder of the 203 pictures and captions. What it writes holds no picture: for each
-feature a grid of digits 0 to 9, what it takes of that grid at the least, and quantiles of numbers.
+feature a grid of digits 0 to 9, and what it takes of that grid at the least.
 
 The captions' hex codes alone would teach little: in 167 the background's is another feature's too,
 and those of lips and eyes are mostly the skin's. So hair, eyes and clothing are learnt from the
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bespoke import captions, colours, metrics, pictures, regions
+from bespoke import captions, colours, pictures
 from bespoke.canvas import Canvas, canvas_of
-from bespoke.regions import CELLS, TABLE
+from bespoke.view import CELLS, REGIONS
 
 WORDED = ("hair", "eyes", "clothing")
 LIKE = 10.0
@@ -44,9 +43,6 @@ FAINT = 0.5
 LEAST_SHARE = 0.3
 """Of a region, for a feature as small as the lips: one of their four cells."""
 
-NUMBERS = ("bleeding_face", "bleeding_hair", "cells", "edges", "hair_tones", "palette")
-QUANTILES = np.linspace(0, 100, 21)
-
 Grid = NDArray[np.bool_]
 
 
@@ -54,7 +50,6 @@ Grid = NDArray[np.bool_]
 class Original:
     caption: str
     features: list[captions.Feature]
-    pixels: NDArray[np.uint8]
     canvas: Canvas
     lab: NDArray[np.float64]
     ground: Grid
@@ -82,7 +77,6 @@ def originals(folder: Path) -> list[Original]:
             Original(
                 caption=text,
                 features=captions.features(captions.parse(text)),
-                pixels=pictures.pixels(folder / name),
                 canvas=canvas,
                 lab=colours.lab(art),
                 ground=unpacked(canvas.ground),
@@ -171,41 +165,13 @@ def learnt(known: list[Original]) -> dict[str, Any]:
     return {"regions": grids, "shares": shares}
 
 
-def quantiles(known: list[Original]) -> dict[str, list[float]]:
-    """Of each number that `metrics.measure` gives of an original for its own caption."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for each in known:
-        measured = metrics.measure(each.pixels, metrics.asked(each.caption))
-        for part in ("face", "hair"):
-            measured[f"bleeding_{part}"] = measured["bleeding"].get(part, {})
-        for name, result in measured.items():
-            if isinstance(result, dict) and "value" in result:
-                values[name].append(result["value"])
-    return {
-        name: [round(float(v), 3) for v in np.percentile(numbers, QUANTILES)]
-        for name, numbers in sorted(values.items())
-    }
-
-
-def write(table: dict[str, Any]) -> None:
-    regions.TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    regions.table.cache_clear()
-    regions.region.cache_clear()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--out", type=Path, default=REGIONS)
     chosen = parser.parse_args()
-    known = originals(chosen.data)
-    table = learnt(known)
-    # The numbers are measured by the regions just learnt; where they stand is of no matter yet.
-    regions.TABLE = chosen.out
-    table["quantiles"] = {name: [0.0, 1.0] for name in NUMBERS}
-    write(table)
-    table["quantiles"] = quantiles(known)
-    write(table)
+    learned = learnt(originals(chosen.data))
+    chosen.out.write_text(json.dumps(learned, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

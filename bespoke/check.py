@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bespoke import config, dataset, preflight, prompts
@@ -9,9 +10,16 @@ from bespoke.caption_rules import by_folder
 from bespoke.errors import BespokeError
 from bespoke.files import workspace_path
 from bespoke.listing import REPOSITORY
+from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bespoke.config import Experiment
+    from bespoke.prompts import Prompt
+    from bespoke.request import Request
 
 
 def examined(chosen: argparse.Namespace) -> preflight.Preflight:
@@ -88,3 +96,44 @@ def repair(chosen: argparse.Namespace) -> None:
             f"\nin {lost} captions the {chosen.keep} took the last kept place from another tag: "
             f"keep_tokens = {options['keep_tokens'] + 1} would keep both"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a run was found to be before its start: `data` is the folder of each subset."""
+
+    data: dict[str, Path]
+    report: preflight.Preflight
+    parent: str | None
+
+
+def for_run(
+    experiment: Experiment,
+    request: Request,
+    *,
+    repository: Path,
+    workspace: Path,
+    prompts: Sequence[Prompt],
+    draw: Callable[[str], Path] | None,
+) -> Checked:
+    """The preflight of a run; `repository` is where its pictures may be besides the workspace.
+
+    Raises:
+        ConfigError, DatasetError: where experiment or pictures cannot be found or read.
+    """
+    data = preflight.folders(
+        experiment, request.data, repository=repository, workspace=workspace, drawn=draw
+    )
+    # At another seed, so is what it is compared with: a seed is no change between the two.
+    known = [with_seed(each, request.seed) for each in config.known(REPOSITORY)]
+    parent = next((each for each in known if each.name == experiment.parent), None)
+    report = preflight.examine(
+        experiment,
+        data,
+        parent=parent,
+        known=known,
+        inert="warning" if request.allow_inert else "error",
+        parent_data=preflight.parents_folders(parent, request.parent_data),
+        prompts=prompts,
+    )
+    return Checked(data=data, report=report, parent=parent.run_name if parent else None)

@@ -1,4 +1,4 @@
-"""The files that the trainer leaves: checkpoints and states, and whether they are whole.
+"""The files that the trainer leaves: checkpoints and states, and whether they are complete.
 
 Facts marked "tn" and "tu" were read in train_network.py and library/train_util.py at v0.10.1.
 """
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# A state's file of the LoRA's weights in fp32: the only one without a checksum inside.
+WEIGHTS = "model.safetensors"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a whole LoRA file says of itself; `epoch` counts from 1."""
+    """What a complete LoRA file says of itself; `epoch` counts from 1."""
 
     path: Path
     epoch: int
@@ -108,9 +112,9 @@ def left_by(output: Path, name: str) -> list[Path]:
     return sorted(found)
 
 
-def epoch_of(path: Path, name: str) -> int | None:
+def epoch_of(file: str, name: str) -> int | None:
     """The number of a checkpoint's or state's epoch, by its file's name."""
-    match = re.fullmatch(re.escape(name) + r"-(\d{6})(-state|\.safetensors)", path.name)
+    match = re.fullmatch(re.escape(name) + r"-(\d{6})(-state|\.safetensors)", file)
     return int(match[1]) if match else None
 
 
@@ -159,7 +163,7 @@ def opened(path: Path) -> tuple[list[str], dict[str, str]]:
     except FileNotFoundError as error:
         raise TrainerError(f"{path.name}: was not written") from error
     except (library.SafetensorError, OSError) as error:
-        raise TrainerError(f"{path.name}: is not whole: {error}") from error
+        raise TrainerError(f"{path.name}: incomplete or damaged: {error}") from error
 
 
 def identify(path: Path) -> Lora:
@@ -187,8 +191,8 @@ def identify(path: Path) -> Lora:
     named: dict[str, Any] = match.groupdict() if match else {}
     step = int(named["step"]) if named.get("step") else None
     by_name = int(named["epoch"]) if named.get("epoch") else None
-    inside = told.get("ss_epoch", "")
-    epoch = int(inside) if inside.isdecimal() else by_name
+    inside = _epoch_in(told)
+    epoch = by_name if inside is None else inside
     notes = []
     if step is None and by_name is not None and epoch != by_name:
         notes.append(f"{path.name}: is of epoch {epoch} by its content, which counts")
@@ -200,7 +204,7 @@ def identify(path: Path) -> Lora:
         epoch=None if step is not None else epoch,
         step=step,
         rank=max(row["shape"][0] for name, row in tensors.items() if "lora_down" in name),
-        clip_skip=int(clip_skip) if clip_skip.isdecimal() else None,
+        clip_skip=int(clip_skip) if re.fullmatch(r"[0-9]{1,3}", clip_skip) else None,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         notes=tuple(notes),
@@ -242,12 +246,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         TrainerError: where the file is missing, cut off, or carries no epoch.
     """
     names, metadata = opened(path)
-    epoch = metadata.get("ss_epoch", "")
-    if not epoch.isdecimal():
-        raise TrainerError(f"{path.name}: carries no epoch: it was not written by the trainer")
+    epoch = _epoch_in(metadata)
+    if epoch is None:
+        raise TrainerError(f"{path.name}: no epoch in its metadata: the trainer did not write it")
     return Checkpoint(
         path=path,
-        epoch=int(epoch),
+        epoch=epoch,
         rank=metadata.get("ss_network_dim", "?"),
         alpha=metadata.get("ss_network_alpha", "?"),
         tensors=len(names),
@@ -255,8 +259,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def _epoch_in(metadata: Mapping[str, str]) -> int | None:
+    """The epoch that the trainer wrote into a file, if it is one that a run can have."""
+    text = metadata.get("ss_epoch", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
 def verify(output: Path, name: str, epochs: Sequence[int]) -> list[Checkpoint]:
-    """The run's checkpoints, once all are there, whole, and carry the epochs asked for.
+    """The run's checkpoints, once all are there, complete, and carry the epochs asked for.
 
     Raises:
         TrainerError: naming every file that is missing, cut off, empty or of another epoch.
@@ -283,33 +293,33 @@ def states(output: Path, name: str) -> list[tuple[int, Path]]:
     """The numbered state folders, newest first. The final one, without a number, is no use for a
     resume: it is written before the last checkpoint (facts, seen in tn).
     """
-    found = ((epoch_of(path, name), path) for path in output.glob("*-state"))
+    found = ((epoch_of(path.name, name), path) for path in output.glob("*-state"))
     return sorted(((epoch, path) for epoch, path in found if epoch is not None), reverse=True)
 
 
-def torn(state: Path) -> str | None:
-    """Why a state cannot be resumed from, or None where it is whole.
+def corruption(state: Path, *, scaled: bool = False) -> str | None:
+    """Why a state cannot be resumed from, or None where it is complete.
 
     It is written file by file, random_states_0.pkl last, and nothing of it is atomic. Torch's own
-    files are zip archives, so their checksums can be read without torch.
+    files are zip archives, so their checksums can be read without torch. `scaled` where the run is
+    in fp16: the trainer would pass over a scaler.pt that is missing, and scale its loss anew.
     """
-    last = state / "random_states_0.pkl"
-    if not last.is_file():
+    if not (state / "random_states_0.pkl").is_file():
         return "random_states_0.pkl, which is written last, is missing"
+    names = ["optimizer.bin", "scheduler.bin", "random_states_0.pkl"]
+    if scaled or (state / "scaler.pt").exists():
+        names.append("scaler.pt")
+    name = "train_state.json"
+    # Whatever damaged bytes lead to in a library, the state before this one may still be good.
     try:
-        told = json.loads((state / "train_state.json").read_text(encoding="utf-8"))
-        if not isinstance(told.get("current_epoch"), int):
-            return "train_state.json names no epoch"
-        opened(state / "model.safetensors")
-    except (OSError, ValueError, AttributeError, TrainerError) as error:
-        return str(error)
-    archives = ("optimizer.bin", "scheduler.bin", "random_states_0.pkl")
-    for path in (*(state / name for name in archives), *state.glob("scaler.pt")):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
-        except (OSError, zipfile.BadZipFile) as error:
-            return f"{path.name}: {error}"
-        if broken is not None:
-            return f"{path.name}: {broken} does not match its checksum"
+        if not isinstance(json.loads((state / name).read_bytes())["current_epoch"], int):
+            return f"{name}: names no epoch"
+        name = WEIGHTS
+        opened(state / name)
+        for name in names:
+            with zipfile.ZipFile(state / name) as archive:
+                if broken := archive.testzip():
+                    return f"{name}: {broken} does not match its checksum"
+    except Exception as error:  # noqa: BLE001
+        return f"{name}: {type(error).__name__}: {error}"
     return None

@@ -1,20 +1,24 @@
-"""quick_test_epoch.py and auto_test_epoch.py: any checkpoint tested, away from its run."""
+"""Checkpoints and pictures tested by hand: `bespoke test` and `bespoke score`.
+
+A test by hand stands beside what a run found of itself: it never takes its place in the record.
+"""
 
 from __future__ import annotations
 
-import itertools
+import glob
+import hashlib
+import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bespoke import (
     base_model,
     checkpoints,
     config,
     evaluate,
-    git,
     hardware,
     prompts,
     sample,
@@ -23,15 +27,16 @@ from bespoke import (
 )
 from bespoke.config import TRAINING_FILE, read_toml
 from bespoke.display import say
-from bespoke.errors import ConfigError
+from bespoke.errors import ConfigError, DatasetError
 from bespoke.files import workspace
 from bespoke.journal import now
 from bespoke.listing import REPOSITORY
-from bespoke.scoring import Scores
+from bespoke.processes import StartError, outcome
+from bespoke.scoring import Scores, suggest
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bespoke.checkpoints import Lora
     from bespoke.evaluate import EpochResult
@@ -40,82 +45,37 @@ if TYPE_CHECKING:
 SCORED = ("visual_quality", "style_match", "prompt_adherence")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a person asked for; `size` and `steps` stand in the place of the prompts' own."""
+def test(chosen: argparse.Namespace) -> None:
+    """`bespoke test`: pictures, metrics and a table; scores, record and commit where asked for.
 
-    weights: tuple[Path, ...]
-    prompts: Path | None = None
-    base_model: str | None = None
-    workspace: Path | None = None
-    out: Path | None = None
-    size: int | None = None
-    steps: int | None = None
-    auto_score: bool = False
-    auto_commit: bool = False
-
-
-def quick(request: Request) -> None:
-    """Pictures, metrics and what they suggest, in a short table.
+    Only a scored test is recorded, and only one of all the usual prompts as they are.
 
     Raises:
-        ConfigError, TrainerError: where a checkpoint cannot be tested.
+        ConfigError, TrainerError: where a checkpoint or a saved test cannot be tested.
     """
-    for result in _tested(request):
+    if bool(chosen.weights) == bool(chosen.again):
+        raise ConfigError("name checkpoints to test, or saved tests with --again FOLDER")
+    usual = prompts.load(REPOSITORY / prompts.PROMPTS_FILE)
+    asked = prompts.load(chosen.prompts) if chosen.prompts else usual
+    asked = prompts.resized(asked, size=chosen.size, steps=chosen.steps)
+    if chosen.again:
+        results = [evaluate.measure_again(folder) for folder in chosen.again]
+    else:
+        results = _test(chosen, asked)
+    for result in results:
         print("\n".join(table(result)))
-
-
-def auto(request: Request) -> None:
-    """Pictures, metrics, scores, record and, if asked, a commit of each test's folder.
-
-    Raises:
-        ConfigError, TrainerError: where a checkpoint cannot be tested.
-    """
-    for tested in _tested(request):
-        print("\n".join(table(tested)))
-        result = _scored(tested, taking=request.auto_score)
-        print(f"scores: {_told(result.scores)}, by {result.scored_by}")
-        _record(result, workspace(request.workspace))
-        if request.auto_commit:
+        if chosen.again:
+            before = result.earlier[-1]
+            print(f"before: {before['verdict']}, by metrics {before['metrics_version']}")
+        if chosen.score or chosen.auto_score:
+            result = _score(result, take_suggestion=chosen.auto_score)
+        if chosen.again or ((chosen.score or chosen.auto_score) and asked == usual):
+            _record(result, workspace(chosen.workspace), anew=not chosen.again)
+        elif chosen.score or chosen.auto_score:
+            say("not recorded: other prompts, size or steps than a run's own test")
+        if chosen.auto_commit:
             folder = Path(result.folder)
-            say(git.commit(folder, f"Test {folder.name}: {_told(result.scores)}"))
-
-
-def again(chosen: argparse.Namespace) -> None:
-    """`bespoke rescore FOLDER…`: saved tests measured and scored as the metrics are now.
-
-    Raises:
-        ConfigError: where a folder holds no test, or other pictures than it did.
-    """
-    for folder in chosen.folders:
-        before = evaluate.read(folder)
-        result = evaluate.rescore(folder)
-        print("\n".join(table(result)))
-        print(f"before: {_told(before.scores)}, by metrics {before.metrics_version}")
-        print(f"now: {_told(result.scores)}, by {result.scored_by}")
-        _record(result, workspace(chosen.workspace))
-
-
-def _record(result: EpochResult, place: Path) -> None:
-    """Keep a test in the record, with the run that its checkpoint is of where one is known."""
-    if result.epoch is None:
-        say(f"{Path(result.checkpoint).name}: carries no epoch, so its folder alone holds the test")
-        return
-    with store.opened(place, url=os.environ.get("BESPOKE_DATABASE_URL")) as record:
-        runs = [run for run in record.runs() if not run.baseline]
-        names = [run.name for run in runs if result.run in (run.name, _output_name(run))]
-        name = names[-1] if names else result.run
-        if not names:
-            made = [each for each in config.known(REPOSITORY) if each.output_name == result.run]
-            experiment = made[0].name if made else ""
-            record.begin(store.RunRecord(name=name, experiment=experiment))
-            record.end(name, status="completed", ending="trained elsewhere; its epochs are tested")
-        record.epoch(name, result, [])
-    say(f"recorded as epoch {result.epoch} of {name}")
-
-
-def _output_name(run: store.RunRecord) -> object:
-    return run.settings.get("training.output_name", {}).get("value")
+            say(commit(folder, f"Test {folder.name}: {result.summary()}"))
 
 
 def table(result: EpochResult) -> Iterator[str]:
@@ -124,177 +84,309 @@ def table(result: EpochResult) -> Iterator[str]:
     yield f"{Path(result.checkpoint).name}: {result.run}{epoch}"
     width = max(len(picture.prompt) for picture in result.pictures)
     for picture in result.pictures:
-        seen = picture.measured.get("background", {})
-        words = " ".join(str(seen[key]) for key in ("colour", "name") if seen.get(key))
-        far = "" if seen.get("delta_e") is None else f"  ΔE {seen['delta_e']:.0f}"
         row = f"  {picture.prompt:{width}}  seed {picture.seed:<6}"
-        yield f"{row} background {picture.background:<10} {words}{far}".rstrip()
-    counts = result.backgrounds()
-    yield f"backgrounds: {counts['match']} of {len(result.pictures)} as asked"
-    yield f"suggested: {_told(result.suggested)}"
+        yield f"{row} background {_in_words(picture.measured.get('background', {}))}"
+    yield evaluate.rescored(result, result.suggested, "metrics").summary()
     yield f"pictures: {result.folder}"
 
 
-def _told(scores: Scores) -> str:
-    rows = ", ".join(f"{key.replace('_', ' ')} {_number(getattr(scores, key))}" for key in SCORED)
-    return f"{scores.verdict or 'no verdict'} ({rows}; mean {_number(scores.mean)})"
+def _in_words(measured: Mapping[str, Any]) -> str:
+    """A background or a feature: the verdict, what is seen and what was asked."""
+    words = [measured.get("verdict", "unmeasured")]
+    if measured.get("reason"):
+        words.append(measured["reason"])
+    if measured.get("colour"):
+        words.append(f"{measured.get('name')} ({measured['colour']})")
+    if measured.get("delta_e") is not None:
+        asked = measured.get("asked", {})
+        named = " ".join((*asked.get("words", ()), *asked.get("hex", ())))
+        words.append(f"asked {named}, ΔE {measured['delta_e']:.0f}")
+    return ", ".join(words)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else str(value)
+# --- Pictures of checkpoints ----------------------------------------------------------------------
 
 
-# --- Testing --------------------------------------------------------------------------------------
-
-
-def _tested(request: Request) -> list[EpochResult]:
-    loras = _identified(request.weights)
-    asked = prompts.resized(
-        prompts.load(request.prompts or REPOSITORY / prompts.PROMPTS_FILE),
-        size=request.size,
-        steps=request.steps,
-    )
-    here = Path.cwd()
-    parent = request.out or (git.top(here) or here) / "epoch_tests"
-    places = [_place(parent.expanduser().absolute(), lora, asked) for lora in loras]
-    todo = [lora for lora, (_, known) in zip(loras, places, strict=True) if known is None]
-    pictures = _pictures(todo, asked, request) if todo else {}
-    results = []
-    for lora, (folder, known) in zip(loras, places, strict=True):
-        if known is not None:
-            say(f"{lora.path.name}: is tested already, in {folder}")
-            results.append(known)
-            continue
-        result = evaluate.evaluate(
+def _test(chosen: argparse.Namespace, asked: Sequence[Prompt]) -> list[EpochResult]:
+    """Each checkpoint's test: what was made before is read, the others' pictures are drawn."""
+    place = workspace(chosen.workspace)
+    loras = _identify(chosen.weights, place / "output")
+    parent = (chosen.out or (_repository(Path.cwd()) or Path.cwd()) / "epoch_tests").expanduser()
+    folders = {lora: _folder(parent.absolute(), lora, asked) for lora in loras}
+    results = {lora: result for lora in loras if (result := _saved(folders[lora]))}
+    for lora in results:
+        say(f"{lora.path.name}: is tested already, in {folders[lora]}")
+    missing = [lora for lora in loras if lora not in results]
+    pictures = _draw(missing, asked, place, chosen.base_model) if missing else {}
+    for lora in missing:
+        results[lora] = evaluate.evaluate(
             run=lora.name,
             lora=lora,
             pictures=pictures[lora],
             prompts=asked,
-            folder=folder,
+            folder=folders[lora],
             take_suggestion=False,
         )
-        results.append(result)
-    return results
+    return [results[lora] for lora in loras]
 
 
-def _identified(paths: Sequence[Path]) -> list[Lora]:
+def _identify(names: Sequence[Path], output: Path) -> list[Lora]:
     """Each checkpoint once; whatever is wrong with any is said before a picture is made."""
-    found: dict[str, Lora] = {}
+    loras: dict[str, Lora] = {}
     problems = []
-    for path in paths:
+    for name in names:
         try:
-            lora = checkpoints.identify(path.expanduser().absolute())
+            lora = checkpoints.identify(_find(name.expanduser(), output).absolute())
         except ConfigError as error:
             problems.append(str(error))
             continue
-        if lora.sha256 in found:
-            say(f"{path.name}: is the same as {found[lora.sha256].path.name}, and tested once")
+        if lora.sha256 in loras:
+            say(f"{name.name}: is the same as {loras[lora.sha256].path.name}, and tested once")
             continue
-        found[lora.sha256] = lora
+        loras[lora.sha256] = lora
         for note in lora.notes:
             say(note)
     if problems:
         raise ConfigError("\n".join(problems))
-    return list(found.values())
+    return list(loras.values())
 
 
-def _place(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> tuple[Path, EpochResult | None]:
-    """Where the test goes, with its result where this very test was made before.
-
-    A test of other prompts, sizes or steps, or one that broke off, keeps its folder.
-    """
-    folder = base = evaluate.folder_for(parent, lora)
-    wanted = {
-        (prompt.name, prompt.text, seed, frozenset(evaluate.made(prompt).items()))
-        for prompt in asked
-        for seed in prompt.seeds
-    }
-    number = 1
-    while folder.exists():
-        if (folder / evaluate.RESULT_FILE).exists():
-            known = evaluate.read(folder)
-            there = {
-                (each.prompt, each.text, each.seed, frozenset(each.made.items()))
-                for each in known.pictures
-            }
-            if known.checkpoint_sha256 == lora.sha256 and there == wanted:
-                return folder, known
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder, None
+def _find(name: Path, output: Path) -> Path:
+    """A checkpoint by its path, by its file's name in `output`, or a run's newest by its name."""
+    if name.is_file() or len(name.parts) > 1:
+        return name
+    numbered = output.glob(f"{glob.escape(name.name)}-??????.safetensors")
+    wanted = (output / name, output / f"{name}.safetensors", *sorted(numbered, reverse=True))
+    path = next((each for each in wanted if each.is_file()), None)
+    if path is None:
+        raise ConfigError(f"{name}: no such file, here or in {output}")
+    say(f"testing {path}")
+    return path
 
 
-def _pictures(
-    loras: Sequence[Lora], asked: Sequence[Prompt], request: Request
-) -> dict[Lora, dict[sample.Shot, Path]]:
+def _folder(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> Path:
+    """Where this test is kept: by the checkpoint's content, and by what is asked of it."""
+    folder = evaluate.folder_for(parent, lora)
+    wanted = repr([(each.text, each.seeds, evaluate.how_made(each)) for each in asked])
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:6]}")
+
+
+def _saved(folder: Path) -> EpochResult | None:
+    """The test that was made before; a damaged one is moved out of the way."""
+    if not (folder / evaluate.RESULT_FILE).exists():
+        return None
+    try:
+        return evaluate.read(folder)
+    except ConfigError as error:
+        say(f"{error}; kept as {evaluate.set_aside(folder).name}")
+        return None
+
+
+def _draw(
+    loras: Sequence[Lora], asked: Sequence[Prompt], place: Path, model: str | None
+) -> dict[Lora, dict[sample.SampleSpec, Path]]:
+    """Pictures by gen_img.py, all checkpoints of one clip_skip in one process."""
     script = trainer.require_submodule(REPOSITORY) / "gen_img.py"
     trainer.require_packages()
-    place = workspace(request.workspace)
     models = place / "models"
-    wanted = request.base_model or str(
-        read_toml(REPOSITORY / TRAINING_FILE, TRAINING_FILE)["model"][
-            "pretrained_model_name_or_path"
-        ]
-    )
-    base = base_model.provide(base_model.locate(wanted, models=models), models=models, announce=say)
+    usual = read_toml(REPOSITORY / TRAINING_FILE, TRAINING_FILE)["model"]
+    named = model or str(usual["pretrained_model_name_or_path"])
+    base = base_model.provide(base_model.locate(named, models=models), models=models, announce=say)
     half = bool(hardware.gpus())
     if not half:
         say("no NVIDIA GPU here: it works, slowly; --size and --steps make it quicker, for a look")
-    found: dict[Lora, dict[sample.Shot, Path]] = {}
-    # The encoder's layer is one for a whole process.
-    for skip, group in itertools.groupby(sorted(loras, key=_skip), key=_skip):
-        together = list(group)
-        studio = sample.Studio(
+    pictures: dict[Lora, dict[sample.SampleSpec, Path]] = {}
+    for clip_skip in dict.fromkeys(lora.clip_skip for lora in loras):
+        together = [lora for lora in loras if lora.clip_skip == clip_skip]
+        tool = sample.GenImg(
             script=script,
             base_model=base.path,
             tokenizer=base_model.tokenizer_folder(models),
             offline=not base.hub,
             half=half,
             folder=place / "logs" / "epoch_tests" / f"{now():%Y-%m-%dT%H-%M-%S.%fZ}",
+            clip_skip=clip_skip,
         )
-        count = len(together) * len(sample.shots_of(asked))
-        say(f"{count} pictures of {len(together)} checkpoints; gen_img's log is in {studio.folder}")
-        made = sample.make(
-            [lora.path for lora in together], asked, studio, clip_skip=skip or None, tell=say
-        )
-        found |= dict(zip(together, made, strict=True))
-    return found
+        count = len(together) * len(sample.sample_specs(asked))
+        say(f"drawing {count} pictures of {len(together)} checkpoints; log: {tool.folder}")
+        drawn = sample.draw([lora.path for lora in together], asked, tool, say)
+        pictures |= dict(zip(together, drawn, strict=True))
+    return pictures
 
 
-def _skip(lora: Lora) -> int:
-    return lora.clip_skip or 0
+# --- Scores and the record ------------------------------------------------------------------------
 
 
-# --- Scoring --------------------------------------------------------------------------------------
-
-
-def _scored(result: EpochResult, *, taking: bool) -> EpochResult:
+def _score(result: EpochResult, *, take_suggestion: bool) -> EpochResult:
     """The scores that a person gives or takes over; none where nobody can be asked."""
     folder = Path(result.folder)
-    if taking:
+    if take_suggestion:
         if result.scored_by == "person":
             say("a person has scored it already: those scores stand")
             return result
-        return evaluate.scored(folder, result.suggested, "metrics")
+        return evaluate.score(folder, result.suggested, "metrics")
     if not sys.stdin.isatty():
         say("not scored: no terminal to ask at; --auto-score takes the suggestion")
         return result
     print(f"look at {folder / result.pictures[0].file} and those beside it")
     default = result.scores if result.scored_by == "person" else result.suggested
     try:
-        given = Scores(**{key: _asked(key, getattr(default, key)) for key in SCORED})
+        given = Scores(**{key: _ask(key, getattr(default, key)) for key in SCORED})
     except EOFError:
         say("not scored: the input ended")
         return result
-    return evaluate.scored(folder, given, "person")
+    return evaluate.score(folder, given, "person")
 
 
-def _asked(key: str, default: int | None) -> int | None:
+def _ask(key: str, default: int | None) -> int | None:
     """A score from 0 to 10; an empty answer is the default, or no score where there is none."""
+    shown = "none" if default is None else default
     while True:
-        text = input(f"{key.replace('_', ' ')}, 0 to 10 [{_number(default)}]: ").strip()
+        text = input(f"{key.replace('_', ' ')}, 0 to 10 [{shown}]: ").strip()
         if not text:
             return default
-        if text.isdecimal() and int(text) <= 10:
+        if text.isdecimal() and len(text) < 3 and int(text) <= 10:
             return int(text)
         print(f"{text!r}: a whole number from 0 to 10 is needed")
+
+
+def _record(result: EpochResult, place: Path, *, anew: bool) -> None:
+    """Keep a scored test with the run that its checkpoint is of; a new one only where `anew`.
+
+    What the record has of the epoch stays, unless it is of this very test; a person's scores of the
+    same checkpoint are put to it.
+    """
+    if result.scored_by == evaluate.NOBODY:
+        return
+    print(f"scored by {result.scored_by}: {result.summary()}")
+    if result.epoch is None:
+        say(f"{Path(result.checkpoint).name}: carries no epoch, so its folder alone holds the test")
+        return
+    with store.opened(place, url=os.environ.get("BESPOKE_DATABASE_URL")) as record:
+        known = [run for run in record.runs() if result.run in (run.name, _output_name(run))]
+        name = next((run.name for run in reversed(known) if not run.baseline), None)
+        before = None
+        if name is not None:
+            epochs = record.run(name).epochs
+            before = next((each for each in epochs if each.epoch == result.epoch), None)
+        if before is None and not anew:
+            return
+        if before is not None and before.test != result.test:
+            if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
+                say(f"not recorded: epoch {result.epoch} of {name} keeps its own test")
+                return
+            result = evaluate.rescored(before, result.scores, "person")
+        name = name or _begin(record, result.run)
+        record.epoch(name, result, [])
+    say(f"recorded as epoch {result.epoch} of {name}")
+
+
+def _begin(record: store.Record, name: str) -> str:
+    """A run of which nothing is known but that its checkpoints are here."""
+    known = (each.name for each in config.known(REPOSITORY) if each.output_name == name)
+    record.begin(store.RunRecord(name=name, experiment=next(known, "")))
+    record.end(name, status="completed", ending="trained elsewhere; its epochs are tested")
+    return name
+
+
+def _output_name(run: store.RunRecord) -> object:
+    return run.settings.get("training.output_name", {}).get("value")
+
+
+# --- Any picture ----------------------------------------------------------------------------------
+
+
+def score(chosen: argparse.Namespace) -> None:
+    """`bespoke score`: a few lines a picture, or one JSON list with an object for each.
+
+    Raises:
+        DatasetError: where pictures cannot be read; one line for each, and nothing is printed.
+    """
+    measured = score_pictures(chosen.pictures, chosen.prompt)
+    if chosen.json:
+        print(json.dumps(measured, indent=2))
+        return
+    for each in measured:
+        print("\n    ".join((each["file"], *_lines(each))))
+
+
+def _lines(measured: Mapping[str, Any]) -> Iterator[str]:
+    yield f"background: {_in_words(measured['background'])}"
+    for kind, feature in measured["features"].items():
+        yield f"{kind}: {_in_words(feature)}"
+    for name in ("bleeding", "cells", "palette", "edges"):
+        words = (measured[name].get(key) for key in ("verdict", "value", "reason"))
+        yield f"{name}: {', '.join(str(word) for word in words if word is not None)}"
+    scores = (f"{key.replace('_', ' ')} {value}" for key, value in measured["scores"].items())
+    yield f"scores: {', '.join(scores)}; mean {measured['mean']}".replace("None", "not measured")
+
+
+def score_pictures(files: Sequence[Path], prompt: str) -> list[dict[str, Any]]:
+    """One object a picture: `file`, what `metrics.measure` gives, `scores`, `mean` and `verdict`.
+
+    Raises:
+        DatasetError: where pictures cannot be read; one line for each of them.
+    """
+    from bespoke import metrics, pictures
+
+    wanted = metrics.read_prompt(prompt)
+    rows, problems = [], []
+    for file in files:
+        try:
+            measured = metrics.measure(pictures.pixels(file), wanted)
+        except DatasetError as error:
+            problems.append(str(error))
+            continue
+        scores = suggest([measured])
+        verdict = {"scores": asdict(scores), "mean": scores.mean, "verdict": scores.verdict}
+        rows.append({"file": str(file), **measured, **verdict})
+    if problems:
+        raise DatasetError("\n".join(problems))
+    return rows
+
+
+# --- Git ------------------------------------------------------------------------------------------
+
+
+def commit(folder: Path, message: str) -> str:
+    """Commit what lies in `folder` and nothing else; nothing is ever pushed.
+
+    Returns what came of it, for a person: what git refuses is no error.
+    """
+    try:
+        if _repository(folder) is None:
+            return f"not committed: no git repository holds {folder}"
+        if _git(folder, "symbolic-ref", "-q", "HEAD")[0] != 0:
+            return "not committed: HEAD is detached; check out a branch"
+        if _git(folder, "check-ignore", "-q", ".")[0] == 0:
+            return f"not committed: .gitignore leaves {folder.name} out"
+        if not _git(folder, "status", "--porcelain", "--", ".")[1]:
+            return "committed already: nothing in it has changed"
+        code, text = _git(folder, "add", "--", ".")
+        if code == 0:
+            code, text = _git(folder, "commit", "--quiet", "--only", "-m", message, "--", ".")
+        if code != 0:
+            _git(folder, "reset", "--quiet", "--", ".")
+            return f"not committed: git says: {text.splitlines()[-1] if text else code}"
+        short = _git(folder, "rev-parse", "--short", "HEAD")[1]
+        left = _git(folder, "ls-files", "--others", "--ignored", "--exclude-standard", "--", ".")[1]
+        without = f", without {len(left.splitlines())} files that .gitignore leaves out"
+        return f"committed as {short}{without if left else ''}"
+    except StartError as error:
+        return f"not committed: {error}"
+
+
+def _repository(folder: Path) -> Path | None:
+    """The top folder of the repository that holds `folder`, or None."""
+    try:
+        code, text = _git(folder, "rev-parse", "--show-toplevel")
+    except StartError:
+        return None
+    return Path(text) if code == 0 and text else None
+
+
+def _git(folder: Path, *arguments: str) -> tuple[int, str]:
+    # Within a git hook these name another repository or index.
+    hooked = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+    environment = {key: value for key, value in os.environ.items() if key not in hooked}
+    return outcome(["git", *arguments], cwd=folder, environment=environment)

@@ -47,8 +47,11 @@ class GateStoppedError(BespokeError):
     exit_code = 5
 
 
-class InterruptedRunError(BespokeError):
-    """A person or the machine ended the run."""
+class InterruptedRunError(BaseException):
+    """A person or the machine ended the run.
+
+    No `Exception`: what spares a run the errors of a test or a page must not spare it this.
+    """
 
     exit_code = 130
 
@@ -65,7 +68,7 @@ def reported(keep_traceback: Callable[[str], str | None] = lambda _: None) -> It
     """
     try:
         yield
-    except BespokeError as error:
+    except (BespokeError, InterruptedRunError) as error:
         keep_traceback(traceback.format_exc())
         _print(str(error))
         raise SystemExit(error.exit_code) from None

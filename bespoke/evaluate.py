@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bespoke import sample
 from bespoke.errors import ConfigError
@@ -15,16 +18,16 @@ from bespoke.journal import now
 from bespoke.scoring import Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bespoke.checkpoints import Lora
     from bespoke.prompts import Prompt
-    from bespoke.sample import Shot
+    from bespoke.sample import SampleSpec
 
 RESULT_FILE = "result.json"
 CELLS = 24
-# A picture whose scores nobody gave: neither the metrics' nor a person's.
+# A test whose scores nobody gave: neither the metrics nor a person.
 NOBODY = "nobody"
 UNSCORED = Scores(visual_quality=None, style_match=None, prompt_adherence=None)
 
@@ -41,7 +44,7 @@ class PictureResult:
     prompt: str
     text: str
     seed: int
-    file: str
+    file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     sha256: str
     measured: Mapping[str, Any]
     made: Mapping[str, Any] = field(default_factory=dict)
@@ -49,7 +52,15 @@ class PictureResult:
     @property
     def background(self) -> str:
         """match, mismatch or unmeasured."""
-        return str(self.measured.get("background", {}).get("verdict", "unmeasured"))
+        verdict = self.measured.get("background", {}).get("verdict")
+        return verdict if verdict in ("match", "mismatch") else "unmeasured"
+
+    @property
+    def black(self) -> bool:
+        """Whether there is nothing in it but black."""
+        from bespoke.metrics import BLACK
+
+        return bool(self.measured.get("background", {}).get("reason") == BLACK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +91,11 @@ class EpochResult:
     def verdict(self) -> str | None:
         return self.scores.verdict
 
+    @property
+    def test(self) -> tuple[str, str]:
+        """What tells this test from every other, whatever it is scored later."""
+        return self.checkpoint_sha256, self.tested
+
     def backgrounds(self) -> dict[str, int]:
         """How many pictures' backgrounds are match, mismatch and unmeasured."""
         counts = {"match": 0, "mismatch": 0, "unmeasured": 0}
@@ -87,26 +103,104 @@ class EpochResult:
             counts[picture.background] += 1
         return counts
 
+    @property
+    def background_right(self) -> bool:
+        """Whether at least half of the pictures have the background that was asked."""
+        return 2 * self.backgrounds()["match"] >= len(self.pictures)
+
+    def background_words(self) -> str:
+        """In how many pictures the background is right."""
+        counts, total = self.backgrounds(), len(self.pictures)
+        unmeasured = f" ({counts['unmeasured']} not measured)" if counts["unmeasured"] else ""
+        return f"background right in {counts['match']} of {total} pictures{unmeasured}"
+
+    def summary(self) -> str:
+        """The background, then the scores; a verdict only where the background is right.
+
+        A mean alone would call acceptable what shows nothing of what was asked.
+        """
+        words, scores = [self.background_words()], self.scores
+        if scores.mean is not None:
+            verdict = f", {self.verdict}" if self.background_right else ""
+            words.append(
+                f"mean {scores.mean} of 10{verdict} (quality {scores.visual_quality}, style "
+                f"{scores.style_match}, prompt {scores.prompt_adherence})"
+            )
+        if black := sum(picture.black for picture in self.pictures):
+            total = len(self.pictures)
+            words.append(f"{black} of {total} pictures are black: the model gave no numbers (NaN)")
+        return "; ".join(words)
+
     def as_json(self) -> str:
         document = {**asdict(self), "verdict": self.verdict, "mean": self.scores.mean}
         return json.dumps(document, indent=1, sort_keys=True, default=str) + "\n"
 
 
-def from_json(text: str) -> EpochResult:
+# --- Read back ------------------------------------------------------------------------------------
+
+
+_Number = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class _Measurement(BaseModel):
+    """What is read of one metric."""
+
+    verdict: str = ""
+    value: _Number | None = None
+    reason: str = ""
+    colour: str | None = None
+    name: str | None = None
+    delta_e: _Number | None = None
+    asked: dict[str, list[str]] = {}
+
+
+class _Measured(BaseModel):
+    background: _Measurement = _Measurement()
+    features: dict[str, _Measurement] = {}
+    cells: _Measurement = _Measurement()
+    palette: _Measurement = _Measurement()
+    edges: _Measurement = _Measurement()
+
+
+_RESULT = TypeAdapter(EpochResult)
+
+
+def from_json(text: str | bytes) -> EpochResult:
     """The result that `as_json` wrote.
 
     Raises:
-        ValueError, KeyError, TypeError: where the text is none.
+        ValueError: where the text is none, or holds what no metric gives.
     """
-    told = json.loads(text)
-    del told["verdict"], told["mean"]
-    told |= {
-        "pictures": tuple(PictureResult(**picture) for picture in told["pictures"]),
-        "suggested": Scores(**told["suggested"]),
-        "scores": Scores(**told["scores"]),
-        "earlier": tuple(told["earlier"]),
-    }
-    return EpochResult(**told)
+    result = _RESULT.validate_json(text)
+    for picture in result.pictures:
+        _Measured.model_validate(picture.measured)
+    return result
+
+
+def read(folder: Path) -> EpochResult:
+    """The result that `folder` holds.
+
+    Raises:
+        ConfigError: where it holds none that can be read.
+    """
+    path = folder / RESULT_FILE
+    try:
+        return replace(from_json(path.read_bytes()), folder=str(folder.absolute()))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ConfigError(f"{path}: damaged: {where}: {first['msg']}") from error
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged result, so that another can be written; returns its new path."""
+    aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
+    return (folder / RESULT_FILE).rename(aside)
+
+
+# --- Made -----------------------------------------------------------------------------------------
 
 
 def folder_for(parent: Path, lora: Lora) -> Path:
@@ -118,7 +212,7 @@ def evaluate(
     *,
     run: str,
     lora: Lora,
-    pictures: Mapping[Shot, Path],
+    pictures: Mapping[SampleSpec, Path],
     prompts: Sequence[Prompt],
     folder: Path,
     take_suggestion: bool = True,
@@ -126,7 +220,7 @@ def evaluate(
     """Keep, measure and score a checkpoint's pictures; write `result.json` to `folder`.
 
     Each is copied as `{prompt}_{seed}.png`, and as `{prompt}_{seed}_24.png` with a pixel a cell.
-    The metrics' own scores stand, or none where not `take_suggestion`, until `scored` gives others.
+    The metrics' own scores stand, or none where not `take_suggestion`, until `score` gives others.
 
     Raises:
         ConfigError: where a picture is missing or cannot be read, or the folder holds a result
@@ -136,12 +230,12 @@ def evaluate(
 
     if (folder / RESULT_FILE).exists():
         raise ConfigError(f"{folder / RESULT_FILE}: is there already; it is not overwritten")
-    if missing := sample.lacking(sample.shots_of(prompts), pictures):
+    if missing := sample.missing_pictures(sample.sample_specs(prompts), pictures):
         raise ConfigError(f"{lora.path.name}: {missing}")
     by_name = {prompt.name: prompt for prompt in prompts}
     folder.mkdir(parents=True, exist_ok=True)
     results = tuple(
-        _picture(by_name[shot.prompt], shot.seed, path, folder) for shot, path in pictures.items()
+        _picture(by_name[spec.prompt], spec.seed, path, folder) for spec, path in pictures.items()
     )
     suggested = scoring.suggest([picture.measured for picture in results])
     result = EpochResult(
@@ -150,42 +244,32 @@ def evaluate(
         checkpoint=str(lora.path),
         checkpoint_sha256=lora.sha256,
         checkpoint_size=lora.size,
-        folder=str(folder),
+        folder=str(folder.absolute()),
         metrics_version=metrics.VERSION,
         pictures=results,
         suggested=suggested,
         scores=suggested if take_suggestion else UNSCORED,
         scored_by="metrics" if take_suggestion else NOBODY,
-        tested=now().isoformat(timespec="seconds"),
+        tested=now().isoformat(timespec="milliseconds"),
     )
-    return _written(result, folder)
+    return _write(result, folder)
 
 
-def read(folder: Path) -> EpochResult:
-    """The result that `folder` holds.
-
-    Raises:
-        ConfigError: where it holds none that can be read.
-    """
-    path = folder / RESULT_FILE
-    try:
-        return from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: no test's result: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: is not what bespoke wrote: {error}") from error
-
-
-def scored(folder: Path, scores: Scores, by: str) -> EpochResult:
+def score(folder: Path, scores: Scores, by: str) -> EpochResult:
     """Let other scores stand for the test in `folder`; those that stood are kept as `earlier`."""
     result = read(folder)
     if (result.scores, result.scored_by) == (scores, by):
         return result
-    earlier = (*result.earlier, *([_verdict(result)] if result.scored_by != NOBODY else []))
-    return _written(replace(result, scores=scores, scored_by=by, earlier=earlier), folder)
+    return _write(rescored(result, scores, by), folder)
 
 
-def rescore(folder: Path) -> EpochResult:
+def rescored(result: EpochResult, scores: Scores, by: str) -> EpochResult:
+    """The same test with other scores, those that stood among `earlier`."""
+    before = [] if result.scored_by == NOBODY else [_scoring(result)]
+    return replace(result, scores=scores, scored_by=by, earlier=(*result.earlier, *before))
+
+
+def measure_again(folder: Path) -> EpochResult:
     """Measure and score the pictures in `folder` again, with the metrics as they are now.
 
     What was measured and scored before is kept as `earlier`. A person's scores go on to stand.
@@ -199,13 +283,10 @@ def rescore(folder: Path) -> EpochResult:
     pictures = []
     for picture in result.pictures:
         path = folder / picture.file
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        data = _read_picture(path)
         if hashlib.sha256(data).hexdigest() != picture.sha256:
-            raise ConfigError(f"{path}: is another picture than the one tested: not scored again")
-        pictures.append(replace(picture, measured=_measured(data, path, picture.text)))
+            raise ConfigError(f"{path}: is not the picture that was tested")
+        pictures.append(replace(picture, measured=_measure(data, path, picture.text)))
     suggested = scoring.suggest([picture.measured for picture in pictures])
     renewed = replace(
         result,
@@ -213,16 +294,16 @@ def rescore(folder: Path) -> EpochResult:
         metrics_version=metrics.VERSION,
         suggested=suggested,
         scores=suggested if result.scored_by == "metrics" else result.scores,
-        earlier=(*result.earlier, _verdict(result)),
+        earlier=(*result.earlier, _scoring(result)),
     )
-    return _written(renewed, folder)
+    return _write(renewed, folder)
 
 
 def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResult:
     from PIL import Image
 
-    data = path.read_bytes()
-    measured = _measured(data, path, prompt.text)
+    data = _read_picture(path)
+    measured = _measure(data, path, prompt.text)
     name = f"{prompt.name}_{seed}"
     write_whole(folder / f"{name}.png", data)
     small = io.BytesIO()
@@ -238,17 +319,24 @@ def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResu
         file=f"{name}.png",
         sha256=hashlib.sha256(data).hexdigest(),
         measured=measured,
-        made=made(prompt),
+        made=how_made(prompt),
     )
 
 
-def made(prompt: Prompt) -> dict[str, Any]:
+def how_made(prompt: Prompt) -> dict[str, Any]:
     """How a prompt's pictures are made, besides its text and seed."""
     keys = ("negative", "steps", "scale", "size")
     return {**{key: getattr(prompt, key) for key in keys}, "sampler": sample.SAMPLER}
 
 
-def _measured(data: bytes, path: Path, text: str) -> dict[str, Any]:
+def _read_picture(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _measure(data: bytes, path: Path, text: str) -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
@@ -258,11 +346,11 @@ def _measured(data: bytes, path: Path, text: str) -> dict[str, Any]:
         with Image.open(io.BytesIO(data)) as image:
             array = np.asarray(image.convert("RGB"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: is not a whole picture: {error}") from error
-    return dict(metrics.measure(array, metrics.asked(text)))
+        raise ConfigError(f"{path}: is not a complete picture: {error}") from error
+    return metrics.measure(array, metrics.read_prompt(text))
 
 
-def _verdict(result: EpochResult) -> dict[str, Any]:
+def _scoring(result: EpochResult) -> dict[str, Any]:
     """What is kept of a scoring that another one follows."""
     return {
         "scores": asdict(result.scores),
@@ -275,6 +363,6 @@ def _verdict(result: EpochResult) -> dict[str, Any]:
     }
 
 
-def _written(result: EpochResult, folder: Path) -> EpochResult:
+def _write(result: EpochResult, folder: Path) -> EpochResult:
     write_whole(folder / RESULT_FILE, result.as_json())
     return result

@@ -11,13 +11,15 @@ import secrets
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from bespoke.errors import ConfigError
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
@@ -48,14 +50,13 @@ def held(path: Path, what: str) -> Iterator[None]:
     Raises:
         ConfigError: where another process has it, with who that is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as stream:
+    with _open_lock(path) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
             holder = stream.read().strip() or "another process"
-            raise ConfigError(f"{what}: is being worked on by {holder}; wait, or stop it") from None
+            raise ConfigError(f"{what}: locked by {holder}; wait, or stop it") from None
         stream.truncate(0)
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         stream.write(f"process {os.getpid()} on {platform.node()} since {when}\n")
@@ -63,22 +64,46 @@ def held(path: Path, what: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """The same, once whoever has it lets go."""
+    with _open_lock(path) as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _open_lock(path: Path) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a+", encoding="utf-8")
+
+
 def workspace_path(wanted: Path | None) -> tuple[Path, str]:
     """Where pictures, checkpoints and logs are, and who said so.
 
     `wanted`, else BESPOKE_WORKSPACE, else /workspace where it can be written, else ./workspace.
+
+    Raises:
+        ConfigError: where it is named after a user that is not there, or not in UTF-8.
     """
     named = os.environ.get("BESPOKE_WORKSPACE")
     pod_volume = Path("/workspace")
     if wanted is not None:
-        folder, told_by = wanted, "--workspace"
+        folder, source = wanted, "--workspace"
     elif named:
-        folder, told_by = Path(named), "BESPOKE_WORKSPACE"
+        folder, source = Path(named), "BESPOKE_WORKSPACE"
     elif pod_volume.is_dir() and os.access(pod_volume, os.W_OK):
-        folder, told_by = pod_volume, "the default"
+        folder, source = pod_volume, "the default"
     else:
-        folder, told_by = Path("workspace"), "the default"
-    return folder.expanduser().absolute(), told_by
+        folder, source = Path("workspace"), "the default"
+    try:
+        # The rendered files and the record are UTF-8, and hold it.
+        str(folder).encode()
+        return folder.expanduser().absolute(), source
+    except UnicodeEncodeError:
+        shown = os.fsencode(folder).decode(errors="replace")
+        raise ConfigError(f"{source}: not UTF-8: {shown}; name another folder") from None
+    except RuntimeError as error:
+        raise ConfigError(f"{source}: {folder}: {error}; name another folder") from None
 
 
 def workspace(wanted: Path | None) -> Path:
@@ -87,7 +112,7 @@ def workspace(wanted: Path | None) -> Path:
     Raises:
         ConfigError: where it cannot be made or written.
     """
-    folder, told_by = workspace_path(wanted)
+    folder, source = workspace_path(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Asking for permission is not enough: root may write, a read-only mount may not.
@@ -95,7 +120,7 @@ def workspace(wanted: Path | None) -> Path:
             pass
     except OSError as error:
         raise ConfigError(
-            f"{folder}: the workspace ({told_by}) cannot be written: {error.strerror}; "
+            f"{folder}: cannot write to the workspace ({source}): {error.strerror}; "
             "name another with --workspace"
         ) from error
     return folder

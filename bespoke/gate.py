@@ -70,19 +70,18 @@ class Decision:
 
 def answers(result: EpochResult, seeds: float = 0.6) -> dict[str, Answer]:
     """Each prompt's answer about the background, over its seeds."""
-    found: dict[str, Answer] = {}
-    for name in dict.fromkeys(picture.prompt for picture in result.pictures):
-        said = [picture.background for picture in result.pictures if picture.prompt == name]
-        measured = [word for word in said if word != "unmeasured"]
-        if not measured:
-            found[name] = "unmeasured"
-        elif measured.count("match") >= seeds * len(said):
-            found[name] = "match"
-        elif measured.count("mismatch") >= seeds * len(said):
-            found[name] = "mismatch"
-        else:
-            found[name] = "undecided"
-    return found
+    by_prompt: dict[str, list[str]] = {}
+    for picture in result.pictures:
+        by_prompt.setdefault(picture.prompt, []).append(picture.background)
+    return {name: _answer(words, seeds) for name, words in by_prompt.items()}
+
+
+def _answer(words: Sequence[str], share: float) -> Answer:
+    if words.count("unmeasured") == len(words):
+        return "unmeasured"
+    if words.count("match") >= share * len(words):
+        return "match"
+    return "mismatch" if words.count("mismatch") >= share * len(words) else "undecided"
 
 
 def decide(result: EpochResult, policy: Policy) -> Decision:
@@ -93,25 +92,21 @@ def decide(result: EpochResult, policy: Policy) -> Decision:
     """
     if result.epoch != policy.epoch:
         raise ValueError(f"the gate decides at epoch {policy.epoch}, not {result.epoch}")
-    said = answers(result, policy.seeds)
-    matched = sum(word == "match" for word in said.values())
-    missed = sum(word == "mismatch" for word in said.values())
-    needed = policy.prompts * len(said)
-    shown = f"{matched} of {len(said)} prompts"
+    by_prompt = answers(result, policy.seeds)
+    words = list(by_prompt.values())
+    matched, missed = words.count("match"), words.count("mismatch")
+    needed = policy.prompts * len(words)
+    at = f"at epoch {policy.epoch}: background right in {matched} of {len(words)} prompts"
     outcome: Outcome = "INCONCLUSIVE"
-    if said and matched >= needed:
-        outcome, reason = "GO", f"hypothesis stands at epoch {policy.epoch}: {shown} match"
-    elif said and missed >= needed:
-        outcome = "STOP"
-        reason = f"hypothesis failed at epoch {policy.epoch}: {_worst(result)}{shown}"
+    if words and matched >= needed:
+        outcome, reason = "GO", f"Gate passed {at}"
+    elif words and missed >= needed:
+        outcome, reason = "STOP", f"Gate failed {at}{_example(result)}"
     else:
-        reason = (
-            f"inconclusive at epoch {policy.epoch}: {shown} match, {missed} do not, and "
-            f"{math.ceil(needed)} must agree"
-        )
+        reason = f"Gate undecided {at}, wrong in {missed}; {math.ceil(needed)} must agree"
     evidence = {
         "policy": asdict(policy),
-        "answers": said,
+        "answers": by_prompt,
         "matched": matched,
         "mismatched": missed,
         "checkpoint_sha256": result.checkpoint_sha256,
@@ -120,18 +115,15 @@ def decide(result: EpochResult, policy: Policy) -> Decision:
     return Decision(epoch=policy.epoch, outcome=outcome, reason=reason, evidence=evidence)
 
 
-def _worst(result: EpochResult) -> str:
-    """The first picture that missed, in words: what was found and what was asked."""
-    missed = [picture for picture in result.pictures if picture.background == "mismatch"]
-    if not missed:
+def _example(result: EpochResult) -> str:
+    """The first picture that missed, in words: what it shows and what was asked."""
+    missed = next((each for each in result.pictures if each.background == "mismatch"), None)
+    if missed is None:
         return ""
-    ground = missed[0].measured["background"]
-    words, codes = (" and ".join(ground["asked"][key]) for key in ("words", "hex"))
-    asked = f"{words} ({codes})" if words and codes else words or codes
-    return (
-        f"background {ground['name']} ({ground['colour']}), asked {asked}, "
-        f"ΔE {ground['delta_e']:.0f}, "
-    )
+    ground = missed.measured["background"]
+    asked = ground.get("asked", {})
+    words = " ".join((*asked.get("words", ()), *asked.get("hex", ())))
+    return f"; {missed.prompt} shows {ground.get('name')} ({ground.get('colour')}), asked: {words}"
 
 
 # --- Over the epochs ------------------------------------------------------------------------------
@@ -139,19 +131,15 @@ def _worst(result: EpochResult) -> str:
 
 def settled(results: Sequence[EpochResult]) -> list[tuple[int, Answer]]:
     """By epoch, whether the backgrounds of most prompts match; of numbered epochs, in order."""
-    found: list[tuple[int, Answer]] = []
-    for epoch, result in numbered(results):
-        said = list(answers(result).values())
-        matched, missed = said.count("match"), said.count("mismatch")
-        word: Answer = "undecided"
-        if not matched and not missed:
-            word = "unmeasured"
-        elif 2 * matched > len(said):
-            word = "match"
-        elif 2 * missed > len(said):
-            word = "mismatch"
-        found.append((epoch, word))
-    return found
+    return [(epoch, _most(list(answers(result).values()))) for epoch, result in numbered(results)]
+
+
+def _most(words: Sequence[Answer]) -> Answer:
+    if not {"match", "mismatch"} & set(words):
+        return "unmeasured"
+    if 2 * words.count("match") > len(words):
+        return "match"
+    return "mismatch" if 2 * words.count("mismatch") > len(words) else "undecided"
 
 
 def first_right(results: Sequence[EpochResult]) -> int | None:
@@ -179,6 +167,39 @@ def best(results: Sequence[EpochResult]) -> EpochResult | None:
     return max(scored, key=lambda each: each.scores.mean or 0.0, default=None)
 
 
+def equals(results: Sequence[EpochResult]) -> list[int]:
+    """The later epochs whose mean score is that of the best one."""
+    top = best(results)
+    if top is None:
+        return []
+    means = [(number, each.scores.mean) for number, each in numbered(results)]
+    return [number for number, mean in means if mean == top.scores.mean][1:]
+
+
+def best_line(results: Sequence[EpochResult]) -> str | None:
+    """The best epoch, how good it is and which are equal, and its checkpoint; None without one."""
+    top = best(results)
+    if top is None:
+        return None
+    words, same = f"{top.scores.mean}", equals(results)
+    if top.verdict and not top.background_right:
+        words += f", {top.background_words()}"
+    if same:
+        words += f"; epoch{'s' if len(same) > 1 else ''} {in_ranges(same)} equal"
+    return f"Best: epoch {top.epoch} ({words}): {top.checkpoint}"
+
+
+def in_ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers in words: "4-6, 9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+
+
 def regression(results: Sequence[EpochResult]) -> str | None:
     """Whether the newest epoch is worse than an earlier one by more than the measured noise.
 
@@ -202,6 +223,16 @@ def regression(results: Sequence[EpochResult]) -> str | None:
         f"epoch {newest.epoch} is worse than epoch {before.epoch}: by {-mean:.1f} ± "
         f"{ERRORS_APART * error:.1f} of 10 over {len(changes)} pictures"
     )
+
+
+def notes(results: Sequence[EpochResult]) -> list[str]:
+    """What the newest epoch tells beside its own scores: that it is worse, that it oscillates."""
+    lines = [worse] if (worse := regression(results)) else []
+    turns = flips(results)
+    if turns and turns[-1] == numbered(results)[-1][0]:
+        at = ", ".join(map(str, turns))
+        lines.append(f"the background oscillates: it turned at epoch {at}")
+    return lines
 
 
 def _scored(result: EpochResult) -> dict[tuple[str, int], float]:

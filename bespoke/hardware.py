@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke.processes import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -130,16 +130,16 @@ def xformers_loads() -> bool:
     return wanted is not None and versions.get("torch") == wanted
 
 
-def smaller(options: Mapping[str, Any]) -> dict[str, Any]:
+def smaller(options: Mapping[str, Any], pinned: Collection[str] = frozenset()) -> dict[str, Any]:
     """The training options to change for less memory at the same effective batch; {} at the end.
 
     Checkpointing first, which recomputes instead of keeping; then half the batch with twice the
-    accumulation.
+    accumulation. What is `pinned` stays.
     """
-    if not options.get("gradient_checkpointing"):
+    if not options.get("gradient_checkpointing") and "gradient_checkpointing" not in pinned:
         return {"gradient_checkpointing": True}
     batch = int(options.get("train_batch_size", 1))
-    if batch % 2:
+    if batch % 2 or {"train_batch_size", "gradient_accumulation_steps"} & {*pinned}:
         return {}
     steps = int(options.get("gradient_accumulation_steps", 1))
     return {"train_batch_size": batch // 2, "gradient_accumulation_steps": steps * 2}

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import hashlib
+import re
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bespoke import checkpoints
+from bespoke import checkpoints, config, resume
+from bespoke.files import REPOSITORY, workspace
+from bespoke.seeds import with_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bespoke.config import Experiment
     from bespoke.journal import Journal
+    from bespoke.request import Request
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a person asked for on the command line."""
-
-    experiment: str
-    seed: int | None = None
-    overrides: tuple[str, ...] = ()
-    data: tuple[str, ...] = ()
-    parent_data: tuple[str, ...] = ()
-    workspace: Path | None = None
-    dry_run: bool = False
-    fresh: bool = False
-    rehearse: bool = False
-    strict: bool = False
-    allow_inert: bool = False
-    adapt: bool = False
-    no_gate: bool = False
-    no_test: bool = False
-    price_per_hour: float | None = None
-    events: bool = False
-    plan: str = "auto"
+REHEARSAL = "REHEARSAL"
+# What a name keeps of the options that `--set` wrote.
+NAMED_BY = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +51,11 @@ class Job:
         return None if policy is None else asdict(policy)
 
     @property
+    def adapts(self) -> bool:
+        """Whether bespoke may change what needs less memory; `--plan as-written` forbids it."""
+        return self.request.plan == "auto"
+
+    @property
     def models(self) -> Path:
         return self.workspace / "models"
 
@@ -72,3 +64,51 @@ class Job:
         """The epochs whose checkpoints the run must leave."""
         last = int(self.experiment.option("max_train_epochs"))
         return checkpoints.saved_epochs(last, self.experiment.option("save_every_n_epochs"))
+
+
+def open_job(request: Request, journal: Journal) -> Job:
+    """The one run of a request, under the names that this start gives it; `folder` is not made yet.
+
+    Raises:
+        ConfigError: where the experiment or the workspace is not as it must be.
+    """
+    experiment = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
+    experiment = with_seed(experiment, request.seed)
+    place = workspace(request.workspace)
+    if request.rehearse:
+        place = workspace(place / "rehearsal")
+        experiment = config.renamed(experiment, REHEARSAL)
+    job = Job(
+        request=request, experiment=experiment, workspace=place, folder=place, journal=journal
+    )
+    if request.fresh or request.rehearse:
+        return job
+    return replace(job, experiment=_beside_another(job))
+
+
+def _beside_another(job: Job) -> Experiment:
+    """A run with `--set` leaves one that was made without it alone, by a name of its own."""
+    experiment = job.experiment
+    overridden = {
+        f"{section}.{key}": setting.value
+        for section, settings in (
+            ("training", experiment.training),
+            ("dataset", experiment.general),
+        )
+        for key, setting in settings.items()
+        if setting.origin == "--set"
+    }
+    earlier = resume.read_record(job.output, job.name)
+    if earlier is None or not checkpoints.left_by(job.output, job.name):
+        return experiment
+    if all(earlier.settings.get(key) == value for key, value in overridden.items()):
+        return experiment
+    words = "_".join(f"{key.partition('.')[2]}_{value}" for key, value in overridden.items())
+    suffix = re.sub(r"[^A-Za-z0-9._-]+", "-", words)
+    if len(suffix) > NAMED_BY:
+        suffix = f"{suffix[:NAMED_BY]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    return replace(
+        experiment,
+        run_name=f"{experiment.run_name}_{suffix}",
+        output_name=f"{experiment.output_name}_{suffix}",
+    )

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, evaluate, gate, recording, sample
+from bespoke import checkpoints, evaluate, gate, recording, resume, sample
 from bespoke.display import say
-from bespoke.errors import GateStoppedError
+from bespoke.errors import BespokeError, ConfigError, GateStoppedError
+from bespoke.processes import signals_held
 from bespoke.trainer import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from bespoke.evaluate import EpochResult
     from bespoke.job import Job
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 class Judge:
     """Judges one run over all its starts.
 
-    `shots` are the pictures that each epoch is asked for, none where the run is not tested;
+    `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `rates` the learning rate at each epoch's end as a share of its peak, where that is known.
     """
 
@@ -41,13 +43,13 @@ class Judge:
         record: Record,
         *,
         prompts: Sequence[Prompt],
-        shots: Sequence[sample.Shot],
+        samples: Sequence[sample.SampleSpec],
         rates: Sequence[float] | None = None,
     ) -> None:
         self._job = job
         self._record = record
         self._prompts = prompts
-        self._shots = shots
+        self._samples = samples
         self._rates = rates
         self._policy = None if job.request.no_gate else job.experiment.gate
         self._results: dict[int, EpochResult] = {}
@@ -61,17 +63,38 @@ class Judge:
     def take_up(self, epoch: int, *, finished: bool = False) -> None:
         """Take up what earlier starts left: results of epochs up to `epoch`, and tests not made.
 
+        What the last of them lacks in pictures is left to the trainer, unless all is `finished`.
+
         Raises:
             GateStoppedError: where the gate had stopped the run or would have, and it is not
                 `finished` all the same.
         """
-        for each in range(1, epoch + 1):
-            result = self._test(each, say)
-            if result is not None:
-                self._keep(result, self._decision(result), say)
-        at_gate = self._results.get(self._policy.epoch) if self._policy else None
-        if at_gate is not None and not finished:
-            self._act(self._decision(at_gate), say)
+        for each in (number for number in self._job.epochs if number <= epoch):
+            if each == epoch and not finished and self.lacks_pictures(each):
+                say(f"epoch {each}: not all its test pictures are there; the trainer draws them")
+                return
+            with signals_held():
+                result = self._test(each, say)
+                decision = self._decision(result) if result else self._kept_decision(each)
+                if result is not None:
+                    self._keep(result, decision, say)
+                if not finished:
+                    self._act(decision, say)
+                    self._mind_the_gate(each, decision, say)
+
+    def lacks_pictures(self, epoch: int) -> bool:
+        """Whether this epoch is to be tested and cannot be, by what is there now."""
+        if not self._samples or epoch not in self._job.epochs or epoch in self._results:
+            return False
+        try:
+            lora = self._lora(epoch)
+            folder = evaluate.folder_for(self._job.output / "tests", lora)
+            return self._read(folder) is None and bool(
+                sample.missing_pictures(self._samples, self._pictures(epoch, folder))
+            )
+        except (BespokeError, OSError):
+            # Said when it is tested.
+            return False
 
     def epoch(self, epoch: int, tell: Tell) -> None:
         """Test one epoch's checkpoint by the pictures that the trainer made of it.
@@ -79,13 +102,16 @@ class Judge:
         Raises:
             GateStoppedError: where the hypothesis has failed by the experiment's own gate.
         """
+        with signals_held():
+            self._epoch(epoch, tell)
+
+    def _epoch(self, epoch: int, tell: Tell) -> None:
         result = self._test(epoch, tell)
         if result is None:
-            if self._policy and epoch == self._policy.epoch:
-                tell(f"inconclusive at epoch {epoch}: it was not tested; training goes on")
+            self._mind_the_gate(epoch, None, tell)
             return
         tell(self._line(result))
-        for note in self._notes():
+        for note in gate.notes(list(self._results.values())):
             tell(note)
         decision = self._decision(result)
         self._keep(result, decision, tell)
@@ -94,27 +120,26 @@ class Judge:
         self._act(decision, tell)
 
     def best(self) -> str | None:
-        """The best epoch, in words; None where none could be scored."""
-        best = gate.best(list(self._results.values()))
-        if best is None:
-            return None
-        return f"best is epoch {best.epoch}: {best.scores.mean} of 10, {best.verdict}"
+        """The best epoch with its equals and its checkpoint; None where none could be scored."""
+        return gate.best_line(list(self._results.values()))
 
     def _test(self, epoch: int, tell: Tell) -> EpochResult | None:
-        if not self._shots or epoch not in self._job.epochs:
+        if not self._samples or epoch not in self._job.epochs:
             return None
         with self._spared(f"epoch {epoch} could not be tested", tell):
-            lora = checkpoints.identify(
-                checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
-            )
+            lora = self._lora(epoch)
             folder = evaluate.folder_for(self._job.output / "tests", lora)
+            kept = self._read(folder)
+            if kept is not None:
+                self._results[epoch] = kept
+                return kept
             if (folder / evaluate.RESULT_FILE).exists():
-                self._results[epoch] = evaluate.read(folder)
-                return self._results[epoch]
+                aside = evaluate.set_aside(folder)
+                tell(f"epoch {epoch}: {aside} is damaged; testing its pictures again")
             result = evaluate.evaluate(
                 run=self._job.experiment.run_name,
                 lora=lora,
-                pictures=sample.found(self._job.output, self._job.name, epoch, self._shots),
+                pictures=self._pictures(epoch, folder),
                 prompts=self._prompts,
                 folder=folder,
             )
@@ -125,10 +150,45 @@ class Judge:
             self._results[epoch] = result
         return self._results.get(epoch)
 
+    def _lora(self, epoch: int) -> checkpoints.Lora:
+        """The checkpoint as it was trained: where the file was changed since, by the hash kept."""
+        path = checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
+        lora = checkpoints.identify(path)
+        record = resume.read_record(self._job.output, self._job.name)
+        trained = record.hashes.get(path.name, lora.sha256) if record else lora.sha256
+        return replace(lora, sha256=trained)
+
+    def _pictures(self, epoch: int, folder: Path) -> dict[sample.SampleSpec, Path]:
+        """The trainer's pictures; for those that are gone, the copies of an earlier test."""
+        drawn = sample.find_pictures(self._job.output, self._job.name, epoch, self._samples)
+        copies = {spec: folder / f"{spec.prompt}_{spec.seed}.png" for spec in self._samples}
+        pictures = {spec: drawn.get(spec, copy) for spec, copy in copies.items()}
+        return {spec: path for spec, path in pictures.items() if path.is_file()}
+
+    def _read(self, folder: Path) -> EpochResult | None:
+        try:
+            return evaluate.read(folder)
+        except ConfigError:
+            return None
+
     def _decision(self, result: EpochResult) -> gate.Decision | None:
         if self._policy is None or result.epoch != self._policy.epoch:
             return None
         return gate.decide(result, self._policy)
+
+    def _kept_decision(self, epoch: int) -> gate.Decision | None:
+        """What the gate decided at this epoch in an earlier start, by the run's own file."""
+        if self._policy is None or epoch != self._policy.epoch:
+            return None
+        record = resume.read_record(self._job.output, self._job.name)
+        try:
+            return gate.Decision(**record.decisions[str(epoch)]) if record else None
+        except (KeyError, TypeError):
+            return None
+
+    def _mind_the_gate(self, epoch: int, decision: gate.Decision | None, tell: Tell) -> None:
+        if self._policy and epoch == self._policy.epoch and decision is None:
+            tell(f"gate at epoch {epoch}: not measured; training goes on")
 
     def _keep(self, result: EpochResult, decision: gate.Decision | None, tell: Tell) -> None:
         name = self._job.experiment.run_name
@@ -141,36 +201,20 @@ class Judge:
         if decision is None:
             return
         self._job.journal.write("gate", **asdict(decision))
+        with self._spared("the gate's decision could not be kept", tell):
+            resume.keep_decision(self._job.output, self._job.name, decision.epoch, asdict(decision))
         if decision.outcome == "STOP":
             raise GateStoppedError(
-                f"{decision.reason}\nthe same command with --no-gate goes on from its newest "
-                "whole state"
+                f"{decision.reason}\nthe same command with --no-gate resumes from its newest "
+                "complete state"
             )
         tell(decision.reason)
 
     def _line(self, result: EpochResult) -> str:
-        counts, scores = result.backgrounds(), result.scores
-        told = f"epoch {result.epoch}: background right in {counts['match']} of "
-        told += f"{len(result.pictures)} pictures"
-        if counts["unmeasured"]:
-            told += f" ({counts['unmeasured']} not measured)"
-        if scores.mean is not None:
-            told += (
-                f"; quality {scores.visual_quality}, style {scores.style_match}, prompt "
-                f"{scores.prompt_adherence}: {scores.mean} of 10, {scores.verdict}"
-            )
+        line = f"epoch {result.epoch}: {result.summary()}"
         if self._rates and result.epoch and result.epoch <= len(self._rates):
-            told += f"; learning rate at {self._rates[result.epoch - 1]:.0%} of its peak"
-        return told
-
-    def _notes(self) -> Iterator[str]:
-        results = list(self._results.values())
-        worse = gate.regression(results)
-        if worse:
-            yield worse
-        turns = gate.flips(results)
-        if turns and turns[-1] == max(self._results):
-            yield f"the background oscillates: it turned at epoch {', '.join(map(str, turns))}"
+            line += f"; learning rate at {self._rates[result.epoch - 1]:.0%} of its peak"
+        return line
 
     @contextlib.contextmanager
     def _spared(self, what: str, tell: Tell) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """A picture and what was asked of it, to numbers: pure functions, each in one table.
 
-`VERSION` goes with every measurement: two are compared only where it is the same. Regions and the
-originals' quantiles are in regions.json, learnt by benchmarks/regions.py from the 203 originals.
+`VERSION` goes with every measurement: two are compared only where it is the same. Where in a
+portrait each feature lies was learnt from the 203 originals: regions.json.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 
 from bespoke import captions, colours
 from bespoke.pictures import nearest_neighbour
-from bespoke.regions import CELLS, percentile, region, table
-from bespoke.view import Mode, View
+from bespoke.view import CELLS, GroundColour, PictureGrid, region, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VERSION = 2
+
+BLACK = "the picture is black: the model gave no numbers (NaN)"
+"""What float16 that overflows, or weights that diverged, end as."""
 
 FEATURES = ("hair", "eyes", "lips", "skin", "clothing")
 """The features that have a region of their own; a beard and accessories lie anywhere."""
@@ -38,8 +40,8 @@ alone has up to NEAR, a choice, what is called by the hex's own name.
 WITHIN = 45.0
 """CIEDE2000 to the asked hex beyond which a shade of the word asked with it is another colour.
 
-From #00ff00 it holds mid green (#00aa3c, 22), forest green (#228b22, 31) and #2f6b3a (44), and
-not #0a4619 (61), which is nearer to black. A choice.
+From #00ff00 it holds forest green (#228b22, 31) and #2f6b3a (44), and not #0a4619 (61), which is
+nearer to black. A choice.
 """
 
 COMPLEXIONS = frozenset(("black", "white", "olive", "yellow", "red"))
@@ -69,8 +71,7 @@ class Wanted:
             targets = colours.lab([colours.rgb_of(code) for code in self.codes])
         else:
             targets = np.concatenate([colours.shades(*word) for word in self.words])
-        apart = colours.difference(points[:, None, :], targets).min(axis=1)
-        return np.asarray(apart)
+        return np.asarray(colours.difference(points[:, None, :], targets).min(axis=1))
 
     def met_by(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether a person would say of each of CIELAB `points` (n, 3) that it is what was asked.
@@ -113,32 +114,32 @@ _BACKGROUND = re.compile(captions.KINDS["background"])
 
 
 @functools.lru_cache(maxsize=256)
-def asked(prompt: str) -> Asked:
+def read_prompt(prompt: str) -> Asked:
     """What `prompt` asks, read as a caption is; the trainer's escapes and options are put off.
 
     The first tag that gives the background a hex is its own, as in the checks of captions.
     """
     text = re.split(r"\s--[a-z]+\s", " ".join(prompt.split()))[0]
     text = re.sub(r"\\([()])", r"\1", text)
-    found = captions.features(captions.parse(text))
-    grounds = [each for each in found if "background" in each.kinds]
-    ground = next((each for each in grounds if each.codes), grounds[0] if grounds else None)
+    tags = captions.features(captions.parse(text))
+    grounds = [tag for tag in tags if "background" in tag.kinds]
+    ground = next((tag for tag in grounds if tag.codes), grounds[0] if grounds else None)
     wanted: dict[str, Wanted] = {}
-    for each in found:
-        if each is ground or each.kind not in FEATURES:
+    for tag in tags:
+        if tag is ground or tag.kind not in FEATURES:
             continue
-        words = colours.named_in(captions.HEX.sub(" ", each.text))
-        if each.kind == "skin":
+        words = colours.named_in(captions.HEX.sub(" ", tag.text))
+        if tag.kind == "skin":
             words = tuple(word for word in words if word[1] not in COMPLEXIONS)
-        before = wanted.get(each.kind, Wanted())
-        wanted[each.kind] = Wanted(codes=before.codes + each.codes, words=before.words + words)
-    return Asked(background=_of_ground(ground), features=wanted)
+        before = wanted.get(tag.kind, Wanted())
+        wanted[tag.kind] = Wanted(codes=before.codes + tag.codes, words=before.words + words)
+    return Asked(background=_wanted_ground(ground), features=wanted)
 
 
-def _of_ground(feature: captions.Feature | None) -> Wanted:
-    if feature is None:
+def _wanted_ground(tag: captions.Feature | None) -> Wanted:
+    if tag is None:
         return Wanted()
-    text = captions.HEX.sub(" ", feature.text.lower())
+    text = captions.HEX.sub(" ", tag.text.lower())
     place = _BACKGROUND.search(text)
     before, after = (text[: place.start()], text[place.end() :]) if place else (text, "")
     # "raspberry shirt dark green background": what is said of another thing is not the ground's.
@@ -148,12 +149,12 @@ def _of_ground(feature: captions.Feature | None) -> Wanted:
     after = after[: other.start()] if other else after
     clause = f"{before} , {after}"
     words = colours.named_in(clause)
-    if feature.codes:
+    if tag.codes:
         # "hot pink background with green candlesticks (#05db73)": words that the hex is not called
         # by are of something else, unless all are.
-        codes = colours.lab([colours.rgb_of(code) for code in feature.codes])
+        codes = colours.lab([colours.rgb_of(code) for code in tag.codes])
         words = tuple(w for w in words if colours.called(codes, [w]).any()) or words
-    return Wanted(codes=feature.codes, words=words, several=bool(_SEVERAL.search(clause)))
+    return Wanted(codes=tag.codes, words=words, several=bool(_SEVERAL.search(clause)))
 
 
 # --- What is measured -----------------------------------------------------------------------------
@@ -168,11 +169,6 @@ BLEEDING = 0.15
 """Share of the face's or hair's cells in the asked background's colour from which on it bleeds; of
 the originals where it can be told 1 face of 107 and the hair of 1 of 51 have as much."""
 
-TONE_SHARE, TONE_APART, INK = 0.25, 25.0, 12.0
-"""Of two-toned hair, the smaller tone's least share, and the least distance of the two tones in
-CIELAB's a and b: shades of one colour differ in lightness. What is darker than INK (L) is outline.
-A choice: by it 24 of the originals have two tones."""
-
 PARTS = {"face": ("skin", "eyes", "lips"), "hair": ("hair",)}
 """What the background's colour may bleed into, and the features whose regions make it up."""
 
@@ -183,80 +179,84 @@ LEAST_CELLS = 3.0
 def measure(picture: NDArray[np.uint8], wanted: Asked) -> dict[str, Any]:
     """Every metric of `picture`, uint8 of shape (height, width, 3) and any size, as JSON.
 
-    What could not be measured has the verdict "unmeasured" and a `reason`.
+    What could not be measured has the verdict "unmeasured" and a `reason`; of a picture that is
+    nothing but black that is everything.
 
     Raises:
         ValueError: where `picture` is no such array, or empty.
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
         raise ValueError(f"a picture of shape {picture.shape} and {picture.dtype} is not RGB")
-    view = View(pixels=picture)
-    size = [picture.shape[1], picture.shape[0]]
-    numbers = {name: metric(view, wanted) for name, metric in METRICS.items()}
-    return {"version": VERSION, "size": size, **numbers}
+    if picture.any():
+        grid = PictureGrid(pixels=picture)
+        numbers = {name: metric(grid, wanted) for name, metric in METRICS.items()}
+    else:
+        numbers = {name: _unmeasured(BLACK) for name in METRICS}
+        numbers["background"]["asked"] = wanted.background.as_json()
+        numbers["features"] = {kind: _unmeasured(BLACK) for kind in wanted.features}
+    return {"version": VERSION, "size": [picture.shape[1], picture.shape[0]], **numbers}
 
 
-def background(view: View, wanted: Asked) -> dict[str, Any]:
+def background(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
     """The ground's colour beside the asked one: verdict, colour, name, delta_e, and all colours.
 
     It is the asked one where the colours that are as asked make up enough of the ground: PART.
     Measured: 195 of the 196 originals whose background's hex is their border's have it; 32,361 of
     the 32,588 pairs of an original and another's hex, 20 or more from its own, do not match.
     """
-    modes, ground = view.modes, wanted.background
+    every, ground = grid.ground_colours, wanted.background
     shown: dict[str, Any] = {
         "colour": None,
         "name": None,
         "delta_e": None,
         "asked": ground.as_json(),
         "share": None,
-        "colours": [{"colour": _hex(m.rgb), "share": round(m.share, 2)} for m in modes],
+        "colours": [{"colour": _hex(own.rgb), "share": round(own.share, 2)} for own in every],
     }
-    if not modes:
+    if not every:
         return {**_unmeasured("no colour stands out where the ground should be"), **shown}
     if not ground:
-        told = _of_mode(modes[0], None)
-        return {**_unmeasured("the prompt asks no background colour"), **shown, **told}
-    points = np.array([mode.lab for mode in modes])
-    met = ground.met_by(points)
-    right = [mode for mode, is_met in zip(modes, met, strict=True) if is_met]
-    wrong = [mode for mode, is_met in zip(modes, met, strict=True) if not is_met]
-    share = sum(mode.share for mode in right)
-    most = max((mode.share for mode in wrong), default=0.0)
-    border = sum(mode.border for mode in right if ground.is_exactly(mode.lab))
+        reason = _unmeasured("the prompt asks no background colour")
+        return {**reason, **shown, **_described(every[0], None)}
+    met = ground.met_by(np.array([own.lab for own in every]))
+    right = [own for own, is_met in zip(every, met, strict=True) if is_met]
+    wrong = [own for own, is_met in zip(every, met, strict=True) if not is_met]
+    share = sum(own.share for own in right)
+    most = max((own.share for own in wrong), default=0.0)
+    border = sum(own.border for own in right if ground.is_exactly(own.lab))
     match = bool(right) and (
         (ground.several and share >= PART)
         or (share >= MOST and share > most)
-        or border >= max(PART, EXACT * max((mode.border for mode in wrong), default=0.0))
+        or border >= max(PART, EXACT * max((own.border for own in wrong), default=0.0))
     )
-    told = _of_mode(right[0] if match else (wrong or right)[0], ground)
-    return {"verdict": "match" if match else "mismatch", **shown, **told, "share": round(share, 2)}
+    shown |= _described(right[0] if match else (wrong or right)[0], ground)
+    return {"verdict": "match" if match else "mismatch", **shown, "share": round(share, 2)}
 
 
-def _of_mode(mode: Mode, ground: Wanted | None) -> dict[str, Any]:
-    apart = None if ground is None else round(float(ground.distance(mode.lab[None])[0]), 1)
-    rgb = [round(float(value)) for value in mode.rgb]
+def _described(own: GroundColour, ground: Wanted | None) -> dict[str, Any]:
+    apart = None if ground is None else round(float(ground.distance(own.lab[None])[0]), 1)
+    rgb = [round(float(value)) for value in own.rgb]
     return {"colour": colours.hex_of(rgb), "name": colours.name_of(rgb), "delta_e": apart}
 
 
-def features(view: View, wanted: Asked) -> dict[str, Any]:
+def features(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
     """Each asked feature's colour in its own region: verdict, colour, name, delta_e."""
-    if view.cell_size < 1:
+    if grid.cell_size < 1:
         return {kind: _unmeasured("smaller than 24x24") for kind in wanted.features}
-    return {kind: _feature(view, wanted, kind) for kind in wanted.features}
+    return {kind: _feature(grid, wanted, kind) for kind in wanted.features}
 
 
-def _feature(view: View, wanted: Asked, kind: str) -> dict[str, Any]:
-    own = _apart(wanted, kind)
+def _feature(grid: PictureGrid, wanted: Asked, kind: str) -> dict[str, Any]:
+    own = _own_colours(wanted, kind)
     if not wanted.features[kind]:
         return _unmeasured("the prompt asks no colour of it")
     if not own:
         return _unmeasured("its colour is asked of another thing too: which has it is not to tell")
-    likely = region(kind) * ~view.ground
+    likely = region(kind) * ~grid.ground
     if likely.sum() < LEAST_CELLS:
         return _unmeasured("the ground's colours fill its region")
     where = likely > 0
-    points, likely = view.lab[where], likely[where]
+    points, likely = grid.lab[where], likely[where]
     apart = own.distance(points)
     order = np.argsort(apart)
     reached = np.cumsum(likely[order]) / likely.sum()
@@ -264,7 +264,7 @@ def _feature(view: View, wanted: Asked, kind: str) -> dict[str, Any]:
     nearest = order[int(np.searchsorted(reached, table()["shares"][kind] / 2))]
     match = bool(own.met_by(points[nearest][None])[0])
     shown = nearest if match else _commonest(points, likely)
-    rgb = [round(float(v)) for v in view.cells[where][shown]]
+    rgb = [round(float(v)) for v in grid.cells[where][shown]]
     return {
         "verdict": "match" if match else "mismatch",
         "colour": colours.hex_of(rgb),
@@ -274,7 +274,7 @@ def _feature(view: View, wanted: Asked, kind: str) -> dict[str, Any]:
     }
 
 
-def _apart(wanted: Asked, kind: str) -> Wanted:
+def _own_colours(wanted: Asked, kind: str) -> Wanted:
     """What is asked of `kind` without the hex codes that are asked of another thing too.
 
     In 167 of the 203 captions the background's hex is another feature's as well.
@@ -292,31 +292,30 @@ def _commonest(points: NDArray[np.float64], likely: NDArray[np.float64]) -> int:
     return int((boxes == np.bincount(boxes, weights=likely).argmax()).argmax())
 
 
-def bleeding(view: View, wanted: Asked) -> dict[str, Any]:
+def bleeding(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
     """Shares of the face and of the hair that have the asked background's colour."""
     if not wanted.background:
         return _unmeasured("the prompt asks no background colour")
-    if view.cell_size < 1:
+    if grid.cell_size < 1:
         return _unmeasured("smaller than 24x24")
     parts: dict[str, Any] = {}
     for part, kinds in PARTS.items():
-        where = (np.max([region(kind) for kind in kinds], axis=0) >= 0.5) & ~view.ground
-        if _shared(wanted, kinds):
+        where = (np.max([region(kind) for kind in kinds], axis=0) >= 0.5) & ~grid.ground
+        if _shares_colour(wanted, kinds):
             parts[part] = _unmeasured(f"the {part} is asked in the background's colour")
         elif where.sum() < LEAST_CELLS:
             parts[part] = _unmeasured("the ground's colours fill its region")
         else:
             # Noise has hundreds of colours: those alike to 3 steps are judged as one.
-            places, own = np.unique(np.rint(view.lab[where] / 3), axis=0, return_inverse=True)
+            places, own = np.unique(np.rint(grid.lab[where] / 3), axis=0, return_inverse=True)
             share = float(wanted.background.met_by(3 * places)[own.ravel()].mean())
-            verdict = "bleeding" if share >= BLEEDING else "clean"
-            parts[part] = {"verdict": verdict, **_placed(f"bleeding_{part}", share)}
+            parts[part] = {"verdict": "bleeding" if share >= BLEEDING else "clean", **_value(share)}
     verdicts = {part["verdict"] for part in parts.values()}
     worst = next(each for each in ("bleeding", "unmeasured", "clean") if each in verdicts)
     return {"verdict": worst, **parts}
 
 
-def _shared(wanted: Asked, kinds: tuple[str, ...]) -> bool:
+def _shares_colour(wanted: Asked, kinds: tuple[str, ...]) -> bool:
     """Whether one of `kinds` is asked in what would pass for the background's colour."""
     codes: list[str] = []
     for kind in kinds:
@@ -326,63 +325,34 @@ def _shared(wanted: Asked, kinds: tuple[str, ...]) -> bool:
     return bool(wanted.background.met_by(points).any())
 
 
-def hair_tones(view: View, _: Asked) -> dict[str, Any]:
-    """Whether the hair has two colours, not two shades of one; `value`: how far they lie apart."""
-    if view.cell_size < 1:
-        return _unmeasured("smaller than 24x24")
-    likely = region("hair")
-    skin = np.median(view.lab[region("skin") >= 0.8], axis=0)
-    where = (likely >= 0.4) & ~view.ground & (colours.difference(view.lab, skin) > SAME)
-    # The outline's black belongs to no hair, but black hair is a colour.
-    inked = where & (view.lab[..., 0] < INK)
-    if 2 * inked.sum() < where.sum():
-        where &= ~inked
-    points = view.lab[where]
-    if len(points) < 4 * LEAST_CELLS:
-        return _unmeasured("too little hair can be seen")
-    plane = points[:, 1:]
-    apart = np.hypot(*(plane[:, None] - plane).transpose(2, 0, 1))
-    alike = (apart <= TONE_APART / 2).sum(axis=1)
-    first = int(alike.argmax())
-    value = float(np.quantile(apart[first], 1 - TONE_SHARE))
-    tones = [first]
-    if value > TONE_APART:
-        tones.append(int(np.where(apart[first] > TONE_APART, alike, 0).argmax()))
-    return {
-        "verdict": "two" if len(tones) > 1 else "one",
-        **_placed("hair_tones", value),
-        "colours": [_hex(view.cells[where][tone]) for tone in tones],
-    }
-
-
-def cells(view: View, _: Asked) -> dict[str, Any]:
+def cells(grid: PictureGrid, _: Asked) -> dict[str, Any]:
     """Mean distance of the pixels from their own cell's colour, of 255."""
-    if view.cell_size < 2:
+    if grid.cell_size < 2:
         return _unmeasured("a cell is not two pixels wide")
-    rows, columns = (nearest_neighbour(side, CELLS)[0] for side in view.pixels.shape[:2])
-    own = np.rint(view.cells).astype(np.uint8).take(columns, 1).take(rows, 0)
-    return _placed("cells", float(_unlike(view.pixels, own).mean()))
+    rows, columns = (nearest_neighbour(side, CELLS)[0] for side in grid.pixels.shape[:2])
+    own = np.rint(grid.cells).astype(np.uint8).take(columns, 1).take(rows, 0)
+    return _value(float(_unlike(grid.pixels, own).mean()))
 
 
-def palette(view: View, _: Asked) -> dict[str, Any]:
+def palette(grid: PictureGrid, _: Asked) -> dict[str, Any]:
     """The number of colours of the cells, those alike (4 steps of CIELAB) counted as one."""
-    if view.cell_size < 1:
+    if grid.cell_size < 1:
         return _unmeasured("smaller than 24x24")
-    return _placed("palette", float(len(np.unique(np.rint(view.lab.reshape(-1, 3) / 4), axis=0))))
+    return _value(float(len(np.unique(np.rint(grid.lab.reshape(-1, 3) / 4), axis=0))))
 
 
-def edges(view: View, _: Asked) -> dict[str, Any]:
+def edges(grid: PictureGrid, _: Asked) -> dict[str, Any]:
     """Of all steps from pixel to pixel, the share that lies where two cells meet: 1 in the art."""
-    if view.cell_size < 2:
+    if grid.cell_size < 2:
         return _unmeasured("a cell is not two pixels wide")
     on_grid = total = 0.0
-    for pixels in (view.pixels, view.pixels.swapaxes(0, 1)):
+    for pixels in (grid.pixels, grid.pixels.swapaxes(0, 1)):
         # Every third line tells the same as all of them.
         lines = np.ascontiguousarray(pixels[::3])
         steps = _unlike(lines[:, 1:], lines[:, :-1]).sum(axis=0, dtype=np.uint32).sum(axis=1)
         on_grid += float(steps[np.diff(nearest_neighbour(pixels.shape[1], CELLS)[0]) > 0].sum())
         total += float(steps.sum())
-    return _placed("edges", on_grid / total) if total else _unmeasured("it is one colour all over")
+    return _value(on_grid / total) if total else _unmeasured("it is one colour all over")
 
 
 def _unlike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -390,11 +360,10 @@ def _unlike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.u
     return np.maximum(first, second) - np.minimum(first, second)
 
 
-METRICS: dict[str, Callable[[View, Asked], dict[str, Any]]] = {
+METRICS: dict[str, Callable[[PictureGrid, Asked], dict[str, Any]]] = {
     "background": background,
     "features": features,
     "bleeding": bleeding,
-    "hair_tones": hair_tones,
     "cells": cells,
     "palette": palette,
     "edges": edges,
@@ -402,9 +371,8 @@ METRICS: dict[str, Callable[[View, Asked], dict[str, Any]]] = {
 """Every metric by the name that its result has."""
 
 
-def _placed(name: str, value: float) -> dict[str, Any]:
-    """A number and where it stands among the originals'."""
-    return {"value": round(value, 3), "percentile": percentile(name, round(value, 3))}
+def _value(value: float) -> dict[str, Any]:
+    return {"value": round(value, 3)}
 
 
 def _unmeasured(reason: str) -> dict[str, Any]:

@@ -8,10 +8,12 @@ four draws), one multires scale a batch, the last, partial step of an epoch, and
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from bespoke import checkpoints, hardware, resume
 from bespoke.config import put
+from bespoke.display import say
 from bespoke.watch import ELEMENTS
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from bespoke.config import Experiment
     from bespoke.hardware import Gpu, Machine
+    from bespoke.job import Job
 
     # New values by option, each with why.
     Changes = dict[str, tuple[Any, str]]
@@ -279,3 +282,25 @@ def _pace(gpu: Gpu, planned: Experiment) -> str:
             if card in gpu.name:
                 return f"{least} to {most} steps a second, as measured on an {card}"
     return "pace not measured on this card with these options"
+
+
+def fitted(job: Job, machine: Machine) -> Plan:
+    """The plan of this run on a machine; one that was interrupted keeps what it began with."""
+    if job.request.plan == AS_WRITTEN:
+        return Plan()
+    record = resume.read_record(job.output, job.name)
+    interrupted = record is not None and checkpoints.left_by(job.output, job.name)
+    begun = record.settings if record and interrupted and not job.request.fresh else None
+    return make(machine, job.experiment, begun)
+
+
+def fit(job: Job) -> Job:
+    """The run with its throughput options fitted to this machine, and what that changes said."""
+    if job.request.plan == AS_WRITTEN:
+        return job
+    machine = hardware.machine(job.workspace)
+    plan = fitted(job, machine)
+    for line in plan.lines:
+        say(line)
+    job.journal.write("planned", machine=asdict(machine), changes=plan.changes, lines=plan.lines)
+    return replace(job, experiment=apply(plan, job.experiment), refitted=plan.refitted)

@@ -7,14 +7,15 @@ import os
 import selectors
 import signal
 import subprocess
-import threading
 import time
 from typing import TYPE_CHECKING
 
-from bespoke.errors import BespokeError
+from bespoke.errors import BespokeError, InterruptedRunError
+from bespoke.signals import check_signals, signal_count
+from bespoke.signals import signals_held as signals_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -23,29 +24,9 @@ def patience() -> float:
     return float(os.environ.get("BESPOKE_STOP_PATIENCE_S", "10"))
 
 
-@contextlib.contextmanager
-def on_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Have `handler` meet what asks this process to end: TERM, HUP and ^C. Main thread only."""
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    before = [signal.signal(number, handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, earlier in zip(numbers, before, strict=True):
-            signal.signal(number, earlier)
-
-
-@contextlib.contextmanager
-def _signals_later() -> Iterator[list[int]]:
-    """Hold back what on_signals meets: it is in the list, to be raised again."""
-    met: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    with on_signals(lambda number, _: met.append(number)) if main else contextlib.nullcontext():
-        yield met
-
-
 def emptied(pgid: int, within: float, child: subprocess.Popen[bytes] | None = None) -> bool:
-    """Whether no process of a group is left, waiting for that at most so many seconds.
+    """Whether no process of a group is left, waiting for that at most so many seconds,
+    and no longer once a second signal has come.
 
     The group's `child` of our own, where it has one, is buried once it has ended.
     """
@@ -57,7 +38,7 @@ def emptied(pgid: int, within: float, child: subprocess.Popen[bytes] | None = No
             os.killpg(pgid, 0)
         except ProcessLookupError:
             return True
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline or signal_count() > 1:
             return False
         time.sleep(0.02)
 
@@ -131,13 +112,11 @@ class Group:
     ) -> None:
         self._patience = patience
         self._ask = ask
-        # An exception between the child's start and its guard's would leave the child alone.
-        with _signals_later() as met:
-            self._start(command, environment, cwd)
         try:
-            for number in met:
-                signal.raise_signal(number)
-        except BaseException:
+            # Cut between the child's start and its guard's, the child would be left alone.
+            with signals_held():
+                self._start(command, environment, cwd)
+        except InterruptedRunError:
             self.stop()
             raise
 
@@ -177,7 +156,8 @@ class Group:
         """What the child prints, as it comes; b"" when `tick` seconds brought nothing.
 
         Ends when the child has ended and what it printed is read: not at the pipe's end, which a
-        forgotten grandchild could hold open for ever.
+        forgotten grandchild could hold open for ever. A safe place for signals, also where the
+        caller holds them back.
         """
         assert self._child.stdout is not None
         pipe = self._child.stdout.fileno()
@@ -185,7 +165,9 @@ class Group:
             selector.register(pipe, selectors.EVENT_READ)
             while True:
                 ended = self._child.poll() is not None
-                if not selector.select(0 if ended else tick):
+                ready = selector.select(0 if ended else tick)
+                check_signals()
+                if not ready:
                     if ended:
                         return
                     yield b""
@@ -200,19 +182,18 @@ class Group:
         return self._child.wait()
 
     def stop(self) -> None:
-        """End the whole group; a second ^C while it waits kills at once."""
-        if not emptied(self.pid, 0, self._child):
-            self.signal(self._ask)
-            try:
+        """End the whole group; a second signal to us while it waits kills it at once."""
+        with signals_held():
+            if not emptied(self.pid, 0, self._child):
+                self.signal(self._ask)
                 emptied(self.pid, self._patience, self._child)
-            finally:
                 self.signal(signal.SIGKILL)
-        self._child.wait()
-        self._guard.kill()
-        self._guard.wait()
-        for pipe in (self._child.stdout, self._guard.stdin):
-            if pipe is not None:
-                pipe.close()
+            self._child.wait()
+            self._guard.kill()
+            self._guard.wait()
+            for pipe in (self._child.stdout, self._guard.stdin):
+                if pipe is not None:
+                    pipe.close()
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole group, and wait for nothing."""

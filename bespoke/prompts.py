@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from bespoke.config import Experiment
+
 PROMPTS_FILE = "test_prompts.toml"
 # No underscore: pictures are named {prompt}_{seed}, and must be told apart by it.
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -180,3 +182,20 @@ def _wrong_expectations(row: Mapping[str, Any]) -> Iterator[str]:
     for word in accessories:
         if not isinstance(word, str) or word.lower() not in row["text"].lower():
             yield f"accessories: {word!r} is expected, and the text does not ask for it"
+
+
+def chosen(experiment: Experiment, file: Path) -> tuple[Prompt, ...]:
+    """The prompts of a file that each epoch is tested with, as the experiment's `[test]` says.
+
+    Raises:
+        ConfigError: where `[test]` names one that is not there, or as `load`.
+    """
+    test, prompts = experiment.test, load(file)
+    names = [prompt.name for prompt in prompts]
+    wanted = test.get("prompts", names)
+    for name in wanted:
+        if name not in names:
+            where = f"experiments/{experiment.name}.toml: [test]: prompts"
+            raise ConfigError(f"{where}: {nearest(str(name), names)}")
+    kept = [prompt for prompt in prompts if prompt.name in wanted]
+    return resized(kept, size=test.get("size"), steps=test.get("steps"))

@@ -12,6 +12,7 @@ from bespoke import hardware, rendering, report, schedule, store
 from bespoke.display import say
 from bespoke.errors import GateStoppedError, InterruptedRunError
 from bespoke.journal import now
+from bespoke.processes import signals_held
 from bespoke.sending import line
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def recorded(job: Job, run: RunRecord, *, fresh: bool) -> Iterator[Record]:
     url = None if job.request.rehearse else os.environ.get("BESPOKE_DATABASE_URL")
     begun = time.monotonic()
     with store.opened(job.workspace, url=url) as kept:
-        kept.begin(run, fresh=fresh)
+        with signals_held():
+            kept.begin(run, fresh=fresh)
         status, ending = "completed", "all epochs are trained"
         try:
             yield kept
@@ -115,11 +117,12 @@ def recorded(job: Job, run: RunRecord, *, fresh: bool) -> Iterator[Record]:
             raise
         finally:
             seconds = {"total": time.monotonic() - begun}
-            kept.end(run.name, status=status, ending=ending, timings=seconds)
-            try:
-                say(f"the run's page is {show(job, kept)}")
-            except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails
-                say(f"the run's page could not be written: {error}")
+            with signals_held():
+                kept.end(run.name, status=status, ending=ending, timings=seconds)
+                try:
+                    say(f"the run's page is {show(job, kept)}")
+                except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails
+                    say(f"the run's page could not be written: {error}")
 
 
 def show(job: Job, kept: Record) -> str:

@@ -1,4 +1,4 @@
-"""Where a run goes on: what an earlier start left, whether it is whole, and whether it is this run.
+"""Where a run resumes: what an earlier start left, whether it is complete, whether it is this run.
 
 The recipe is `--resume {name}-{E:06d}-state --initial_step E*S`, with S the optimizer steps of an
 epoch, and nothing else: the trainer's other options for it skip or repeat epochs (seen by running).
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints
 from bespoke.contrast import digest
 from bespoke.errors import ConfigError, TrainerError
-from bespoke.files import write_whole
+from bespoke.files import sha256, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -34,21 +34,25 @@ KEPT_STATES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-    """What a run is, kept beside its checkpoints as `{name}.run.json`.
+class RunFile:
+    """What a run is, kept beside its checkpoints as `{name}.run.json`: a resume is held to it.
 
-    `settings` names every option and every folder's content; `steps_per_epoch` is known once the
-    trainer has said how many steps it will take. `gate` is the policy that the run began with.
+    `settings` names every option and every folder's content; `steps_per_epoch` is what the trainer
+    said, None before that. `gate` is the policy that the run began with, `decisions` what it
+    decided, by the epoch's number as text. `hashes` holds a sha256 by file name for each checkpoint
+    and for each state's weights, the one file of a state without a checksum of its own.
     """
 
     settings: Mapping[str, Any]
     steps_per_epoch: int | None = None
     gate: Mapping[str, Any] | None = None
+    decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """How to start: from epoch 0, from a whole state after `epoch`, or not at all (`finished`)."""
+    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`)."""
 
     epoch: int = 0
     state: Path | None = None
@@ -65,40 +69,97 @@ class Start:
 
 
 def record_path(output: Path, name: str) -> Path:
-    """The run's record."""
+    """The run's file."""
     return output / f"{name}.run.json"
 
 
-def read_record(output: Path, name: str) -> Record | None:
-    """The record of an earlier start, or None where there is none that can be read."""
+def read_record(output: Path, name: str) -> RunFile | None:
+    """What an earlier start wrote, or None where there is nothing that can be read."""
     try:
-        told = json.loads(record_path(output, name).read_text(encoding="utf-8"))
-        settings, steps = told["settings"], told["steps_per_epoch"]
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads(record_path(output, name).read_text(encoding="utf-8"))
+        settings, steps = content["settings"], content["steps_per_epoch"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    gate = told.get("gate")
     if not isinstance(settings, dict) or not (steps is None or isinstance(steps, int)):
         return None
-    return Record(
-        settings=settings, steps_per_epoch=steps, gate=gate if isinstance(gate, dict) else None
+    gate, decisions, hashes = (content.get(key) for key in ("gate", "decisions", "hashes"))
+    return RunFile(
+        settings=settings,
+        steps_per_epoch=steps if steps and steps > 0 else None,
+        gate=gate if isinstance(gate, dict) else None,
+        decisions=decisions if isinstance(decisions, dict) else {},
+        hashes=hashes if isinstance(hashes, dict) else {},
     )
 
 
-def write_record(output: Path, name: str, record: Record) -> None:
-    """Keep the record, whole.
+def write_record(output: Path, name: str, record: RunFile) -> None:
+    """Keep the record, complete or not at all.
 
     Raises:
         OSError: where it cannot be written.
     """
-    told = json.dumps(asdict(record), indent=1, sort_keys=True)
-    write_whole(record_path(output, name), told + "\n")
+    text = json.dumps(asdict(record), indent=1, sort_keys=True, default=str)
+    write_whole(record_path(output, name), text + "\n")
+
+
+def keep_decision(output: Path, name: str, epoch: int, decision: Mapping[str, Any]) -> None:
+    """Keep what the gate decided at `epoch`, whatever becomes of the test that it rests on.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    record = read_record(output, name)
+    if record is not None:
+        decisions = {**record.decisions, str(epoch): decision}
+        write_record(output, name, replace(record, decisions=decisions))
+
+
+def keep_hashes(output: Path, name: str, epoch: int) -> None:
+    """Keep the hashes of the files of all epochs up to `epoch` that have none yet.
+
+    Raises:
+        OSError: where a file cannot be read, or the run's file not be written.
+    """
+    record = read_record(output, name)
+    if record is None:
+        return
+    files = {each: path for each, path in _hashed(output, name).items() if path.is_file()}
+    due = {each: path for each, path in files.items() if _epoch(each, name) <= epoch}
+    hashes = {each: record.hashes.get(each) or sha256(path) for each, path in due.items()}
+    if hashes != record.hashes:
+        write_record(output, name, replace(record, hashes=hashes))
+
+
+def _hashed(output: Path, name: str) -> dict[str, Path]:
+    """Every numbered checkpoint and state's weights, by the name under which a hash is kept."""
+    numbered = [path for path in output.glob(f"*-{'[0-9]' * 6}*") if _epoch(path.name, name)]
+    return {
+        path.name: path / checkpoints.WEIGHTS if path.name.endswith("-state") else path
+        for path in numbered
+    }
+
+
+def _epoch(file: str, name: str) -> int:
+    return checkpoints.epoch_of(file, name) or 0
+
+
+def altered(output: Path, name: str) -> list[str]:
+    """A line for each checkpoint that is not the file that was trained, by its hash."""
+    record = read_record(output, name)
+    hashes = record.hashes if record else {}
+    return [
+        f"{path.name}: changed since it was trained: sha256 is {now[:12]}…, was "
+        f"{str(hashes[path.name])[:12]}…; its scores are those of the file that was trained"
+        for path in sorted(output.glob(f"{name}-*.safetensors"))
+        if path.name in hashes and (now := sha256(path)) != hashes[path.name]
+    ]
 
 
 def settings_of(
     rendered: Rendered, data: Mapping[str, Path], base: str, commit: str | None
 ) -> dict[str, Any]:
     """Everything that makes this run the run it is, by name."""
-    found: dict[str, Any] = {"base model": base, "trainer": commit}
+    settings: dict[str, Any] = {"base model": base, "trainer": commit}
     levels = [("training", rendered.training), ("dataset", rendered.general)]
     for number, block in enumerate(rendered.blocks, start=1):
         levels.append((f"dataset {number}", block.settings))
@@ -106,16 +167,16 @@ def settings_of(
             (f"dataset {number} subset {count}", subset)
             for count, subset in enumerate(block.subsets, start=1)
         ]
-    for section, settings in levels:
-        found |= {
+    for section, options in levels:
+        settings |= {
             f"{section}.{key}": setting.value
-            for key, setting in settings.items()
+            for key, setting in options.items()
             if key not in PLACES
         }
     for name, folder in data.items():
-        found[f"data {name}"] = digest(folder, lambda path: not path.name.startswith("."))
+        settings[f"data {name}"] = digest(folder, lambda path: not path.name.startswith("."))
     # What was written as a tuple or a path comes back from JSON as a list or text.
-    return dict(json.loads(json.dumps(found, default=str)))
+    return dict(json.loads(json.dumps(settings, default=str)))
 
 
 def decide(
@@ -133,50 +194,55 @@ def decide(
 
     Raises:
         ConfigError: where an earlier start had other settings, left files without a record, or
-            left a whole state without the checkpoints before it.
+            left a complete state without the checkpoints before it.
     """
     left = checkpoints.left_by(output, name)
     record = read_record(output, name)
     if record is None:
         if left:
             raise ConfigError(
-                f"{output}: {len(left)} files of {name} are there ({left[0].name}, …) without a "
-                "record of how they were made: --fresh moves them to a dated folder"
+                f"{output}: {len(left)} files of {name} ({left[0].name}, …), but no readable "
+                f"{record_path(output, name).name} says how they were trained; --fresh moves them "
+                "to a dated folder and starts again"
             )
         return Start()
     changed = _changed(record.settings, settings, free)
     if changed and left:
         lines = "\n".join(f"  {line}" for line in changed)
-        raise ConfigError(
-            f"{name}: an earlier start had other settings, so it is not resumed:\n{lines}\n"
-            "set them back to go on, or --fresh to start anew (earlier files are kept)"
+        raise OtherSettingsError(
+            f"{name}: cannot resume, these settings have changed:\n{lines}\n"
+            "set them back to resume, or use --fresh to start again (earlier files are kept)"
         )
     steps = record.steps_per_epoch
-    whole = [epoch for epoch in epochs if _whole(output, name, epoch, epochs[-1])]
-    if whole == list(epochs):
+    complete = [epoch for epoch in epochs if _is_complete(output, name, epoch, epochs[-1])]
+    if complete == list(epochs):
         return Start(epoch=epochs[-1], steps_per_epoch=steps, finished=True)
     for epoch, state in checkpoints.states(output, name):
-        if steps is None or epoch >= epochs[-1] or checkpoints.torn(state) is not None:
+        if steps is None or epoch >= epochs[-1] or _corruption(state, record, settings):
             continue
-        if lacking := [each for each in epochs if each <= epoch and each not in whole]:
+        if lacking := [each for each in epochs if each <= epoch and each not in complete]:
             files = ", ".join(checkpoints.checkpoint_path(output, name, e).name for e in lacking)
             raise ConfigError(
-                f"{output}: {state.name} is whole, but {files} is missing or not whole: put it "
-                "back to go on from there, or --fresh to start anew (earlier files are kept)"
+                f"{output}: {files} is missing or incomplete, but {state.name} is complete: put "
+                "it back to resume, or use --fresh to start again (earlier files are kept)"
             )
         return Start(epoch=epoch, state=state, steps_per_epoch=steps)
-    if len(whole) > 1:
+    if len(complete) > 1:
         raise ConfigError(
-            f"{output}: {len(whole)} checkpoints of {name} are whole, and no state to go on from: "
-            "--fresh starts anew (earlier files are kept)"
+            f"{output}: {len(complete)} complete checkpoints of {name}, but no complete state to "
+            "resume from: --fresh starts again (earlier files are kept)"
         )
     return Start(steps_per_epoch=steps)
+
+
+class OtherSettingsError(ConfigError):
+    """What an earlier start left was trained with other settings."""
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str]) -> list[str]:
     keys = sorted({*before, *now} - {f"training.{key}" for key in free})
     return [
-        f"{key}: its pictures or captions are others now"
+        f"{key}: the pictures or captions have changed"
         if key.startswith("data ")
         else f"{key}: was {before.get(key, 'not written')}, is {now.get(key, 'not written')}"
         for key in keys
@@ -184,8 +250,19 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection
     ]
 
 
-def _whole(output: Path, name: str, epoch: int, last: int) -> bool:
-    """Whether this epoch's checkpoint is there and whole.
+def _corruption(state: Path, record: RunFile, settings: Mapping[str, Any]) -> str | None:
+    """Why this state cannot be resumed from, by its own files and by the hash that was kept."""
+    scaled = settings.get("training.mixed_precision") == "fp16"
+    if why := checkpoints.corruption(state, scaled=scaled):
+        return why
+    known = record.hashes.get(state.name)
+    if known is not None and known != sha256(state / checkpoints.WEIGHTS):
+        return f"{checkpoints.WEIGHTS}: is not what the trainer wrote, by its sha256"
+    return None
+
+
+def _is_complete(output: Path, name: str, epoch: int, last: int) -> bool:
+    """Whether this epoch's checkpoint is there and complete.
 
     The last epoch's may still be without its number: a start may have ended just before that.
     """
@@ -199,31 +276,31 @@ def _whole(output: Path, name: str, epoch: int, last: int) -> bool:
 
 
 def clear_way(start: Start, output: Path, name: str, when: datetime) -> list[Path]:
-    """Set aside whatever lies beyond `start`: torn files, and those whose state did not get whole.
+    """Move whatever lies beyond `start` to `incomplete/`, under its name and the time.
 
-    They are kept in `torn/`, under their names and the time. Returns where they went.
+    Returns where the files went.
 
     Raises:
         OSError: where they cannot be moved.
     """
     moved = []
     for path in checkpoints.left_by(output, name):
-        if path.parent != output or checkpoints.epoch_of(path, name) in range(1, start.epoch + 1):
+        if path.parent != output or _epoch(path.name, name) in range(1, start.epoch + 1):
             continue
-        target = output / "torn" / f"{path.name}-{when.strftime('%Y-%m-%dT%H-%M-%S-%fZ')}"
+        target = output / "incomplete" / f"{path.name}-{when.strftime('%Y-%m-%dT%H-%M-%S-%fZ')}"
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
         moved.append(target)
     return moved
 
 
-def prune(output: Path, name: str, newest: int) -> list[str]:
-    """Delete states but the two newest, once the one after epoch `newest` is proved whole.
+def prune(output: Path, name: str, newest: int, *, scaled: bool = False) -> list[str]:
+    """Delete states but the two newest, once the one after epoch `newest` is proved complete.
 
-    Returns the names of what was deleted; nothing is while the newest is not whole.
+    Returns the names of what was deleted; nothing is while the newest is not complete.
     """
     there = [(epoch, path) for epoch, path in checkpoints.states(output, name) if epoch <= newest]
-    if not there or there[0][0] != newest or checkpoints.torn(there[0][1]) is not None:
+    if not there or there[0][0] != newest or checkpoints.corruption(there[0][1], scaled=scaled):
         return []
     old = [path for _, path in there[KEPT_STATES:]]
     for path in old:

@@ -38,7 +38,7 @@ _INTERVAL_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shot:
+class SampleSpec:
     """One picture to make: a prompt by its name, a seed, and its place in the sampler's file."""
 
     prompt: str
@@ -46,28 +46,28 @@ class Shot:
     index: int
 
 
-def shots_of(prompts: Iterable[Prompt]) -> tuple[Shot, ...]:
+def sample_specs(prompts: Iterable[Prompt]) -> tuple[SampleSpec, ...]:
     """Every prompt with each of its seeds, in order."""
     pairs = [(prompt.name, seed) for prompt in prompts for seed in prompt.seeds]
     return tuple(
-        Shot(prompt=name, seed=seed, index=index) for index, (name, seed) in enumerate(pairs)
+        SampleSpec(prompt=name, seed=seed, index=index) for index, (name, seed) in enumerate(pairs)
     )
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     r"""`text` with its brackets as `\(`: both samplers weigh by them, and training does not."""
     return re.sub(r"([\\()\[\]])", r"\\\1", text)
 
 
 def as_line(prompt: Prompt) -> str:
     """What the samplers are given to read, as a line of the trainer's .txt form."""
-    return f"{escaped(prompt.text)} --n {escaped(prompt.negative)}"
+    return f"{escape(prompt.text)} --n {escape(prompt.negative)}"
 
 
 # --- While training -------------------------------------------------------------------------------
 
 
-def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[Shot, ...]:
+def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[SampleSpec, ...]:
     """Write the trainer's `--sample_prompts` file, one entry a picture; `file` ends in .json.
 
     Of the three forms that it takes (tu:6329) JSON alone holds any text as it is: a line of the
@@ -75,13 +75,13 @@ def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[Shot, ...
     """
     rows = [_entry(prompt, seed) for prompt in prompts for seed in prompt.seeds]
     write_whole(file, json.dumps(rows, indent=1) + "\n")
-    return shots_of(prompts)
+    return sample_specs(prompts)
 
 
 def _entry(prompt: Prompt, seed: int) -> dict[str, Any]:
     return {
-        "prompt": escaped(prompt.text),
-        "negative_prompt": escaped(prompt.negative),
+        "prompt": escape(prompt.text),
+        "negative_prompt": escape(prompt.negative),
         "seed": seed,
         "sample_steps": prompt.steps,
         "scale": prompt.scale,
@@ -91,33 +91,54 @@ def _entry(prompt: Prompt, seed: int) -> dict[str, Any]:
     }
 
 
-def found(output: Path, output_name: str, epoch: int, shots: Iterable[Shot]) -> dict[Shot, Path]:
-    """The pictures that the trainer made of this epoch's checkpoint; `lacking` names the others.
+def find_pictures(
+    output: Path, output_name: str, epoch: int, samples: Iterable[SampleSpec]
+) -> dict[SampleSpec, Path]:
+    """The pictures that the trainer made of this epoch's checkpoint.
 
-    A picture counts only by its whole name (tu:6572), where it is whole, and where it was made when
-    that checkpoint's pictures were: what an earlier run or start left under the same name is older
-    or younger. Of several for one shot the newest counts.
+    A picture counts only by its whole name (tu:6572), where it is complete, and where it was made
+    when that checkpoint's pictures were: what an earlier run or start left under the same name is
+    older or younger. Of several for one sample the newest counts.
 
     Raises:
-        TrainerError: where there is no such checkpoint, or it is not whole.
+        TrainerError: where there is no such checkpoint, or it is not complete.
     """
     first, last = _made_between(output, output_name, epoch)
     name = re.compile(rf"{re.escape(output_name)}_e{epoch:06d}_(\d{{2,}})_\d{{14}}_(\d+)\.png")
-    wanted = {(shot.index, shot.seed): shot for shot in shots}
-    newest: dict[Shot, tuple[int, Path]] = {}
+    wanted = {(spec.index, spec.seed): spec for spec in samples}
+    newest: dict[SampleSpec, tuple[int, Path]] = {}
     for path in (output / "sample").glob("*.png"):
         match = name.fullmatch(path.name)
-        shot = wanted.get((int(match[1]), int(match[2]))) if match else None
+        spec = wanted.get((int(match[1]), int(match[2]))) if match else None
         made = path.stat().st_mtime_ns
-        if shot is not None and first <= made <= last and _is_whole(path):
-            newest[shot] = max(newest.get(shot, (0, path)), (made, path))
-    return {shot: newest[shot][1] for shot in wanted.values() if shot in newest}
+        if spec is not None and first <= made <= last and _is_complete(path):
+            newest[spec] = max(newest.get(spec, (0, path)), (made, path))
+    return {spec: newest[spec][1] for spec in wanted.values() if spec in newest}
 
 
-def lacking(shots: Iterable[Shot], pictures: Mapping[Shot, Path]) -> str | None:
+def missing_pictures(
+    samples: Iterable[SampleSpec], pictures: Mapping[SampleSpec, Path]
+) -> str | None:
     """Which pictures of a set are not there, in words; None where it is complete."""
-    rows = [f"{shot.prompt} (seed {shot.seed})" for shot in shots if shot not in pictures]
+    rows = [f"{spec.prompt} (seed {spec.seed})" for spec in samples if spec not in pictures]
     return f"{len(rows)} pictures are not there: {', '.join(rows)}" if rows else None
+
+
+def adopt_first(output: Path, output_name: str, epoch: int, since: int) -> None:
+    """Give the pictures that `--sample_at_first` made of a resumed state their epoch's name.
+
+    The trainer names them after epoch 0 (tn:1332), but draws the weights it has loaded, and sets
+    the random states back afterwards (tu:6443). `since`, in nanoseconds of the files' own clock,
+    tells them from those of an earlier start.
+
+    Raises:
+        OSError: where one cannot be renamed.
+    """
+    first = f"{output_name}_e000000_"
+    for path in (output / "sample").glob("*.png"):
+        if path.name.startswith(first) and path.stat().st_mtime_ns >= since and _is_complete(path):
+            rest = path.name.removeprefix(first)
+            path.rename(path.with_name(f"{output_name}_e{epoch:06d}_{rest}"))
 
 
 def _made_between(output: Path, name: str, epoch: int) -> tuple[float, float]:
@@ -148,10 +169,10 @@ def _made_between(output: Path, name: str, epoch: int) -> tuple[float, float]:
 def _number(path: Path, name: str) -> float | None:
     """The epoch by a checkpoint's name; the last one, without a number, comes after all others."""
     last = path.name == f"{name}.safetensors"
-    return math.inf if last else checkpoints.epoch_of(path, name)
+    return math.inf if last else checkpoints.epoch_of(path.name, name)
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     """Whether a PNG has its end: the trainer writes it in place."""
     return path.read_bytes().endswith(b"IEND\xaeB`\x82")
 
@@ -160,7 +181,7 @@ def _is_whole(path: Path) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Studio:
+class GenImg:
     """What gen_img.py works with, weights in fp16 where `half`; `folder` keeps what it does."""
 
     script: Path
@@ -169,16 +190,12 @@ class Studio:
     offline: bool
     half: bool
     folder: Path
+    clip_skip: int | None = None
 
 
-def make(
-    weights: Sequence[Path],
-    prompts: Sequence[Prompt],
-    studio: Studio,
-    *,
-    clip_skip: int | None = None,
-    tell: Callable[[str], None],
-) -> list[dict[Shot, Path]]:
+def draw(
+    weights: Sequence[Path], prompts: Sequence[Prompt], tool: GenImg, tell: Callable[[str], None]
+) -> list[dict[SampleSpec, Path]]:
     """Pictures of each checkpoint for every prompt and seed, all by one process.
 
     All LoRAs are loaded, and all but one multiplied by 0 at each picture: what they add is then 0
@@ -188,111 +205,105 @@ def make(
         TrainerError: where it fails, in its own words, or pictures are missing.
         StartError: where it cannot be started.
     """
-    studio.folder.mkdir(parents=True, exist_ok=True)
-    shots = shots_of(prompts)
+    tool.folder.mkdir(parents=True, exist_ok=True)
     by_name = {prompt.name: prompt for prompt in prompts}
-    wanted = [
-        {shot: studio.folder / f"{number:03d}_{shot.index:03d}.png" for shot in shots}
+    planned = [
+        {spec: tool.folder / f"{number:03d}_{spec.index:03d}.png" for spec in sample_specs(prompts)}
         for number in range(len(weights))
     ]
-    lines = [
-        _line(by_name[shot.prompt], shot.seed, path.name, number, len(weights))
-        for number, pictures in enumerate(wanted)
-        for shot, path in pictures.items()
-    ]
-    write_whole(studio.folder / "prompts.txt", "\n".join(lines) + "\n")
-    command = _command(weights, studio, clip_skip)
-    write_whole(studio.folder / "command.txt", shlex.join(command) + "\n")
-    _generate(command, studio, len(lines), tell)
-    for path, pictures in zip(weights, wanted, strict=True):
-        there = {shot: file for shot, file in pictures.items() if file.is_file()}
-        if missing := lacking(shots, there):
+    lines = []
+    for number, pictures in enumerate(planned):
+        on = ",".join("1" if each == number else "0" for each in range(len(weights)))
+        for spec, path in pictures.items():
+            lines.append(f"{_line(by_name[spec.prompt], spec.seed)} --am {on} --f {path.name}")
+    write_whole(tool.folder / "prompts.txt", "\n".join(lines) + "\n")
+    _run(_command(weights, tool), tool, len(lines), tell)
+    for path, pictures in zip(weights, planned, strict=True):
+        there = {spec: file for spec, file in pictures.items() if file.is_file()}
+        if missing := missing_pictures(pictures, there):
             raise TrainerError(
-                f"{path.name}: gen_img.py ended as if all were well, but {missing}; its log is "
-                f"{studio.folder / 'gen_img.log'}"
+                f"{path.name}: gen_img.py exited 0, but {missing}; log: {_log(tool)}"
             )
-    return wanted
+    return planned
 
 
-def _line(prompt: Prompt, seed: int, file: str, number: int, count: int) -> str:
+def _line(prompt: Prompt, seed: int) -> str:
     """One picture in gen_img's words (gi:2789); the space in front lets a text begin with '#'.
 
     `{a|b}` would be expanded (gi:1369), so braces are escaped as well.
     """
     text, negative = (
-        re.sub(r"([{}])", r"\\\1", escaped(each)) for each in (prompt.text, prompt.negative)
+        re.sub(r"([{}])", r"\\\1", escape(each)) for each in (prompt.text, prompt.negative)
     )
-    multipliers = ",".join("1" if each == number else "0" for each in range(count))
     return (
         f" {text} --w {prompt.size} --h {prompt.size} --s {prompt.steps} --l {prompt.scale} "
-        f"--d {seed} --am {multipliers} --f {file}" + (f" --n {negative}" if negative else "")
+        f"--d {seed}" + (f" --n {negative}" if negative else "")
     )
 
 
-def _command(weights: Sequence[Path], studio: Studio, clip_skip: int | None) -> list[str]:
+def _command(weights: Sequence[Path], tool: GenImg) -> list[str]:
     return [
-        *(sys.executable, str(studio.script), "--v1", "--ckpt", studio.base_model),
-        *("--tokenizer_cache_dir", str(studio.tokenizer)),
+        *(sys.executable, str(tool.script), "--v1", "--ckpt", tool.base_model),
+        *("--tokenizer_cache_dir", str(tool.tokenizer)),
         *("--network_module", *("networks.lora" for _ in weights)),
         *("--network_weights", *(str(path.absolute()) for path in weights)),
-        *("--from_file", str(studio.folder / "prompts.txt"), "--outdir", str(studio.folder)),
+        *("--from_file", str(tool.folder / "prompts.txt"), "--outdir", str(tool.folder)),
         *("--sampler", SAMPLER, "--max_embeddings_multiples", "3", "--batch_size", "1", "--sdpa"),
-        *(("--clip_skip", str(clip_skip)) if clip_skip is not None else ()),
-        *(("--fp16",) if studio.half else ()),
+        *(("--clip_skip", str(tool.clip_skip)) if tool.clip_skip else ()),
+        *(("--fp16",) if tool.half else ()),
     ]
 
 
-def _generate(
-    command: Sequence[str], studio: Studio, count: int, tell: Callable[[str], None]
-) -> None:
+def _log(tool: GenImg) -> Path:
+    return tool.folder / "gen_img.log"
+
+
+def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str], None]) -> None:
     """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
-    log_file = studio.folder / "gen_img.log"
-    pace = _Pace(studio.folder, count)
+    write_whole(tool.folder / "command.txt", shlex.join(command) + "\n")
+    progress = _Progress(tool.folder, count)
+    environment = trainer.environment(os.environ, offline=tool.offline)
     with (
-        log_file.open("wb", buffering=0) as log,
-        Group(
-            command,
-            environment=trainer.environment(os.environ, offline=studio.offline),
-            cwd=studio.script.parent,
-        ) as group,
+        _log(tool).open("wb", buffering=0) as log,
+        Group(command, environment=environment, cwd=tool.script.parent) as group,
     ):
         reader = trainer.Reader(log)
         for line in reader.lines(group.output()):
-            pace.read(line)
-            if said := pace.due():
-                tell(said)
+            if words := progress.read(line):
+                tell(words)
         code = group.wait()
     if code != 0:
         tail = [*reader.tail][::-1] or ["it said nothing"]
         words = next(filter(trainer.EXCEPTION.match, tail), tail[0])
         raise TrainerError(
-            f"gen_img.py ended with {trainer.ending(code)}: {words}\nits whole log is {log_file}"
+            f"gen_img.py ended with {trainer.ending(code)}: {words}\nfull log: {_log(tool)}"
         )
 
 
-class _Pace:
-    """How far gen_img is, by its pictures and the bar of the one at work, and what is left."""
+class _Progress:
+    """How far gen_img is, by its pictures and the steps of the one at work, and what is left."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self._folder, self._count = folder, count
+        self._next = time.monotonic() + _INTERVAL_S
         self._began: float | None = None
-        self._part = 0.0
-        self._told = time.monotonic()
+        self._step, self._steps = 0, 1
 
-    def read(self, line: str) -> None:
+    def read(self, line: str) -> str | None:
+        """What to say after this line, where it is time to."""
         bar = trainer.PROGRESS.search(line)
         # A picture's own bar has no name; that of the VAE, which follows it, ends at 1.
-        if bar and bar["bar"] is None and int(bar["total"]) > 1:
+        if bar and bar["bar"] is None and (total := int(bar["total"][-6:])) > 1:
             self._began = self._began or time.monotonic()
-            self._part = int(bar["step"]) / int(bar["total"]) % 1
-
-    def due(self) -> str | None:
-        """The line to say, where it is time for one."""
-        if time.monotonic() - self._told < _INTERVAL_S or self._began is None:
+            self._step, self._steps = int(bar["step"][-6:]), total
+        if time.monotonic() < self._next:
             return None
-        self._told = time.monotonic()
-        whole = min(sum(1 for _ in self._folder.glob("*.png")), self._count - 1)
-        done = whole + self._part
-        left = (self._told - self._began) / done * (self._count - done) if done else None
-        part = f"{self._part:.0%} of it done"
-        return f"picture {whole + 1} of {self._count}, {part}, left {duration(left)}"
+        self._next = time.monotonic() + _INTERVAL_S
+        if self._began is None:
+            return "gen_img.py is loading the models"
+        number = min(sum(1 for _ in self._folder.glob("*.png")), self._count - 1)
+        done = number + self._step / self._steps
+        spent = time.monotonic() - self._began
+        left = duration(spent / done * (self._count - done)) if done else "?"
+        step = f"step {self._step} of {self._steps}"
+        return f"picture {number + 1} of {self._count}, {step}, {left} left"

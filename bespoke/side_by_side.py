@@ -1,13 +1,13 @@
-"""Several runs at once, each in a process of its own, all of them in one display.
+"""Several runs: one a GPU, one after another, each in a process of its own, all in one display.
 
 Each is a `python -m bespoke.run`, so that its checks, folder, log, lock, gate and record are those
-of any run; here is only who goes where, and when. One process a GPU, and never several GPUs for one
-run: every rank would draw the same noise (facts, seen in the trainer).
+of any run; here is only who goes where, and when. Never several GPUs for one run: every rank would
+draw the same noise (facts, seen in the trainer).
 """
 
 from __future__ import annotations
 
-import functools
+import json
 import os
 import queue
 import signal
@@ -15,157 +15,196 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bespoke import checkpoints, config, hardware, mps, plan, resume, watch
+from bespoke import checkpoints, config, hardware, resume, watch
 from bespoke.caption_rules import effective
-from bespoke.display import say
-from bespoke.errors import ConfigError, InterruptedRunError
-from bespoke.job import Job
-from bespoke.places import crowding, places
+from bespoke.display import duration, say
+from bespoke.errors import ConfigError
+from bespoke.files import REPOSITORY
+from bespoke.job import open_job
+from bespoke.journal import PRINTED
 from bespoke.preflight import subset_and_folder
-from bespoke.processes import Group, emptied, on_signals, patience
-from bespoke.run import REPOSITORY, fitted, opened
-from bespoke.standing import Board, Standing
+from bespoke.processes import Group, emptied, patience, signals_held
+from bespoke.progress import PLAIN_INTERVAL_S, Frame, Reading
+from bespoke.signals import signal_count
+from bespoke.trainer import EpochStarted, Progress, ending
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from bespoke.hardware import Machine
-    from bespoke.job import Request
+    from rich.table import Table
+
+    from bespoke.job import Job
     from bespoke.journal import Journal
-    from bespoke.places import Place
+    from bespoke.request import Request
 
 TICK_S = 0.5
-# A run that is told to stop has this much more than it leaves its trainer.
-CLEAN_UP_S = 5.0
-# A rehearsal uses nothing up: as many as on a GPU.
-REHEARSED_AT_ONCE = 4
+# A run whose parent is gone ends what must not be cut, the test of an epoch, before it is killed.
+LAST_TEST_S = 300.0
+# What a run does after each of its events, and how its exit code ends it.
+DOING = {
+    "started": "checking",
+    "rendered": "preparing",
+    "launched": "starting",
+    "epoch_started": "training",
+    "ended": "verifying",
+}
+ENDINGS = {0: "done", 5: "stopped by its gate", 130: "interrupted"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Several:
-    """What a person asked for.
-
-    `request` is what the runs share and `passed_on` the same as it was written; without `seeds`
-    each experiment has its own.
-    """
-
-    request: Request
-    experiments: tuple[str, ...]
-    seeds: tuple[int, ...] = ()
-    with_parent: bool = False
-    at_once: int | None = None
-    passed_on: tuple[str, ...] = ()
-
-
-def train(several: Several, journal: Journal) -> int:
+def train(request: Request, journal: Journal) -> int:
     """Train all that was asked for and say how each ended; returns the exit code for all of them.
 
     Raises:
         ConfigError: where it cannot be started as it was asked for.
         InterruptedRunError: once every run is stopped.
     """
-    request = several.request
     if request.dry_run:
-        raise ConfigError("--dry-run shows one run: name one --experiment, with --seed if need be")
-    jobs = asked_for(several, journal)
+        raise ConfigError("--dry-run shows one run: name one --experiment and one of --seeds")
+    jobs = jobs_of(request, journal)
     place = jobs[0].workspace
-    folder = journal.open(place / "logs", "side_by_side")
+    journal.open(place / "logs", "side_by_side")
     journal.write("started", arguments=sys.argv[1:], runs=[job.name for job in jobs])
-    machine = hardware.machine(place)
-    usual = REHEARSED_AT_ONCE if request.rehearse and not machine.gpus else None
-    needed = functools.partial(_needed_mib, jobs)
-    at_once = several.at_once or usual
-    chosen = places(machine, needed, runs=len(jobs), at_once=at_once, mps=mps.at_hand())
-    shares = [f"{count} on {where}" for where, count in Counter(map(str, chosen)).items()]
-    say(f"{len(jobs)} runs, at once: {', '.join(shares)}")
-    for warning in [] if request.rehearse else crowding(chosen, machine, needed):
-        say(f"warning: {warning}")
-    say(watch.require_room_for_all([_to_come(job) for job in jobs], place))
-    standings = [Standing(_label(job), _command(job, several.passed_on)) for job in jobs]
+    gpus = [str(gpu.number) for gpu in hardware.gpus()][: len(jobs)]
+    where = f"one on each of {len(gpus)} GPUs" if len(gpus) > 1 else "one after another"
+    say(f"{len(jobs)} runs, {where}")
+    if not request.rehearse:
+        say(watch.require_room_for_all([_bytes_to_come(job) for job in jobs], place))
+    runs = [RunStatus(_label(job), _command(job)) for job in jobs]
     try:
-        with mps.through(chosen, _shared(chosen, machine), folder / "mps") as reached:
-            Schedule(standings, reached, journal).train()
+        Schedule(runs, gpus or [None], journal).train()
     finally:
-        for each in standings:
-            say(f"{each.name}: {each.told}")
-        journal.write("finished", codes={each.name: each.code for each in standings})
-    return worst(standings)
+        for run in runs:
+            say(f"{run.name}: {run.outcome}")
+        journal.write("finished", codes={run.name: run.code for run in runs})
+    return worst(runs)
 
 
-def asked_for(several: Several, journal: Journal) -> list[Job]:
+def jobs_of(request: Request, journal: Journal) -> list[Job]:
     """Each run that was asked for, by seed and then by experiment, a parent after its children.
 
     Raises:
         ConfigError: where one is not there, or two would write the same files.
     """
-    names = list(several.experiments)
-    for name in several.experiments if several.with_parent else ():
+    names = list(request.experiments)
+    for name in request.experiments if request.with_parent else ():
         parent = config.load(name, repository=REPOSITORY).parent
         if parent is None:
-            raise ConfigError(f"experiments/{name}.toml: it has no parent: leave --with-parent out")
+            raise ConfigError(f"experiments/{name}.toml: no parent; leave --with-parent out")
         if parent not in names:
             names.append(parent)
-    jobs = []
-    for seed in several.seeds or (several.request.seed,):
-        for name in names:
-            request = replace(several.request, experiment=name, seed=seed)
-            named, place = opened(request)
-            jobs.append(
-                Job(
-                    request=request,
-                    experiment=named,
-                    journal=journal,
-                    workspace=place,
-                    folder=place,
-                )
-            )
+    jobs = [
+        open_job(request.one(name, seed), journal)
+        for seed in request.seeds or (None,)
+        for name in names
+    ]
     # A parent may lack a subset of its child's; one that no run has is a mistake.
-    wanted = set().union(*map(_subsets, jobs))
-    for text in several.request.data:
+    subsets = set().union(*map(_subsets, jobs))
+    for text in request.data:
         name, _ = subset_and_folder(text)
-        if name not in wanted:
-            raise ConfigError(f"--data {name}=…: {config.nearest(name, wanted)}")
+        if name not in subsets:
+            raise ConfigError(f"--data {name}=…: {config.nearest(name, subsets)}")
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
             who = ", ".join(_label(job) for job in jobs if job.name == name)
             raise ConfigError(
-                f"{who}: {count} of the runs asked for would write {name}: ask for each once, and "
-                "give each experiment an output_name of its own"
+                f"{who}: {count} of these runs would write {name}; name each once, and give each "
+                "experiment its own output_name"
             )
     return jobs
 
 
-def worst(standings: Iterable[Standing]) -> int:
+def worst(runs: Iterable[RunStatus]) -> int:
     """0 if all are done, 5 if a gate stopped some and none failed, else the first failure's."""
-    codes = [1 if each.code is None or each.code < 0 else each.code for each in standings]
+    codes = [1 if each.code is None or each.code < 0 else each.code for each in runs]
     failed = [code for code in codes if code not in (0, 5)]
     return failed[0] if failed else max(codes)
 
 
-class Schedule:
-    """Gives each run a place when one is free, and sees all of them to their ends.
+class RunStatus:
+    """One run, from its place in the queue to its exit code; `command` trains it."""
 
-    One thread a run reads what it prints; everything else happens in one, from one queue, signals
-    included: none of them can come between a process and its keeping.
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name, self.command = name, command
+        self.state = "waiting"
+        self.gpu: str | None = None
+        self.reading = Reading(0)
+        self.code: int | None = None
+        self.reason = ""
+        self.trainers: list[int] = []
+        self._rest = b""
+
+    @property
+    def outcome(self) -> str:
+        """The state in words, with what led to it."""
+        return f"{self.state}: {self.reason}" if self.reason else self.state
+
+    def take(self, chunk: bytes) -> Iterator[str]:
+        """Take in what the process printed; returns the lines meant for a person."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", errors="replace")
+            if text.startswith(PRINTED):
+                self._take_event(json.loads(text.removeprefix(PRINTED)))
+            elif text.strip():
+                yield text.removeprefix("bespoke: ")
+
+    def end(self, code: int) -> None:
+        """Take in the process's end."""
+        self.code = code
+        self.state = ENDINGS.get(code, f"failed ({ending(code)})")
+
+    def line(self) -> str:
+        """How it stands now."""
+        return (self.reading.line() if self.state == "training" else None) or self.state
+
+    def cells(self) -> tuple[str, ...]:
+        """Its row of the table."""
+        at, gpu = self.reading.progress, "" if self.gpu is None else f"GPU {self.gpu}"
+        if at is None:
+            return self.name, gpu, self.state
+        left = duration(self.reading.left()[1]) if self.state == "training" else ""
+        epoch = f"{self.reading.epoch}/{self.reading.epochs}"
+        loss = "" if at.loss is None else f"{at.loss:.4f}"
+        return self.name, gpu, self.state, epoch, left, f"{at.step}/{at.total}", loss
+
+    def _take_event(self, row: dict[str, Any]) -> None:
+        event = row["event"]
+        self.state = DOING.get(event, self.state)
+        if event == "launched":
+            self.trainers.append(row["pid"])
+        elif event == "epoch_started":
+            self.reading.take(EpochStarted(epoch=row["epoch"], epochs=row["epochs"]))
+        elif event == "progress":
+            keys = ("step", "total", "steps_per_second", "loss")
+            self.reading.take(Progress(**{key: row[key] for key in keys}))
+        elif event == "failed":
+            self.reason = row["message"].partition("\n")[0]
+
+
+class Schedule:
+    """Gives each run a GPU when one is free (None: the CPU), and sees all of them to their ends.
+
+    One thread a run reads what it prints; everything else happens in one, from one queue. No signal
+    comes between a process and its keeping: they are looked for once in a round.
     """
 
     def __init__(
-        self, standings: Sequence[Standing], chosen: Sequence[Place], journal: Journal
+        self, runs: Sequence[RunStatus], gpus: Sequence[str | None], journal: Journal
     ) -> None:
-        self._standings = standings
-        self._waiting = deque(standings)
-        self._free = list(chosen)
-        self._running: dict[Standing, Group] = {}
+        self._runs = runs
+        self._waiting = deque(runs)
+        self._free = list(gpus)
+        self._running: dict[RunStatus, Group] = {}
         self._journal = journal
-        self._told: int | None = None
-        self._patience = patience() + CLEAN_UP_S
-        self._deadline = float("inf")
-        # What a run printed, its exit code, or a signal to us (which is of no run).
-        self._inbox: queue.SimpleQueue[tuple[Standing | None, bytes | int]] = queue.SimpleQueue()
+        self._signals = 0
+        self._next_lines = time.monotonic() + PLAIN_INTERVAL_S
+        self._patience = patience() + LAST_TEST_S
+        # What a run printed, or its exit code.
+        self._inbox: queue.SimpleQueue[tuple[RunStatus, bytes | int]] = queue.SimpleQueue()
 
     def train(self) -> None:
         """Until every run has ended.
@@ -173,38 +212,35 @@ class Schedule:
         Raises:
             InterruptedRunError: where a signal ended them.
         """
-        with (
-            on_signals(lambda number, _: self._inbox.put((None, number))),
-            Board(self._standings) as board,
-        ):
+        with signals_held(), Frame(self._table) as frame:
             try:
-                while self._running or (self._waiting and self._told is None):
-                    while self._waiting and self._free and self._told is None:
+                while self._running or (self._waiting and not self._signals):
+                    while self._waiting and self._free and not self._signals:
                         self._start(self._waiting.popleft(), self._free.pop(0))
                     self._next_of_inbox()
-                    board.refresh()
+                    self._pass_signals_on()
+                    if not frame.is_shown:
+                        self._say_lines()
             finally:
                 for group in self._running.values():
                     group.stop()
-        if self._told is not None and any(run.code != 0 for run in self._standings):
-            name = signal.Signals(self._told).name
-            raise InterruptedRunError(f"stopped by {name}: the same command goes on from here")
 
-    def _start(self, run: Standing, place: Place) -> None:
-        run.place, run.state = place, "starting"
-        say(f"{run.name}: starts on {place}")
+    def _start(self, run: RunStatus, gpu: str | None) -> None:
+        run.gpu, run.state = gpu, "starting"
+        say(f"{run.name}: starts" + ("" if gpu is None else f" on GPU {gpu}"))
+        alone = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
         group = Group(
             run.command,
-            environment=place.environment(os.environ),
+            environment={**os.environ, **alone},
             # Folders on the command line are taken from where the person stands.
             cwd=Path.cwd(),
             patience=self._patience,
         )
         self._running[run] = group
-        self._journal.write("run_started", run=run.name, place=str(place), pid=group.pid)
+        self._journal.write("run_started", run=run.name, gpu=gpu, pid=group.pid)
         threading.Thread(target=self._follow, args=(run, group), daemon=True).start()
 
-    def _follow(self, run: Standing, group: Group) -> None:
+    def _follow(self, run: RunStatus, group: Group) -> None:
         for chunk in group.output():
             self._inbox.put((run, chunk))
         self._inbox.put((run, group.wait()))
@@ -213,85 +249,79 @@ class Schedule:
         try:
             run, what = self._inbox.get(timeout=TICK_S)
         except queue.Empty:
-            pass
+            return
+        if isinstance(what, int):
+            self._end(run, what)
         else:
-            if run is None:
-                self._stop(int(what))
-            elif isinstance(what, int):
-                self._end(run, what)
-            else:
-                for text in run.take(what):
-                    say(f"{run.name}: {text}")
-        if time.monotonic() > self._deadline:
-            for group in self._running.values():
-                group.signal(signal.SIGKILL)
+            for text in run.take(what):
+                say(f"{run.name}: {text}")
 
-    def _stop(self, number: int) -> None:
-        """Tell every run to stop. Told a second time, each ends its trainer at once."""
-        if self._told is None:
-            say(f"{signal.Signals(number).name}: {len(self._running)} runs are stopped")
-            self._told, self._deadline = number, time.monotonic() + self._patience
+    def _pass_signals_on(self) -> None:
+        """Told once, each run ends when that is safe; a second time, its trainer is killed; a third
+        time, the run is."""
+        if signal_count() == self._signals:
+            return
+        if not self._signals:
+            say(f"stopping {len(self._running)} runs; a test that goes on is finished first")
             for run in self._waiting:
                 run.state = "not started"
+        self._signals = signal_count()
         for group in self._running.values():
-            group.signal(signal.SIGTERM)
+            group.signal(signal.SIGTERM if self._signals < 3 else signal.SIGKILL)
 
-    def _end(self, run: Standing, code: int) -> None:
-        """Take in a run's end; its place is free once no process of it or its trainer is left."""
+    def _end(self, run: RunStatus, code: int) -> None:
+        """Take in a run's end; its GPU is free once no process of it or its trainer is left."""
         group = self._running[run]
         group.stop()
         for pgid in run.trainers:
             # Already so, unless the run was killed: its trainer's guard then needs this long.
-            if not emptied(pgid, within=self._patience):
+            if not emptied(pgid, within=patience() + 5):
                 say(f"{run.name}: warning: its trainer's process group {pgid} is still there")
         del self._running[run]
         run.end(code)
         self._journal.write("run_ended", run=run.name, exit_code=code)
-        say(f"{run.name}: {run.told}")
-        if run.place is not None:
-            self._free.append(run.place)
-            self._free.sort(key=lambda place: place.number)
+        say(f"{run.name}: {run.outcome}")
+        self._free = sorted([*self._free, run.gpu], key=str)
+
+    def _say_lines(self) -> None:
+        if time.monotonic() >= self._next_lines:
+            self._next_lines = time.monotonic() + PLAIN_INTERVAL_S
+            for run in self._running:
+                say(f"{run.name}: {run.line()}")
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        for title in ("run", "on", "state"):
+            table.add_column(title)
+        for title in ("epoch", "left", "step", "loss"):
+            table.add_column(title, justify="right")
+        for run in self._runs:
+            table.add_row(*map(Text, run.cells()))
+        return table
 
 
 def _label(job: Job) -> str:
     seed = f"_seed_{job.request.seed}"
-    return job.experiment.name + (seed if job.name.endswith(seed) else "")
+    return job.experiment.name + (seed if seed in job.name else "")
 
 
-def _command(job: Job, passed_on: Sequence[str]) -> list[str]:
-    seed = () if job.request.seed is None else ("--seed", str(job.request.seed))
-    run = (sys.executable, "-m", "bespoke.run", "--experiment", job.request.experiment)
-    data = [text for text in job.request.data if subset_and_folder(text)[0] in _subsets(job)]
-    named = [word for text in data for word in ("--data", text)]
-    return [*run, *seed, *named, "--events", *passed_on]
+def _command(job: Job) -> list[str]:
+    data = tuple(text for text in job.request.data if subset_and_folder(text)[0] in _subsets(job))
+    request = replace(job.request, data=data, events=True)
+    return [sys.executable, "-m", "bespoke.run", *request.arguments()]
 
 
 def _subsets(job: Job) -> set[str]:
     return {str(options["image_dir"]) for options in effective(job.experiment)}
 
 
-def _to_come(job: Job) -> int:
-    """Bytes that the run will still write, besides what an earlier start of it left."""
+def _bytes_to_come(job: Job) -> int:
+    """What the run will still write, besides what an earlier start of it left."""
     options = {key: setting.value for key, setting in job.experiment.training.items()}
     planned = watch.sizes(options, len(job.epochs), resume.KEPT_STATES).total
     there = [] if job.request.fresh else checkpoints.left_by(job.output, job.name)
     files = [file for path in there for file in (path, *path.rglob("*")) if file.is_file()]
     return max(0, planned - sum(file.stat().st_size for file in files))
-
-
-def _shared(chosen: Sequence[Place], machine: Machine) -> dict[str, str]:
-    """The UUIDs, by number, of the GPUs that several runs share."""
-    count = Counter(place.gpu for place in chosen)
-    uuids = {str(gpu.number): gpu.uuid for gpu in machine.gpus}
-    return {number: uuid for number, uuid in uuids.items() if count[number] > 1}
-
-
-def _needed_mib(jobs: Sequence[Job], machine: Machine) -> int | None:
-    """The most that one of the runs takes of a GPU's memory as it will be planned there.
-
-    None where that was not measured for one of them.
-    """
-    planned = [plan.apply(fitted(job, machine), job.experiment) for job in jobs]
-    found = [plan.needed_mib(experiment) for experiment in planned]
-    known = [mib for mib in found if mib is not None]
-    return max(known) if len(known) == len(jobs) else None

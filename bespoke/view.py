@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from bespoke import colours
-from bespoke.regions import CELLS, region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+CELLS = 24
+"""The side of the collection's art."""
+
+REGIONS = Path(__file__).with_name("regions.json")
+"""Where in a portrait each feature lies, learnt by benchmarks/regions.py; it holds no picture."""
 
 POINTS = 5
 """Points along each side of a cell's inner half; their median is the cell's colour."""
@@ -32,7 +40,7 @@ CROWD = 0.05
 """The share of cells that are nearest to one in sRGB; how far they reach tells its noise."""
 
 SPREAD = 40.0
-"""Noise of the cells, in levels, from which on they have no ground: see `View.noise`."""
+"""Noise of the cells, in levels, from which on they have no ground: see `PictureGrid.noise`."""
 
 REACH = 12.0
 """CIEDE2000 from a ground colour's middle within which a cell is counted to it."""
@@ -40,17 +48,31 @@ REACH = 12.0
 TAIL = 25.0
 """CIEDE2000 up to which a cell left over is counted to the nearest ground colour."""
 
-LEAST_MODE, MOST_MODES = 0.04, 8
+LEAST_SHARE, MOST_COLOURS = 0.04, 8
 """The least share of the ground that is a colour of it, and how many of these are looked for."""
 
 
 EDGE = np.zeros((CELLS, CELLS), dtype=bool)
-"""The border, as canvas.Canvas has it: lower down, hair and clothes reach the edge."""
+"""The border, as the originals' checks have it: lower down, hair and clothes reach the edge."""
 EDGE[0] = EDGE[: CELLS // 2, 0] = EDGE[: CELLS // 2, -1] = True
 
 
+@functools.lru_cache(maxsize=1)
+def table() -> dict[str, Any]:
+    """`regions` (24 rows of 24 digits each) and `shares` of a region."""
+    read: dict[str, Any] = json.loads(REGIONS.read_text(encoding="utf-8"))
+    return read
+
+
+@functools.lru_cache(maxsize=8)
+def region(kind: str) -> NDArray[np.float64]:
+    """How likely each cell is the feature's: 0 to 1 in steps of a ninth, shape (24, 24)."""
+    rows = table()["regions"][kind]
+    return np.array([[int(digit) for digit in row] for row in rows]) / 9
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mode:
+class GroundColour:
     """One of the ground's colours: sRGB 0 to 255, CIELAB, its shares of the ground and of EDGE."""
 
     rgb: NDArray[np.float64]
@@ -60,8 +82,11 @@ class Mode:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class View:
-    """`pixels` is uint8 of shape (height, width, 3), both at least 1."""
+class PictureGrid:
+    """A picture brought to the collection's grid.
+
+    `pixels` is uint8 of shape (height, width, 3), both at least 1.
+    """
 
     pixels: NDArray[np.uint8]
 
@@ -108,42 +133,33 @@ class View:
         return float(np.sqrt(np.median(nearest))) / 0.84
 
     @cached_property
-    def modes(self) -> tuple[Mode, ...]:
+    def ground_colours(self) -> tuple[GroundColour, ...]:
         """The ground's colours, the largest share first; none where the picture is noise."""
         if self._grain > GRAIN or self.noise > SPREAD:
             return ()
-        weight = self._likely[self._likely > 0]
-        mass = weight / weight.sum()
+        likely = self._likely[self._likely > 0]
+        mass = likely / likely.sum()
         points = self._gathered(mass)
         # What is the same to a unit of CIELAB is one place.
         places, own = np.unique(np.rint(colours.lab(points)), axis=0, return_inverse=True)
         own = own.ravel()
-        heavy = np.bincount(own, weights=mass)
-        left = np.ones(len(places), dtype=bool)
-        found: list[NDArray[np.float64]] = []
-        while len(found) < MOST_MODES and heavy[left].sum() > LEAST_MODE:
-            densest = places[(heavy * left).argmax()]
-            members = left & (colours.difference(places, densest) <= REACH)
-            if heavy[members].sum() < LEAST_MODE:
-                break
-            left &= ~members
-            found.append(np.average(points[members[own]], axis=0, weights=mass[members[own]]))
-        if not found:
+        middles = _densest(points, mass, places, own)
+        if not middles:
             return ()
-        middles = colours.lab(found)
-        apart = colours.difference(places[:, None], middles)
-        nearest = np.where(apart.min(axis=1) <= TAIL, apart.argmin(axis=1), -1)
-        edge = np.bincount(own, weights=EDGE[self._likely > 0]) / EDGE.sum()
-        modes = (
-            Mode(
+        labs = colours.lab(middles)
+        apart = colours.difference(places[:, None], labs)
+        nearest = np.where(apart.min(axis=1) <= TAIL, apart.argmin(axis=1), -1)[own]
+        edge = EDGE[self._likely > 0] / EDGE.sum()
+        every = (
+            GroundColour(
                 rgb=rgb,
-                lab=middle,
-                share=float(heavy[nearest == number].sum()),
+                lab=lab,
+                share=float(mass[nearest == number].sum()),
                 border=float(edge[nearest == number].sum()),
             )
-            for number, (rgb, middle) in enumerate(zip(found, middles, strict=True))
+            for number, (rgb, lab) in enumerate(zip(middles, labs, strict=True))
         )
-        return tuple(sorted(modes, key=lambda mode: -mode.share))
+        return tuple(sorted(every, key=lambda own: -own.share))
 
     def _gathered(self, mass: NDArray[np.float64]) -> NDArray[np.float64]:
         """The ground's likely cells, each moved to where its like is densest (mean shift).
@@ -170,10 +186,10 @@ class View:
     def ground(self) -> NDArray[np.bool_]:
         """The cells of the ground's colours that hang together with the border's upper part."""
         allowed = np.zeros((CELLS, CELLS), dtype=bool)
-        for mode in self.modes:
-            if mode.share >= 0.1:
-                apart = np.sqrt(((self.cells - mode.rgb) ** 2).sum(axis=-1))
-                allowed |= (colours.difference(self.lab, mode.lab) <= REACH) | (
+        for own in self.ground_colours:
+            if own.share >= 0.1:
+                apart = np.sqrt(((self.cells - own.rgb) ** 2).sum(axis=-1))
+                allowed |= (colours.difference(self.lab, own.lab) <= REACH) | (
                     apart < 3 * self.noise
                 )
         # A copy: what fromarray gives cannot be drawn on.
@@ -181,6 +197,26 @@ class View:
         for y, x in np.argwhere(EDGE & allowed).tolist():
             ImageDraw.floodfill(image, (x, y), 2)
         return np.asarray(np.asarray(image) == 2)
+
+
+def _densest(
+    points: NDArray[np.float64],
+    mass: NDArray[np.float64],
+    places: NDArray[np.float64],
+    own: NDArray[np.intp],
+) -> list[NDArray[np.float64]]:
+    """The middles, in sRGB, of the heaviest colours; `own` is each point's place in `places`."""
+    heavy = np.bincount(own, weights=mass)
+    left = np.ones(len(places), dtype=bool)
+    middles: list[NDArray[np.float64]] = []
+    while len(middles) < MOST_COLOURS and heavy[left].sum() > LEAST_SHARE:
+        densest = places[(heavy * left).argmax()]
+        members = left & (colours.difference(places, densest) <= REACH)
+        if heavy[members].sum() < LEAST_SHARE:
+            break
+        left &= ~members
+        middles.append(np.average(points[members[own]], axis=0, weights=mass[members[own]]))
+    return middles
 
 
 def _squares(points: NDArray[np.float64]) -> NDArray[np.float64]:

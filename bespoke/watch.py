@@ -123,9 +123,10 @@ def _gb(size: int) -> str:
 class Watch:
     """Takes in the trainer's events and the time between them, and ends what cannot end well."""
 
-    def __init__(self, output: Path, planned: Sizes) -> None:
+    def __init__(self, output: Path, planned: Sizes | None) -> None:
         self._output = output
-        self._needed = planned.epoch
+        # A rehearsal's files are small.
+        self._needed = planned.epoch if planned else LOGS
         self._bad = 0
         self._step = -1
         self._first: tuple[float, int] | None = None

@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bespoke import base_model
+from bespoke import base_model, signals
 from bespoke.rehearsal.drawing import draw
 
 if TYPE_CHECKING:
@@ -203,6 +204,16 @@ def _own_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("HF_TOKEN", "BESPOKE_DATABASE_URL", "RUNPOD_API_KEY", "RUNPOD_POD_ID"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def caught_signals() -> Iterator[None]:
+    """This process meets signals as bespoke does, for the length of one test."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.NUMBERS}
+    signals.handle_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 # CUDA MPS as the real one: a daemon in a session of its own, told to quit through a second process.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +27,15 @@ ASKED = [
 ]
 
 
-def shot_pictures(folder: Path) -> dict[sample.Shot, Path]:
-    """512x512 pictures of random cells, one for each shot."""
+def shot_pictures(folder: Path) -> dict[sample.SampleSpec, Path]:
+    """512x512 pictures of random cells, one for each spec."""
     made = {}
-    for shot in sample.shots_of(ASKED):
-        cells = np.random.default_rng(shot.index).integers(0, 256, (24, 24, 3), np.uint8)
+    for spec in sample.sample_specs(ASKED):
+        cells = np.random.default_rng(spec.index).integers(0, 256, (24, 24, 3), np.uint8)
         at = (np.arange(512) * 2 + 1) * 24 // 1024
-        path = folder / f"made_{shot.index}.png"
+        path = folder / f"made_{spec.index}.png"
         Image.fromarray(cells[at][:, at]).save(path)
-        made[shot] = path
+        made[spec] = path
     return made
 
 
@@ -78,7 +80,7 @@ def test_each_picture_is_kept_as_its_24_by_24_cells_too(tmp_path: Path) -> None:
 
 def test_a_missing_picture_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     pictures = shot_pictures(tmp_path)
-    del pictures[sample.shots_of(ASKED)[2]]
+    del pictures[sample.sample_specs(ASKED)[2]]
     found = checkpoints.identify(lora(tmp_path, "a.safetensors"))
     with pytest.raises(ConfigError, match=r"1 pictures are not there: blue \(seed 2\)"):
         evaluate.evaluate(
@@ -98,11 +100,11 @@ def test_a_persons_scores_stand_and_those_before_are_kept(tmp_path: Path) -> Non
     given = Scores(visual_quality=9, style_match=9, prompt_adherence=9)
     folder = tmp_path / "output" / "tests"
     (kept,) = folder.iterdir()
-    after = evaluate.scored(kept, given, "person")
+    after = evaluate.score(kept, given, "person")
     assert (after.verdict, after.scored_by) == ("best", "person")
     assert after.earlier[0]["scored_by"] == "metrics"
     assert after.earlier[0]["verdict"] == result.verdict
-    again = evaluate.rescore(kept)
+    again = evaluate.measure_again(kept)
     assert again.scores == given
     assert len(again.earlier) == 2
     assert evaluate.read(kept) == again
@@ -119,7 +121,7 @@ def test_scoring_again_measures_with_the_metrics_as_they_are_now(
         "bespoke.scoring.suggest",
         lambda _: Scores(visual_quality=1, style_match=1, prompt_adherence=1),
     )
-    after = evaluate.rescore(kept)
+    after = evaluate.measure_again(kept)
     assert (after.metrics_version, after.verdict) == (77, "skip")
     assert after.backgrounds() == {"match": 0, "mismatch": 3, "unmeasured": 0}
     assert after.earlier[0]["metrics_version"] == before.metrics_version
@@ -131,6 +133,50 @@ def test_a_picture_that_was_exchanged_is_not_scored_again(tmp_path: Path) -> Non
     (kept,) = (tmp_path / "output" / "tests").iterdir()
     Image.new("RGB", (512, 512)).save(kept / "blue_1.png")
     before = (kept / "result.json").read_bytes()
-    with pytest.raises(ConfigError, match=r"blue_1.png: is another picture than the one tested"):
-        evaluate.rescore(kept)
+    with pytest.raises(ConfigError, match=r"blue_1.png: is not the picture that was tested"):
+        evaluate.measure_again(kept)
     assert (kept / "result.json").read_bytes() == before
+
+
+def test_a_damaged_result_is_said_to_be_and_nothing_of_it_is_taken(tmp_path: Path) -> None:
+    evaluated(tmp_path)
+    (kept,) = (tmp_path / "output" / "tests").iterdir()
+    path = kept / "result.json"
+    text = path.read_text()
+    document = json.loads(text)
+    picture = document["pictures"][0]
+    damaged = [
+        *("", "{}", "null", "[" * 100_000, text[: len(text) // 2]),
+        *(
+            json.dumps({**document, key: value})
+            for key in document
+            for value in ({}, [[]])
+            if key not in ("verdict", "mean", "earlier")
+        ),
+        *(
+            json.dumps({**document, "pictures": [{**picture, **changed}]})
+            for changed in (
+                {"measured": {"background": 5}},
+                {"measured": {"background": {"asked": 7}}},
+                {"measured": {"edges": {"value": math.nan}, "cells": {"value": 1}}},
+                {"measured": {"features": {"hair": []}}},
+                {"file": "/dev/zero"},
+            )
+        ),
+    ]
+    for content in damaged:
+        path.write_text(content)
+        with pytest.raises(ConfigError, match="damaged"):
+            evaluate.measure_again(kept)
+    path.write_text(text)
+    assert evaluate.read(kept).pictures
+
+
+def test_a_black_picture_is_counted_and_said(tmp_path: Path) -> None:
+    found = checkpoints.identify(lora(tmp_path, "a.safetensors"))
+    pictures = shot_pictures(tmp_path)
+    Image.new("RGB", (512, 512)).save(next(iter(pictures.values())))
+    result = evaluate.evaluate(
+        run="r", lora=found, pictures=pictures, prompts=ASKED, folder=tmp_path / "t"
+    )
+    assert "; 1 of 3 pictures are black: the model gave no numbers (NaN)" in result.summary()

@@ -24,7 +24,7 @@ POLICY = gate.Policy(epoch=4)
 @functools.cache
 def measured(seed: int, background: tuple[int, int, int] | None, noise: int = 0) -> dict[str, Any]:
     """A drawn portrait measured against a prompt that asks for green; None draws no ground."""
-    asked = metrics.asked("portrait of bespoke punk lady, solid green background (#00c828)")
+    asked = metrics.read_prompt("portrait of bespoke punk lady, solid green background (#00c828)")
     rng = np.random.default_rng(seed)
     if background is None:
         return metrics.measure(rng.integers(0, 256, (512, 512, 3), dtype=np.uint8), asked)
@@ -78,16 +78,17 @@ def epochs(backgrounds: str) -> list[EpochResult]:
 def test_it_goes_on_where_enough_prompts_show_what_was_asked() -> None:
     said = gate.decide(result(4, ("a", GREEN), ("b", GREEN), ("c", PINK)), POLICY)
     assert said.outcome == "GO"
-    assert said.reason == "hypothesis stands at epoch 4: 2 of 3 prompts match"
+    assert said.reason == "Gate passed at epoch 4: background right in 2 of 3 prompts"
     assert said.evidence["answers"] == {"a": "match", "b": "match", "c": "mismatch"}
 
 
 def test_it_stops_where_enough_do_not_and_says_what_was_seen() -> None:
     said = gate.decide(result(4, ("a", PINK), ("b", PINK), ("c", GREEN)), POLICY)
     assert said.outcome == "STOP"
-    assert said.reason.startswith("hypothesis failed at epoch 4: background ")
-    assert f"pink ({hex_of(PINK)}), asked green (#00c828), ΔE" in said.reason
-    assert said.reason.endswith("1 of 3 prompts")
+    assert said.reason.startswith(
+        "Gate failed at epoch 4: background right in 1 of 3 prompts; a shows "
+    )
+    assert said.reason.endswith(f"pink ({hex_of(PINK)}), asked: green #00c828")
 
 
 @pytest.mark.parametrize(
@@ -155,14 +156,34 @@ def test_a_background_that_was_right_and_is_wrong_again_is_oscillation(
     results = epochs(backgrounds)
     assert gate.first_right(results) == first
     assert gate.flips(results) == turns
+    said = f"the background oscillates: it turned at epoch {', '.join(map(str, turns))}"
+    assert (said in gate.notes(results)) == (turns[-1:] == [len(backgrounds)])
 
 
-def test_the_best_epoch_has_the_highest_mean_and_is_the_first_of_equals() -> None:
-    results = epochs("pgg")
-    found = gate.best(results)
-    assert found is not None
-    assert found.epoch == 2
-    assert gate.best([]) is None
+def test_the_best_epoch_is_the_first_of_equals_and_these_are_named_with_its_checkpoint() -> None:
+    results = epochs("pgggpg")
+    best = gate.best(results)
+    assert best is not None
+    assert (best.epoch, gate.equals(results)) == (2, [3, 4, 6])
+    mean = best.scores.mean
+    assert gate.best_line(results) == (
+        f"Best: epoch 2 ({mean}; epochs 3-4, 6 equal): lora-000002.safetensors"
+    )
+    assert gate.best_line(epochs("g")) == f"Best: epoch 1 ({mean}): lora-000001.safetensors"
+    assert gate.best_line([]) is None
+
+
+def test_a_mean_is_never_praised_where_the_background_is_wrong() -> None:
+    right, wrong = epochs("gp")
+    said = f"background right in 3 of 3 pictures; mean {right.scores.mean} of 10, {right.verdict} ("
+    assert right.summary().startswith(said)
+    assert wrong.verdict == "acceptable"
+    said = f"background right in 0 of 3 pictures; mean {wrong.scores.mean} of 10 (quality 10, "
+    assert wrong.summary().startswith(said)
+    assert gate.best_line([wrong]) == (
+        f"Best: epoch 2 ({wrong.scores.mean}, background right in 0 of 3 pictures): "
+        "lora-000002.safetensors"
+    )
 
 
 def test_an_epoch_worse_by_more_than_the_noise_is_a_regression_and_one_within_it_is_none() -> None:
@@ -171,6 +192,7 @@ def test_an_epoch_worse_by_more_than_the_noise_is_a_regression_and_one_within_it
     said = gate.regression([fine, noisy])
     assert said is not None
     assert said.startswith("epoch 2 is worse than epoch 1: by ")
+    assert gate.notes([fine, noisy]) == [said]
     assert gate.regression([fine, result(2, *names)]) is None
     assert gate.regression([noisy, result(3, *names)]) is None
     assert gate.regression([fine]) is None

@@ -75,31 +75,41 @@ def tensors(workspace: Path) -> dict[str, str]:
     return found
 
 
+def pictures(workspace: Path) -> list[tuple[str, str, bytes]]:
+    """Each picture of the tests by its checkpoint's file, with what it shows."""
+    folder = workspace / "output" / "tests"
+    return [
+        (path.parent.name[:-9], path.name, path.read_bytes())
+        for path in sorted(folder.glob("*/*.png"))
+    ]
+
+
 @pytest.mark.trainer
-def test_a_run_killed_in_its_second_epoch_ends_in_the_same_bytes(
+def test_a_run_killed_before_its_first_picture_ends_in_the_same_bytes_and_pictures(
     repository: Path, smoke_run: Path, random_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "random-sd15").symlink_to(random_model)
-    # Without the pictures between the epochs: they must not have touched the training either.
-    command = start(tmp_path, "--no-test")
     quiet = subprocess.DEVNULL
-    child = subprocess.Popen(command, cwd=repository, stdout=quiet, stderr=quiet)
+    child = subprocess.Popen(start(tmp_path), cwd=repository, stdout=quiet, stderr=quiet)
     deadline = time.monotonic() + 400
-    # Step 3 of 4 is the second epoch's first: its state is not yet written.
-    while 3 not in steps(path.read_text() for path in tmp_path.rglob("train.log")):
+    # The first epoch's state is complete then.
+    while not any("generating sample" in path.read_text() for path in tmp_path.rglob("train.log")):
         assert child.poll() is None, "the run ended by itself"
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(0.02)
     child.kill()
     child.wait()
+    assert not list((tmp_path / "output" / "sample").glob("*.png"))
     again = subprocess.run(
-        command, cwd=repository, capture_output=True, text=True, timeout=500, check=False
+        start(tmp_path), cwd=repository, capture_output=True, text=True, timeout=500, check=False
     )
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "goes on after epoch 1" in again.stdout
+    assert "epoch 1: not all its test pictures are there; the trainer draws them" in again.stdout
     assert len(tensors(smoke_run)) == 2
     assert tensors(tmp_path) == tensors(smoke_run)
+    assert len(pictures(smoke_run)) == 4
+    assert pictures(tmp_path) == pictures(smoke_run)
 
 
 @pytest.mark.trainer
@@ -114,5 +124,5 @@ def test_a_finished_run_is_not_trained_again(repository: Path, smoke_run: Path) 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "already trained: 2 whole checkpoints" in done.stdout
+    assert "already trained: 2 complete checkpoints" in done.stdout
     assert times(smoke_run) == before

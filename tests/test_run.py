@@ -109,13 +109,11 @@ def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
     assert len(bars) == len({line.split("| ")[1].split(" ")[0] for line in bars})
 
 
-def test_smoke_draws_as_many_pictures_as_it_takes(
-    repository: Path, place: Path
-) -> None:
+def test_smoke_draws_as_many_pictures_as_it_takes(repository: Path, place: Path) -> None:
     told = subprocess.check_output(
         command(place, "--experiment", "smoke", "--dry-run"), cwd=repository, text=True
     )
-    assert "so 4 pictures are drawn" in told
+    assert "using 4 generated samples" in told
     assert "training_data: 4 of 4 pictures taken" in told
 
 
@@ -212,7 +210,7 @@ def test_a_signal_ends_the_whole_group_with_130_and_a_record(
         child.kill()
         child.wait()
     assert child.returncode == 130, errors
-    assert errors == f"bespoke: stopped by {number.name}: the same command goes on from here\n"
+    assert errors == f"bespoke: stopped by {number.name}: run the same command again to resume\n"
     assert group_members(pgid) == []
     assert events(place)[-1]["event"] == "failed"
     assert events(place)[-1]["exit_code"] == 130

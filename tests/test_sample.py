@@ -39,7 +39,7 @@ def prompt(name: str, text: str = "x", seeds: tuple[int, ...] = (42,)) -> prompt
     )
 
 
-SHOTS = sample.shots_of([prompt("a"), prompt("b", seeds=(42, 7))])
+SAMPLES = sample.sample_specs([prompt("a"), prompt("b", seeds=(42, 7))])
 
 
 def checkpoint(output: Path, epoch: int, at: float, *, last: int = 10, began: float = 0) -> Path:
@@ -69,7 +69,7 @@ def picture(
 
 
 def complete(output: Path, epoch: int, at: float) -> list[Path]:
-    return [picture(output, epoch, shot.index, shot.seed, at + shot.index) for shot in SHOTS]
+    return [picture(output, epoch, spec.index, spec.seed, at + spec.index) for spec in SAMPLES]
 
 
 # Written for the trainer
@@ -77,9 +77,9 @@ def complete(output: Path, epoch: int, at: float) -> list[Path]:
 
 def test_brackets_are_escaped_and_each_prompt_and_seed_is_one_entry(tmp_path: Path) -> None:
     asked = [prompt("a", 'hair (#ff66cc), [x] "q" -- #5'), prompt("b", seeds=(42, 7))]
-    shots = sample.write_for_training(asked, tmp_path / "p.json")
+    samples = sample.write_for_training(asked, tmp_path / "p.json")
     rows = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
-    assert [(shot.prompt, shot.seed, shot.index) for shot in shots] == [
+    assert [(spec.prompt, spec.seed, spec.index) for spec in samples] == [
         ("a", 42, 0),
         ("b", 42, 1),
         ("b", 7, 2),
@@ -97,29 +97,29 @@ def test_an_epochs_pictures_are_matched_by_their_names(tmp_path: Path) -> None:
     paths = complete(tmp_path, 3, at=1)
     complete(tmp_path, 2, at=1)
     picture(tmp_path, 3, 0, 43, at=1)
-    found = sample.found(tmp_path, NAME, 3, SHOTS)
+    found = sample.find_pictures(tmp_path, NAME, 3, SAMPLES)
     assert list(found.values()) == paths
-    assert sample.lacking(SHOTS, found) is None
+    assert sample.missing_pictures(SAMPLES, found) is None
 
 
 def test_what_a_previous_run_left_under_the_same_epoch_is_never_taken(tmp_path: Path) -> None:
     """Eight of ten epochs were once scored on the pictures of the run before: never again."""
     complete(tmp_path, 4, at=-3600)
     checkpoint(tmp_path, 4, at=0)
-    found = sample.found(tmp_path, NAME, 4, SHOTS)
+    found = sample.find_pictures(tmp_path, NAME, 4, SAMPLES)
     assert found == {}
-    assert sample.lacking(SHOTS, found) == (
+    assert sample.missing_pictures(SAMPLES, found) == (
         "3 pictures are not there: a (seed 42), b (seed 42), b (seed 7)"
     )
     own = complete(tmp_path, 4, at=5)
-    assert list(sample.found(tmp_path, NAME, 4, SHOTS).values()) == own
+    assert list(sample.find_pictures(tmp_path, NAME, 4, SAMPLES).values()) == own
 
 
 def test_an_older_checkpoint_put_back_does_not_get_a_later_runs_pictures(tmp_path: Path) -> None:
     checkpoint(tmp_path, 4, at=0)
     checkpoint(tmp_path, 5, at=100)
     complete(tmp_path, 4, at=3600)
-    assert sample.found(tmp_path, NAME, 4, SHOTS) == {}
+    assert sample.find_pictures(tmp_path, NAME, 4, SAMPLES) == {}
 
 
 def test_of_several_pictures_of_one_shot_the_newest_is_taken(tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_of_several_pictures_of_one_shot_the_newest_is_taken(tmp_path: Path) -> 
     complete(tmp_path, 4, at=10)
     newer = picture(tmp_path, 4, 0, 42, at=20)
     torn = picture(tmp_path, 4, 0, 42, at=30, whole=False)
-    found = sample.found(tmp_path, NAME, 4, SHOTS)
-    assert found[SHOTS[0]] == newer != torn
+    found = sample.find_pictures(tmp_path, NAME, 4, SAMPLES)
+    assert found[SAMPLES[0]] == newer != torn
 
 
 def test_the_last_epochs_pictures_come_before_its_checkpoint(tmp_path: Path) -> None:
@@ -136,44 +136,44 @@ def test_the_last_epochs_pictures_come_before_its_checkpoint(tmp_path: Path) -> 
     complete(tmp_path, 10, at=-50)
     own = complete(tmp_path, 10, at=50)
     checkpoint(tmp_path, 10, at=60)
-    assert list(sample.found(tmp_path, NAME, 10, SHOTS).values()) == own
+    assert list(sample.find_pictures(tmp_path, NAME, 10, SAMPLES).values()) == own
     # Without a number, as the trainer leaves it, it is the same file.
     checkpoints.checkpoint_path(tmp_path, NAME, 10).rename(tmp_path / f"{NAME}.safetensors")
-    assert list(sample.found(tmp_path, NAME, 10, SHOTS).values()) == own
+    assert list(sample.find_pictures(tmp_path, NAME, 10, SAMPLES).values()) == own
 
 
 def test_the_last_epochs_pictures_of_an_earlier_start_are_not_taken(tmp_path: Path) -> None:
     checkpoint(tmp_path, 9, at=0)
     complete(tmp_path, 10, at=50)
     checkpoint(tmp_path, 10, at=200, began=100)
-    assert sample.found(tmp_path, NAME, 10, SHOTS) == {}
+    assert sample.find_pictures(tmp_path, NAME, 10, SAMPLES) == {}
 
 
 def test_the_only_epoch_of_a_run_is_bounded_by_the_runs_start(tmp_path: Path) -> None:
     complete(tmp_path, 1, at=50)
     checkpoint(tmp_path, 1, at=200, last=1, began=100)
-    assert sample.found(tmp_path, NAME, 1, SHOTS) == {}
+    assert sample.find_pictures(tmp_path, NAME, 1, SAMPLES) == {}
     own = complete(tmp_path, 1, at=150)
-    assert list(sample.found(tmp_path, NAME, 1, SHOTS).values()) == own
+    assert list(sample.find_pictures(tmp_path, NAME, 1, SAMPLES).values()) == own
 
 
 def test_without_its_checkpoint_an_epoch_has_no_pictures(tmp_path: Path) -> None:
     complete(tmp_path, 4, at=0)
     with pytest.raises(TrainerError, match="was not written"):
-        sample.found(tmp_path, NAME, 4, SHOTS)
+        sample.find_pictures(tmp_path, NAME, 4, SAMPLES)
 
 
 # Afterwards
 
 
-def studio(folder: Path, script: Path, model: Path | str = "model") -> sample.Studio:
-    return sample.Studio(
+def gen_img(folder: Path, script: Path, model: Path | str = "model") -> sample.GenImg:
+    return sample.GenImg(
         script=script,
         base_model=str(model),
         tokenizer=folder / "tokenizer",
         offline=True,
         half=False,
-        folder=folder / "studio",
+        folder=folder / "drawn",
     )
 
 
@@ -198,24 +198,24 @@ def pretender(folder: Path, *, limit: str = "None", closing: str = "") -> Path:
 def test_every_checkpoint_prompt_and_seed_is_a_line_of_its_own(tmp_path: Path) -> None:
     weights = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
     asked = [prompt("a", "{x|y} hair (#ff66cc)"), prompt("b", seeds=(42, 7))]
-    made = sample.make(weights, asked, studio(tmp_path, pretender(tmp_path)), tell=print)
+    made = sample.draw(weights, asked, gen_img(tmp_path, pretender(tmp_path)), print)
     assert [len(pictures) for pictures in made] == [3, 3]
-    lines = (tmp_path / "studio" / "prompts.txt").read_text().splitlines()
+    lines = (tmp_path / "drawn" / "prompts.txt").read_text().splitlines()
     assert lines[0] == (
-        r" \{x|y\} hair \(#ff66cc\) --w 64 --h 64 --s 2 --l 7.5 --d 42 --am 1,0 --f 000_000.png"
-        " --n blurry"
+        r" \{x|y\} hair \(#ff66cc\) --w 64 --h 64 --s 2 --l 7.5 --d 42 --n blurry"
+        " --am 1,0 --f 000_000.png"
     )
-    assert [re.search(r"--d (\d+) --am (\S+)", line)[0] for line in lines[3:]] == [  # type: ignore[index]
-        "--d 42 --am 0,1",
-        "--d 42 --am 0,1",
-        "--d 7 --am 0,1",
+    assert [re.search(r"--d (\d+) --n blurry --am (\S+)", line)[0] for line in lines[3:]] == [  # type: ignore[index]
+        "--d 42 --n blurry --am 0,1",
+        "--d 42 --n blurry --am 0,1",
+        "--d 7 --n blurry --am 0,1",
     ]
 
 
 def test_its_failure_is_told_in_its_own_words(tmp_path: Path) -> None:
     script = pretender(tmp_path, closing='raise RuntimeError("no such layer")')
     with pytest.raises(TrainerError) as caught:
-        sample.make([tmp_path / "a"], [prompt("a")], studio(tmp_path, script), tell=print)
+        sample.draw([tmp_path / "a"], [prompt("a")], gen_img(tmp_path, script), print)
     first, second = str(caught.value).splitlines()
     assert first == "gen_img.py ended with exit code 1: RuntimeError: no such layer"
     assert second.endswith("gen_img.log")
@@ -225,10 +225,10 @@ def test_last_words_without_a_lines_end_are_logged_and_told_with_no_secret(tmp_p
     words = "fetching http://me:hunter22@host"
     script = pretender(tmp_path, closing=f'print("\\n{words}", end=""); sys.exit(3)')
     with pytest.raises(TrainerError) as caught:
-        sample.make([tmp_path / "a"], [prompt("a")], studio(tmp_path, script), tell=print)
+        sample.draw([tmp_path / "a"], [prompt("a")], gen_img(tmp_path, script), print)
     veiled = "fetching http://me:***@host"
     assert str(caught.value).startswith(f"gen_img.py ended with exit code 3: {veiled}\n")
-    assert (tmp_path / "studio" / "gen_img.log").read_text().endswith(f"{veiled}\n")
+    assert (tmp_path / "drawn" / "gen_img.log").read_text().endswith(f"{veiled}\n")
 
 
 def test_pictures_that_were_not_made_are_named_whatever_it_exits_with(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_pictures_that_were_not_made_are_named_whatever_it_exits_with(tmp_path: 
     with pytest.raises(
         TrainerError, match=r"2 pictures are not there: b \(seed 42\), b \(seed 7\)"
     ):
-        sample.make([tmp_path / "a"], asked, studio(tmp_path, script), tell=print)
+        sample.draw([tmp_path / "a"], asked, gen_img(tmp_path, script), print)
 
 
 def test_while_it_works_it_is_said_how_far_it_is(
@@ -246,8 +246,8 @@ def test_while_it_works_it_is_said_how_far_it_is(
     monkeypatch.setattr(sample, "_INTERVAL_S", 0.0)
     script = pretender(tmp_path, closing="import time; print(flush=True); time.sleep(1.5)")
     said: list[str] = []
-    sample.make([tmp_path / "a"], [prompt("a")], studio(tmp_path, script), tell=said.append)
-    assert any(re.fullmatch(r"picture \d of 1, 50% of it done, left \S+", line) for line in said)
+    sample.draw([tmp_path / "a"], [prompt("a")], gen_img(tmp_path, script), said.append)
+    assert any(re.fullmatch(r"picture \d of 1, step 1 of 2, \S+ left", line) for line in said)
 
 
 # The stand-in's
@@ -264,7 +264,7 @@ def test_a_rehearsals_pictures_are_found_for_each_of_its_epochs(
     repository: Path, tmp_path: Path
 ) -> None:
     asked = prompts.resized(prompts.load(repository / prompts.PROMPTS_FILE), size=64)
-    shots = sample.write_for_training(asked, tmp_path / "prompts.json")
+    samples = sample.write_for_training(asked, tmp_path / "prompts.json")
     name = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
     dry = [sys.executable, "-m", "bespoke.run", "--rehearse", "--dry-run"]
     short = ["--set", "training.max_train_epochs=3", "--set", "dataset.num_repeats=1"]
@@ -276,12 +276,12 @@ def test_a_rehearsals_pictures_are_found_for_each_of_its_epochs(
     training_file = str(run / "training.toml")
     finished(repository, [sys.executable, stand_in, "--config_file", training_file, *options])
     for epoch in (1, 2, 3):
-        found = sample.found(place / "output", name, epoch, shots)
-        assert sample.lacking(shots, found) is None
+        found = sample.find_pictures(place / "output", name, epoch, samples)
+        assert sample.missing_pictures(samples, found) is None
         assert all(f"_e{epoch:06d}_" in path.name for path in found.values())
     # The pictures of a second run under the first one's name, before it has made its own.
     (place / "output" / f"{name}-000002.safetensors").touch()
-    assert sample.found(place / "output", name, 2, shots) == {}
+    assert sample.find_pictures(place / "output", name, 2, samples) == {}
 
 
 # The real ones
@@ -303,11 +303,11 @@ def pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
 def test_the_trainers_own_pictures_are_found_for_each_epoch_the_last_too(
     smoke_run: Path, asked: list[prompts.Prompt]
 ) -> None:
-    shots = sample.shots_of(asked)
+    samples = sample.sample_specs(asked)
     output = smoke_run / "output"
-    pictures = [sample.found(output, NAME, epoch, shots) for epoch in (1, 2)]
-    assert [sample.lacking(shots, each) for each in pictures] == [None, None]
-    first, last = (each[shots[0]] for each in pictures)
+    pictures = [sample.find_pictures(output, NAME, epoch, samples) for epoch in (1, 2)]
+    assert [sample.missing_pictures(samples, each) for each in pictures] == [None, None]
+    first, last = (each[samples[0]] for each in pictures)
     assert first.name.startswith(f"{NAME}_e000001_00_")
     assert pixels(first).shape == (64, 64, 3)
     assert np.abs(pixels(first) - pixels(last)).max() > 0, "two epochs, one picture"
@@ -334,15 +334,15 @@ def test_gen_img_keeps_several_checkpoints_apart_to_the_last_bit(
         halved,
     )
     assert checkpoints.identify(halved).rank == 16
-    work = studio(tmp_path, repository / trainer.SUBMODULE / "gen_img.py", random_model)
-    work = sample.Studio(**{**vars(work), "tokenizer": smoke_run / "models" / "tokenizer"})
-    together = sample.make([first, second, halved], asked, work, tell=print)
-    alone = sample.Studio(**{**vars(work), "folder": tmp_path / "alone"})
-    (by_itself,) = sample.make([second], asked, alone, tell=print)
-    (shot,) = sample.shots_of(asked)
-    while_training = sample.found(output, NAME, 1, [shot])[shot]
-    off = np.abs(pixels(while_training) - pixels(together[0][shot]))
+    work = gen_img(tmp_path, repository / trainer.SUBMODULE / "gen_img.py", random_model)
+    work = sample.GenImg(**{**vars(work), "tokenizer": smoke_run / "models" / "tokenizer"})
+    together = sample.draw([first, second, halved], asked, work, print)
+    alone = sample.GenImg(**{**vars(work), "folder": tmp_path / "alone"})
+    (by_itself,) = sample.draw([second], asked, alone, print)
+    (spec,) = sample.sample_specs(asked)
+    while_training = sample.find_pictures(output, NAME, 1, [spec])[spec]
+    off = np.abs(pixels(while_training) - pixels(together[0][spec]))
     print("while training and afterwards:", off.mean(), off.max())
-    assert np.array_equal(pixels(together[1][shot]), pixels(by_itself[shot]))
-    assert not np.array_equal(pixels(together[0][shot]), pixels(together[1][shot]))
-    assert not np.array_equal(pixels(together[2][shot]), pixels(together[1][shot]))
+    assert np.array_equal(pixels(together[1][spec]), pixels(by_itself[spec]))
+    assert not np.array_equal(pixels(together[0][spec]), pixels(together[1][spec]))
+    assert not np.array_equal(pixels(together[2][spec]), pixels(together[1][spec]))

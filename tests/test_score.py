@@ -36,7 +36,7 @@ def test_a_person_reads_what_was_found_and_what_was_asked(
 ) -> None:
     main(["score", str(saved(tmp_path / "a.png", "#ff69b4")), "--prompt", PROMPT])
     shown = capsys.readouterr().out
-    assert "background: mismatch: pink (#ff69b4), asked green #00ff00, ΔE" in shown
+    assert "background: mismatch, pink (#ff69b4), asked green #00ff00, ΔE" in shown
     assert "scores: visual quality 10" in shown
 
 

@@ -57,7 +57,7 @@ def test_originals_score_near_the_top_and_what_is_done_to_them_lower_in_order(
     measured: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(real_pictures.glob("*.png"))[::20]:
         picture = pictures.pixels(path)
-        asked = metrics.asked(path.with_suffix(".txt").read_text(encoding="utf-8"))
+        asked = metrics.read_prompt(path.with_suffix(".txt").read_text(encoding="utf-8"))
         blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(6)))
         versions = {
             "original": picture,

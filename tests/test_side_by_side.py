@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from bespoke.places import Place, crowding, places
+from bespoke.standing import Standing
 from safetensors import safe_open
 
 from bespoke import hardware, plan, run, side_by_side
 from bespoke.errors import ConfigError, InterruptedRunError
 from bespoke.job import Request
 from bespoke.journal import Journal
-from bespoke.places import Place, crowding, places
 from bespoke.rehearsal.drawing import draw
 from bespoke.side_by_side import Schedule, Several, _command, asked_for, worst
-from bespoke.standing import Standing
+from bespoke.signals import raising
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,25 +87,18 @@ def test_a_freed_place_is_on_the_gpu_that_it_was_on(tmp_path: Path) -> None:
     assert all(str(run.place) == f"GPU {where[run.name]}" for run in runs)
 
 
-def test_a_run_that_ignores_term_is_killed_and_those_that_wait_never_start(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_run_that_ignores_term_is_killed_by_the_third_and_those_that_wait_never_start(
+    tmp_path: Path, caught_signals: None
 ) -> None:
-    monkeypatch.setenv("BESPOKE_STOP_PATIENCE_S", "0.3")
-    monkeypatch.setattr(side_by_side, "CLEAN_UP_S", 0.2)
     ready = tmp_path / "ready"
-    deaf = f"trap '' TERM; touch {ready}; kill -TERM {os.getpid()}; while :; do sleep 0.1; done"
+    told = f"kill -TERM {os.getpid()}; sleep 0.7"
+    deaf = f"trap '' TERM; touch {ready}; {told}; {told}; {told}; while :; do sleep 0.1; done"
     runs = [shell("deaf", deaf), shell("next", f"touch {tmp_path}/started")]
-    with pytest.raises(InterruptedRunError, match="stopped by SIGTERM: the same command"):
+    with raising(), pytest.raises(InterruptedRunError, match="stopped by SIGTERM"):
         Schedule(runs, CPU[:1], Journal()).train()
     assert ready.exists()
     assert not (tmp_path / "started").exists()
     assert [run.told for run in runs] == ["failed (SIGKILL)", "not started"]
-
-
-def test_a_signal_that_comes_when_all_is_done_interrupts_nothing() -> None:
-    run = shell("last", f"trap '' TERM; kill -TERM {os.getpid()}; sleep 0.3")
-    Schedule([run], CPU[:1], Journal()).train()
-    assert (run.code, run.told) == (0, "done")
 
 
 # From here on, what a person starts: bespoke.run, with the stand-in trainer.
@@ -242,7 +236,7 @@ def test_runs_on_two_gpus_are_spread_and_none_outlives_the_one_that_started_them
             # At once: it ends only when every group is empty.
             assert (processes(place), [*map(is_empty, groups)]) == ([], [True] * runs)
             assert code == 130, out + err
-            assert err == "bespoke: stopped by SIGINT: the same command goes on from here\n"
+            assert err == "bespoke: stopped by SIGINT: run the same command again to resume\n"
             assert out.count(": interrupted: stopped by SIGTERM") >= runs
         wait_for(lambda: not processes(place) and all(map(is_empty, groups)), seconds=30)
         assert len(groups) == runs

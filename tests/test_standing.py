@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from bespoke import standing
 from bespoke.places import Place
 from bespoke.standing import Board, Standing
+
+from bespoke import standing
 from tests.test_display import on_a_terminal
 
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-import tempfile
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke.colours import hex_of, rgb_of
+from bespoke.display import say
+from bespoke.files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -155,23 +157,41 @@ class _Sheet:
 def draw(folder: Path, count: int = 203) -> None:
     """Write `count` portraits as 512x512 RGB PNGs with their captions, lads first.
 
-    Each file is whole or not there. The pixels and the captions are the same on every machine; the
-    PNG bytes are the same wherever Pillow was built with the same zlib.
+    The pixels and the captions are the same on every machine; the PNG bytes are the same wherever
+    Pillow was built with the same zlib.
 
     Raises:
         OSError: where `folder` cannot be made or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lads = (count * 105 + 101) // 203
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as started:
-        for number in range(1, count + 1):
-            subject = "lad" if number <= lads else "lady"
-            drawn = portrait(SEED + number, subject)
-            stem = Path(started) / f"{subject}_{number:03d}_{drawn.word}"
-            enlarged(drawn.cells).save(stem.with_suffix(".png"), compress_level=1)
-            stem.with_suffix(".txt").write_text(drawn.caption + "\n", encoding="utf-8")
-        for path in sorted(Path(started).iterdir()):
-            path.replace(folder / path.name)
+    for number in range(1, count + 1):
+        subject = "lad" if number <= lads else "lady"
+        drawn = portrait(SEED + number, subject)
+        file = folder / f"{subject}_{number:03d}_{drawn.word}.png"
+        enlarged(drawn.cells).save(file, compress_level=1)
+        file.with_suffix(".txt").write_text(drawn.caption + "\n", encoding="utf-8")
+
+
+def collection(name: str, count: int, workspace: Path) -> Path:
+    """The folder of `count` portraits in the place of a subset's own, drawn where it is missing.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    folder = workspace / "drawn" / f"{name}_{count}"
+    if folder.is_dir():
+        return folder
+    samples = "1 generated sample" if count == 1 else f"{count} generated samples"
+    say(f"{name}: no pictures found; using {samples}")
+    with locked(folder.with_name(f".{folder.name}.lock")):
+        # A run beside this one may have drawn them meanwhile, or was killed in the midst of it.
+        if not folder.is_dir():
+            part = folder.with_name(f".{folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            draw(part, count)
+            part.rename(folder)
+    return folder
 
 
 def enlarged(cells: tuple[tuple[Colour, ...], ...]) -> Image.Image:

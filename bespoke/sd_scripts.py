@@ -1,0 +1,85 @@
+"""The real trainer as a run sees it; `bespoke.rehearsal.fake` has the same shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bespoke import base_model as base_models
+from bespoke import hardware, trainer
+from bespoke.display import say
+from bespoke.errors import ConfigError
+from bespoke.files import REPOSITORY
+from bespoke.options import table
+
+if TYPE_CHECKING:
+    from bespoke.job import Job
+    from bespoke.rendering import Rendered
+
+
+class SdScripts:
+    """kohya's sd-scripts for one run on this machine."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    @property
+    def commit(self) -> str | None:
+        return table().commit
+
+    @property
+    def tokenizer(self) -> Path | None:
+        return base_models.tokenizer_folder(self._job.models)
+
+    @property
+    def base_model(self) -> str:
+        """The base model as the trainer is given it.
+
+        Raises:
+            ConfigError: where it is named and not there.
+        """
+        return self._located().path
+
+    @property
+    def base_model_name(self) -> str:
+        """What the base model is, wherever this machine keeps it: a resume is held to it."""
+        base = self._located()
+        return base.sha256 or Path(base.path).name
+
+    @property
+    def lacks(self) -> str | None:
+        """The option that needs the GPU which is not here."""
+        options = {key: setting.value for key, setting in self._job.experiment.training.items()}
+        reason = trainer.needs_gpu(options)
+        return reason if reason and not hardware.gpus() else None
+
+    def command(self, rendered: Rendered) -> list[str]:
+        return trainer.command(
+            self._job.folder,
+            rendered.training_file,
+            script=trainer.require_submodule(REPOSITORY) / "train_network.py",
+            precision=str(rendered.option("mixed_precision", "no")),
+        )
+
+    def prepare(self) -> bool:
+        """See to all that training needs here; returns whether it may stay offline.
+
+        What is missing is said before anything large is fetched.
+
+        Raises:
+            ConfigError: where something is missing that cannot be fetched.
+            TrainerError: where a download fails.
+        """
+        trainer.require_submodule(REPOSITORY)
+        trainer.require_packages()
+        if self.lacks:
+            raise ConfigError(
+                f"no NVIDIA GPU found, and {self.lacks} needs one. In Docker, add --gpus all; "
+                "without a GPU, use --experiment smoke (the real trainer, small) or --rehearse"
+            )
+        models = self._job.models
+        return not base_models.provide(self._located(), models=models, announce=say).hub
+
+    def _located(self) -> base_models.BaseModel:
+        name = str(self._job.experiment.option("pretrained_model_name_or_path"))
+        return base_models.locate(name, models=self._job.models)
