@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bespoke.caption_rules import effective, tokens
+from bespoke.caption_rules import effective
+from bespoke.captions import tokens
 from bespoke.config import DATASET_FILE, TRAINING_FILE
 from bespoke.findings import SEVERITIES, Finding, Severity, finding
 

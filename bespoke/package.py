@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import toml
 
-from bespoke import check, config, origin, schedule
+from bespoke import config, origin, preflight, schedule
 from bespoke.errors import ConfigError
 from bespoke.files import write_whole
 from bespoke.listing import changes
@@ -67,7 +67,7 @@ def show(chosen: argparse.Namespace) -> None:
         ConfigError: no clone, a secret in a file, or another zip of that name.
         ConfigError, DatasetError: what the run itself would be refused for.
     """
-    flight = check.examined(chosen)
+    flight = preflight.examined(chosen)
     refusal = flight.refusal()
     if refusal is not None:
         raise refusal
