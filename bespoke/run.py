@@ -209,6 +209,9 @@ def _summarise(job: Job, found: list[checkpoints.Checkpoint], judge: Judge, seco
         say(f"done in {duration(seconds)}: {made}, {last.size / 1e6:.1f} MB each")
     else:
         say(f"already trained: {made}; --fresh trains it again and keeps these")
+    if job.experiment.subject == "machine":
+        say("This machine can train.")
+        return
     name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
     say(judge.best() or f"last checkpoint: {last.path}")
