@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bespoke.pictures import Bucketing, Picture
-    from bespoke.promise import Promise
+    from bespoke.promise import DatasetSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Contents:
     """
 
     folder: Path
-    promise: Promise
+    spec: DatasetSpec
     names: Mapping[str, list[str]]
     pictures: Mapping[str, Picture]
     captions: Mapping[str, str]
@@ -57,18 +57,18 @@ class Contents:
 
 
 def read(
-    folder: Path, promise: Promise, *, bucketing: Bucketing | None = None, shuffled: bool = False
+    folder: Path, spec: DatasetSpec, *, bucketing: Bucketing | None = None, shuffled: bool = False
 ) -> Contents:
     """Read every file of `folder` that matters, once.
 
     Raises:
         DatasetError: the folder itself cannot be listed.
     """
-    names = _names(folder, promise.caption_extension)
+    names = _names(folder, spec.caption_extension)
     # Decoding and file access let go of Python's lock; a network volume is slow by the file.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         decoded = pool.map(
-            lambda name: picture_file.read(folder, name, promise.cells), names["pictures"]
+            lambda name: picture_file.read(folder, name, spec.cells), names["pictures"]
         )
         texts = pool.map(lambda name: _caption(folder, name), names["captions"])
         pictures = dict(zip(names["pictures"], decoded, strict=True))
@@ -76,7 +76,7 @@ def read(
     every = (*pictures.values(), *captions.values())
     return Contents(
         folder=folder,
-        promise=promise,
+        spec=spec,
         names=names,
         pictures={name: each for name, each in pictures.items() if not isinstance(each, Finding)},
         captions={name: each for name, each in captions.items() if not isinstance(each, Finding)},

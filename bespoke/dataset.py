@@ -13,15 +13,15 @@ from bespoke import captions
 from bespoke.contents import picture_count, read
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.findings import Finding, listing, summary
-from bespoke.promise import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bespoke.pictures import Bucketing, Picture
+    from bespoke.promise import DatasetSpec
 
 __all__ = [
-    "COLLECTION", "Collection", "Finding", "Pair", "Promise", "check", "listing", "locate",
+    "COLLECTION", "Collection", "Finding", "Pair", "check", "listing", "locate",
     "summary", "take",
 ]  # fmt: skip
 
@@ -112,13 +112,13 @@ def _with_pictures(place: Path) -> tuple[Path | None, str]:
 
 
 def check(
-    folder: Path, promise: Promise, *, bucketing: Bucketing | None = None, shuffled: bool = False
+    folder: Path, spec: DatasetSpec, *, bucketing: Bucketing | None = None, shuffled: bool = False
 ) -> Collection:
     """Read every file of `folder` once, hold it to `promise`, and captions to their pictures.
 
     `bucketing` holds the dataset options that decide the size a picture is trained at (None skips
     that check); `shuffled` says whether the trainer will shuffle the tags. What is in the pictures
-    is looked at only where `promise.cells` says how many cells they have. Findings come by file
+    is looked at only where `spec.cells` says how many cells they have. Findings come by file
     name, the whole folder's first.
 
     Raises:
@@ -127,12 +127,12 @@ def check(
     from bespoke import colour_checks, form_checks, picture_checks  # numpy
 
     checks = (*form_checks.CHECKS, *picture_checks.CHECKS, *colour_checks.CHECKS)
-    contents = read(folder, promise, bucketing=bucketing, shuffled=shuffled)
+    contents = read(folder, spec, bucketing=bucketing, shuffled=shuffled)
     findings = [finding for each in checks for finding in each(contents)]
     pictures: dict[str, Picture] = {}
     for name, picture in contents.pictures.items():
         pictures.setdefault(Path(name).stem, picture)
-    extension = promise.caption_extension
+    extension = spec.caption_extension
     return Collection(
         folder=folder,
         pairs=tuple(

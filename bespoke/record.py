@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from bespoke import config, ladder, schema, store
-from bespoke.caption_rules import effective
 from bespoke.compare import outcome, shown
 from bespoke.dataset import COLLECTION
 from bespoke.errors import ConfigError
-from bespoke.files import workspace
-from bespoke.listing import REPOSITORY
+from bespoke.files import REPOSITORY, workspace
 from bespoke.sending import line
+from bespoke.settings import effective
 
 if TYPE_CHECKING:
     import argparse
@@ -139,7 +138,7 @@ def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
         raise ConfigError(f"{name}: no epoch has all three scores yet, so nothing follows")
     experiment = config.load(run.experiment, repository=REPOSITORY)
     file = f"experiments/{experiment.name}.toml"
-    rung = ladder.reached(experiment.ladder, run.best_score)
+    rung = ladder.reached(experiment.next_steps, run.best_score)
     if rung is None:
         raise ConfigError(f"{file}: has no [[next]] for a best score of {run.best_score}")
     so_far = " so far" if run.status == "in_progress" else ""

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from bespoke import gate, owner, rows, schema
-from bespoke.config import nearest
 from bespoke.display import say
 from bespoke.errors import ConfigError
 from bespoke.gate import Decision
 from bespoke.journal import now
 from bespoke.sending import Remote, Sender, line
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -283,7 +283,7 @@ class Record:
             ConfigError: where there is no such run, or `status` is none.
         """
         if status not in owner.STATUSES:
-            raise ConfigError(f"status: {status!r}: {nearest(status, owner.STATUSES)}")
+            raise ConfigError(f"status: {status!r}: {did_you_mean(status, owner.STATUSES)}")
 
         def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
             starts = dict(kept.row["starts"])
@@ -323,7 +323,7 @@ class Record:
         names = [each.row["name"] for each in found]
         of_it = [each.row["name"] for each in found if each.row["experiment"] == text]
         if not of_it:
-            raise ConfigError(f"the record has no run {text!r}: {nearest(text, names)}")
+            raise ConfigError(f"the record has no run {text!r}: {did_you_mean(text, names)}")
         return str(of_it[-1])
 
     def runs(self) -> list[RunRecord]:

@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,16 @@ os.environ.setdefault("PYTHONPYCACHEPREFIX", str(REPOSITORY / ".pytest_cache" / 
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture
+def project(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the project's own configuration, to be broken."""
+    folder = tmp_path / "project"
+    shutil.copytree(repository / "experiments", folder / "experiments")
+    for name in ("training_config.toml", "dataset_config.toml"):
+        shutil.copy(repository / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")

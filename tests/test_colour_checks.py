@@ -12,7 +12,7 @@ from PIL import Image
 
 from bespoke import captions, dataset
 from bespoke.canvas import PixelGrid
-from bespoke.dataset import Collection, Finding, Promise
+from bespoke.promise import DatasetSpec
 from bespoke.rehearsal.drawing import draw
 
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bespoke.dataset import Collection, Finding
+
 GREEN, BROWN, SKIN, RED, BLUE = "#10c040", "#6a4020", "#f0c0a0", "#c02040", "#2040c0"
 CLEAN = (
     f"pixel art, brown hair ({BROWN}), red lips ({RED}), light skin ({SKIN}), "
     f"green background ({GREEN}), blue shirt ({BLUE}), retro pixel art style"
 )
-FACTS = Promise(pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",))
+FACTS = DatasetSpec(pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",))
 
 
 def rgb(code: str) -> list[int]:
@@ -49,7 +51,7 @@ def checked(
     picture = Image.fromarray(portrait() if art is None else art)
     picture.resize((512, 512), Image.Resampling.NEAREST).save(folder / "a.png", compress_level=1)
     (folder / "a.txt").write_text(caption, encoding="utf-8")
-    return dataset.check(folder, Promise(cells=24), **options)
+    return dataset.check(folder, DatasetSpec(cells=24), **options)
 
 
 def only(collection: Collection) -> Finding:
@@ -182,7 +184,7 @@ def test_parentheses_torn_by_a_comma_are_a_note_and_with_shuffling_a_warning(
 
 def test_nothing_is_said_of_a_picture_whose_cells_are_unknown(tmp_path: Path) -> None:
     checked(tmp_path, CLEAN.replace(RED, "#010203"))
-    assert dataset.check(tmp_path, Promise()).findings == ()
+    assert dataset.check(tmp_path, DatasetSpec()).findings == ()
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

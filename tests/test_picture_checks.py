@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke import dataset
-from bespoke.dataset import Finding, Promise
 from bespoke.pictures import Bucketing
+from bespoke.promise import DatasetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from bespoke.dataset import Finding
 
 NO_BUCKETS = Bucketing(resolution=(512, 512), enable_bucket=False, bucket_reso_steps=64)
 BUCKETS = Bucketing(resolution=(512, 512), enable_bucket=True, bucket_reso_steps=64)
@@ -44,7 +46,7 @@ def found(
         picture = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
         picture.save(folder / f"{name}.png", compress_level=1)
         (folder / f"{name}.txt").write_text("a portrait")
-    return list(dataset.check(folder, Promise(cells=24)).findings)
+    return list(dataset.check(folder, DatasetSpec(cells=24)).findings)
 
 
 @pytest.mark.parametrize(("colours", "clean"), [(116, True), (192, True), (193, False)])
@@ -88,7 +90,7 @@ def test_what_bucketing_would_do_is_said(
     tmp_path: Path, size: tuple[int, int], bucketing: Bucketing, words: str
 ) -> None:
     found(tmp_path, {"a": art(1)}, size)
-    (finding,) = dataset.check(tmp_path, Promise(), bucketing=bucketing).findings
+    (finding,) = dataset.check(tmp_path, DatasetSpec(), bucketing=bucketing).findings
     assert (finding.code, finding.severity) == ("picture_bucketed", "warning")
     assert finding.message.endswith(f"the trainer would {words}")
     assert finding.measured["size"] == size
@@ -97,17 +99,17 @@ def test_what_bucketing_would_do_is_said(
 @pytest.mark.parametrize("bucketing", [None, BUCKETS, NO_BUCKETS])
 def test_bucketing_does_nothing_to_512_by_512(tmp_path: Path, bucketing: Bucketing | None) -> None:
     found(tmp_path, {"a": art(1)})
-    assert dataset.check(tmp_path, Promise(), bucketing=bucketing).findings == ()
+    assert dataset.check(tmp_path, DatasetSpec(), bucketing=bucketing).findings == ()
 
 
 def test_a_size_that_a_bucket_can_have_is_let_be(tmp_path: Path) -> None:
     found(tmp_path, {"a": art(1)}, (384, 640))
-    assert dataset.check(tmp_path, Promise(), bucketing=BUCKETS).findings == ()
+    assert dataset.check(tmp_path, DatasetSpec(), bucketing=BUCKETS).findings == ()
 
 
 def test_a_picture_smaller_than_the_steps_is_an_error(tmp_path: Path) -> None:
     found(tmp_path, {"a": art(1)}, (48, 48))
-    (finding,) = dataset.check(tmp_path, Promise(), bucketing=BUCKETS).findings
+    (finding,) = dataset.check(tmp_path, DatasetSpec(), bucketing=BUCKETS).findings
     assert (finding.code, finding.severity) == ("picture_bucketed", "error")
 
 
