@@ -7,7 +7,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bespoke import pictures as picture_file
 from bespoke.errors import DatasetError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bespoke.pictures import Bucketing, Picture
+    from bespoke.pictures import Picture
     from bespoke.promise import DatasetSpec
 
 
@@ -29,7 +29,7 @@ class Contents:
     """A folder as the checks see it: names by kind, and by file name what could be read of them.
 
     `captions` holds whole texts; `faults` says why a picture or caption is not there.
-    `bucketing` and `shuffled` say how the trainer will treat it, where that is known.
+    `options` are the subset's, as the trainer merges them; empty where they are not known.
     """
 
     folder: Path
@@ -38,8 +38,7 @@ class Contents:
     pictures: Mapping[str, Picture]
     captions: Mapping[str, str]
     faults: tuple[Finding, ...]
-    bucketing: Bucketing | None = None
-    shuffled: bool = False
+    options: Mapping[str, Any]
 
     @property
     def stems(self) -> dict[str, list[str]]:
@@ -56,9 +55,7 @@ class Contents:
                 yield name, picture.art
 
 
-def read(
-    folder: Path, spec: DatasetSpec, *, bucketing: Bucketing | None = None, shuffled: bool = False
-) -> Contents:
+def read(folder: Path, spec: DatasetSpec, options: Mapping[str, Any]) -> Contents:
     """Read every file of `folder` that matters, once.
 
     Raises:
@@ -81,8 +78,7 @@ def read(
         pictures={name: each for name, each in pictures.items() if not isinstance(each, Finding)},
         captions={name: each for name, each in captions.items() if not isinstance(each, Finding)},
         faults=tuple(each for each in every if isinstance(each, Finding)),
-        bucketing=bucketing,
-        shuffled=shuffled,
+        options=options,
     )
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from bespoke import config, contrast, dataset, findings, option_audit, prompts, schedule, sight
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 from bespoke.files import REPOSITORY, workspace_path
-from bespoke.pictures import Bucketing
 from bespoke.preflight_report import Preflight, unexamined
 from bespoke.promise import DatasetSpec
 from bespoke.seeds import with_seed
@@ -214,14 +213,7 @@ def examine(
 
 def _checked(experiment: Experiment, name: str, folder: Path) -> Collection:
     spec = experiment.specs.get(name, DatasetSpec())
-    options = by_folder(experiment).get(name)
-    return dataset.check(
-        folder,
-        spec,
-        # Scaling breaks cells where they are declared; other pictures may be scaled.
-        bucketing=Bucketing.of(options) if options and spec.cells is not None else None,
-        shuffled=bool(options and options["shuffle_caption"]),
-    )
+    return dataset.check(folder, spec, by_folder(experiment).get(name))
 
 
 def _side(

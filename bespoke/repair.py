@@ -287,7 +287,7 @@ def show(chosen: argparse.Namespace) -> None:
     mended = repair(before, chosen.out, rules)
     fewest = min(len(captions.hex_codes(line)) for line, _ in mended.values())
     new = replace(spec, hex_codes_min=fewest, caption_version=name)
-    after = dataset.check(chosen.out, new, shuffled=bool(options["shuffle_caption"]))
+    after = dataset.check(chosen.out, new, options)
     write_whole(file, _experiment(experiment, new, chosen.keep))
     rows = [f"{stem}: {change}" for stem, (_, changes) in mended.items() for change in changes]
     write_whole(listed, "\n".join([*rows, ""]).encode("utf-8", "backslashreplace"))

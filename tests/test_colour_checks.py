@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -46,12 +46,14 @@ def portrait() -> NDArray[np.uint8]:
 
 
 def checked(
-    folder: Path, caption: str, art: NDArray[np.uint8] | None = None, **options: Any
+    folder: Path, caption: str, art: NDArray[np.uint8] | None = None, *, shuffled: bool = False
 ) -> Collection:
     picture = Image.fromarray(portrait() if art is None else art)
     picture.resize((512, 512), Image.Resampling.NEAREST).save(folder / "a.png", compress_level=1)
     (folder / "a.txt").write_text(caption, encoding="utf-8")
-    return dataset.check(folder, DatasetSpec(cells=24), **options)
+    return dataset.check(
+        folder, DatasetSpec(cells=24), {"shuffle_caption": shuffled, "resolution": None}
+    )
 
 
 def only(collection: Collection) -> Finding:
@@ -238,5 +240,7 @@ def test_the_ground_is_what_a_plain_flood_fill_reaches(seed: int) -> None:
 
 def test_nothing_is_found_in_the_drawn_collection(tmp_path: Path) -> None:
     draw(tmp_path / "drawn", 203)
-    collection = dataset.check(tmp_path / "drawn", FACTS, shuffled=True)
+    collection = dataset.check(
+        tmp_path / "drawn", FACTS, {"shuffle_caption": True, "resolution": None}
+    )
     assert (len(collection.pairs), collection.findings) == (203, ())

@@ -22,7 +22,7 @@ from bespoke.promise import TRAINED_EXTENSIONS, DatasetSpec
 from bespoke.repair import Rules, mend
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PROMISE = DatasetSpec(
+SPEC = DatasetSpec(
     pictures=3,
     size=512,
     cells=24,
@@ -58,11 +58,11 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def codes(folder: Path, promise: DatasetSpec = PROMISE) -> list[tuple[str, str]]:
+def codes(folder: Path, promise: DatasetSpec = SPEC) -> list[tuple[str, str]]:
     return [(found.code, found.file) for found in dataset.check(folder, promise).findings]
 
 
-def only(folder: Path, promise: DatasetSpec = PROMISE) -> Finding:
+def only(folder: Path, promise: DatasetSpec = SPEC) -> Finding:
     findings = dataset.check(folder, promise).findings
     assert len(findings) == 1, findings
     return findings[0]
@@ -72,7 +72,7 @@ def only(folder: Path, promise: DatasetSpec = PROMISE) -> Finding:
 
 
 def test_a_folder_that_keeps_its_promises_is_clean(folder: Path) -> None:
-    collection = dataset.check(folder, PROMISE)
+    collection = dataset.check(folder, SPEC)
     assert collection.findings == ()
     assert [pair.stem for pair in collection.pairs] == ["lad_1", "lad_2", "lad_3"]
     assert collection.pairs[0].picture == folder / "lad_1.png"
@@ -81,7 +81,7 @@ def test_a_folder_that_keeps_its_promises_is_clean(folder: Path) -> None:
 
 
 def test_the_cells_read_are_the_art_itself(folder: Path) -> None:
-    picture = dataset.check(folder, PROMISE).pictures["lad_2"]
+    picture = dataset.check(folder, SPEC).pictures["lad_2"]
     assert picture.cells is not None
     assert np.array_equal(picture.cells, art(2))
     assert (picture.size, picture.mode, picture.format) == ((512, 512), "RGB", "PNG")
@@ -227,7 +227,7 @@ def test_files_without_permission_are_named(folder: Path) -> None:
 
 def test_a_jpeg_named_png_is_called_what_it_is(folder: Path) -> None:
     enlarged(1).save(folder / "lad_1.png", format="JPEG")
-    found = dataset.check(folder, PROMISE).findings
+    found = dataset.check(folder, SPEC).findings
     assert [item.code for item in found] == ["picture_misnamed", "picture_cells"]
     assert found[0].measured == {"format": "JPEG"}
     assert "JPEG" in found[0].message
@@ -337,7 +337,7 @@ def test_the_cells_of_a_transparent_picture_are_what_the_trainer_sees(folder: Pa
     picture = enlarged(1).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize((512, 512)))
     picture.save(folder / "lad_1.png")
-    read = dataset.check(folder, PROMISE).pictures["lad_1"]
+    read = dataset.check(folder, SPEC).pictures["lad_1"]
     assert read.cells is not None
     assert np.array_equal(read.cells, art(1))
     assert read.cells_off == 0.0
@@ -377,7 +377,7 @@ def test_a_png_damaged_anywhere_never_ends_in_a_traceback(
 
 def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None:
     (folder / os.fsdecode(b"lad_\xe9.png")).write_bytes(b"")
-    found = dataset.check(folder, PROMISE).findings
+    found = dataset.check(folder, SPEC).findings
     assert {item.file for item in found} == {"", "lad_\\udce9.png"}
     assert dataset.listing(found).encode("utf-8")
 
@@ -475,7 +475,7 @@ def test_a_promised_word_is_looked_for_as_a_word(
 
 def test_words_run_together_and_said_twice_are_named(folder: Path) -> None:
     (folder / "lad_1.txt").write_text(f"{CAPTION}, dark dark blue, pixel hairlips, punk punklady")
-    assert [(f.code, f.tag) for f in dataset.check(folder, PROMISE).findings] == [
+    assert [(f.code, f.tag) for f in dataset.check(folder, SPEC).findings] == [
         ("caption_word_glued", "punklady"), ("caption_repeated", "dark dark")
     ]  # fmt: skip
     (folder / "lad_1.txt").write_text(f"{CAPTION}, a silver hat, Silver hat?, a silver hat")
@@ -501,7 +501,7 @@ def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
     rules = Rules(names=("lips",))
     started = time.process_time()
     (folder / "lad_1.txt").write_text(EVIL[name])
-    collection = dataset.check(folder, PROMISE, shuffled=True)
+    collection = dataset.check(folder, SPEC, {"shuffle_caption": True, "resolution": None})
     line = collection.captions["lad_1"]
     mended, _ = mend(line, PixelGrid(cells=art(1)), rules)
     experiment = config.load("keep_tokens_3", repository=REPOSITORY)
@@ -515,7 +515,7 @@ def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
 @given(raw=st.one_of(st.binary(), st.text().map(str.encode)))
 def test_no_caption_at_all_ends_in_a_traceback(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(raw)
-    collection = dataset.check(tmp_path, PROMISE)
+    collection = dataset.check(tmp_path, SPEC)
     assert {"pictures_none", "picture_missing"} <= {found.code for found in collection.errors}
     assert len(dataset.listing(collection.errors).split("\n")) == len(collection.errors)
 
@@ -554,7 +554,7 @@ def test_a_sub_folder_with_pictures_is_a_warning_and_one_without_is_nothing(fold
 def test_hidden_files_are_noted_and_neither_trained_nor_counted(folder: Path) -> None:
     (folder / ".DS_Store").write_bytes(b"\0")
     (folder / "._lad_1.png").write_bytes(b"\0\5\x16\7")
-    collection = dataset.check(folder, PROMISE)
+    collection = dataset.check(folder, SPEC)
     assert [(found.code, found.severity) for found in collection.findings] == [
         ("file_hidden", "note")
     ] * 2
@@ -637,7 +637,7 @@ def test_a_named_folder_without_pictures_is_an_error_of_the_data(tmp_path: Path)
 
 def test_a_folder_that_went_away_is_an_error_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be read"):
-        dataset.check(tmp_path / "gone", PROMISE)
+        dataset.check(tmp_path / "gone", SPEC)
 
 
 # --- Saying it ---
