@@ -38,6 +38,7 @@ from bespoke.display import duration, say
 from bespoke.files import REPOSITORY, held, write_whole
 from bespoke.job import open_job
 from bespoke.journal import now
+from bespoke.promise import DatasetSpec
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.sd_scripts import SdScripts
 
@@ -169,7 +170,7 @@ def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> preflight.Checked:
 def _draw(job: Job, name: str) -> Path:
     from bespoke.rehearsal import drawing
 
-    fewest = job.experiment.specs.get(name, dataset.Promise()).fewest
+    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
     count = max(fewest, job.experiment.pictures_taken or 1)
     return drawing.collection(name, count, job.workspace)
 
