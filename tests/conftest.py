@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,10 +33,23 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(REPOSITORY / ".pytest_cache" / "bytecode"))
 
+# The fake trainer does what the variables of trainer_faults.py say, in each process from here on.
+os.environ["BESPOKE_FAKE_TRAINER_HOOK"] = str(REPOSITORY / "tests" / "trainer_faults.py")
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture
+def project(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the project's own configuration, to be broken."""
+    folder = tmp_path / "project"
+    shutil.copytree(repository / "experiments", folder / "experiments")
+    for name in ("training_config.toml", "dataset_config.toml"):
+        shutil.copy(repository / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")

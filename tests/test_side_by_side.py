@@ -397,5 +397,5 @@ def test_a_parent_is_given_only_the_folders_of_subsets_that_it_has(tmp_path: Pat
         f"--data={each}" for each in data
     ]
     assert [word for word in parent if word.startswith("--data")] == ["--data=training_data=/one"]
-    with pytest.raises(ConfigError, match="--data generate=…: perhaps you meant 'generated'"):
+    with pytest.raises(ConfigError, match="--data generate=…: did you mean 'generated'"):
         names(several(tmp_path, "expanded_dataset", data=("generate=/two",)))
