@@ -165,7 +165,7 @@ def _find(name: Path, output: Path) -> Path:
 def _folder(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> Path:
     """Where this test is kept: by the checkpoint's content, and by what is asked of it."""
     folder = evaluate.folder_for(parent, lora)
-    wanted = repr([(each.text, each.seeds, evaluate.how_made(each)) for each in asked])
+    wanted = repr([(each.name, each.text, each.seeds, evaluate.how_made(each)) for each in asked])
     return folder.with_name(f"{folder.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:6]}")
 
 
