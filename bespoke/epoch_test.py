@@ -25,14 +25,14 @@ from bespoke import (
     store,
     trainer,
 )
-from bespoke.config import TRAINING_FILE, read_toml
+from bespoke.config import TRAINING_FILE
 from bespoke.display import say
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.files import workspace
+from bespoke.files import REPOSITORY, workspace
 from bespoke.journal import now
-from bespoke.listing import REPOSITORY
 from bespoke.processes import StartError, outcome
 from bespoke.scoring import Scores, suggest
+from bespoke.toml_files import read_toml
 
 if TYPE_CHECKING:
     import argparse

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bespoke import checkpoints, evaluate, gate, recording, resume, sample
 from bespoke.display import say
-from bespoke.errors import BespokeError, GateStoppedError
+from bespoke.errors import BespokeError, GateStoppedError, is_full
 from bespoke.processes import signals_held
 from bespoke.trainer import Progress
 
@@ -203,6 +203,8 @@ class Judge:
         """Training is what the pod bills for: what goes wrong beside it is said and kept."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            if is_full(error):
+                raise
             tell(f"{what}: {error}")
             self._job.journal.write("spared", what=what, error=repr(error))

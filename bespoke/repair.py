@@ -27,14 +27,15 @@ from typing import TYPE_CHECKING
 
 from bespoke import captions, colours, dataset, preflight
 from bespoke.canvas import GROUND_SHARE, PixelGrid
-from bespoke.caption_rules import by_folder
 from bespoke.captions import Feature, tokens
 from bespoke.colour_checks import apart, painted
-from bespoke.config import SAFE_NAME, nearest
 from bespoke.errors import ConfigError, DatasetError
+from bespoke.experiment_file import SAFE_NAME
 from bespoke.files import REPOSITORY, write_whole
 from bespoke.promise import Promise
+from bespoke.settings import by_folder
 from bespoke.sight import WINDOW
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     import argparse
@@ -268,13 +269,13 @@ def show(chosen: argparse.Namespace) -> None:
     report = preflight.examined(chosen)
     experiment, before = report.experiment, report.collections[dataset.COLLECTION]
     options = by_folder(experiment)[dataset.COLLECTION]
-    spec = experiment.promises.get(dataset.COLLECTION, dataset.Promise())
+    spec = experiment.specs.get(dataset.COLLECTION, dataset.Promise())
     name = chosen.name or f"{experiment.name}_repaired"
     file = REPOSITORY / "experiments" / f"{name}.toml"
     if not SAFE_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise ConfigError(f"--name {name[:40]}: write at most {LONGEST_NAME} letters, digits and _")
     if chosen.keep not in captions.FEATURES:
-        raise ConfigError(f"--keep {chosen.keep}: {nearest(chosen.keep, captions.FEATURES)}")
+        raise ConfigError(f"--keep {chosen.keep}: {did_you_mean(chosen.keep, captions.FEATURES)}")
     listed = chosen.out.with_name(f"{chosen.out.name}.changes.txt")
     if file.exists():
         raise ConfigError(f"{file}: is there already. Give the experiment another name with --name")

@@ -91,9 +91,9 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         settings = resume.settings_of(
             rendered, checked.data, trainer.base_model_name, trainer.commit
         )
-        start, fresh = starting.begin(job, settings)
+        start = starting.begin(job, settings)
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
-        with recording.recorded(job, row, fresh=fresh) as record:
+        with recording.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
             judge = Judge(job, record, prompts=tested, samples=samples, rates=rates)
             judge.take_up(start.epoch, finished=start.finished)
@@ -169,7 +169,7 @@ def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> preflight.Checked:
 def _draw(job: Job, name: str) -> Path:
     from bespoke.rehearsal import drawing
 
-    fewest = job.experiment.promises.get(name, dataset.Promise()).fewest
+    fewest = job.experiment.specs.get(name, dataset.Promise()).fewest
     count = max(fewest, job.experiment.pictures_taken or 1)
     return drawing.collection(name, count, job.workspace)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -639,63 +638,6 @@ def test_a_named_folder_without_pictures_is_an_error_of_the_data(tmp_path: Path)
 def test_a_folder_that_went_away_is_an_error_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be read"):
         dataset.check(tmp_path / "gone", PROMISE)
-
-
-# --- Promises ---
-
-
-def test_a_promise_is_read_from_toml() -> None:
-    table = {"pictures": 203, "size": 512, "cells": 24, "hex_codes_min": 0, "names": ["lips"]}
-    assert Promise.from_toml(table, "x.toml [data]") == Promise(
-        pictures=203, size=512, cells=24, hex_codes_min=0, names=("lips",)
-    )
-
-
-def test_every_field_of_a_promise_can_be_written() -> None:
-    table = {
-        "pictures": 1,
-        "pictures_min": 1,
-        "pictures_max": 1,
-        "size": 1,
-        "cells": 1,
-        "hex_codes_min": 1,
-        "names": [],
-        "caption_version": "v1",
-        "caption_extension": ".caption",
-    }
-    assert set(table) == {field.name for field in fields(Promise)}
-    assert Promise.from_toml(table, "x.toml").caption_extension == ".caption"
-
-
-def test_an_unknown_key_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"x\.toml \[data\].*'picures'.*'pictures'"):
-        Promise.from_toml({"picures": 203}, "x.toml [data]")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("pictures", "203"),
-        ("pictures", True),
-        ("pictures", 203.0),
-        ("size", 0),
-        ("hex_codes_min", -1),
-        ("names", "lips"),
-        ("names", [1]),
-        ("names", [" "]),
-        ("caption_version", 1),
-        ("caption_extension", "txt"),
-        ("caption_extension", ".png"),
-    ],
-)
-def test_a_value_of_the_wrong_kind_is_named_with_its_key(key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=rf"x\.toml: {key} must be"):
-        Promise.from_toml({key: value}, "x.toml")
-
-
-def test_bounds_that_no_number_keeps_are_refused() -> None:
-    with pytest.raises(ConfigError, match="above"):
-        Promise.from_toml({"pictures_min": 4, "pictures_max": 3}, "x.toml")
 
 
 # --- Saying it ---

@@ -212,7 +212,7 @@ def test_unpacked_elsewhere_it_starts_and_names_what_was_tampered_with(unpacked:
     done = start(unpacked, *whole)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SD15_KEEP_TOKENS_3_EXPERIMENT" in done.stdout
-    assert "1 whole checkpoints" in done.stdout
+    assert "1 complete checkpoints" in done.stdout
     trainer = unpacked / "vendor/sd-scripts/train_network.py"
     for path, tamper, what in (
         (unpacked / "bespoke/run.py", Path.touch, None),

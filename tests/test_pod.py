@@ -231,7 +231,7 @@ ENDED = "the run ended with exit code"
 def test_a_rehearsal_on_a_pod_is_done_and_the_start_command_does_not_end(pod: Pod) -> None:
     with pod.boot(*REHEARSAL) as booted:
         text = booted.says(STAYS)
-        assert "1 whole checkpoints" in text
+        assert "1 complete checkpoints" in text
         assert f"{ENDED} 0" in text
         time.sleep(1.5)
         assert booted.child.poll() is None
@@ -320,7 +320,7 @@ def test_a_run_cut_off_goes_on_at_the_next_boot_where_it_was(pod: Pod) -> None:
     (first,) = (pod.volume / "rehearsal/output").glob("*-000001.safetensors")
     before = first.stat().st_mtime_ns
     text = pod.boot_until(STAYS, *two)
-    assert "2 whole checkpoints" in text
+    assert "2 complete checkpoints" in text
     assert first.stat().st_mtime_ns == before
 
 
