@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,3 +171,16 @@ def kinds_of(tag: str) -> tuple[str, ...]:
     heads = [kind for start, kind in mentions if start < end]
     leading = heads[-1] if heads else mentions[0][1]
     return tuple(dict.fromkeys((leading, *(kind for _, kind in mentions))))
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    from instant_clip_tokenizer import Tokenizer
+
+    return Tokenizer()
+
+
+@functools.lru_cache(maxsize=100_000)
+def tokens(text: str) -> int:
+    """How many CLIP tokens a text costs, without the two end marks."""
+    return len(_tokenizer().encode(text))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bespoke import pictures as picture_file
 from bespoke.errors import DatasetError
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bespoke.bucketing import Bucketing
     from bespoke.pictures import Picture
-    from bespoke.promise import Promise
+    from bespoke.promise import DatasetSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +29,16 @@ class Contents:
     """A folder as the checks see it: names by kind, and by file name what could be read of them.
 
     `captions` holds whole texts; `faults` says why a picture or caption is not there.
-    `bucketing` and `shuffled` say how the trainer will treat it, where that is known.
+    `options` are the subset's, as the trainer merges them; empty where they are not known.
     """
 
     folder: Path
-    promise: Promise
+    spec: DatasetSpec
     names: Mapping[str, list[str]]
     pictures: Mapping[str, Picture]
     captions: Mapping[str, str]
     faults: tuple[Finding, ...]
-    bucketing: Bucketing | None = None
-    shuffled: bool = False
+    options: Mapping[str, Any]
 
     @property
     def stems(self) -> dict[str, list[str]]:
@@ -57,34 +55,30 @@ class Contents:
                 yield name, picture.art
 
 
-def read(
-    folder: Path, promise: Promise, *, bucketing: Bucketing | None = None, shuffled: bool = False
-) -> Contents:
+def read(folder: Path, spec: DatasetSpec, options: Mapping[str, Any]) -> Contents:
     """Read every file of `folder` that matters, once.
 
     Raises:
         DatasetError: the folder itself cannot be listed.
     """
-    names = _names(folder, promise.caption_extension)
+    names = _names(folder, spec.caption_extension)
     # Decoding and file access let go of Python's lock; a network volume is slow by the file.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        pictures = pool.map(
-            lambda name: picture_file.read(folder, name, promise.cells), names["pictures"]
+        decoded = pool.map(
+            lambda name: picture_file.read(folder, name, spec.cells), names["pictures"]
         )
-        captions = pool.map(lambda name: _caption(folder, name), names["captions"])
-        seen = dict(zip(names["pictures"], pictures, strict=True))
-        told = dict(zip(names["captions"], captions, strict=True))
+        texts = pool.map(lambda name: _caption(folder, name), names["captions"])
+        pictures = dict(zip(names["pictures"], decoded, strict=True))
+        captions = dict(zip(names["captions"], texts, strict=True))
+    every = (*pictures.values(), *captions.values())
     return Contents(
         folder=folder,
-        promise=promise,
+        spec=spec,
         names=names,
-        pictures={name: each for name, each in seen.items() if not isinstance(each, Finding)},
-        captions={name: each for name, each in told.items() if not isinstance(each, Finding)},
-        faults=tuple(
-            each for each in (*seen.values(), *told.values()) if isinstance(each, Finding)
-        ),
-        bucketing=bucketing,
-        shuffled=shuffled,
+        pictures={name: each for name, each in pictures.items() if not isinstance(each, Finding)},
+        captions={name: each for name, each in captions.items() if not isinstance(each, Finding)},
+        faults=tuple(each for each in every if isinstance(each, Finding)),
+        options=options,
     )
 
 
@@ -125,10 +119,9 @@ def _caption(folder: Path, name: str) -> str | Finding:
         return error("caption_unreadable", name, f"cannot be read: {failure.strerror}")
     except UnicodeDecodeError as failure:
         at, byte = failure.start, raw[failure.start]
+    what = f"byte 0x{byte:02x} at position {at}, in Latin-1 {chr(byte)!r}"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         what = "UTF-16, as some Windows editors write it"
-    else:
-        what = f"byte 0x{byte:02x} at position {at}, in Latin-1 {chr(byte)!r}"
     message = f"is not UTF-8 ({what}); the trainer stops at it: save it as UTF-8"
     return error("caption_not_utf8", name, message, position=at, byte=byte)
 

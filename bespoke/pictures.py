@@ -1,4 +1,4 @@
-"""One picture file, decoded once: what it is, and the 24x24 art in it."""
+"""One picture file, decoded once: what it is, and the art in it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Picture:
     `size` is (width, height). `transparent` is the share of pixels that are not opaque.
     `cells_off` is the share of pixels that differ from their cell's centre; `cells` is the art
     itself, uint8 of shape (cells, cells, 3), in the colours that the trainer sees (alpha dropped).
-    Both are None where no cells are promised or the picture is smaller than its cells.
+    Both are None where no cells are declared or the picture is smaller than its cells.
     """
 
     file: str
@@ -61,12 +61,16 @@ class Picture:
 
 def read(folder: Path, name: str, cells: int | None) -> Picture | Finding:
     """Decode one file, or find why it cannot be; `cells` is the side of the art."""
-    raw = b""
     try:
-        raw = (folder / name).read_bytes()
-        return _decoded(name, raw, cells)
-    except Exception as failure:  # noqa: BLE001 - what a decoder raises at a damaged file is open
-        return error("picture_unreadable", name, _damage(raw, failure), bytes=len(raw))
+        image, rgba = _decoded(folder / name)
+    except DatasetError as damage:
+        return error("picture_unreadable", name, str(damage))
+    transparent = float((rgba[..., 3] != 255).mean()) if image.has_transparency_data else 0.0
+    off, art = _cells(rgba, cells) if cells and cells <= min(image.size) else (None, None)
+    return Picture(
+        file=name, size=image.size, mode=image.mode, format=image.format or "",
+        transparent=transparent, cells_off=off, cells=art,
+    )  # fmt: skip
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
@@ -76,19 +80,34 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         DatasetError: where it cannot be read; the message names the file.
     """
     import numpy as np
+
+    try:
+        return np.ascontiguousarray(_decoded(path)[1][..., :3])
+    except DatasetError as damage:
+        raise DatasetError(f"{path}: {damage}") from damage
+
+
+def _decoded(path: Path) -> tuple[Image.Image, NDArray[np.uint8]]:
+    """The picture as it was saved, and as RGBA: uint8 of shape (height, width, 4)."""
+    import numpy as np
     from PIL import Image
 
     raw = b""
     try:
         raw = path.read_bytes()
+        # Named formats keep Pillow's plug-ins from loading in several threads at once.
         with Image.open(io.BytesIO(raw), formats=_OPENED_FORMATS) as image:
             if image.width * image.height > LARGEST_DECODED:
-                raise DatasetError(f"{path}: is {image.width}x{image.height}, too large to decode")
-            return np.ascontiguousarray(np.asarray(_as_rgba(image))[..., :3])
+                raise DatasetError(f"{image.width}x{image.height} pixels are too many to decode")
+            image.load()
+            # Other than 8-bit modes lose what the trainer's own conversion to RGB loses.
+            plain = image if image.mode in EIGHT_BIT_MODES else image.convert("RGB")
+            return image, np.asarray(plain.convert("RGBA"))
     except DatasetError:
         raise
     except Exception as failure:
-        raise DatasetError(f"{path}: {_damage(raw, failure)}") from failure
+        # What a decoder raises at a damaged file is open.
+        raise DatasetError(_damage(raw, failure)) from failure
 
 
 def _damage(raw: bytes, failure: Exception) -> str:
@@ -98,37 +117,8 @@ def _damage(raw: bytes, failure: Exception) -> str:
     if not raw:
         return "is empty (0 bytes)"
     if type(failure).__name__ == "UnidentifiedImageError":
-        return f"is no picture that can be read; it begins with {raw[:8]!r}"
+        return f"is not a picture; it begins with {raw[:8]!r}"
     return f"does not decode: {' '.join(str(failure).split())}"
-
-
-def _decoded(name: str, raw: bytes, cells: int | None) -> Picture | Finding:
-    import numpy as np
-    from PIL import Image
-
-    # Named formats keep Pillow's plug-ins from loading in several threads at once.
-    with Image.open(io.BytesIO(raw), formats=_OPENED_FORMATS) as image:
-        width, height = image.size
-        if width * height > LARGEST_DECODED:
-            message = f"is {width}x{height}, more than is decoded here"
-            return error("picture_too_large", name, message)
-        image.load()
-        rgba = np.asarray(_as_rgba(image))
-        transparent = 0.0
-        if image.has_transparency_data:
-            transparent = np.count_nonzero(rgba[..., 3] != 255) / (width * height)
-        off, art = _cells(rgba, cells) if cells and cells <= min(image.size) else (None, None)
-        return Picture(
-            file=name, size=image.size, mode=image.mode, format=image.format or "",
-            transparent=transparent, cells_off=off, cells=art,
-        )  # fmt: skip
-
-
-def _as_rgba(image: Image.Image) -> Image.Image:
-    if image.mode == "RGBA":
-        return image
-    # Other than 8-bit modes lose what the trainer's own conversion to RGB loses.
-    return (image if image.mode in EIGHT_BIT_MODES else image.convert("RGB")).convert("RGBA")
 
 
 def _cells(rgba: NDArray[np.uint8], count: int) -> tuple[float, NDArray[np.uint8]]:
@@ -136,7 +126,7 @@ def _cells(rgba: NDArray[np.uint8], count: int) -> tuple[float, NDArray[np.uint8
     import numpy as np
 
     # Four bytes compared as one number: a third of the time of three channels.
-    packed = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
+    packed = np.ascontiguousarray(rgba).view("<u4")[..., 0] & np.uint32(0xFFFFFF)
     rows, columns = (nearest_neighbour(side, count) for side in packed.shape)
     art = packed[np.ix_(rows[1], columns[1])]
     # Columns first: the rows are then copied whole.

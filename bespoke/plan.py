@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints, hardware, resume
-from bespoke.config import put
 from bespoke.display import say
+from bespoke.settings import put
 from bespoke.watch import ELEMENTS
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bespoke import (
-    check,
     checkpoints,
     dataset,
     origin,
     plan,
+    preflight,
     prompts,
     rendering,
     resume,
@@ -35,9 +35,11 @@ from bespoke import (
     training,
 )
 from bespoke.display import duration, say
+from bespoke.errors import is_full
 from bespoke.files import REPOSITORY, held, write_whole
 from bespoke.job import open_job
 from bespoke.journal import now
+from bespoke.promise import DatasetSpec
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.sd_scripts import SdScripts
 
@@ -65,6 +67,8 @@ def run(request: Request, journal: Journal) -> None:
     try:
         _carry_out(job, FakeTrainer() if request.rehearse else SdScripts(job))
     except BaseException as error:
+        if is_full(error) and not error.filename:
+            error.filename = str(job.workspace)
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
@@ -91,9 +95,9 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         settings = resume.settings_of(
             rendered, checked.data, trainer.base_model_name, trainer.commit
         )
-        start, fresh = starting.begin(job, settings)
+        start = starting.begin(job, settings)
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
-        with recording.recorded(job, row, fresh=fresh) as record:
+        with recording.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
             judge = Judge(job, record, prompts=tested, samples=samples, rates=rates)
             judge.take_up(start)
@@ -134,13 +138,16 @@ def _prompts(job: Job) -> tuple[prompts.Prompt, ...]:
     return prompts.chosen(job.experiment, REPOSITORY / prompts.PROMPTS_FILE)
 
 
-def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> check.Checked:
+def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> preflight.Checked:
     """The pictures' folders, once nothing found before the start speaks against them."""
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
-    checked = check.for_run(
+    checked = preflight.check(
         experiment,
-        request,
+        data=request.data,
+        parent_data=request.parent_data,
+        seed=request.seed,
+        allow_no_op=request.allow_no_op,
         # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
         repository=job.workspace if request.rehearse else REPOSITORY,
         workspace=job.workspace,
@@ -167,7 +174,7 @@ def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> check.Checked:
 def _draw(job: Job, name: str) -> Path:
     from bespoke.rehearsal import drawing
 
-    fewest = job.experiment.promises.get(name, dataset.Promise()).fewest
+    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
     count = max(fewest, job.experiment.pictures_taken or 1)
     return drawing.collection(name, count, job.workspace)
 
@@ -207,6 +214,9 @@ def _summarise(job: Job, found: list[checkpoints.Checkpoint], judge: Judge, seco
         say(f"done in {duration(seconds)}: {made}, {last.size / 1e6:.1f} MB each")
     else:
         say(f"already trained: {made}; --fresh trains it again and keeps these")
+    if job.experiment.subject == "machine":
+        say("This machine can train.")
+        return
     name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
     say(judge.best() or f"last checkpoint: {last.path}")

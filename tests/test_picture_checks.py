@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ast
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke import dataset, picture_checks
-from bespoke.bucketing import Bucketing
-from bespoke.dataset import Finding, Promise
+from bespoke import dataset
+from bespoke.promise import DatasetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-UP = Bucketing(enable_bucket=True)
-DOWN_ONLY = Bucketing(enable_bucket=True, bucket_no_upscale=True)
+    from bespoke.dataset import Finding
+
+BUCKETS = {
+    "resolution": 512, "enable_bucket": True, "bucket_no_upscale": True, "bucket_reso_steps": 64
+}  # fmt: skip
+NO_BUCKETS = {**BUCKETS, "enable_bucket": False}
+UPSCALED = {**BUCKETS, "bucket_no_upscale": False}
 
 
 def art(seed: int, colours: int = 20) -> NDArray[np.uint8]:
@@ -42,7 +48,7 @@ def found(
         picture = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
         picture.save(folder / f"{name}.png", compress_level=1)
         (folder / f"{name}.txt").write_text("a portrait")
-    return list(dataset.check(folder, Promise(cells=24)).findings)
+    return list(dataset.check(folder, DatasetSpec(cells=24)).findings)
 
 
 @pytest.mark.parametrize(("colours", "clean"), [(116, True), (192, True), (193, False)])
@@ -70,69 +76,56 @@ def test_a_near_copy_differs_in_23_cells_at_most(tmp_path: Path, unlike: int, cl
     assert [(f.code, f.file) for f in findings] == (
         [] if clean else [("picture_near_copy", "b.png")]
     )
-    assert all(
-        f.measured == {"near": "a.png", "cells_unlike": unlike, "cells": 576} for f in findings
-    )
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 2**32), st.integers(1, 30))
-def test_no_near_copy_is_missed_wherever_it_differs(seed: int, unlike: int) -> None:
-    rng = np.random.default_rng(seed)
-    first = rng.integers(0, 3, 576, dtype=np.uint32)
-    second = first.copy()
-    second[rng.permutation(576)[:unlike]] = 7
-    near = picture_checks.near_copies(np.stack([first, first + 10, second]))
-    assert near == ({2: (unlike, 0)} if unlike < 24 else {})
-
-
-def test_tiny_pictures_have_no_near_copies() -> None:
-    assert picture_checks.near_copies(np.arange(8, dtype=np.uint32).reshape(2, 4)) == {}
+    assert all(f.measured == {"near": "a.png", "cells_unlike": unlike} for f in findings)
 
 
 @pytest.mark.parametrize(
-    ("size", "bucketing", "words"),
+    ("size", "options", "kept"),
     [
-        ((500, 512), DOWN_ONLY, "crop it to 448x512"),
-        ((500, 512), UP, "scale it to 512x524 and crop it to 512x512"),
-        ((256, 256), UP, "scale it to 512x512"),
-        ((256, 256), Bucketing(), "scale it to 512x512"),
-        ((1024, 1024), DOWN_ONLY, "scale it to 512x512"),
+        ((512, 512), BUCKETS, True),
+        ((512, 512), NO_BUCKETS, True),
+        ((384, 640), BUCKETS, True),
+        ((384, 640), UPSCALED, True),
+        ((384, 640), NO_BUCKETS, False),
+        ((500, 512), BUCKETS, False),
+        ((256, 256), NO_BUCKETS, False),
+        ((1024, 1024), BUCKETS, False),
     ],
 )
-def test_what_bucketing_would_do_is_said(
-    tmp_path: Path, size: tuple[int, int], bucketing: Bucketing, words: str
+def test_a_picture_that_the_trainer_would_scale_or_crop_is_named(
+    tmp_path: Path, size: tuple[int, int], options: dict[str, Any], kept: bool
 ) -> None:
     found(tmp_path, {"a": art(1)}, size)
-    (finding,) = dataset.check(tmp_path, Promise(), bucketing=bucketing).findings
-    assert (finding.code, finding.severity) == ("picture_bucketed", "warning")
-    assert finding.message.endswith(f"the trainer would {words}")
-    assert finding.measured["size"] == size
-
-
-@pytest.mark.parametrize("bucketing", [None, UP, DOWN_ONLY, Bucketing()])
-def test_bucketing_does_nothing_to_512_by_512(tmp_path: Path, bucketing: Bucketing | None) -> None:
-    found(tmp_path, {"a": art(1)})
-    assert dataset.check(tmp_path, Promise(), bucketing=bucketing).findings == ()
-
-
-def test_a_size_that_a_bucket_can_have_is_let_be(tmp_path: Path) -> None:
-    found(tmp_path, {"a": art(1)}, (384, 640))
-    for bucketing in (UP, DOWN_ONLY):
-        assert dataset.check(tmp_path, Promise(), bucketing=bucketing).findings == ()
+    findings = dataset.check(tmp_path, DatasetSpec(cells=24), options).findings
+    assert [(f.code, f.severity) for f in findings] == (
+        [] if kept else [("picture_bucketed", "warning")]
+    )
+    assert dataset.check(tmp_path, DatasetSpec(), options).findings == ()
 
 
 def test_a_picture_smaller_than_the_steps_is_an_error(tmp_path: Path) -> None:
     found(tmp_path, {"a": art(1)}, (48, 48))
-    (finding,) = dataset.check(tmp_path, Promise(), bucketing=DOWN_ONLY).findings
+    (finding,) = dataset.check(tmp_path, DatasetSpec(cells=24), BUCKETS).findings
     assert (finding.code, finding.severity) == ("picture_bucketed", "error")
 
 
-def test_the_collection_of_record_has_no_copies_and_five_near_ones(real_pictures: Path) -> None:
-    findings = dataset.check(
-        real_pictures, Promise(cells=24, size=512), bucketing=DOWN_ONLY
-    ).findings
-    pictures = {f.file: f for f in findings if f.code.startswith("picture_")}
-    assert {f.code for f in pictures.values()} == {"picture_near_copy"}
-    assert len(pictures) == 5
-    assert pictures["lad_023_x-3.png"].measured["cells_unlike"] == 7
+@pytest.fixture(scope="module")
+def bucket_manager(sd_scripts: Path) -> Any:
+    """The trainer's class, out of its source, without what it imports."""
+    source = (sd_scripts / "library" / "train_util.py").read_text(encoding="utf-8")
+    node = next(n for n in ast.parse(source).body if getattr(n, "name", "") == "BucketManager")
+    namespace: dict[str, Any] = {"math": math, "np": np, "Tuple": tuple}
+    exec(compile(ast.Module([node], []), "train_util.py", "exec"), namespace)
+    return namespace["BucketManager"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.integers(2, 30), st.integers(2, 30), st.booleans())
+def test_the_trainer_keeps_the_sizes_that_are_let_be(
+    bucket_manager: Any, tmp_path: Path, wide: int, high: int, odd: bool
+) -> None:
+    size = (32 * wide + odd, 32 * high)
+    cropped, scaled, _ = bucket_manager(True, (512, 512), 256, 1024, 64).select_bucket(*size)
+    found(tmp_path, {"a": art(1)}, size)
+    findings = dataset.check(tmp_path, DatasetSpec(cells=24), BUCKETS).findings
+    assert (findings == ()) is (scaled == cropped == size)

@@ -14,6 +14,7 @@ import toml
 
 from bespoke import config, plan
 from bespoke.hardware import Gpu, Machine
+from bespoke.settings import put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,12 +95,12 @@ def test_memory_that_others_use_is_not_planned_with(experiment: Experiment) -> N
 
 def test_larger_pictures_and_ranks_need_more(experiment: Experiment) -> None:
     general = dict(experiment.general)
-    config.put(general, "resolution", 768, "--set")
+    put(general, "resolution", 768, "--set")
     larger = replace(experiment, general=general)
     on = machine("NVIDIA GeForce RTX 3080", 12288, (8, 6))
     assert planned(larger, on)["train_batch_size"] == 2
     training = dict(experiment.training)
-    config.put(training, "network_dim", 256, "--set")
+    put(training, "network_dim", 256, "--set")
     wider = replace(experiment, training=training)
     assert (plan.needed_mib(wider) or 0) > (plan.needed_mib(experiment) or 0) + 1000
 
