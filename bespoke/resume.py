@@ -108,52 +108,32 @@ def write_record(output: Path, name: str, record: RunFile) -> None:
     write_whole(record_path(output, name), text + "\n")
 
 
+def update(output: Path, name: str, **changes: Any) -> None:
+    """Change some of what the run's file keeps; nothing where there is no such file.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    record = read_record(output, name)
+    if record is not None and record != (changed := replace(record, **changes)):
+        write_record(output, name, changed)
+
+
 def keep_decision(output: Path, name: str, epoch: int, decision: Mapping[str, Any]) -> None:
-    """Keep what the gate decided at `epoch`, whatever becomes of the test that it rests on.
-
-    Raises:
-        OSError: where it cannot be written.
-    """
-    record = read_record(output, name)
-    if record is not None:
-        decisions = {**record.decisions, str(epoch): decision}
-        write_record(output, name, replace(record, decisions=decisions))
-
-
-def keep_completed(output: Path, name: str) -> None:
-    """Keep that nothing of the run is left to do.
-
-    Raises:
-        OSError: where it cannot be written.
-    """
-    record = read_record(output, name)
-    if record is not None and not record.completed:
-        write_record(output, name, replace(record, completed=True))
+    """Keep what the gate decided at `epoch`, whatever becomes of the test that it rests on."""
+    if record := read_record(output, name):
+        update(output, name, decisions={**record.decisions, str(epoch): decision})
 
 
 def keep_hashes(output: Path, name: str, epoch: int) -> None:
-    """Keep the hashes of the files of all epochs up to `epoch` that have none yet.
-
-    Raises:
-        OSError: where a file cannot be read, or the run's file not be written.
-    """
-    record = read_record(output, name)
-    if record is None:
-        return
-    files = {each: path for each, path in _hashed(output, name).items() if path.is_file()}
-    due = {each: path for each, path in files.items() if _epoch(each, name) <= epoch}
-    hashes = {each: record.hashes.get(each) or sha256(path) for each, path in due.items()}
-    if hashes != record.hashes:
-        write_record(output, name, replace(record, hashes=hashes))
-
-
-def _hashed(output: Path, name: str) -> dict[str, Path]:
-    """Every numbered checkpoint and state's weights, by the name under which a hash is kept."""
-    numbered = [path for path in output.glob(f"*-{'[0-9]' * 6}*") if _epoch(path.name, name)]
-    return {
-        path.name: path / checkpoints.WEIGHTS if path.name.endswith("-state") else path
-        for path in numbered
-    }
+    """Keep the hashes of the checkpoints and states of all epochs up to `epoch`."""
+    if record := read_record(output, name):
+        hashes = {}
+        for path in output.glob(f"{name}-*"):
+            file = path / checkpoints.WEIGHTS if path.name.endswith("-state") else path
+            if 1 <= _epoch(path.name, name) <= epoch and file.is_file():
+                hashes[path.name] = record.hashes.get(path.name) or sha256(file)
+        update(output, name, hashes=hashes)
 
 
 def _epoch(file: str, name: str) -> int:

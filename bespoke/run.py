@@ -113,7 +113,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             found = starting.verified(job)
             if not start.finished:
                 judge.epoch(job.epochs[-1], say)
-        resume.keep_completed(job.output, job.name)
+        resume.update(job.output, job.name, completed=True)
     # The page is named before: what a person does next comes last.
     _summarise(job, found, judge, 0 if start.finished else time.monotonic() - started)
 
