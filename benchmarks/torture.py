@@ -73,7 +73,7 @@ def recorded(place: Path) -> dict[str, Any]:
         del row[key]
     for key in ("logs", "output"):
         del row["facts"][key]
-    del row["curves"]["loss"]
+    row["curves"].pop("loss", None)
     pictures = {}
     for epoch in row["epochs"]:
         folder = Path(epoch["folder"])
