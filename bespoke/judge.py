@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, evaluate, gate, recording, resume, sample
+from bespoke import checkpoints, evaluate, gate, journal, recording, resume, sample
 from bespoke.display import say
 from bespoke.errors import BespokeError, GateStoppedError, is_full
 from bespoke.processes import signals_held
@@ -70,6 +70,10 @@ class Judge:
             GateStoppedError: where the gate had stopped the run or would have, and it was not
                 completed all the same.
         """
+        if start.steps_per_epoch is not None:
+            with self._spared("the losses of earlier starts could not be read", say):
+                logs = self._job.folder.parent
+                self._losses = journal.losses(logs, start.steps_per_epoch, start.epoch)
         for each in (number for number in self._job.epochs if number <= start.epoch):
             if each == start.epoch and not start.finished and self.lacks_pictures(each):
                 say(f"epoch {each}: not all its test pictures are there; the trainer draws them")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bespoke.resume import Start
 
 # Between two events that tell of progress.
-PROGRESS_INTERVAL_S = 5.0
+PROGRESS_INTERVAL_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
