@@ -129,7 +129,7 @@ def keep_hashes(output: Path, name: str, epoch: int) -> None:
     """Keep the hashes of the checkpoints and states of all epochs up to `epoch`."""
     if record := read_record(output, name):
         hashes = {}
-        for path in output.glob(f"{name}-*"):
+        for path in output.glob("*"):
             file = path / checkpoints.WEIGHTS if path.name.endswith("-state") else path
             if 1 <= _epoch(path.name, name) <= epoch and file.is_file():
                 hashes[path.name] = record.hashes.get(path.name) or sha256(file)
@@ -147,7 +147,7 @@ def altered(output: Path, name: str) -> list[str]:
     return [
         f"{path.name}: changed since it was trained: sha256 is {now[:12]}…, was "
         f"{str(hashes[path.name])[:12]}…; its scores are those of the file that was trained"
-        for path in sorted(output.glob(f"{name}-*.safetensors"))
+        for path in sorted(output.glob("*.safetensors"))
         if path.name in hashes and (now := sha256(path)) != hashes[path.name]
     ]
 
