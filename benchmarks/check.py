@@ -73,13 +73,13 @@ def audit(folder: Path) -> None:
     """In a child: one audit, its seconds and its peak of memory as JSON."""
     started = time.perf_counter()
     sys.path.insert(0, str(REPOSITORY))
-    from bespoke.bucketing import Bucketing
     from bespoke.dataset import Promise, check
+    from bespoke.pictures import Bucketing
 
     collection = check(
         folder,
         Promise(size=512, cells=24, hex_codes_min=12, names=("lips",)),
-        bucketing=Bucketing(enable_bucket=True, bucket_no_upscale=True),
+        bucketing=Bucketing(resolution=(512, 512), enable_bucket=True, bucket_reso_steps=64),
         shuffled=True,
     )
     seconds = time.perf_counter() - started

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bespoke import captions, colours, pictures
-from bespoke.canvas import Canvas, canvas_of
+from bespoke.canvas import PixelGrid
 from bespoke.view import CELLS, REGIONS
 
 WORDED = ("hair", "eyes", "clothing")
@@ -50,16 +50,13 @@ Grid = NDArray[np.bool_]
 class Original:
     caption: str
     features: list[captions.Feature]
-    canvas: Canvas
+    grid: PixelGrid
     lab: NDArray[np.float64]
-    ground: Grid
 
     def cells_of(self, codes: set[str]) -> Grid:
         """The cells of `codes` outside the ground."""
-        cells = 0
-        for code in codes:
-            cells |= self.canvas.cells.get(code, 0)
-        return unpacked(cells) & ~self.ground
+        numbers = [int(code[1:], 16) for code in codes]
+        return np.isin(self.grid.packed, numbers) & ~self.grid.ground
 
     def codes(self, *kinds: str) -> set[str]:
         return {code for each in self.features if each.kind in kinds for code in each.codes}
@@ -71,24 +68,16 @@ def originals(folder: Path) -> list[Original]:
         name = f"{path.stem}.png"
         art = pictures.read(folder, name, CELLS).art
         assert art is not None, f"{name} is not 24x24 pixel art"
-        canvas = canvas_of(art)
         text = path.read_text(encoding="utf-8")
         found.append(
             Original(
                 caption=text,
                 features=captions.features(captions.parse(text)),
-                canvas=canvas,
+                grid=PixelGrid(cells=art),
                 lab=colours.lab(art),
-                ground=unpacked(canvas.ground),
             )
         )
     return found
-
-
-def unpacked(mask: int) -> Grid:
-    """A canvas's set of cells as a grid."""
-    rows = [[mask >> (y * (CELLS + 1) + x) & 1 for x in range(CELLS)] for y in range(CELLS)]
-    return np.array(rows, dtype=bool)
 
 
 def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list[Grid]]:
@@ -97,7 +86,7 @@ def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list
     # Each colour is compared once, not in every cell that has it.
     points, place = np.unique(labs.reshape(-1, 3), axis=0, return_inverse=True)
     place = place.reshape(labs.shape[:3])
-    outside = ~np.array([each.ground for each in known])
+    outside = ~np.array([each.grid.ground for each in known])
     shades: dict[tuple[str, str], Grid] = {}
     lifts, own = [], []
     for number, each in enumerate(known):
@@ -148,7 +137,7 @@ def digits(likely: NDArray[np.float64], brightest: float | None = None) -> list[
 
 def learnt(known: list[Original]) -> dict[str, Any]:
     """`regions` and `shares`: of its region, what a feature's own colours take in four of five."""
-    ground = np.mean([each.ground for each in known], axis=0)
+    ground = np.mean([each.grid.ground for each in known], axis=0)
     grids = {"background": digits(ground, 1.0)}
     own: dict[str, list[Grid]] = {}
     for kind in WORDED:

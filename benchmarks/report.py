@@ -104,7 +104,7 @@ def sample(workspace: Path, *, epochs: int = 10, right_from: int = RIGHT_FROM) -
                 {"code": "schedule_phases", "severity": "note", "file": "",
                  "message": "epochs 4, 7 and 10 are annealed"},
             ],
-            "sight": {
+            "exposure": {
                 "background": {"here": 0.93, "parent": 0.71},
                 "hair": {"here": 0.88, "parent": 0.88},
             },

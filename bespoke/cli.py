@@ -70,7 +70,12 @@ def _repair(parser: Parser) -> None:
         default="background",
         help="the class to move among the kept tags (default: background)",
     )
-    parser.set_defaults(allow_inert=True, parent_data=[])
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help="of the experiment written for the new captions (default: EXPERIMENT_repaired)",
+    )
+    parser.set_defaults(allow_no_op=True, parent_data=[])
 
 
 def _test(parser: Parser) -> None:
@@ -174,7 +179,7 @@ def _package(parser: Parser) -> None:
         help="the zip, or the folder for it (default: runpod_NAME_EXPERIMENT.zip, here)",
     )
     add_switches(parser, replace="even where another file of that name is there")
-    parser.set_defaults(overrides=(), allow_inert=False, parent_data=[])
+    parser.set_defaults(overrides=(), allow_no_op=False, parent_data=[])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +211,7 @@ VERBS = (
   bespoke check --strict --json                 for a script: exit code 2 or 3 where it is refused
 """,
         arguments=_check,
-        answer="check:show",
+        answer="preflight:show",
     ),
     Verb(
         name="captions",
@@ -222,7 +227,7 @@ VERBS = (
   bespoke captions repair --data ~/pictures --out ~/captions_v2 --keep background
 """,
                 arguments=_repair,
-                answer="check:repair",
+                answer="repair:show",
             ),
         ),
     ),

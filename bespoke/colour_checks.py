@@ -11,27 +11,34 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import captions
-from bespoke.canvas import Canvas, canvas_of
+import numpy as np
+
+from bespoke import captions, colours
+from bespoke.canvas import PixelGrid
 from bespoke.captions import FEATURES, Feature
 from bespoke.findings import Finding, Severity, finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from bespoke.contents import Contents
 
 COMPLEXIONS = frozenset(("black", "white", "olive", "yellow", "red"))
 """Words that, said of skin, are no colour of paint."""
 
+# Codes of one feature that are looked at: a caption of thousands is broken by its length.
+_MOST_CODES = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One caption beside its picture."""
+    """One caption with its picture."""
 
     file: str
     features: list[Feature]
-    canvas: Canvas
+    grid: PixelGrid
     shuffled: bool
 
     @cached_property
@@ -48,10 +55,8 @@ class Case:
         """
         return next((each for each in self.coloured if "background" in each.kinds), None)
 
-    def found(
-        self, severity: Severity, code: str, feature: Feature, message: str, **measured: object
-    ) -> Finding:
-        return finding(severity, code, self.file, message, tag=feature.text, **measured)
+    def warning(self, code: str, feature: Feature, message: str, **measured: object) -> Finding:
+        return finding("warning", code, self.file, message, tag=feature.text, **measured)
 
 
 def check_colours(contents: Contents) -> Iterator[Finding]:
@@ -64,7 +69,7 @@ def check_colours(contents: Contents) -> Iterator[Finding]:
         case = Case(
             file=name,
             features=captions.features(captions.parse(text)),
-            canvas=canvas_of(art),
+            grid=PixelGrid(cells=art),
             shuffled=contents.shuffled,
         )
         for check in CHECKS_OF_ONE:
@@ -73,24 +78,22 @@ def check_colours(contents: Contents) -> Iterator[Finding]:
 
 def _absent(case: Case) -> Iterator[Finding]:
     for feature in case.features:
-        for code in dict.fromkeys(feature.codes):
-            if code not in case.canvas.cells:
-                nearest, distance = _nearest(code, list(case.canvas.cells))
-                message = f"{code} is not in the picture; the nearest there is {nearest}"
-                measured = {"hex": code, "nearest": nearest, "distance": distance}
-                yield case.found("warning", "colour_absent", feature, message, **measured)
+        absent = [code for code in dict.fromkeys(feature.codes) if code not in case.grid.colours]
+        if absent:
+            code, there = absent[0], list(case.grid.colours)
+            apart = colours.difference(_lab(there), _lab([code])[0])
+            nearest, distance = there[int(apart.argmin())], round(float(apart.min()), 1)
+            message = f"{code} is not in the picture; the nearest there is {nearest}"
+            measured = {"hex": code, "nearest": nearest, "distance": distance}
+            yield case.warning("colour_absent", feature, message, **measured)
 
 
-def _nearest(code: str, others: list[str]) -> tuple[str, float]:
-    from bespoke import colours
-
-    points = colours.lab([colours.rgb_of(other) for other in others])
-    distances = colours.difference(points, colours.lab(colours.rgb_of(code)))
-    return others[int(distances.argmin())], round(float(distances.min()), 1)
+def _lab(codes: Sequence[str]) -> NDArray[np.float64]:
+    return colours.lab([colours.rgb_of(code) for code in codes])
 
 
 def _background(case: Case) -> Iterator[Finding]:
-    feature, border = case.background, case.canvas.border
+    feature, border = case.background, case.grid.border
     most, cells = next(iter(border.items()))
     if feature is None or most in feature.codes:
         return
@@ -98,11 +101,19 @@ def _background(case: Case) -> Iterator[Finding]:
     share = round(cells / every, 3)
     own = round(sum(border.get(code, 0) for code in set(feature.codes)) / every, 3)
     message = (
-        f"the background is said to be {feature.codes[0]}, which {own:.0%} of the border is; "
+        f"says that the background is {feature.codes[0]}, which is {own:.0%} of the border; "
         f"{share:.0%} of it is {most}"
     )
     measured = {"hex": feature.codes[0], "border": most, "share": share, "share_of_hex": own}
-    yield case.found("warning", "colour_background", feature, message, **measured)
+    yield case.warning("colour_background", feature, message, **measured)
+
+
+def _background_unnamed(case: Case) -> Iterator[Finding]:
+    """Without its hex codes, such a caption does not say what the background is like."""
+    behind = [each for each in case.features if "background" in each.kinds]
+    if behind and not any(colours.named_in(captions.HEX.sub(" ", each.text)) for each in behind):
+        message = f"names no colour of the background in words: {behind[0].text[:60]!r}"
+        yield case.warning("background_unnamed", behind[0], message)
 
 
 def _shared(case: Case) -> Iterator[Finding]:
@@ -116,13 +127,14 @@ def _shared(case: Case) -> Iterator[Finding]:
         first = next(iter(others.values() or by_kind.values()))
         behind = code in background and others
         kinds = ["background", *others] if behind else list(by_kind)
-        named = f"{', '.join(kinds[:-1])} and {kinds[-1]}"
-        message = f"{code} is given to {named}: the words are taught one colour"
-        told = {"hex": code, "features": kinds}
+        named = f"{', '.join(kinds[:-1])} and {kinds[-1]}".capitalize()
+        both = "both" if len(kinds) == 2 else "all"
+        message = f"{named} {both} say {code}, so the model cannot learn them apart"
+        measured = {"hex": code, "features": kinds}
         if behind:
-            yield case.found("warning", "colour_shared_background", first, message, **told)
+            yield case.warning("colour_shared_background", first, message, **measured)
         elif len(kinds) > 1:
-            yield case.found("warning", "colour_shared", first, message, **told)
+            yield case.warning("colour_shared", first, message, **measured)
 
 
 def _only_background(case: Case) -> Iterator[Finding]:
@@ -130,47 +142,38 @@ def _only_background(case: Case) -> Iterator[Finding]:
         if "background" in feature.kinds:
             continue
         for code in dict.fromkeys(feature.codes):
-            cells = case.canvas.cells.get(code, 0).bit_count()
-            if cells and not case.canvas.outside_ground(code):
+            cells = case.grid.colours.get(code, 0)
+            if cells and code not in case.grid.figure:
                 message = f"{code} of the {feature.kind} is only behind the figure ({cells} cells)"
-                measured = {"hex": code, "cells": cells, "outside": 0}
-                yield case.found("warning", "colour_only_background", feature, message, **measured)
+                yield case.warning(
+                    "colour_only_background", feature, message, hex=code, cells=cells
+                )
 
 
 def _words(case: Case) -> Iterator[Finding]:
-    import numpy as np
-
-    from bespoke import colours
-
-    judged = [(each, named) for each in case.coloured if (named := painted(each.text, each.kinds))]
-    if not judged:
-        return
-    pairs = [
-        (code, colours.shades(*name)) for each, named in judged for code in each.codes
-        for name in named
-    ]  # fmt: skip
-    own = colours.lab([colours.rgb_of(code) for code, _ in pairs])
-    sizes = [len(points) for _, points in pairs]
-    apart = colours.difference(
-        np.concatenate([points for _, points in pairs]), np.repeat(own, sizes, axis=0)
-    )
-    starts = np.cumsum([0, *(len(each.codes) * len(named) for each, named in judged)])[:-1]
-    of_pair = np.minimum.reduceat(apart, np.cumsum([0, *sizes])[:-1])
-    for (each, named), distance in zip(judged, np.minimum.reduceat(of_pair, starts), strict=True):
+    for each in case.coloured:
+        named = painted(each.text, each.kinds)
+        distance = apart(each.codes, named)
         if distance > colours.FAR:
             said = " or ".join(" ".join(filter(None, name)) for name in named)
             seen = colours.name_of(colours.rgb_of(each.codes[0]))
             message = f"says {said}, and {each.codes[0]} is {seen}"
-            measured = {"hex": each.codes[0], "word": said, "distance": round(float(distance), 1)}
-            yield case.found("warning", "colour_word", each, message, seen=seen, **measured)
+            measured = {"hex": each.codes[0], "word": said, "distance": round(distance, 1)}
+            yield case.warning("colour_word", each, message, seen=seen, **measured)
 
 
 def painted(text: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
     """The colours that a tag names, less the words that, said of skin, are no colour of paint."""
-    from bespoke import colours
-
     named = colours.named_in(text)
     return [name for name in named if not ("skin" in kinds and name[1] in COMPLEXIONS)]
+
+
+def apart(codes: Sequence[str], named: Sequence[tuple[str, str]]) -> float:
+    """CIEDE2000 between the nearest of the codes and of the named colours; 0 without any named."""
+    if not named:
+        return 0.0
+    shades = np.concatenate([colours.shades(*name) for name in named])
+    return float(colours.difference(_lab(codes[:_MOST_CODES])[:, None], shades).min())
 
 
 def _loose(case: Case) -> Iterator[Finding]:
@@ -179,25 +182,27 @@ def _loose(case: Case) -> Iterator[Finding]:
         codes = [code for each in loose for code in each.codes]
         shown = ", ".join([*codes[:3], *(["…"] if len(codes) > 3 else [])])
         message = f"{len(codes)} hex codes belong to no feature: {shown}"
-        yield case.found("note", "colour_loose", loose[0], message, hex_codes=len(codes))
+        tag = loose[0].text
+        yield finding("note", "colour_loose", case.file, message, tag=tag, hex_codes=len(codes))
 
 
 def _torn(case: Case) -> Iterator[Finding]:
-    for feature in case.features:
-        parts = feature.parts
-        if parts == 1:
+    for each in case.features:
+        if each.parts == 1:
             continue
-        if feature.kind != "palette":
-            message = f"the commas in its parentheses make {parts} tags of the {feature.kind}"
+        if each.kind != "palette":
+            message = f"the commas in its parentheses make {each.parts} tags of the {each.kind}"
             severity: Severity = "warning" if case.shuffled else "note"
-            yield case.found(severity, "feature_torn", feature, message, parts=parts)
+            yield finding(
+                severity, "feature_torn", case.file, message, tag=each.text, parts=each.parts
+            )
         elif case.shuffled:
-            message = f"shuffling scatters the palette's {parts} tags over the caption"
-            yield case.found("warning", "palette_torn", feature, message, parts=parts)
+            message = f"shuffling scatters the palette's {each.parts} tags over the caption"
+            yield case.warning("palette_torn", each, message, parts=each.parts)
 
 
 CHECKS_OF_ONE: tuple[Callable[[Case], Iterator[Finding]], ...] = (
-    _absent, _background, _shared, _only_background, _words, _loose, _torn,
+    _absent, _background, _background_unnamed, _shared, _only_background, _words, _loose, _torn,
 )  # fmt: skip
 
 CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (check_colours,)

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bespoke.bucketing import Bucketing
-    from bespoke.pictures import Picture
+    from bespoke.pictures import Bucketing, Picture
     from bespoke.promise import Promise
 
 
@@ -68,21 +67,20 @@ def read(
     names = _names(folder, promise.caption_extension)
     # Decoding and file access let go of Python's lock; a network volume is slow by the file.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        pictures = pool.map(
+        decoded = pool.map(
             lambda name: picture_file.read(folder, name, promise.cells), names["pictures"]
         )
-        captions = pool.map(lambda name: _caption(folder, name), names["captions"])
-        seen = dict(zip(names["pictures"], pictures, strict=True))
-        told = dict(zip(names["captions"], captions, strict=True))
+        texts = pool.map(lambda name: _caption(folder, name), names["captions"])
+        pictures = dict(zip(names["pictures"], decoded, strict=True))
+        captions = dict(zip(names["captions"], texts, strict=True))
+    every = (*pictures.values(), *captions.values())
     return Contents(
         folder=folder,
         promise=promise,
         names=names,
-        pictures={name: each for name, each in seen.items() if not isinstance(each, Finding)},
-        captions={name: each for name, each in told.items() if not isinstance(each, Finding)},
-        faults=tuple(
-            each for each in (*seen.values(), *told.values()) if isinstance(each, Finding)
-        ),
+        pictures={name: each for name, each in pictures.items() if not isinstance(each, Finding)},
+        captions={name: each for name, each in captions.items() if not isinstance(each, Finding)},
+        faults=tuple(each for each in every if isinstance(each, Finding)),
         bucketing=bucketing,
         shuffled=shuffled,
     )
@@ -125,10 +123,9 @@ def _caption(folder: Path, name: str) -> str | Finding:
         return error("caption_unreadable", name, f"cannot be read: {failure.strerror}")
     except UnicodeDecodeError as failure:
         at, byte = failure.start, raw[failure.start]
+    what = f"byte 0x{byte:02x} at position {at}, in Latin-1 {chr(byte)!r}"
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         what = "UTF-16, as some Windows editors write it"
-    else:
-        what = f"byte 0x{byte:02x} at position {at}, in Latin-1 {chr(byte)!r}"
     message = f"is not UTF-8 ({what}); the trainer stops at it: save it as UTF-8"
     return error("caption_not_utf8", name, message, position=at, byte=byte)
 

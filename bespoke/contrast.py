@@ -1,8 +1,7 @@
-"""One experiment beside another: what differs, whether it acts, what cannot be told apart."""
+"""One experiment compared with another: what differs, does it act, can it be told apart?"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shlex
@@ -10,11 +9,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bespoke.files import digest
 from bespoke.findings import finding
 from bespoke.option_audit import ignored
 from bespoke.promise import PICTURE_EXTENSIONS
 from bespoke.schedule import length, shares
 from bespoke.settings import by_folder, effective
+from bespoke.sight import NOT_COMPUTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
     from bespoke.config import Experiment
     from bespoke.findings import Finding, Severity
-    from bespoke.sight import Sight
+    from bespoke.sight import ClassExposure, Exposure
 
-_NO_COLOUR = "no kept tag holds a colour"
 # Options that change what is kept of a run or how fast it goes, and nothing that it learns.
 _KEEPING = (
     "output_", "save_", "sample_", "log", "wandb_", "metadata_", "huggingface_",
@@ -45,8 +45,6 @@ _TOGETHER: tuple[tuple[str, ...], ...] = tuple(tuple(row.split()) for row in (
     "loss_type huber_c huber_schedule huber_scale",
     "optimizer_type optimizer_args",
     "enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale",
-    "keep_tokens keep_tokens_separator",
-    "token_warmup_min token_warmup_step",
 ))  # fmt: skip
 # Options that the trainer asks for by truth: 0 is as good as unset.
 _OFF_AT_ZERO = frozenset((
@@ -59,12 +57,8 @@ _WANTED: dict[str, Callable[[Path], bool]] = {
 }
 _RATES = ("learning_rate", "unet_lr", "text_encoder_lr")
 # What acts through the captions that the trainer draws, and through nothing else.
-_CAPTION_KEYS = frozenset((
-    "keep_tokens", "keep_tokens_separator", "caption_separator", "secondary_separator",
-    "caption_prefix", "caption_suffix", "enable_wildcard", "shuffle_caption",
-    "caption_tag_dropout_rate", "caption_dropout_rate", "caption_dropout_every_n_epochs",
-    "token_warmup_min", "token_warmup_step", "max_token_length",
-))  # fmt: skip
+_CAPTION_KEYS = frozenset((*NOT_COMPUTED, "caption_separator", "token_warmup_min",
+    "keep_tokens", "shuffle_caption", "caption_dropout_rate", "max_token_length"))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,47 +86,50 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrast:
-    """`verdict` holds a few lines, the hypothesis's own subject first."""
+class Ablation:
+    """`findings` say what the experiment cannot show, the worst first; `lines` what the model sees
+    of its subject."""
 
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...]
-    verdict: tuple[str, ...]
-
-    @property
-    def acting(self) -> tuple[Change, ...]:
-        return tuple(change for change in self.changes if not change.idle)
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """An experiment with what the trainer sees of its captions, and the folder of each subset."""
+    """An experiment with what the model sees of its captions, and the folder of each subset."""
 
     experiment: Experiment
-    sight: Sight
+    exposure: Exposure
     data: Mapping[str, Path]
+
+    @property
+    def subject(self) -> ClassExposure | None:
+        return self.exposure.classes.get(self.experiment.subject)
 
 
 def compare(
-    side: Side, other: Side, *, known: Sequence[Experiment] = (), inert: Severity = "error"
-) -> Contrast:
-    """What `side` changes beside `other`, usually its parent.
+    side: Side, other: Side, *, known: Sequence[Experiment] = (), no_op: Severity = "error"
+) -> Ablation:
+    """What `side` changes compared with `other`, usually its parent.
 
-    `known` are experiments that may already make one of the changes alone. `inert` is how bad it is
+    `known` are experiments that may already make one of the changes alone. `no_op` is how bad it is
     that nothing differs: "warning" where a person said that it may be so.
     """
     changes = (*_option_changes(side, other), *_data_changes(side, other))
     acting = [change for change in changes if not change.idle]
     one, two = side.experiment, other.experiment
-    told = [
-        None if acting else _inert(one.name, two.name, changes, inert),
+    findings = (
+        None if acting else _no_op(one.name, two.name, changes, no_op),
+        _misses_subject(side, acting),
         _confounded(one, two, acting, known) if len(acting) > 1 else None,
-        _misses_subject(side, other, acting),
         _moves_schedule(side, other),
-    ]
-    found = tuple(each for each in told if each is not None)
-    verdict = (*_subject_lines(side, other), *map(str, found))
-    return Contrast(changes=changes, findings=found, verdict=verdict)
+    )
+    return Ablation(
+        changes=changes,
+        findings=tuple(each for each in findings if each is not None),
+        lines=tuple(_subject_lines(side, other)),
+    )
 
 
 # --- What differs ---------------------------------------------------------------------------------
@@ -165,21 +162,19 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _option_changes(side: Side, other: Side) -> Iterator[Change]:
-    found = differences(side.experiment, other.experiment)
+    differing = differences(side.experiment, other.experiment)
     here, there = ignored(side.experiment), ignored(other.experiment)
-    unseen = "the trainer draws the same captions either way"
-    same_view = side.sight.view == other.sight.view
+    same_captions = side.exposure.fingerprint == other.exposure.fingerprint
     idle: dict[str, str] = {}
-    for name in found:
-        key = name.partition(".")[2]
+    for name in differing:
         if name in here and name in there:
             idle[name] = here[name]
-        elif key in _CAPTION_KEYS and same_view and side.sight.captions:
-            idle[name] = here.get(name, unseen)
-    for group in _grouped({name: found[name] for name in found if name not in idle}):
-        yield _change(group)
+        elif name.partition(".")[2] in _CAPTION_KEYS and same_captions and side.exposure.captions:
+            idle[name] = here.get(name, "the trainer draws the same captions either way")
+    acting = {name: pair for name, pair in differing.items() if name not in idle}
+    yield from map(_change, _grouped(acting))
     for name, why in idle.items():
-        yield _change({name: found[name]}, idle=why)
+        yield _change({name: differing[name]}, idle=why)
 
 
 def _change(values: Mapping[str, tuple[Any, Any]], idle: str = "") -> Change:
@@ -233,21 +228,15 @@ def _data_changes(side: Side, other: Side) -> Iterator[Change]:
                 yield Change(section=section, values={}, shown=shown)
 
 
-def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:
-    """One hash of the names and contents of a folder's files that are `wanted`."""
-    whole = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and wanted(path)):
-        whole.update(repr((path.name, hashlib.blake2b(path.read_bytes()).hexdigest())).encode())
-    return whole.hexdigest()
-
-
 # --- What it means --------------------------------------------------------------------------------
 
 
-def _inert(one: str, other: str, changes: Sequence[Change], severity: Severity) -> Finding:
-    rows = "; ".join(f"{change.shown} ({change.idle})" for change in changes)
-    message = f"{one} would learn the same as {other}: {rows or 'nothing differs'}"
-    return finding(severity, "experiment_inert", "", message, changes=len(changes))
+def _no_op(one: str, other: str, changes: Sequence[Change], severity: Severity) -> Finding:
+    rows = "; ".join(f"{change.shown} has no effect: {change.idle}" for change in changes)
+    message = f"{one} would train exactly what {other} trained: {rows or 'nothing differs'}"
+    if severity == "error":
+        message += ". Change something, or repeat it knowingly with --allow-no-op"
+    return finding(severity, "experiment_no_op", "", message, changes=len(changes))
 
 
 def _confounded(
@@ -255,8 +244,8 @@ def _confounded(
 ) -> Finding:
     alone = [how for change in acting if (how := _alone(change, other, known))]
     message = (
-        f"{one.name} changes {len(acting)} things at once beside {other.name}, so their effects "
-        f"cannot be told apart: {'; '.join(change.shown for change in acting)}. "
+        f"{one.name} changes {len(acting)} things from {other.name}, so you cannot know which one "
+        f"worked: {'; '.join(change.shown for change in acting)}. "
         f"One at a time: {'; '.join(alone) or 'make an experiment of each'}"
     )
     return finding(
@@ -276,32 +265,28 @@ def _alone(change: Change, other: Experiment, known: Sequence[Experiment]) -> st
     return " ".join((f"--experiment {other.name}", *change.settings)) if change.settings else ""
 
 
-def _misses_subject(side: Side, other: Side, acting: Sequence[Change]) -> Finding | None:
+def _misses_subject(side: Side, acting: Sequence[Change]) -> Finding | None:
     """Whether tags are kept for a subject that is not among them."""
-    subject = side.experiment.subject
-    seen = side.sight.classes.get(subject)
-    names = {name for change in acting for name in change.values}
-    changed = names & {"dataset.keep_tokens", "dataset.keep_tokens_separator"}
-    if seen is None or not changed or seen.kept >= 0.5:
+    subject, seen = side.experiment.subject, side.subject
+    keeps = any("dataset.keep_tokens" in change.values for change in acting)
+    if seen is None or not keeps or seen.kept >= 0.5 * seen.captions:
         return None
-    dropped = any(subset["caption_tag_dropout_rate"] for subset in effective(side.experiment))
-    first, last = seen.positions
+    first, last = (place + 1 for place in seen.positions)
+    where = f"tag {first} to {last}" if first < last else f"tag {first}"
+    often = f"kept in {seen.kept} of {seen.captions} captions" if seen.kept else "never kept"
     message = (
-        f"keeping tags does not reach the {subject}: {_kept(side.sight)}; the {subject} stands at "
-        f"position {first} to {last} (from 0) and is kept in {seen.kept:.0%} of captions"
+        f"{side.experiment.name} cannot test its hypothesis: {_kept(side.exposure)}; the {subject} "
+        f"is {where} and {often}. Move it to the front: `captions repair` does"
     )
-    if not dropped:
-        message += "; at caption_tag_dropout_rate 0 no tag is ever dropped, so keeping pins places"
     return finding(
         "warning", "experiment_misses_subject", "", message,
         subject=subject, kept=seen.kept, positions=seen.positions,
-        before=other.sight.classes[subject].kept if subject in other.sight.classes else None,
     )  # fmt: skip
 
 
 def _moves_schedule(side: Side, other: Side) -> Finding | None:
     """Whether a run of another length also changes the learning rate of the epochs both have."""
-    pictures = [Counter(each.subset for each in one.sight.captions) for one in (side, other)]
+    pictures = [Counter(each.subset for each in one.exposure.captions) for one in (side, other)]
     lengths = [length(one.experiment, n) for one, n in zip((side, other), pictures, strict=True)]
     own, before = shares(side.experiment, lengths[0]), shares(other.experiment, lengths[1])
     if own is None or before is None or lengths[0].epochs == lengths[1].epochs:
@@ -318,32 +303,30 @@ def _moves_schedule(side: Side, other: Side) -> Finding | None:
     return finding("note", "experiment_moves_schedule", "", message, epoch=epoch)
 
 
-def _kept(sight: Sight) -> str:
+def _kept(exposure: Exposure) -> str:
     """The kept tags in words, with what they hold of colour."""
-    if not any(sight.kept):
+    rows = [f'"{", ".join(tags)}"' for tags in exposure.kept if tags]
+    if not rows:
         return "no tag is kept"
-    count = len(sight.kept_colours)
-    colours = f"{count} kept tags hold a colour" if count else _NO_COLOUR
-    if len(sight.kept) > 4:
-        return f"the kept tags are of {len(sight.kept)} sorts, and {colours}"
-    rows = [f"{', '.join(tags)!r} ({count} captions)" for tags, count in sight.kept.items()]
-    sort = f"one of {len(rows)} fixed prefixes" if len(rows) > 1 else "one fixed prefix"
-    return f"the kept tags are {sort}, {' or '.join(rows)}, and {colours}"
+    shown = f"{' or '.join(rows)}" if len(rows) <= 3 else f"of {len(rows)} sorts"
+    colours = len(exposure.kept_colours)
+    return f"the kept tags are {shown}, {f'{colours} with a' if colours else 'without any'} colour"
 
 
 def _subject_lines(side: Side, other: Side) -> Iterator[str]:
-    subject = side.experiment.subject
-    here = side.sight.classes.get(subject)
-    if here is None:
-        return
-    there, name = other.sight.classes.get(subject), other.experiment.name
-    before = f", {there.share_whole:.1%} in {name}" if there else ""
-    colour = "some kept tags hold a colour" if side.sight.kept_colours else _NO_COLOUR
-    share = f"{here.share_whole:.1%}"
-    yield f"{subject} reaches the encoder whole in {share} of samples{before}; {colour}"
-    blank, blank_there = side.sight.blank, other.sight.blank
+    name, here, there = other.experiment.name, side.subject, other.subject
+    if here is not None:
+        before = f" ({there.share:.1%} in {name})" if there else ""
+        tag = f"the {side.experiment.subject} tag"
+        yield f"The model sees {tag} in {here.share:.1%} of samples{before}"
+    blank, blank_there = side.exposure.blank, other.exposure.blank
     if blank or blank_there:
-        yield f"the whole caption is blanked in {blank:.1%} of samples, {blank_there:.1%} in {name}"
+        yield (
+            f"{blank:.1%} of samples train with an empty caption (caption_dropout_rate), "
+            f"{blank_there:.1%} in {name}"
+        )
+    if side.exposure.unknown:
+        yield f"What the model sees is not computed with {', '.join(side.exposure.unknown)}"
 
 
 def _toml(value: Any) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import captions, colour_checks, form_checks, picture_checks
+from bespoke import captions
 from bespoke.contents import picture_count, read
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.findings import Finding, listing, summary
@@ -17,15 +18,12 @@ from bespoke.promise import Promise
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bespoke.bucketing import Bucketing
-    from bespoke.pictures import Picture
+    from bespoke.pictures import Bucketing, Picture
 
 __all__ = [
     "COLLECTION", "Collection", "Finding", "Pair", "Promise", "check", "listing", "locate",
     "summary", "take",
 ]  # fmt: skip
-
-CHECKS = (*form_checks.CHECKS, *picture_checks.CHECKS, *colour_checks.CHECKS)
 
 COLLECTION = "training_data"
 """The name of the collection itself, in the dataset file and as a folder."""
@@ -59,6 +57,11 @@ class Collection:
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
 
+def is_folder(path: Path | str) -> bool:
+    """Whether it is there; no name is too long for this, as it is for Path.is_dir."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def locate(
     wanted: Path | None, *, repository: Path, workspace: Path, name: str = COLLECTION
 ) -> Path:
@@ -71,9 +74,8 @@ def locate(
         ConfigError: `wanted` is no folder.
         DatasetError: no pictures anywhere, or in several such sub-folders.
     """
-    if wanted is not None and not wanted.is_dir():
-        found = "a file" if wanted.exists() else "not there"
-        raise ConfigError(f"--data {wanted}: {found}; name the folder that holds the pictures")
+    if wanted is not None and not is_folder(wanted):
+        raise ConfigError(f"no such directory: {wanted}. Give the pictures' folder with --data DIR")
     places = [wanted] if wanted else [repository / name, workspace / name]
     looked: list[str] = []
     for place in places:
@@ -82,9 +84,11 @@ def locate(
             return folder
         looked.append(f"{place} ({state})")
     where = "there, or name another" if wanted else f"into {places[-1]}, or name their"
-    cure = f"put the pictures and captions {where} folder"
     option = "--data DIR" if name == COLLECTION else f"--data {name}=DIR"
-    raise DatasetError(f"no pictures found in {' or in '.join(looked)}; {cure} with {option}")
+    raise DatasetError(
+        f"no pictures found in {' or in '.join(looked)}. Put the pictures and captions {where} "
+        f"folder with {option}"
+    )
 
 
 def _with_pictures(place: Path) -> tuple[Path | None, str]:
@@ -120,8 +124,11 @@ def check(
     Raises:
         DatasetError: the folder itself cannot be listed.
     """
+    from bespoke import colour_checks, form_checks, picture_checks  # numpy
+
+    checks = (*form_checks.CHECKS, *picture_checks.CHECKS, *colour_checks.CHECKS)
     contents = read(folder, promise, bucketing=bucketing, shuffled=shuffled)
-    found = [finding for each in CHECKS for finding in each(contents)]
+    findings = [finding for each in checks for finding in each(contents)]
     pictures: dict[str, Picture] = {}
     for name, picture in contents.pictures.items():
         pictures.setdefault(Path(name).stem, picture)
@@ -133,7 +140,7 @@ def check(
             for stem, names in contents.stems.items()
             if stem + extension in contents.names["captions"]
         ),
-        findings=tuple(sorted(found, key=lambda finding: finding.file)),
+        findings=tuple(sorted(findings, key=lambda finding: finding.file)),
         pictures=pictures,
         captions={
             Path(name).stem: captions.first_line(text) for name, text in contents.captions.items()

@@ -17,7 +17,7 @@ from bespoke.errors import ConfigError
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -124,6 +124,14 @@ def workspace(wanted: Path | None) -> Path:
             "name another with --workspace"
         ) from error
     return folder
+
+
+def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:
+    """One hash of the names and contents of a folder's files that are `wanted`."""
+    whole = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and wanted(path)):
+        whole.update(repr((path.name, hashlib.blake2b(path.read_bytes()).hexdigest())).encode())
+    return whole.hexdigest()
 
 
 def sha256(path: Path) -> str:

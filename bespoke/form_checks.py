@@ -6,6 +6,7 @@ import contextlib
 import operator
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,17 @@ FORMAT_OF_EXTENSION = {
     ".bmp": ("BMP",),
 }
 
+_LETTERS_BEFORE = re.compile(r"\w+$")
+_WORD = re.compile(r"[^\W\d_]+")
+# "dark dark green", but not "#000000, #000000" nor "hair hairband".
+_DOUBLED = re.compile(r"\b([^\W\d_]{1,40}) \1\b")
+# A word that so many captions hold is one that the artist uses.
+_COMMON = 3
+_LONGEST = 40
+_COMPOUNDS = frozenset((
+    "haircut", "hairstyle", "hairband", "headband", "highlight", "overcoat", "overtop",
+    "skintone", "throughout",
+))  # fmt: skip
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -167,14 +179,43 @@ def _caption_promises(contents: Contents) -> Iterator[Finding]:
 
 
 def _naming(name: str, line: str, word: str) -> Iterator[Finding]:
-    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", line, re.IGNORECASE)
-    # "blacklips (#051e09)": the feature is there, but its tokens are not those of the word.
-    glued = re.search(rf"\w+{re.escape(word)}(?!\w)", line, re.IGNORECASE)
-    if glued and not found:
-        message = f"names {word!r} only within {glued[0]!r}: a space seems to be missing"
-        yield finding("warning", "caption_word_glued", name, message, tag=glued[0])
-    elif not found:
+    glued = ""
+    for place in re.finditer(rf"{re.escape(word)}(?!\w)", line, re.IGNORECASE):
+        before = _LETTERS_BEFORE.search(line, max(0, place.start() - 40), place.start())
+        if before is None:
+            return
+        # "blacklips (#051e09)": the feature is there, but its tokens are not those of the word.
+        glued = glued or before[0] + place[0]
+    if not glued:
         yield error("caption_unnamed", name, f"does not name {word!r}", tag=word)
+        return
+    message = f"names {word!r} only within {glued!r}: a space seems to be missing"
+    yield finding("warning", "caption_word_glued", name, message, tag=glued)
+
+
+def _wording(contents: Contents) -> Iterator[Finding]:
+    """Words run together, and tags or words said twice."""
+    lines = {
+        name: caption_text.HEX.sub("", caption_text.first_line(text)).replace("()", "").lower()
+        for name, text in contents.captions.items()
+    }
+    counts = Counter(word for line in lines.values() for word in set(_WORD.findall(line)))
+    common = {word for word, count in counts.items() if count >= _COMMON and len(word) > 2}
+    features = tuple(word.lower() for word in contents.promise.names)
+    for name, line in lines.items():
+        for word in sorted(set(_WORD.findall(line)) - common - _COMPOUNDS):
+            # What ends in a declared word is _naming's.
+            cuts = range(3, len(word) - 2) if not word.endswith(features or "\0") else ()
+            parts = ((word[:cut], word[cut:]) for cut in cuts if len(word) <= _LONGEST)
+            if pair := next((pair for pair in parts if common.issuperset(pair)), None):
+                message = f"{word!r} seems to lack a space: {' '.join(pair)!r}"
+                yield finding("warning", "caption_word_glued", name, message, tag=word)
+        tags = Counter(caption_text.tags(line))
+        twice = [tag for tag, count in tags.items() if count > 1 and _WORD.search(tag)]
+        twice += [doubled[0] for doubled in _DOUBLED.finditer(line)]
+        if twice:
+            message = f"repeats {twice[0]!r}"
+            yield finding("warning", "caption_repeated", name, message, tag=twice[0])
 
 
 def _ignored(contents: Contents) -> Iterator[Finding]:
@@ -199,5 +240,6 @@ CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (
     _picture_form,
     _caption_form,
     _caption_promises,
+    _wording,
     _ignored,
 )

@@ -1,4 +1,4 @@
-"""Options that do nothing, weaken one another or stop the trainer late, and prompts that mislead.
+"""Options that do nothing, weaken one another or stop the trainer late.
 
 Places in the trainer's source are those of v0.10.1: `tn` is train_network.py, `tu`
 library/train_util.py, `lora` networks/lora.py.
@@ -10,21 +10,15 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bespoke.captions import tokens
 from bespoke.config import TRAINING_FILE
 from bespoke.findings import SEVERITIES, Finding, Severity, finding
 from bespoke.settings import DATASET_FILE, effective
-from bespoke.validation import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from bespoke.config import Experiment
-    from bespoke.prompts import Prompt
     from bespoke.settings import Setting
-
-SAMPLED_TOKENS = 225
-"""What a sample prompt may cost, whatever max_token_length (lpw_stable_diffusion.py:274)."""
 
 # The torch that xformers' kernels were built for; with another one they do not load.
 XFORMERS_TORCH = {"0.0.35": "2.10.0"}
@@ -208,18 +202,3 @@ def xformers_findings(experiment: Experiment, versions: Mapping[str, str]) -> It
             "xformers = false and sdpa = true"
         )
         yield finding("error", "xformers_torch", "", message, torch=torch, wanted=wanted)
-
-
-def prompt_findings(prompts: Iterable[Prompt]) -> Iterator[Finding]:
-    """Prompts whose end the sampler cuts off."""
-    for prompt in prompts:
-        for text in (prompt.text, prompt.negative):
-            cost = tokens(text)
-            if cost > SAMPLED_TOKENS:
-                message = (
-                    f"test prompt {prompt.name} is {cost} tokens long and the sampler reads "
-                    f"{SAMPLED_TOKENS}: the end of {shown(text)} is cut off"
-                )
-                yield finding(
-                    "warning", "prompt_too_long", "", message, prompt=prompt.name, tokens=cost
-                )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import check, checkpoints, config, origin, plan, resume, schedule, watch
+from bespoke import checkpoints, config, origin, plan, preflight, resume, schedule, watch
 from bespoke.display import duration
 from bespoke.errors import ConfigError
 from bespoke.files import write_whole
@@ -67,7 +67,7 @@ def show(chosen: argparse.Namespace) -> None:
         ConfigError: no clone, a secret in a file, or another zip of that name.
         ConfigError, DatasetError: what the run itself would be refused for.
     """
-    flight = check.examined(chosen)
+    flight = preflight.examined(chosen)
     refusal = flight.refusal()
     if refusal is not None:
         raise refusal

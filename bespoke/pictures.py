@@ -1,16 +1,18 @@
-"""One picture file, decoded once: what it is, and the 24x24 art in it."""
+"""One picture file, decoded once: what it is, the art in it, and what bucketing makes of it."""
 
 from __future__ import annotations
 
 import functools
 import io
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import DatasetError
 from bespoke.findings import Finding, error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # numpy and PIL are imported inside the functions that decode: `bespoke --help` reaches this module.
+
+Size = tuple[int, int]
 
 LARGEST_DECODED = 4096 * 4096
 """Pixels; a larger picture is refused undecoded, as eight of them at once would fill the memory."""
@@ -41,11 +45,11 @@ class Picture:
     `size` is (width, height). `transparent` is the share of pixels that are not opaque.
     `cells_off` is the share of pixels that differ from their cell's centre; `cells` is the art
     itself, uint8 of shape (cells, cells, 3), in the colours that the trainer sees (alpha dropped).
-    Both are None where no cells are promised or the picture is smaller than its cells.
+    Both are None where no cells are declared or the picture is smaller than its cells.
     """
 
     file: str
-    size: tuple[int, int]
+    size: Size
     mode: str
     format: str
     transparent: float
@@ -61,12 +65,16 @@ class Picture:
 
 def read(folder: Path, name: str, cells: int | None) -> Picture | Finding:
     """Decode one file, or find why it cannot be; `cells` is the side of the art."""
-    raw = b""
     try:
-        raw = (folder / name).read_bytes()
-        return _decoded(name, raw, cells)
-    except Exception as failure:  # noqa: BLE001 - what a decoder raises at a damaged file is open
-        return error("picture_unreadable", name, _damage(raw, failure), bytes=len(raw))
+        image, rgba = _decoded(folder / name)
+    except DatasetError as damage:
+        return error("picture_unreadable", name, str(damage))
+    transparent = float((rgba[..., 3] != 255).mean()) if image.has_transparency_data else 0.0
+    off, art = _cells(rgba, cells) if cells and cells <= min(image.size) else (None, None)
+    return Picture(
+        file=name, size=image.size, mode=image.mode, format=image.format or "",
+        transparent=transparent, cells_off=off, cells=art,
+    )  # fmt: skip
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
@@ -76,19 +84,34 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         DatasetError: where it cannot be read; the message names the file.
     """
     import numpy as np
+
+    try:
+        return np.ascontiguousarray(_decoded(path)[1][..., :3])
+    except DatasetError as damage:
+        raise DatasetError(f"{path}: {damage}") from damage
+
+
+def _decoded(path: Path) -> tuple[Image.Image, NDArray[np.uint8]]:
+    """The picture as it was saved, and as RGBA: uint8 of shape (height, width, 4)."""
+    import numpy as np
     from PIL import Image
 
     raw = b""
     try:
         raw = path.read_bytes()
+        # Named formats keep Pillow's plug-ins from loading in several threads at once.
         with Image.open(io.BytesIO(raw), formats=_OPENED_FORMATS) as image:
             if image.width * image.height > LARGEST_DECODED:
-                raise DatasetError(f"{path}: is {image.width}x{image.height}, too large to decode")
-            return np.ascontiguousarray(np.asarray(_as_rgba(image))[..., :3])
+                raise DatasetError(f"{image.width}x{image.height} pixels are too many to decode")
+            image.load()
+            # Other than 8-bit modes lose what the trainer's own conversion to RGB loses.
+            plain = image if image.mode in EIGHT_BIT_MODES else image.convert("RGB")
+            return image, np.asarray(plain.convert("RGBA"))
     except DatasetError:
         raise
     except Exception as failure:
-        raise DatasetError(f"{path}: {_damage(raw, failure)}") from failure
+        # What a decoder raises at a damaged file is open.
+        raise DatasetError(_damage(raw, failure)) from failure
 
 
 def _damage(raw: bytes, failure: Exception) -> str:
@@ -98,37 +121,8 @@ def _damage(raw: bytes, failure: Exception) -> str:
     if not raw:
         return "is empty (0 bytes)"
     if type(failure).__name__ == "UnidentifiedImageError":
-        return f"is no picture that can be read; it begins with {raw[:8]!r}"
+        return f"is not a picture; it begins with {raw[:8]!r}"
     return f"does not decode: {' '.join(str(failure).split())}"
-
-
-def _decoded(name: str, raw: bytes, cells: int | None) -> Picture | Finding:
-    import numpy as np
-    from PIL import Image
-
-    # Named formats keep Pillow's plug-ins from loading in several threads at once.
-    with Image.open(io.BytesIO(raw), formats=_OPENED_FORMATS) as image:
-        width, height = image.size
-        if width * height > LARGEST_DECODED:
-            message = f"is {width}x{height}, more than is decoded here"
-            return error("picture_too_large", name, message)
-        image.load()
-        rgba = np.asarray(_as_rgba(image))
-        transparent = 0.0
-        if image.has_transparency_data:
-            transparent = np.count_nonzero(rgba[..., 3] != 255) / (width * height)
-        off, art = _cells(rgba, cells) if cells and cells <= min(image.size) else (None, None)
-        return Picture(
-            file=name, size=image.size, mode=image.mode, format=image.format or "",
-            transparent=transparent, cells_off=off, cells=art,
-        )  # fmt: skip
-
-
-def _as_rgba(image: Image.Image) -> Image.Image:
-    if image.mode == "RGBA":
-        return image
-    # Other than 8-bit modes lose what the trainer's own conversion to RGB loses.
-    return (image if image.mode in EIGHT_BIT_MODES else image.convert("RGB")).convert("RGBA")
 
 
 def _cells(rgba: NDArray[np.uint8], count: int) -> tuple[float, NDArray[np.uint8]]:
@@ -136,7 +130,7 @@ def _cells(rgba: NDArray[np.uint8], count: int) -> tuple[float, NDArray[np.uint8
     import numpy as np
 
     # Four bytes compared as one number: a third of the time of three channels.
-    packed = rgba.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
+    packed = np.ascontiguousarray(rgba).view("<u4")[..., 0] & np.uint32(0xFFFFFF)
     rows, columns = (nearest_neighbour(side, count) for side in packed.shape)
     art = packed[np.ix_(rows[1], columns[1])]
     # Columns first: the rows are then copied whole.
@@ -160,3 +154,63 @@ def nearest_neighbour(side: int, count: int) -> tuple[NDArray[np.intp], ...]:
     doubled = (2 * np.arange(side) + 1) * count
     centres = (2 * np.arange(count) + 1) * side // (2 * count)
     return doubled // (2 * side), centres, np.flatnonzero(doubled % (2 * side) == 0)
+
+
+# --- The size at which the trainer trains a picture -----------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucketing:
+    """The dataset options that decide it; sizes are (width, height)."""
+
+    resolution: Size
+    enable_bucket: bool
+    bucket_reso_steps: int
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Bucketing | None:
+        """From one entry of `effective`; None where the trainer may scale pictures up into the
+        buckets of its own table (bucket_no_upscale = false), which is not computed here."""
+        sides = options["resolution"]
+        if sides is None or (options["enable_bucket"] and not options["bucket_no_upscale"]):
+            return None
+        size = (sides, sides) if isinstance(sides, int) else tuple(sides)
+        rest = {each.name: options[each.name] for each in fields(cls) if each.name != "resolution"}
+        return cls(resolution=size, **rest)
+
+    def treat(self, size: Size) -> tuple[Size, Size]:
+        """What `size` is scaled to and then cropped to, evenly at both sides.
+
+        A crop to 0 is what the trainer arrives at, too, for pictures smaller than the steps, and
+        fails at (BucketManager.select_bucket, train_util.py:286-343 at v0.10.1).
+        """
+        if not self.enable_bucket:
+            return _filled(size, self.resolution), self.resolution
+        area = self.resolution[0] * self.resolution[1]
+        scaled = self._shrunk(size, area) if size[0] * size[1] > area else size
+        return scaled, (self._floor(scaled[0]), self._floor(scaled[1]))
+
+    def _floor(self, side: int) -> int:
+        return side - side % self.bucket_reso_steps
+
+    def _shrunk(self, size: Size, area: int) -> Size:
+        aspect = size[0] / size[1]
+        width = math.sqrt(area * aspect)
+        wide = self._floor(int(width + 0.5))
+        high = self._floor(int(area / width + 0.5))
+        height_of_wide = self._floor(int(wide / aspect + 0.5))
+        width_of_high = self._floor(int(high * aspect + 0.5))
+        # The trainer divides by zero at such slivers; the other way round decides there.
+        off_wide = abs(wide / height_of_wide - aspect) if height_of_wide else math.inf
+        off_high = abs(width_of_high / high - aspect) if high else math.inf
+        if off_wide < off_high:
+            return wide, int(wide / aspect + 0.5)
+        return int(high * aspect + 0.5), high
+
+
+def _filled(size: Size, bucket: Size) -> Size:
+    """`size` scaled so that it just covers `bucket`."""
+    (width, height), (across, down) = size, bucket
+    wider = width / height > across / down
+    scale = down / height if wider else across / width
+    return int(width * scale + 0.5), int(height * scale + 0.5)

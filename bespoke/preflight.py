@@ -1,21 +1,25 @@
-"""Before the first step: is this the run that was meant, and does it test its hypothesis?"""
+"""Before the first step: is this the run that was meant, and can it test its hypothesis?"""
 
 from __future__ import annotations
 
 import functools
-import json
-from collections import Counter
-from dataclasses import asdict, dataclass, fields
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bespoke import contrast, dataset, findings, option_audit, schedule, sight
-from bespoke.bucketing import Bucketing
+from bespoke import config, contrast, dataset, findings, option_audit, prompts, schedule, sight
+from bespoke.captions import tokens
 from bespoke.errors import BespokeError, ConfigError, DatasetError
+from bespoke.files import REPOSITORY, workspace_path
+from bespoke.pictures import Bucketing
+from bespoke.preflight_report import Preflight, unexamined
+from bespoke.seeds import with_seed
 from bespoke.settings import by_folder
 from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bespoke.config import Experiment
@@ -23,98 +27,16 @@ if TYPE_CHECKING:
     from bespoke.findings import Finding, Severity
     from bespoke.prompts import Prompt
 
+__all__ = [
+    "Checked", "Preflight", "check", "examine", "examined", "folders", "parents_folders", "show",
+    "subset_and_folder",
+]  # fmt: skip
 
-@dataclass(frozen=True, kw_only=True)
-class Preflight:
-    """What is known before the start. `sight` and `before` are the share of training samples in
-    which each class of tags reaches the text encoder whole, here and in the parent.
-    """
-
-    experiment: Experiment
-    collections: Mapping[str, Collection]
-    data_findings: tuple[Finding, ...]
-    option_findings: tuple[Finding, ...]
-    lines: tuple[str, ...]
-    sight: Mapping[str, float]
-    before: Mapping[str, float]
-    length: schedule.Length
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        return (*self.option_findings, *self.data_findings)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many findings there are of each code."""
-        return dict(Counter(finding.code for finding in self.findings))
-
-    @property
-    def verdict(self) -> tuple[str, ...]:
-        """Whether the run may start, then what it can and cannot show."""
-        counts = Counter(finding.severity for finding in self.findings)
-        state = "cannot start" if counts["error"] else "can start"
-        told = ", ".join(
-            f"{counts[kind]} {kind}{'' if counts[kind] == 1 else 's'}"
-            for kind in ("error", "warning", "note")
-        )
-        return (f"{self.experiment.name} {state}: {told}", *self.lines)
-
-    def refusal(self, *, strict: bool = False) -> BespokeError | None:
-        """The error to end with, if any; warnings count as errors where `strict`.
-
-        Options come before data: a run that is wrong by its options is wrong with any pictures. Of
-        pictures, which may be wrong by the hundred, a few are named: the report groups them all.
-        """
-        stops = ("error", "warning") if strict else ("error",)
-        for found, kind, limit in (
-            (self.option_findings, ConfigError, 40),
-            (self.data_findings, DatasetError, 5),
-        ):
-            stopping = [finding for finding in found if finding.severity in stops]
-            if stopping:
-                return kind(findings.listing(stopping, limit=limit))
-        return None
-
-    def report(self, *, examples: int | None = 3, notes: bool = True) -> list[str]:
-        """The verdict, then the findings by severity and code; None shows every example."""
-        shown = [
-            each
-            for each in self.findings
-            if (notes or each.severity != "note") and str(each) not in self.lines
-        ]
-        return [*self.verdict, *findings.summary(shown, examples=examples or len(shown))]
-
-    def as_json(self) -> str:
-        """One object: verdict, counts by code, findings, sight by tag class."""
-        shares = {
-            kind: {"here": share, "parent": self.before.get(kind)}
-            for kind, share in self.sight.items()
-        }
-        return _document(self.experiment.name, "\n".join(self.verdict), self.findings, shares)
+PROMPT_TOKENS = 225
+"""What the trainer's sampler reads of a prompt (lpw_stable_diffusion.py:274 at v0.10.1)."""
 
 
-def unexamined(experiment: str, error: BespokeError) -> str:
-    """The same object as `Preflight.as_json` for what could not be examined at all, and why."""
-    found = [
-        findings.error("pictures_none", "", line)
-        if isinstance(error, DatasetError)
-        else findings.error("experiment_refused", "", line)
-        for line in str(error).splitlines()
-    ]
-    return _document(experiment, f"{experiment} cannot start: {error}", found, {})
-
-
-def _document(
-    experiment: str, verdict: str, found: Sequence[Finding], shares: Mapping[str, object]
-) -> str:
-    document = {
-        "experiment": experiment,
-        "verdict": verdict,
-        "counts": Counter(each.code for each in found),
-        "findings": [asdict(each) for each in found],
-        "sight": shares,
-    }
-    return json.dumps(document, indent=2, default=str)
+# --- Where the pictures are -----------------------------------------------------------------------
 
 
 def folders(
@@ -134,13 +56,15 @@ def folders(
         DatasetError: no pictures for a subset.
     """
     named = _named(texts, experiment, "--data")
-    found: dict[str, Path] = {}
+    places: dict[str, Path] = {}
     for name in by_folder(experiment):
         locate = functools.partial(
             dataset.locate, named.get(name), name=name, repository=repository, workspace=workspace
         )
-        found[name] = locate() if drawn is None or name in named else _or_drawn(locate, name, drawn)
-    return found
+        places[name] = (
+            locate() if drawn is None or name in named else _or_drawn(locate, name, drawn)
+        )
+    return places
 
 
 def _or_drawn(locate: Callable[[], Path], name: str, drawn: Callable[[str], Path]) -> Path:
@@ -159,15 +83,15 @@ def parents_folders(parent: Experiment | None, texts: Sequence[str]) -> dict[str
     """
     named = _named(texts, parent, "--parent-data")
     for folder in named.values():
-        if not folder.is_dir():
-            raise ConfigError(f"--parent-data {folder}: is no folder that is there")
+        if not dataset.is_folder(folder):
+            raise ConfigError(f"no such directory: {folder}. Correct --parent-data")
     return named
 
 
 def subset_and_folder(text: str) -> tuple[str, str]:
     """What one `--data` names: NAME=DIR, else the collection's folder."""
     name, equals, folder = text.partition("=")
-    return (name, folder) if equals and not Path(text).is_dir() else (dataset.COLLECTION, text)
+    return (name, folder) if equals and not dataset.is_folder(text) else (dataset.COLLECTION, text)
 
 
 def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> dict[str, Path]:
@@ -176,15 +100,63 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
         name, folder = subset_and_folder(text)
         if name in named:
             raise ConfigError(f"{option} {text}: {name} is given twice")
-        # The trainer runs from another folder than the person stands in.
-        named[name] = Path(folder).expanduser().absolute()
+        # The trainer runs from another folder than the person stands in. Unlike Path's, this
+        # expansion leaves a person who is not there as it is.
+        named[name] = Path(os.path.expanduser(folder)).absolute()  # noqa: PTH111
     if named and experiment is None:
-        raise ConfigError(f"{option}: this experiment has no parent to hold it beside")
+        raise ConfigError(f"{option}: this experiment has no parent to compare with")
     known = by_folder(experiment) if experiment else {}
     for name in named:
         if name not in known:
             raise ConfigError(f"{option} {name}=…: {did_you_mean(name, known)}")
     return named
+
+
+# --- The examination ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a run was found to be before its start: `data` is the folder of each subset, `parent`
+    the parent's run name."""
+
+    data: dict[str, Path]
+    report: Preflight
+    parent: str | None
+
+
+def check(
+    experiment: Experiment,
+    *,
+    data: Sequence[str],
+    parent_data: Sequence[str],
+    allow_no_op: bool,
+    repository: Path,
+    workspace: Path,
+    prompts: Sequence[Prompt],
+    seed: int | None = None,
+    draw: Callable[[str], Path] | None = None,
+) -> Checked:
+    """Find the pictures of an experiment and examine them; `data` and `parent_data` are as the
+    command line has them, `repository` is where pictures may be besides the workspace.
+
+    Raises:
+        ConfigError, DatasetError: where experiment or pictures cannot be found or read.
+    """
+    places = folders(experiment, data, repository=repository, workspace=workspace, drawn=draw)
+    # At another seed, so is what it is compared with: a seed is no change between the two.
+    known = [with_seed(each, seed) for each in config.known(REPOSITORY)]
+    parent = next((each for each in known if each.name == experiment.parent), None)
+    report = examine(
+        experiment,
+        places,
+        parent=parent,
+        known=known,
+        no_op="warning" if allow_no_op else "error",
+        parent_data=parents_folders(parent, parent_data),
+        prompts=prompts,
+    )
+    return Checked(data=places, report=report, parent=parent.run_name if parent else None)
 
 
 def examine(
@@ -193,65 +165,66 @@ def examine(
     *,
     parent: Experiment | None,
     known: Sequence[Experiment] = (),
-    inert: Severity = "error",
+    no_op: Severity = "error",
     parent_data: Mapping[str, Path] | None = None,
     prompts: Sequence[Prompt] = (),
 ) -> Preflight:
-    """Check the data, see it as the trainer will, and hold the experiment beside its parent.
+    """Check the data, see it as the trainer will, and compare the experiment with its parent.
 
     `data` is the folder of each subset, `parent_data` that of those whose captions or pictures were
-    others in the parent. `known` are experiments that a confounded one can be sent to; `inert` is
+    others in the parent. `known` are experiments that a confounded one can be sent to; `no_op` is
     how bad it is that nothing differs from the parent. `prompts` are those that each epoch is
-    tested with; they are looked at as they are rendered.
+    tested with.
 
     Raises:
         DatasetError: where a folder cannot be listed.
     """
-    subsets = by_folder(experiment)
-    collections: dict[str, Collection] = {}
-    for name, folder in data.items():
-        promise = experiment.specs.get(name, dataset.Promise())
-        collections[name] = dataset.check(
-            folder,
-            promise,
-            # Scaling breaks cells where they are promised; other pictures may be scaled.
-            bucketing=None if promise.cells is None else _bucketing(subsets[name]),
-            shuffled=bool(subsets[name]["shuffle_caption"]),
-        )
+    collections = {name: _checked(experiment, name, folder) for name, folder in data.items()}
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
-    option_findings = list(option_audit.audit(experiment))
-    option_findings += option_audit.prompt_findings(prompts)
-    option_findings += schedule.phases(experiment, run)
-    if experiment.gate is not None:
-        option_findings += schedule.gate_findings(experiment, run, experiment.gate.epoch)
     here = _side(experiment, collections, data)
+    gate = experiment.gate
+    compared = contrast.Ablation(changes=(), findings=(), lines=())
     before: Mapping[str, float] = {}
-    lines: tuple[str, ...] = ()
+    unseen: Sequence[Finding] = ()
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
-        parent_data = parent_data or {}
-        own = {
-            name: dataset.check(folder, parent.specs.get(name, dataset.Promise()))
-            for name, folder in parent_data.items()
-        }
-        there = _side(parent, {**collections, **own}, {**data, **parent_data})
-        before = _shares(there.sight)
-        compared = contrast.compare(here, there, known=known, inert=inert)
-        option_findings += compared.findings
-        option_findings += _unseen(experiment, parent, parent_data)
-        lines = compared.verdict
+        own = parent_data or {}
+        earlier = {name: _checked(parent, name, folder) for name, folder in own.items()}
+        there = _side(parent, {**collections, **earlier}, {**data, **own})
+        before = _shares(there.exposure)
+        compared = contrast.compare(here, there, known=known, no_op=no_op)
+        unseen = list(_unseen(experiment, parent, own))
     return Preflight(
         experiment=experiment,
         collections=collections,
         data_findings=(
-            *(found for each in collections.values() for found in each.findings),
-            *_cut(here.sight),
+            *(finding for each in collections.values() for finding in each.findings),
+            *_cut(here.exposure),
         ),
-        option_findings=tuple(option_findings),
-        lines=lines,
-        sight=_shares(here.sight),
+        option_findings=(
+            *compared.findings,
+            *unseen,
+            *option_audit.audit(experiment),
+            *_long_prompts(prompts),
+            *schedule.phases(experiment, run),
+            *(schedule.gate_findings(experiment, run, gate.epoch) if gate else ()),
+        ),
+        lines=compared.lines,
+        exposure=_shares(here.exposure),
         before=before,
         length=run,
+    )
+
+
+def _checked(experiment: Experiment, name: str, folder: Path) -> Collection:
+    spec = experiment.specs.get(name, dataset.Promise())
+    options = by_folder(experiment).get(name)
+    return dataset.check(
+        folder,
+        spec,
+        # Scaling breaks cells where they are declared; other pictures may be scaled.
+        bucketing=Bucketing.of(options) if options and spec.cells is not None else None,
+        shuffled=bool(options and options["shuffle_caption"]),
     )
 
 
@@ -259,10 +232,12 @@ def _side(
     experiment: Experiment, collections: Mapping[str, Collection], data: Mapping[str, Path]
 ) -> contrast.Side:
     captions = {name: each.captions for name, each in collections.items()}
-    pictures = {name: len(each.pairs) for name, each in collections.items()}
-    run = schedule.length(experiment, pictures)
-    seen = sight.look(experiment, captions, epochs=run.epochs, steps=run.steps)
-    return contrast.Side(experiment=experiment, sight=seen, data=data)
+    exposure = sight.look(experiment, captions)
+    return contrast.Side(experiment=experiment, exposure=exposure, data=data)
+
+
+def _shares(exposure: sight.Exposure) -> dict[str, float]:
+    return {kind: each.share for kind, each in exposure.classes.items()}
 
 
 def _unseen(
@@ -274,33 +249,72 @@ def _unseen(
         if new != old:
             message = (
                 f"{name}: {parent.name} had the captions {old or 'of no version'}, which are not "
-                f"at hand: its shares are reckoned on these ({new or 'no version'}); "
-                f"--parent-data {name}=DIR names its own"
+                f"here: its shares are computed on these ({new or 'no version'}). Name its own "
+                f"with --parent-data {name}=DIR"
             )
             yield findings.finding("warning", "parent_captions_unseen", "", message)
 
 
-def _cut(seen: sight.Sight) -> Iterator[Finding]:
-    for each in seen.captions:
+def _cut(exposure: sight.Exposure) -> Iterator[Finding]:
+    for each in exposure.captions:
         if each.overflow > 0:
             message = (
-                f"is {each.tokens} CLIP tokens long, and the encoder takes {seen.limit}: what "
+                f"is {each.tokens} CLIP tokens long, and the encoder takes {exposure.limit}: what "
                 "comes last is cut off, another tag in each epoch where tags are shuffled"
             )
             yield findings.finding(
                 "warning", "caption_cut", f"{each.stem}.txt", message,
-                tokens=each.tokens, limit=seen.limit,
+                tokens=each.tokens, limit=exposure.limit,
             )  # fmt: skip
 
 
-def _shares(seen: sight.Sight) -> dict[str, float]:
-    return {kind: each.share_whole for kind, each in seen.classes.items()}
+def _long_prompts(prompts: Sequence[Prompt]) -> Iterator[Finding]:
+    for prompt in prompts:
+        for text in (prompt.text, prompt.negative):
+            if (cost := tokens(text)) > PROMPT_TOKENS:
+                message = (
+                    f"prompt {prompt.name} costs {cost} tokens and the sampler reads "
+                    f"{PROMPT_TOKENS}: the end of {text[:57]!r}... is cut off"
+                )
+                yield findings.finding("warning", "prompt_too_long", "", message, tokens=cost)
 
 
-def _bucketing(options: Mapping[str, Any]) -> Bucketing | None:
-    own = {each.name: options[each.name] for each in fields(Bucketing)}
-    sides = own.pop("resolution")
-    if sides is None:
-        return None
-    width, height = (sides, sides) if isinstance(sides, int) else sides
-    return Bucketing(resolution=(width, height), **own)
+# --- The verb -------------------------------------------------------------------------------------
+
+
+def examined(chosen: argparse.Namespace) -> Preflight:
+    """The preflight of what the command line names.
+
+    Raises:
+        ConfigError, DatasetError: where experiment or pictures cannot be found or read.
+    """
+    return check(
+        config.load(chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)),
+        data=chosen.data,
+        parent_data=chosen.parent_data,
+        allow_no_op=chosen.allow_no_op,
+        repository=REPOSITORY,
+        workspace=workspace_path(chosen.workspace)[0],
+        prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
+    ).report
+
+
+def show(chosen: argparse.Namespace) -> None:
+    """Print the findings; with `--json` one object, also where there is nothing to look into.
+
+    Raises:
+        ConfigError, DatasetError: where the run would be refused.
+    """
+    try:
+        report = examined(chosen)
+    except BespokeError as error:
+        if chosen.json:
+            print(unexamined(chosen.experiment, error))
+        raise
+    if chosen.json:
+        print(report.as_json())
+    else:
+        print("\n".join(report.report(examples=None if chosen.all else 3)))
+    refusal = report.refusal(strict=chosen.strict)
+    if refusal is not None:
+        raise refusal

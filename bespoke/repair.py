@@ -1,10 +1,22 @@
-"""`bespoke captions repair`: a new caption version beside the old one, with a list of every change.
+"""`bespoke captions repair`: a new caption version beside the old one, and an experiment on it.
 
-What is done to a caption, and in which order, is told in `mending`.
+Each caption goes through these steps until none changes it:
+
+1. A feature that commas in its parentheses tear apart becomes one tag, with spaces for the commas.
+2. Hex codes of no feature go: the palette list and the bare ones.
+3. A feature's hex goes where it cannot be the feature's: it is not in the picture, is the
+   background's, lies only behind the figure, is far from every colour that the feature's own words
+   name, or is the skin's. The background's goes where it is not the border's.
+4. A tag of the chosen class moves among the kept tags, behind the subject as far as they reach.
+5. A caption above the window loses whole tags, the last first: repeated ones, then style,
+   expression, unnamed things, accessories, clothing; never one with a hex or with a declared word.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -12,187 +24,299 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke import captions
-from bespoke.canvas import canvas_of
-from bespoke.captions import tokens
-from bespoke.dataset import COLLECTION
+from bespoke import captions, colours, dataset, preflight
+from bespoke.canvas import GROUND_SHARE, PixelGrid
+from bespoke.captions import Feature, tokens
+from bespoke.colour_checks import apart, painted
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.files import write_whole
-from bespoke.mending import Change, Repairs, mend
+from bespoke.experiment_file import SAFE_NAME
+from bespoke.files import REPOSITORY, write_whole
 from bespoke.promise import Promise
+from bespoke.settings import by_folder
+from bespoke.sight import WINDOW
 from bespoke.toml_files import toml_lines
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import argparse
+    from collections.abc import Collection as AnyOf
+    from collections.abc import Iterator, Sequence
 
-    from bespoke.dataset import Collection, Pair
-    from bespoke.findings import Finding
+    from bespoke.config import Experiment
+    from bespoke.dataset import Collection
+
+TRIMMED = ("style", "expression", "other", "accessory", "clothing")
+"""What a caption that is too long may lose, the first to go first."""
+
+LONGEST_NAME = 100
+"""Letters of an experiment's name: folders and files are named after it, with a date behind."""
+
+_NEVER = frozenset(("subject", "background", "lips", "eyes", "skin", "hair", "beard"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair:
-    """A new caption version in `out`. `changes` holds every caption's by stem, () where it is as
-    it was; `tokens` are the new captions' own, by stem.
+class Rules:
+    """`keep` is the class that moves among the first `keep_tokens` tags; `limit` is in CLIP tokens;
+    tags that hold one of `names` are never trimmed."""
 
-    `promise` is what an experiment on the new version can declare. `left_out` names the files of
-    the old folder that are in no pair, and so in no training.
+    keep: str = "background"
+    keep_tokens: int = 3
+    limit: int = 225
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What was done to one tag. `after` is "" where it went."""
+
+    kind: str
+    before: str
+    after: str = ""
+    why: str
+
+    def __str__(self) -> str:
+        after = f" -> {self.after}" if self.after else ""
+        return f"{self.kind}: {self.before}{after} ({self.why})"
+
+
+def mend(text: str, grid: PixelGrid | None, rules: Rules) -> tuple[str, list[Change]]:
+    """A caption's first line, mended, and what was done; without a picture no hex is judged.
+
+    A caption that would be left empty stays as it is: the trainer stops at such a one.
     """
-
-    source: Path
-    out: Path
-    rules: Repairs
-    promise: Promise
-    changes: Mapping[str, tuple[Change, ...]]
-    most_hex_codes: int
-    tokens: Mapping[str, int]
-    left_out: tuple[str, ...]
-
-    @property
-    def totals(self) -> Counter[str]:
-        """Changes by kind."""
-        return Counter(change.kind for each in self.changes.values() for change in each)
-
-    @property
-    def over_limit(self) -> tuple[str, ...]:
-        """The captions that exceed the window still, as nothing more may be taken from them."""
-        return tuple(stem for stem, count in self.tokens.items() if count > self.rules.limit)
+    changes: list[Change] = []
+    mended = text
+    while True:
+        tags = list(_stated(mended, changes))
+        if grid is not None:
+            tags = list(_judged(tags, grid, changes))
+        tags = _trimmed(_moved(tags, grid, rules, changes), rules, changes)
+        if [tag.text for tag in tags] == captions.tags(mended):
+            return mended, changes
+        mended = captions.first_line(", ".join(tag.text for tag in tags))
+        if not mended:
+            return text, []
 
 
-def repair(
-    collection: Collection,
-    *,
-    out: Path,
-    promise: Promise,
-    keep: str = "background",
-    keep_tokens: int,
-    limit: int = 225,
-) -> Repair:
-    """Write the pairs of `collection` into `out`, with mended captions, and the list of changes
-    as `<out>.report.txt` beside it.
+def _stated(text: str, changes: list[Change]) -> Iterator[Feature]:
+    """The features, each one tag, without the hex codes that state no feature's colour."""
+    for feature in captions.features(captions.parse(text)):
+        tag, kind = feature, feature.kind
+        if feature.parts > 1 and kind != "palette":
+            tag = Feature(text=feature.text.replace(",", ""), kinds=feature.kinds)
+            why = f"commas made {feature.parts} tags of it"
+            changes.append(Change(kind="torn", before=feature.text, after=tag.text, why=why))
+        if kind in ("palette", "loose") and tag.codes:
+            tag = _without(tag, tag.codes)
+            # "palette: warm reds, #a81818" says something; "palette:" alone does not.
+            if not re.sub(r"(?i)^\s*pal+ette|\W", "", tag.text):
+                tag = replace(tag, text="")
+            why = "its hex codes belong to no feature"
+            changes.append(Change(kind=kind, before=feature.text, after=tag.text, why=why))
+        if tag.text or not feature.text:
+            yield replace(tag, parts=1)
 
-    `promise` is the old version's; the new one differs in its version and the hex codes there are.
-    Where `collection` was checked without `cells`, no hex is held to its picture. Text past a
-    caption's first line stays as it is. The folder appears whole or not at all.
+
+def _without(tag: Feature, codes: AnyOf[str]) -> Feature:
+    text = captions.HEX.sub(lambda code: "" if code[0].lower() in codes else code[0], tag.text)
+    text = " ".join(text.replace(",", " ").split())
+    text = text.replace("( ", "(").replace(" )", ")").replace("()", "")
+    return replace(tag, text=" ".join(text.split()))
+
+
+def _chosen(tags: Sequence[Feature], kind: str, grid: PixelGrid | None) -> int | None:
+    """The number of the tag of a class that says most: for the background, with the border's
+    colour; with any hex, led by the class; the first where several do as well."""
+    border = next(iter(grid.border)) if grid and kind == "background" else ""
+    ranks = [
+        (border in tag.codes, bool(tag.codes), kind == tag.kind, -number)
+        for number, tag in enumerate(tags)
+        if kind in tag.kinds
+    ]
+    return -max(ranks)[-1] if ranks else None
+
+
+def _judged(tags: list[Feature], grid: PixelGrid, changes: list[Change]) -> Iterator[Feature]:
+    """The tags without the hex codes that the picture contradicts."""
+    every = sum(grid.border.values())
+    ground = {code for code, cells in grid.border.items() if cells >= every * GROUND_SHARE}
+    chosen = _chosen(tags, "background", grid)
+    codes = frozenset(tags[chosen].codes if chosen is not None else ())
+    # What else it names beside the border's colour may be a pattern that does not reach there.
+    behind = codes if codes & ground else frozenset()
+    skin = frozenset(code for tag in tags if tag.kind == "skin" for code in tag.codes)
+    for number, tag in enumerate(tags):
+        wrong: dict[str, str] = {}
+        for code in tag.codes if tag.kind in (*captions.FEATURES, "other") else ():
+            if code not in grid.colours:
+                wrong[code] = "is not in the picture"
+            elif number == chosen or tag.kind == "background":
+                wrong |= {} if code in ground | behind else {code: "is not the border's"}
+            elif why := _not_the_figures(code, tag, grid, behind, skin):
+                wrong[code] = why
+        kept = _without(tag, wrong) if wrong else tag
+        if wrong:
+            why = "; ".join(f"{code} {reason}" for code, reason in wrong.items())
+            changes.append(Change(kind="hex dropped", before=tag.text, after=kept.text, why=why))
+        if kept.text or not tag.text:
+            yield kept
+
+
+def _not_the_figures(
+    code: str, tag: Feature, grid: PixelGrid, behind: AnyOf[str], skin: AnyOf[str]
+) -> str:
+    """Why a hex cannot be this tag's, which is of the figure; "" where it may be."""
+    if code in behind:
+        return "is the background's"
+    if code not in grid.figure:
+        return "is only behind the figure"
+    named = painted(tag.text, tag.kinds)
+    if apart(tag.codes, named) > colours.FAR:
+        return "is far from what the words name"
+    own = tag.kind in ("skin", "lips") or (named and apart([code], named) <= colours.FAR)
+    return "is the skin's" if code in skin and not own else ""
+
+
+def _moved(
+    tags: list[Feature], grid: PixelGrid | None, rules: Rules, changes: list[Change]
+) -> list[Feature]:
+    number = _chosen(tags, rules.keep, grid)
+    if number is None or not 0 < rules.keep_tokens <= number:
+        return tags
+    opening = next((n for n, tag in enumerate(tags) if tag.kind != "subject"), 0)
+    place = min(opening, rules.keep_tokens - 1)
+    why = f"from place {number + 1} to {place + 1}"
+    changes.append(Change(kind="moved", before=tags[number].text, why=why))
+    rest = tags[:number] + tags[number + 1 :]
+    return [*rest[:place], tags[number], *rest[place:]]
+
+
+def _trimmed(tags: list[Feature], rules: Rules, changes: list[Change]) -> list[Feature]:
+    over = (count := tokens(", ".join(tag.text for tag in tags))) - rules.limit
+    gone: set[int] = set()
+    for number in _expendable(tags, rules) if over > 0 else ():
+        if over <= 0:
+            break
+        over -= tokens(f"{tags[number].text},")
+        gone.add(number)
+        why = f"{count} tokens, and {rules.limit} are read"
+        changes.append(Change(kind="trimmed", before=tags[number].text, why=why))
+    return [tag for number, tag in enumerate(tags) if number not in gone]
+
+
+def _expendable(tags: Sequence[Feature], rules: Rules) -> Iterator[int]:
+    """The numbers of the tags that a caption may lose, the first to go first."""
+    plain = [captions.HEX.sub("", tag.text).replace("()", "").strip().lower() for tag in tags]
+    first = {text: number for number, text in reversed(list(enumerate(plain)))}
+    free = [number for number, tag in enumerate(tags) if not tag.codes][::-1]
+    repeated = dict.fromkeys(number for number in free if first[plain[number]] < number)
+    yield from repeated
+    for kind in TRIMMED:
+        for number in (each for each in free if tags[each].kind == kind):
+            kept = _NEVER.union((rules.keep,)).intersection(tags[number].kinds)
+            named = any(word.lower() in plain[number] for word in rules.names)
+            if not kept and not named and number not in repeated:
+                yield number
+
+
+# --- A whole folder -------------------------------------------------------------------------------
+
+
+def repair(collection: Collection, out: Path, rules: Rules) -> dict[str, tuple[str, list[Change]]]:
+    """Write the pairs of `collection` into `out`, mended; what each caption is now, by stem.
+
+    Text past a caption's first line stays as it is. The folder appears complete or not at all.
 
     Raises:
-        ConfigError: `out` is not empty, is the old folder or in it, or cannot be written; the
-            report is there already; `keep` is no class of tags.
+        ConfigError: `out` is not empty, is in the old folder, or cannot be written.
         DatasetError: no pairs, or a caption that cannot be read.
     """
-    listed = out.with_name(f"{out.name}.report.txt")
-    _refuse(collection.folder, out, listed)
-    if keep not in captions.FEATURES:
-        known = ", ".join(captions.FEATURES)
-        raise ConfigError(f"keep {keep!r}: no class of tags; known are {known}")
     if not collection.pairs:
         raise DatasetError(f"{collection.folder}: no picture with a caption, so nothing to repair")
-    rules = Repairs(keep=keep, keep_tokens=keep_tokens, limit=limit, names=promise.names)
-    texts, changes = _mended(collection, rules)
-    lines = {stem: captions.first_line(text) for stem, text in texts.items()}
-    hex_codes = [len(captions.hex_codes(line)) for line in lines.values()]
-    paired = {path.name for pair in collection.pairs for path in (pair.picture, pair.caption)}
-    done = Repair(
-        source=collection.folder,
-        out=out,
-        rules=rules,
-        promise=replace(promise, hex_codes_min=min(hex_codes), caption_version="repaired_v1"),
-        changes=changes,
-        most_hex_codes=max(hex_codes),
-        tokens={stem: tokens(line) for stem, line in lines.items()},
-        left_out=tuple(sorted({path.name for path in collection.folder.iterdir()} - paired)),
-    )
+    if collection.folder.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ConfigError(f"{out}: is in the captions' own folder. Give another one with --out DIR")
+    mended: dict[str, tuple[str, list[Change]]] = {}
     try:
-        _write(collection.pairs, texts, out)
-        write_whole(listed, report(done))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".captions.") as beside:
+            complete = Path(beside) / "complete"
+            complete.mkdir()
+            for pair in collection.pairs:
+                text = pair.caption.read_bytes().decode()
+                picture = collection.pictures.get(pair.stem)
+                art = picture.art if picture else None
+                line = captions.first_line(text)
+                grid = None if art is None else PixelGrid(cells=art)
+                mended[pair.stem] = new, _ = mend(line, grid, rules)
+                shutil.copyfile(pair.picture, complete / pair.picture.name)
+                (complete / pair.caption.name).write_bytes(text.replace(line, new, 1).encode())
+            # An empty folder may be there; anything else stops it.
+            complete.replace(out)
+    except UnicodeDecodeError as failure:
+        raise DatasetError(f"{pair.caption.name}: is not UTF-8; save it as UTF-8") from failure
     except OSError as failure:
-        message = f"{out}: cannot be written: {failure.strerror}; name another folder with --out"
+        message = f"{out}: cannot be written: {failure.strerror}. Give another one with --out DIR"
         raise ConfigError(message) from failure
-    return done
+    return mended
 
 
-def _refuse(source: Path, out: Path, listed: Path) -> None:
-    wanted, old = out.resolve(), source.resolve()
-    other = "name another folder with --out"
-    if wanted == old or old in wanted.parents:
-        raise ConfigError(f"{out}: is in the captions' own folder, which stays as it is; {other}")
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ConfigError(f"{out}: is no folder; {other}")
-    if out.is_dir() and next(out.iterdir(), None) is not None:
-        raise ConfigError(f"{out}: is not empty, and nothing in it is overwritten; {other}")
-    if listed.exists():
-        raise ConfigError(f"{listed}: is there already, and is not overwritten; {other}")
+def show(chosen: argparse.Namespace) -> None:
+    """Write mended captions beside the old ones, and the experiment that declares them.
+
+    Raises:
+        ConfigError, DatasetError: where folders or captions do not allow it.
+    """
+    report = preflight.examined(chosen)
+    experiment, before = report.experiment, report.collections[dataset.COLLECTION]
+    options = by_folder(experiment)[dataset.COLLECTION]
+    spec = experiment.specs.get(dataset.COLLECTION, dataset.Promise())
+    name = chosen.name or f"{experiment.name}_repaired"
+    file = REPOSITORY / "experiments" / f"{name}.toml"
+    if not SAFE_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise ConfigError(f"--name {name[:40]}: write at most {LONGEST_NAME} letters, digits and _")
+    if chosen.keep not in captions.FEATURES:
+        raise ConfigError(f"--keep {chosen.keep}: {did_you_mean(chosen.keep, captions.FEATURES)}")
+    listed = chosen.out.with_name(f"{chosen.out.name}.changes.txt")
+    if file.exists():
+        raise ConfigError(f"{file}: is there already. Give the experiment another name with --name")
+    if os.path.exists(listed):  # noqa: PTH110 - no name is too long for it
+        raise ConfigError(f"{listed}: is there already. Give another folder with --out DIR")
+    rules = Rules(
+        keep=chosen.keep,
+        keep_tokens=int(options["keep_tokens"]),
+        limit=int(experiment.option("max_token_length") or WINDOW),
+        names=spec.names,
+    )
+    mended = repair(before, chosen.out, rules)
+    fewest = min(len(captions.hex_codes(line)) for line, _ in mended.values())
+    new = replace(spec, hex_codes_min=fewest, caption_version=name)
+    after = dataset.check(chosen.out, new, shuffled=bool(options["shuffle_caption"]))
+    write_whole(file, _experiment(experiment, new, rules))
+    rows = [f"{stem}: {change}" for stem, (_, changes) in mended.items() for change in changes]
+    write_whole(listed, "\n".join([*rows, ""]).encode("utf-8", "backslashreplace"))
+    old, left = (Counter(each.code for each in found.findings) for found in (before, after))
+    totals = Counter(change.kind for _, changes in mended.values() for change in changes)
+    print(f"{chosen.out}: {len(mended)} pictures with mended captions")
+    print("  " + ", ".join(f"{kind} {count}" for kind, count in totals.most_common()))
+    print(f"  every change: {listed}\nChecked again:")
+    for code in sorted({*old, *left}, key=lambda code: left[code] - old[code]):
+        print(f"  {code}: {old[code]} -> {left[code]}")
+    data, was = shlex.quote(str(chosen.out)), shlex.quote(str(before.folder))
+    print(f"{file}: declares them. Next:\n  python -m bespoke check --experiment {name} ", end="")
+    print(f"--data {data} --parent-data {was}")
 
 
-def _mended(
-    collection: Collection, rules: Repairs
-) -> tuple[dict[str, str], dict[str, tuple[Change, ...]]]:
-    """The new caption files' whole texts and what was changed, by stem."""
-    texts, changes = {}, {}
-    for pair in collection.pairs:
-        try:
-            text = pair.caption.read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as failure:
-            raise DatasetError(f"{pair.caption.name}: cannot be read: {failure}") from failure
-        picture = collection.pictures.get(pair.stem)
-        art = picture.art if picture else None
-        line = captions.first_line(text)
-        mended, changes[pair.stem] = mend(line, None if art is None else canvas_of(art), rules)
-        # What stands around the first line, its end included, is not read and not touched.
-        texts[pair.stem] = text if mended == line else text.replace(line, mended, 1)
-    return texts, changes
-
-
-def _write(pairs: Iterable[Pair], texts: Mapping[str, str], out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
-        whole = Path(beside) / "whole"
-        whole.mkdir()
-        for pair in pairs:
-            shutil.copyfile(pair.picture, whole / pair.picture.name)
-            (whole / pair.caption.name).write_bytes(texts[pair.stem].encode())
-        whole.replace(out)
-
-
-def report(repair: Repair) -> str:
-    """The whole list of changes: totals first, then what to declare, then caption by caption."""
-    changed = sum(bool(each) for each in repair.changes.values())
-    lines = [
-        f"Captions of {repair.source.name}, repaired into {repair.out.name}",
-        f"{len(repair.changes)} captions, {changed} changed",
-        *(f"  {kind}: {count}" for kind, count in repair.totals.most_common()),
-        f"tokens: {max(repair.tokens.values())} in the longest, {repair.rules.limit} are read; "
-        f"{len(repair.over_limit)} captions exceed that",
-        *(f"  {stem}: {repair.tokens[stem]} tokens" for stem in repair.over_limit),
-        *(f"left out, as it is in no pair: {name}" for name in repair.left_out),
-        "",
-        f"{repair.promise.hex_codes_min} to {repair.most_hex_codes} hex codes are left in a "
-        "caption. Declare the new version in the experiment that trains on it:",
-        "",
-        declaration(repair),
-    ]
-    for stem, changes in repair.changes.items():
-        lines += ["", f"{stem}: {len(changes)} changes"] if changes else []
-        for change in changes:
-            after = f" -> {change.after}" if change.after not in ("", change.before) else ""
-            lines.append(f"  {change.kind}: {change.before}{after} ({change.why})")
-    # A file name that is no UTF-8 could not be written.
-    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace").decode()
-
-
-def declaration(repair: Repair) -> str:
-    """The TOML table with which an experiment promises the collection's new version."""
-    default = asdict(Promise())
-    # The measured minimum is said even where it is the default, 0.
-    stated = {
-        key: value
-        for key, value in asdict(repair.promise).items()
-        if key == "hex_codes_min" or value != default[key]
+def _experiment(parent: Experiment, spec: Promise, rules: Rules) -> str:
+    """The TOML of an experiment that differs from `parent` in its captions alone."""
+    default, own = asdict(Promise()), asdict(spec)
+    words = {
+        "parent": parent.name,
+        "hypothesis": f"With the {rules.keep} among the kept tags and only hex codes that fit the "
+        f"picture, {parent.name} learns what it is meant to.",
+        "subject": parent.subject,
     }
-    return "\n".join((f"[data.{COLLECTION}]", *toml_lines(stated)))
-
-
-def cured(before: Iterable[Finding], after: Iterable[Finding]) -> list[str]:
-    """By finding code, how many there were and how many there are: "colour_loose: 203 -> 0"."""
-    old, new = (Counter(each.code for each in findings) for findings in (before, after))
-    ordered = sorted({*old, *new}, key=lambda code: (new[code] - old[code], code))
-    return [f"{code}: {old[code]} -> {new[code]}" for code in ordered]
+    # The measured minimum is said even where it is the default, 0.
+    stated = {k: v for k, v in own.items() if k == "hex_codes_min" or v != default[k]}
+    rows = toml_lines({key: value for key, value in words.items() if value})
+    rows += ["", f"[data.{dataset.COLLECTION}]", *toml_lines(stated), ""]
+    return "\n".join(rows)

@@ -33,7 +33,7 @@ class Request:
     plan: str = "auto"
     price_per_hour: float | None = None
     strict: bool = False
-    allow_inert: bool = False
+    allow_no_op: bool = False
     no_gate: bool = False
     no_test: bool = False
     fresh: bool = False
@@ -192,7 +192,11 @@ def add_strictness(parser: argparse.ArgumentParser) -> None:
     add_switches(
         parser,
         strict="stop at warnings as at errors",
-        allow_inert="train even if nothing that the trainer sees differs from the parent",
+        allow_no_op="train even if nothing that the trainer sees differs from the parent",
+    )
+    # Its earlier name.
+    parser.add_argument(
+        "--allow-inert", action="store_true", dest="allow_no_op", help=argparse.SUPPRESS
     )
     parser.add_argument(
         "--parent-data",

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints
-from bespoke.contrast import digest
 from bespoke.errors import ConfigError, TrainerError
-from bespoke.files import sha256, write_whole
+from bespoke.files import digest, sha256, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -21,11 +21,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bespoke import (
-    check,
     checkpoints,
     dataset,
     origin,
     plan,
+    preflight,
     prompts,
     rendering,
     resume,
@@ -133,13 +133,16 @@ def _prompts(job: Job) -> tuple[prompts.Prompt, ...]:
     return prompts.chosen(job.experiment, REPOSITORY / prompts.PROMPTS_FILE)
 
 
-def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> check.Checked:
+def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> preflight.Checked:
     """The pictures' folders, once nothing found before the start speaks against them."""
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
-    checked = check.for_run(
+    checked = preflight.check(
         experiment,
-        request,
+        data=request.data,
+        parent_data=request.parent_data,
+        seed=request.seed,
+        allow_no_op=request.allow_no_op,
         # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
         repository=job.workspace if request.rehearse else REPOSITORY,
         workspace=job.workspace,

@@ -1,44 +1,45 @@
-"""What the trainer sees of a collection's captions: what is kept, shuffled, blanked and cut off.
+"""What the model sees of the captions: tokens against the window, tags kept, shuffled and cut.
 
-By the rules in `caption_rules` and the tokenizer's silent cut at max_token_length
-(strategy_base.py:230 at v0.10.1). A test holds the shares to the trainer's own draws.
+The rules of the trainer's `process_caption` (train_util.py:821 at v0.10.1) and the tokenizer's
+silent cut at max_token_length (strategy_base.py:230); a test holds the shares to the trainer's own
+draws. Options of captions that no experiment here uses are named, and nothing is computed beside
+them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bespoke.caption_rules import Rules, arrangements, has_colour, kinds
+from bespoke import captions as caption_text
 from bespoke.captions import tokens
+from bespoke.errors import ConfigError
 from bespoke.settings import effective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from bespoke.caption_rules import Arrangement
+    from bespoke.captions import Tag
     from bespoke.config import Experiment
 
 WINDOW = 75
-"""Tokens of a caption that the text encoder reads at a time (strategy_base.py:245)."""
+"""max_token_length where none is written: the tokens that the text encoder reads at a time."""
 
-DRAWS = 400
-"""Orders drawn of a caption that can lose tags at its end."""
+NOT_COMPUTED = (
+    "caption_prefix", "caption_suffix", "secondary_separator", "enable_wildcard",
+    "token_warmup_step", "keep_tokens_separator", "caption_tag_dropout_rate",
+    "caption_dropout_every_n_epochs",
+)  # fmt: skip
+"""Dataset options, each off by default, under which no share is computed."""
 
-# Orders drawn of all captions together: those that always fit tell only the windows' shares.
-_DRAWS_IN_ALL = 24_000
-_FEWEST_DRAWS = 8
+# Above so many tags, which no window holds, the chance of one is taken from the tokens alone.
+_MANY_TAGS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionSight:
+class CaptionExposure:
     """One caption's CLIP tokens in its written order, and how many of them exceed the limit."""
 
     subset: str
@@ -47,264 +48,170 @@ class CaptionSight:
     overflow: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassSight:
-    """One class of tags over all training samples whose caption names it.
+@dataclass(kw_only=True)
+class ClassExposure:
+    """One class of tags over all captions that name it, told by each one's first tag of the class.
 
-    `share_whole`: all its tags reach the text encoder uncut; `error` is the standard error of the
-    drawing, 0 where it is computed. `windows`: of its tags, the share that reaches it whole, by
-    the 75-token window it begins in, with a drawing error of 0.4% of the samples at most.
-    `kept`: the share of captions in which all are kept in place. `positions`: the lowest and the
-    highest place of its first tag in a caption, counted from 0.
+    `share` of the training samples hold that tag, uncut; the tag is `kept` in place in so many
+    captions; `positions` are the lowest and the highest place of it, counted from 0.
     """
 
-    captions: int
-    share_whole: float
-    error: float
-    windows: tuple[float, ...]
-    kept: float
-    positions: tuple[int, int]
+    captions: int = 0
+    kept: int = 0
+    positions: tuple[int, int] = (0, 0)
+    _samples: float = 0.0
+    _shown: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return self._shown / self._samples
+
+    def add(self, place: int, *, kept: bool, samples: int, chance: float) -> None:
+        low, high = self.positions if self.captions else (place, place)
+        self.positions = (min(low, place), max(high, place))
+        self.captions += 1
+        self.kept += kept
+        self._samples += samples
+        self._shown += samples * chance
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """What the trainer sees of a collection's captions under one experiment's options.
+class Exposure:
+    """What the model sees of a collection's captions under one experiment's options.
 
     `blank` is the share of samples with no caption at all. `kept` counts the captions by their
-    kept tags, and is empty where nothing moves. `view` is equal for two experiments exactly when
-    the trainer draws its captions from the same texts in the same way.
+    kept tags, and is empty where nothing moves. `fingerprint` is equal for two experiments exactly
+    when the trainer draws its captions from the same texts in the same way. `unknown` names the
+    options under which no classes are computed.
     """
 
     limit: int
     blank: float
-    classes: Mapping[str, ClassSight]
-    captions: tuple[CaptionSight, ...]
-    kept: Mapping[tuple[str, ...], int]
-    kept_colours: tuple[str, ...]
-    view: str
+    captions: tuple[CaptionExposure, ...]
+    fingerprint: str
+    unknown: tuple[str, ...] = ()
+    classes: Mapping[str, ClassExposure] = field(default_factory=dict)
+    kept: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
     @property
-    def over_limit(self) -> int:
-        return sum(caption.overflow > 0 for caption in self.captions)
+    def kept_colours(self) -> list[str]:
+        """The kept tags that name a colour, by a hex code or in words."""
+        return sorted({tag for tags in self.kept for tag in tags if _has_colour(tag)})
 
 
-def look(
-    experiment: Experiment,
-    captions: Mapping[str, Mapping[str, str]],
-    *,
-    epochs: int,
-    steps: int,
-    seed: int = 0,
-) -> Sight:
-    """See every caption as the trainer will over `epochs` epochs of `steps` steps in all.
+def look(experiment: Experiment, captions: Mapping[str, Mapping[str, str]]) -> Exposure:
+    """See every caption as the trainer will.
 
     `captions` holds, by the subset's image_dir as the experiment writes it, each caption's text by
-    stem; a subset that is not there is left out. A class of several tags is whole in a sample when
-    all of them are; a tag that secondary_separator holds together is one. Shares are computed where
-    a formula exists, else drawn from `seed`. weighted_captions is not looked at.
+    stem; a subset that is not there is left out. weighted_captions is not looked at.
 
     Raises:
         ConfigError: where caption_separator is empty, on which the trainer stops.
     """
-    import numpy as np
-
     limit = int(experiment.option("max_token_length") or WINDOW)
-    subsets = [Rules.of(merged) for merged in effective(experiment)]
-    subsets = [rules for rules in subsets if captions.get(rules.image_dir)]
-    count = sum(len(captions[rules.image_dir]) for rules in subsets)
-    draws = min(DRAWS, max(_FEWEST_DRAWS, _DRAWS_IN_ALL // max(count, 1)))
-    lens = _Lens(limit=limit, steps=steps, draws=draws, rng=np.random.default_rng(seed))
-    tallies: dict[str, _Tally] = {}
-    seen: list[CaptionSight] = []
+    subsets = [each for each in effective(experiment) if captions.get(str(each["image_dir"]))]
+    unknown = tuple(dict.fromkeys(name for each in subsets for name in _unknown(each)))
+    classes: dict[str, ClassExposure] = {}
     kept: Counter[tuple[str, ...]] = Counter()
+    seen: list[CaptionExposure] = []
     digest = hashlib.blake2b(str(limit).encode(), digest_size=16)
-    blanks: Counter[float] = Counter()
-    for rules in subsets:
-        blank = rules.blank(epochs)
-        digest.update(repr((blank, rules.caption_tag_dropout_rate, rules.warming(steps))).encode())
-        for stem, text in captions[rules.image_dir].items():
-            made = arrangements(text, rules)
-            size = max(tokens(each.text) for each in made)
+    samples = blank = 0.0
+    for options in subsets:
+        name, repeats = str(options["image_dir"]), int(options["num_repeats"])
+        shuffled, keep = bool(options["shuffle_caption"]), max(0, int(options["keep_tokens"]))
+        dropped = float(options["caption_dropout_rate"])
+        # What is not computed is taken to make a difference wherever it differs.
+        digest.update(repr((dropped, [(key, options[key]) for key in _unknown(options)])).encode())
+        for stem, text in captions[name].items():
+            parsed = caption_text.parse(text)
+            first, rest = [tag.text for tag in parsed[:keep]], [tag.text for tag in parsed[keep:]]
+            moves = shuffled and len(rest) > 1
+            digest.update(repr((stem, first, rest) if moves else (stem, first + rest)).encode())
+            size = tokens(caption_text.first_line(text))
             over = max(0, size - limit)
-            seen.append(CaptionSight(subset=rules.image_dir, stem=stem, tokens=size, overflow=over))
-            blanks[blank] += rules.num_repeats
-            if rules.rearranges:
-                kept[made[0].fixed] += 1
-            for kind, part in lens.classes(made, rules).items():
-                tallies.setdefault(kind, _Tally()).add(part, rules.num_repeats, 1 - blank)
-            digest.update(repr((stem, [_way(each, rules, steps) for each in made])).encode())
-    return Sight(
+            seen.append(CaptionExposure(subset=name, stem=stem, tokens=size, overflow=over))
+            samples, blank = samples + repeats, blank + repeats * dropped
+            if unknown:
+                continue
+            if shuffled:
+                kept[tuple(first)] += 1
+            for kind, (place, chance) in _chances(parsed, keep, shuffled, limit).items():
+                classes.setdefault(kind, ClassExposure()).add(
+                    place, kept=shuffled and place < keep, samples=repeats,
+                    chance=chance * (1 - dropped),
+                )  # fmt: skip
+    return Exposure(
         limit=limit,
-        blank=sum(blank * n for blank, n in blanks.items()) / max(sum(blanks.values()), 1),
-        classes={kind: tally.result() for kind, tally in sorted(tallies.items())},
+        blank=blank / max(samples, 1),
         captions=tuple(seen),
+        fingerprint=digest.hexdigest(),
+        unknown=unknown,
+        classes=dict(sorted(classes.items())),
         kept=kept,
-        kept_colours=tuple(sorted({tag for tags in kept for tag in tags if has_colour(tag)})),
-        view=digest.hexdigest(),
     )
 
 
-def _way(each: Arrangement, rules: Rules, steps: int) -> tuple[object, ...]:
-    """What tells two ways of seeing a caption apart: keep_tokens alone does not where all stays."""
-    stays = not rules.caption_tag_dropout_rate and not rules.warming(steps)[0]
-    if stays and (not rules.shuffle_caption or len(each.loose) < 2):
-        return (each.share, each.text)
-    return (each.share, each.fixed, rules.shuffle_caption, each.loose, each.closing)
+def _unknown(options: Mapping[str, Any]) -> list[str]:
+    if not options["caption_separator"]:
+        where = f"subset {options['image_dir']}: caption_separator"
+        raise ConfigError(f'{where}: is empty, and the trainer would stop on it: write ","')
+    other = ["caption_separator"] if options["caption_separator"] != "," else []
+    return other + [key for key in NOT_COMPUTED if options[key]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """One class in one caption: its chance to be whole, the variance of that, and the rest."""
+def _has_colour(tag: str) -> bool:
+    from bespoke.colours import named_in  # numpy
 
-    whole: float
-    variance: float
-    windows: NDArray[np.float64]
-    kept: bool
-    first: int
+    return caption_text.HEX.search(tag) is not None or bool(named_in(tag))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Lens:
-    """What does not change from caption to caption while orders are drawn."""
+def _chances(
+    parsed: Sequence[Tag], keep: int, shuffled: bool, limit: int
+) -> dict[str, tuple[int, float]]:
+    """The first place of each class, and the chance that the tag there is read to its end.
 
-    limit: int
-    steps: int
-    draws: int
-    rng: np.random.Generator
-
-    def classes(self, made: Sequence[Arrangement], rules: Rules) -> dict[str, _Part]:
-        """Each class that a caption names, over its variants."""
-        parts: dict[str, list[tuple[float, _Part]]] = {}
-        for each in made:
-            for kind, part in self._variant(each, rules).items():
-                parts.setdefault(kind, []).append((each.share, part))
-        return {kind: _joined(variants) for kind, variants in parts.items()}
-
-    def _variant(self, each: Arrangement, rules: Rules) -> dict[str, _Part]:
-        import numpy as np
-
-        followed, own = _costs(each, rules.caption_separator)
-        spare = self.limit - int(followed.sum()) + int((followed - own).min(initial=0))
-        warm = rules.warming(self.steps)
-        still = not (warm[0] or rules.shuffle_caption or rules.caption_tag_dropout_rate)
-        draws = 1 if still else self.draws if spare >= 0 else DRAWS
-        begin, present = self._drawn(each, rules, followed, draws)
-        whole = present & (begin + own <= self.limit)
-        window = begin // WINDOW
-        windows = range(-(-self.limit // WINDOW))
-        reached = np.stack([(whole & (window == each)).mean(axis=0) for each in windows])
-        first, last = len(each.fixed), len(each.fixed) + len(each.loose)
-        parts = {}
-        for kind, columns in _columns(kinds(each.tags)).items():
-            loose = sum(first <= column < last for column in columns)
-            if spare >= 0 and not warm[0]:
-                share, variance = (1 - rules.caption_tag_dropout_rate) ** loose, 0.0
-            else:
-                share = float(whole[:, columns].all(axis=1).mean())
-                variance = 0.0 if still else share * (1 - share) / draws
-            parts[kind] = _Part(
-                whole=share, variance=variance, windows=reached[:, columns].mean(axis=1),
-                kept=rules.rearranges and loose == 0, first=columns[0],
-            )  # fmt: skip
-        return parts
-
-    def _drawn(
-        self, each: Arrangement, rules: Rules, followed: NDArray[np.int32], draws: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Where each tag begins, in tokens, and whether it is there: shapes (draws, tags)."""
-        import numpy as np
-
-        first, count = len(each.fixed), len(each.loose)
-        middle = slice(first, first + count)
-        present = np.ones((draws, len(followed)), dtype=bool)
-        until, fewest = rules.warming(self.steps)
-        if until:
-            # Steps in equal distances over the run, for warm-up is a thing of its first part.
-            step = (np.arange(draws) + 0.5) * self.steps / draws
-            seen = np.floor(np.floor(step) * (count - fewest) / until) + fewest
-            present[:, middle] = np.arange(count) < np.where(step < until, seen, count)[:, None]
-        if rules.caption_tag_dropout_rate:
-            rate = rules.caption_tag_dropout_rate
-            present[:, middle] &= self.rng.random((draws, count)) >= rate
-        order = np.broadcast_to(np.arange(count), (draws, count))
-        if rules.shuffle_caption:
-            order = self.rng.permuted(order, axis=1)
-        cost = followed * present
-        loose = np.take_along_axis(cost[:, middle], order, axis=1)
-        begin = np.cumsum(cost, axis=1) - cost
-        moved = begin[:, first : first + 1] + np.cumsum(loose, axis=1) - loose if count else loose
-        np.put_along_axis(begin[:, middle], order, moved, axis=1)
-        return begin, present
+    Costs add up over ", " (a test holds it). A comma joins the signs before it in one token, as in
+    "#c06148),": then the tag alone costs as much as with it.
+    """
+    places: dict[str, int] = {}
+    for place, tag in enumerate(parsed):
+        for kind in tag.kinds:
+            places.setdefault(kind, place)
+    costs = [tokens(f"{tag.text},") for tag in parsed]
+    if sum(costs) <= limit:
+        return {kind: (place, 1.0) for kind, place in places.items()}
+    chances = {}
+    for kind, place in places.items():
+        own = min(costs[place], tokens(parsed[place].text))
+        if shuffled and place >= keep:
+            others = costs[keep:place] + costs[place + 1 :]
+            chance = _fits(others, limit - sum(costs[:keep]) - own)
+        else:
+            chance = float(sum(costs[:place]) + own <= limit)
+        chances[kind] = (place, chance)
+    return chances
 
 
-def _columns(kinds: Sequence[Sequence[str]]) -> dict[str, list[int]]:
-    """The places of each kind; a tag about two things counts for both."""
-    columns: dict[str, list[int]] = {}
-    for place, about in enumerate(kinds):
-        for kind in about:
-            columns.setdefault(kind, []).append(place)
-    return columns
+def _fits(costs: Sequence[int], room: int) -> float:
+    """The chance that what a shuffle puts before a tag costs no more than `room`.
 
-
-def _costs(each: Arrangement, separator: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Each tag's tokens with what stands between it and the next one, and its own.
-
-    CLIP splits words at white space, so costs add up over ", " (tests hold it). A comma joins the
-    signs before it in one token, as in "#c06148),": then the tag alone costs as much as with it.
+    `costs` are those of the other shuffled tags: how many of them come first is any number with
+    equal chance, and any choice of so many is as likely as another.
     """
     import numpy as np
 
-    if each.text == ", ".join(each.tags):
-        followed = np.array([tokens(tag + ",") for tag in each.tags], dtype=np.int32)
-        own = np.array([tokens(tag) for tag in each.tags], dtype=np.int32)
-        return followed, np.minimum(followed, own)
-    lengths = (len(tag) + len(separator) for tag in each.text.split(separator))
-    ends = list(itertools.accumulate(lengths))
-    upto = np.array([0] + [tokens(each.text[:end]) for end in ends], dtype=np.int32)
-    bare = [tokens(each.text[: end - len(separator)]) for end in ends]
-    followed = np.diff(upto)
-    return followed, np.minimum(followed, np.array(bare, dtype=np.int32) - upto[:-1])
-
-
-def _joined(variants: Sequence[tuple[float, _Part]]) -> _Part:
-    return _Part(
-        whole=sum(share * part.whole for share, part in variants),
-        variance=sum(share**2 * part.variance for share, part in variants),
-        windows=sum(share * part.windows for share, part in variants),  # type: ignore[arg-type]
-        kept=all(part.kept for _, part in variants),
-        first=min(part.first for _, part in variants),
-    )
-
-
-@dataclass(kw_only=True)
-class _Tally:
-    """The running sums behind one ClassSight; weights are samples an epoch."""
-
-    captions: int = 0
-    weight: float = 0.0
-    whole: float = 0.0
-    variance: float = 0.0
-    windows: Any = 0.0
-    kept: int = 0
-    first: int | None = None
-    last: int = 0
-
-    def add(self, part: _Part, weight: float, shown: float) -> None:
-        self.captions += 1
-        self.weight += weight
-        self.whole += weight * shown * part.whole
-        self.variance += (weight * shown) ** 2 * part.variance
-        self.windows = self.windows + weight * shown * part.windows
-        self.kept += part.kept
-        self.first = part.first if self.first is None else min(self.first, part.first)
-        self.last = max(self.last, part.first)
-
-    def result(self) -> ClassSight:
-        return ClassSight(
-            captions=self.captions,
-            share_whole=self.whole / self.weight,
-            error=math.sqrt(self.variance) / self.weight,
-            windows=tuple(float(share) for share in self.windows / self.weight),
-            kept=self.kept / self.captions,
-            positions=(self.first or 0, self.last),
-        )
+    if room < 0:
+        return 0.0
+    if len(costs) > _MANY_TAGS:
+        return min(1.0, room / sum(costs))
+    most = min(len(costs), room // min(costs, default=1))
+    number = np.arange(most + 1)[:, None]
+    # chances[k, s]: k of the tags looked at so far, drawn at random, cost s in all.
+    chances = np.zeros((most + 1, room + 1))
+    chances[0, 0] = 1
+    for count, cost in enumerate(costs, start=1):
+        without = chances * (count - number) / count
+        if cost <= room:
+            without[1:, cost:] += (chances * (number + 1) / count)[:-1, : room + 1 - cost]
+        chances = without
+    return float(chances.sum() / (len(costs) + 1))

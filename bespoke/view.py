@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from bespoke import colours
+from bespoke.canvas import border_of, connected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,9 +52,7 @@ LEAST_SHARE, MOST_COLOURS = 0.04, 8
 """The least share of the ground that is a colour of it, and how many of these are looked for."""
 
 
-EDGE = np.zeros((CELLS, CELLS), dtype=bool)
-"""The border, as the originals' checks have it: lower down, hair and clothes reach the edge."""
-EDGE[0] = EDGE[: CELLS // 2, 0] = EDGE[: CELLS // 2, -1] = True
+EDGE = border_of(CELLS, CELLS)
 
 
 @functools.lru_cache(maxsize=1)
@@ -192,11 +190,7 @@ class PictureGrid:
                 allowed |= (colours.difference(self.lab, own.lab) <= REACH) | (
                     apart < 3 * self.noise
                 )
-        # A copy: what fromarray gives cannot be drawn on.
-        image = Image.fromarray(np.uint8(allowed)).copy()
-        for y, x in np.argwhere(EDGE & allowed).tolist():
-            ImageDraw.floodfill(image, (x, y), 2)
-        return np.asarray(np.asarray(image) == 2)
+        return connected(allowed, EDGE)
 
 
 def _densest(

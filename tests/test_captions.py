@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,20 +126,6 @@ def test_the_tags_parsed_are_the_tags_split(words: list[str]) -> None:
 @given(st.text())
 def test_any_text_can_be_parsed(text: str) -> None:
     assert [tag.text for tag in captions.parse(text)] == captions.tags(text)
-
-
-def test_every_tag_of_the_collection_but_ten_has_a_class(real_pictures: Path) -> None:
-    tags = [
-        tag
-        for path in sorted(real_pictures.glob("*.txt"))
-        for tag in captions.parse(path.read_text(encoding="utf-8"))
-    ]
-    classes = Counter(tag.kind for tag in tags)
-    assert len(tags) == 5_298
-    assert classes["other"] == 10
-    assert (classes["subject"], classes["style"], classes["expression"]) == (609, 609, 203)
-    # The five that follow each "palette:" at most, and the tail that no feature owns.
-    assert (classes["palette"], classes["loose"]) == (908, 1_518)
 
 
 @given(st.text())

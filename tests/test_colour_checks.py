@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke import captions, dataset
-from bespoke.canvas import canvas_of
+from bespoke.canvas import PixelGrid
 from bespoke.dataset import Collection, Finding, Promise
 from bespoke.rehearsal.drawing import draw
 
@@ -126,6 +126,12 @@ def test_a_colour_of_the_ground_that_the_figure_has_too_is_not_only_behind_it(
     ]
 
 
+def test_a_background_without_a_colour_word_is_named(tmp_path: Path) -> None:
+    found = only(checked(tmp_path, CLEAN.replace("green background", "split background")))
+    assert (found.code, found.tag) == ("background_unnamed", f"split background ({GREEN})")
+    assert codes(checked(tmp_path, CLEAN.replace(f"green background ({GREEN}), ", ""))) == []
+
+
 def test_a_colour_word_far_from_its_hex_is_measured(tmp_path: Path) -> None:
     found = only(checked(tmp_path, CLEAN.replace("brown hair", "light blonde hair")))
     assert (found.code, found.tag) == ("colour_word", f"light blonde hair ({BROWN})")
@@ -200,11 +206,11 @@ def test_no_caption_ends_in_a_traceback_or_an_error_of_colour(tmp_path: Path, te
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 3)])
-def test_small_canvases_have_a_border_and_a_ground(shape: tuple[int, int]) -> None:
-    canvas = canvas_of(np.full((*shape, 3), 7, dtype=np.uint8))
-    assert list(canvas.border) == ["#070707"]
-    assert canvas.outside_ground("#070707") == 0
-    assert canvas.ground.bit_count() == shape[0] * shape[1]
+def test_small_grids_have_a_border_and_a_ground(shape: tuple[int, int]) -> None:
+    grid = PixelGrid(cells=np.full((*shape, 3), 7, dtype=np.uint8))
+    assert list(grid.border) == ["#070707"]
+    assert grid.ground.all()
+    assert grid.figure == {}
 
 
 @given(st.integers(0, 2**32))
@@ -213,9 +219,9 @@ def test_the_ground_is_what_a_plain_flood_fill_reaches(seed: int) -> None:
     art = np.zeros((12, 10, 3), dtype=np.uint8)
     art[..., 0] = rng.random((12, 10)) < 0.4
     art[..., 1] = np.where(rng.random((12, 10)) < 0.03, 9, 0)
-    canvas = canvas_of(art)
-    total = sum(canvas.border.values())
-    grounds = {colour for colour, cells in canvas.border.items() if cells >= total * 0.1}
+    grid = PixelGrid(cells=art)
+    total = sum(grid.border.values())
+    grounds = {colour for colour, cells in grid.border.items() if cells >= total * 0.1}
     open_ = {
         (y, x) for y in range(12) for x in range(10) if f"#{bytes(art[y, x]).hex()}" in grounds
     }
@@ -225,72 +231,7 @@ def test_the_ground_is_what_a_plain_flood_fill_reaches(seed: int) -> None:
         y, x = waiting.pop()
         reached.add((y, x))
         waiting |= ({(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)} & open_) - reached
-    assert canvas.ground == sum(1 << (y * 11 + x) for y, x in reached)
-
-
-# --- The collection of record ---
-
-
-@pytest.fixture(scope="module")
-def real(real_pictures: Path) -> Collection:
-    return dataset.check(real_pictures, FACTS, shuffled=True)
-
-
-def of(collection: Collection, code: str) -> list[Finding]:
-    return [found for found in collection.findings if found.code == code]
-
-
-def background_of(text: str) -> captions.Feature | None:
-    whole = captions.features(captions.parse(text))
-    return next((f for f in whole if "background" in f.kinds and f.codes), None)
-
-
-def test_167_captions_give_the_background_s_hex_to_another_feature(real: Collection) -> None:
-    shared = of(real, "colour_shared_background")
-    assert len(shared) == len({found.file for found in shared}) == 167
-    assert sum("lips" in str(found.measured["features"]) for found in shared) == 80
-    hair = 0
-    for text in real.captions.values():
-        background = background_of(text)
-        hair += background is not None and any(
-            "hair" in feature.text and set(feature.codes) & set(background.codes)
-            for feature in captions.features(captions.parse(text))
-            if "background" not in feature.kinds
-        )
-    assert hair == 149
-
-
-def test_197_captions_give_the_background_a_hex_and_195_agree_with_the_border(
-    real: Collection,
-) -> None:
-    given_ = {stem: background_of(text) for stem, text in real.captions.items()}
-    # One more has three codes in parentheses, which its commas tear; its first agrees too.
-    assert [stem for stem, f in given_.items() if f and f.parts > 1] == ["lady_001_hazelnut"]
-    assert sum(f is not None and f.parts == 1 for f in given_.values()) == 197
-    wrong = {found.file: found.measured["border"] for found in of(real, "colour_background")}
-    assert wrong == {"lady_035_turmeric.txt": "#ffc5b3", "lady_043_orange.txt": "#950058"}
-
-
-def test_all_but_one_of_3655_hex_codes_occur_in_their_picture(real: Collection) -> None:
-    assert sum(len(captions.hex_codes(text)) for text in real.captions.values()) == 3_655
-    absent = [(found.file, found.measured["hex"]) for found in of(real, "colour_absent")]
-    assert absent == [("lad_091_amit.txt", "#000000")]
-
-
-def test_148_backgrounds_are_a_single_colour(real: Collection) -> None:
-    borders = [canvas_of(p.cells).border for p in real.pictures.values() if p.cells is not None]
-    assert sum(max(b.values()) / sum(b.values()) >= 0.8 for b in borders) == 148
-
-
-def test_every_caption_ends_in_loose_hex_codes_and_has_a_palette_to_tear(real: Collection) -> None:
-    assert len(of(real, "colour_loose")) == len(of(real, "palette_torn")) == 203
-    assert len(of(real, "feature_torn")) == 10
-
-
-def test_the_colour_words_of_plain_backgrounds_are_not_called_wrong(real: Collection) -> None:
-    far = of(real, "colour_word")
-    assert len(far) > 100
-    assert [found for found in far if captions.kinds_of(found.tag)[0] == "background"] == []
+    assert {(y, x) for y, x in np.argwhere(grid.ground).tolist()} == reached
 
 
 def test_nothing_is_found_in_the_drawn_collection(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One experiment beside another: what differs, what is inert, what cannot be told apart."""
+"""One experiment compared with another: what differs, and what acts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bespoke import config, schedule, sight
+from bespoke import sight
 from bespoke.config import Experiment
-from bespoke.contrast import Contrast, Side, compare
+from bespoke.contrast import Ablation, Side, compare
 from bespoke.dataset import Promise
 from bespoke.settings import Block, Setting
 
@@ -51,52 +51,56 @@ def make(name: str, dataset: dict[str, Any] | None = None, **training: Any) -> E
 
 
 def side(made: Experiment, folder: Path | None = None) -> Side:
-    seen = sight.look(made, {"all": CAPTIONS}, epochs=10, steps=100)
-    return Side(experiment=made, sight=seen, data={"all": folder} if folder else {})
+    seen = sight.look(made, {"all": CAPTIONS})
+    return Side(experiment=made, exposure=seen, data={"all": folder} if folder else {})
 
 
 PARENT = make("parent")
 
 
-def against_parent(dataset: dict[str, Any] | None = None, **training: Any) -> Contrast:
-    return compare(side(make("child", dataset, **training)), side(PARENT))
+def against_parent(
+    dataset: dict[str, Any] | None = None, before: dict[str, Any] | None = None, **training: Any
+) -> Ablation:
+    return compare(side(make("child", dataset, **training)), side(make("parent", before)))
 
 
-def codes(contrast: Contrast) -> list[tuple[str, str]]:
-    return [(each.severity, each.code) for each in contrast.findings]
+def codes(ablation: Ablation) -> list[tuple[str, str]]:
+    return [(each.severity, each.code) for each in ablation.findings]
 
 
-def test_two_of_the_same_are_inert_unless_told_that_they_may_be() -> None:
-    assert codes(against_parent()) == [("error", "experiment_inert")]
-    allowed = compare(side(make("child")), side(PARENT), inert="warning")
-    assert codes(allowed) == [("warning", "experiment_inert")]
-    assert "child would learn the same as parent: nothing differs" in allowed.verdict[-1]
+def test_two_of_the_same_are_a_no_op_unless_told_that_they_may_be() -> None:
+    assert codes(against_parent()) == [("error", "experiment_no_op")]
+    allowed = compare(side(make("child")), side(PARENT), no_op="warning")
+    assert codes(allowed) == [("warning", "experiment_no_op")]
+    (refused,) = against_parent().findings
+    assert str(refused).startswith("child would train exactly what parent trained: nothing differs")
+    assert str(refused).count("--allow-no-op") == 1
 
 
 @pytest.mark.parametrize(
     "training", [{"output_dir": "elsewhere"}, {"save_every_n_epochs": 2}, {"xformers": True}]
 )
 def test_what_is_kept_and_how_fast_it_goes_is_no_difference(training: dict[str, Any]) -> None:
-    contrast = against_parent(**training)
-    assert (contrast.changes, codes(contrast)) == ((), [("error", "experiment_inert")])
+    ablation = against_parent(**training)
+    assert (ablation.changes, codes(ablation)) == ((), [("error", "experiment_no_op")])
 
 
-def test_keep_tokens_where_nothing_moves_is_inert_and_says_why() -> None:
+def test_keep_tokens_where_nothing_moves_is_a_no_op_and_says_why() -> None:
     still = {"shuffle_caption": False}
     one, other = make("child", {**still, "keep_tokens": 3}), make("parent", still)
-    contrast = compare(side(one), side(other))
-    assert codes(contrast) == [("error", "experiment_inert")]
-    assert "keep_tokens 1 -> 3 (nothing is shuffled, dropped or warmed up" in contrast.verdict[-1]
+    ablation = compare(side(one), side(other))
+    assert codes(ablation) == [("error", "experiment_no_op")]
+    assert "keep_tokens 1 -> 3 has no effect: nothing is shuffled" in str(ablation.findings[0])
 
 
-def test_a_caption_option_that_no_caption_feels_is_inert() -> None:
-    contrast = against_parent({"keep_tokens_separator": "|||"})
-    assert codes(contrast) == [("error", "experiment_inert")]
-    assert contrast.changes[0].idle == "the trainer draws the same captions either way"
+def test_a_caption_option_that_no_caption_feels_is_a_no_op() -> None:
+    ablation = against_parent({"keep_tokens": 7}, {"keep_tokens": 6})
+    assert codes(ablation) == [("error", "experiment_no_op")]
+    assert ablation.changes[0].idle == "the trainer draws the same captions either way"
 
 
-def test_a_learning_rate_that_others_stand_in_for_is_inert() -> None:
-    assert codes(against_parent(learning_rate=5e-5)) == [("error", "experiment_inert")]
+def test_a_learning_rate_that_others_stand_in_for_is_a_no_op() -> None:
+    assert codes(against_parent(learning_rate=5e-5)) == [("error", "experiment_no_op")]
     assert codes(against_parent(learning_rate=5e-5, unet_lr=5e-5)) == []
 
 
@@ -114,24 +118,24 @@ def test_a_learning_rate_that_others_stand_in_for_is_inert() -> None:
     ],
 )
 def test_options_that_are_one_thing_count_as_one(training: dict[str, Any], things: int) -> None:
-    contrast = against_parent(**training)
-    assert len(contrast.acting) == things
-    assert codes(contrast) == ([("warning", "experiment_confounded")] if things > 1 else [])
+    ablation = against_parent(**training)
+    assert sum(not change.idle for change in ablation.changes) == things
+    assert codes(ablation) == ([("warning", "experiment_confounded")] if things > 1 else [])
 
 
 @pytest.mark.parametrize("key", ["min_snr_gamma", "noise_offset", "multires_noise_iterations"])
 def test_an_option_at_zero_is_the_same_as_unset(key: str) -> None:
     zero: dict[str, Any] = {key: 0}
     one: dict[str, Any] = {key: 1}
-    assert codes(against_parent(**zero)) == [("error", "experiment_inert")]
+    assert codes(against_parent(**zero)) == [("error", "experiment_no_op")]
     assert codes(against_parent(**one)) == []
 
 
 def test_two_changes_name_the_runs_that_would_part_them() -> None:
     other = make("only_dim", network_dim=16)
     child = make("child", {"caption_dropout_rate": 0.1}, network_dim=16)
-    contrast = compare(side(child), side(PARENT), known=(child, other, PARENT))
-    (found,) = contrast.findings
+    ablation = compare(side(child), side(PARENT), known=(child, other, PARENT))
+    (found,) = ablation.findings
     assert found.measured["alone"] == [
         "--experiment only_dim",
         "--experiment parent --set dataset.caption_dropout_rate=0.1",
@@ -140,8 +144,8 @@ def test_two_changes_name_the_runs_that_would_part_them() -> None:
 
 
 def test_an_experiment_that_promises_other_captions_does_not_part_two_changes() -> None:
-    promises = {"training_data": Promise(caption_version="repaired")}
-    other = replace(make("only_dim", network_dim=16), specs=promises)
+    specs = {"training_data": Promise(caption_version="repaired")}
+    other = replace(make("only_dim", network_dim=16), specs=specs)
     child = make("child", {"caption_dropout_rate": 0.1}, network_dim=16)
     (found,) = compare(side(child), side(PARENT), known=(child, other, PARENT)).findings
     assert found.measured["alone"][0] == "--experiment parent --set training.network_dim=16"
@@ -152,18 +156,28 @@ def test_a_set_argument_survives_the_shell_and_reads_back() -> None:
     assert change.settings == ("--set 'training.network_args=[\"conv_dim=8\"]'",)
 
 
-def test_the_subject_comes_first_with_its_share_here_and_there() -> None:
-    contrast = against_parent({"caption_dropout_rate": 0.1})
-    assert contrast.verdict[0] == (
-        "background reaches the encoder whole in 90.0% of samples, 100.0% in parent; "
-        "no kept tag holds a colour"
+def test_it_is_said_what_the_model_sees_of_the_subject_here_and_there() -> None:
+    assert against_parent({"caption_dropout_rate": 0.1}).lines == (
+        "The model sees the background tag in 90.0% of samples (100.0% in parent)",
+        "10.0% of samples train with an empty caption (caption_dropout_rate), 0.0% in parent",
     )
+
+
+def test_options_under_which_nothing_is_computed_are_named() -> None:
+    ablation = against_parent({"caption_tag_dropout_rate": 0.1})
+    assert ablation.lines == ("What the model sees is not computed with caption_tag_dropout_rate",)
+    assert codes(ablation) == []
 
 
 def test_kept_tags_that_never_hold_the_subject_are_named_and_ones_that_do_are_not() -> None:
     missed = against_parent({"keep_tokens": 3})
     assert codes(missed) == [("warning", "experiment_misses_subject")]
-    assert "stands at position 5 to 5 (from 0) and is kept in 0%" in missed.verdict[-1]
+    message = str(missed.findings[0])
+    assert message.startswith(
+        'child cannot test its hypothesis: the kept tags are "pixel art, 24x24, portrait of a lad" '
+        'or "pixel art, 24x24, portrait of a lady", without any colour; the background is tag 6 '
+        "and never kept"
+    )
     assert codes(against_parent({"keep_tokens": 6})) == []
 
 
@@ -183,7 +197,7 @@ def test_other_pictures_and_captions_are_told_by_their_contents(tmp_path: Path) 
     shutil.copytree(one, other)
     (other / "a.txt").write_text("another")
     child = make("child")
-    assert codes(compare(side(child, same), side(PARENT, one))) == [("error", "experiment_inert")]
+    assert codes(compare(side(child, same), side(PARENT, one))) == [("error", "experiment_no_op")]
     (change,) = compare(side(child, other), side(PARENT, one)).changes
     assert change.section == "captions"
 
@@ -197,32 +211,3 @@ def test_an_added_subset_is_a_change_of_pictures() -> None:
     )  # fmt: skip
     (change,) = compare(side(added), side(PARENT)).changes
     assert (change.section, change.shown) == ("pictures", "subsets: new added")
-
-
-def test_keep_tokens_3_cannot_test_its_hypothesis_on_the_real_captions(
-    repository: Path, real_pictures: Path
-) -> None:
-    texts = {path.stem: path.read_text() for path in sorted(real_pictures.glob("*.txt"))}
-
-    def seen(name: str) -> Side:
-        made = config.load(name, repository=repository)
-        run = schedule.length(made, {"training_data": len(texts)})
-        view = sight.look(made, {"training_data": texts}, epochs=run.epochs, steps=run.steps)
-        return Side(experiment=made, sight=view, data={"training_data": real_pictures})
-
-    contrast = compare(seen("keep_tokens_3"), seen("final_corrected_captions"))
-    assert [each.code for each in contrast.findings] == [
-        "experiment_confounded",
-        "experiment_misses_subject",
-    ]
-    verdict = "\n".join(contrast.verdict)
-    assert len(contrast.verdict) <= 5
-    for said in (
-        "background reaches the encoder whole in 94.",
-        "no kept tag holds a colour",
-        "caption_dropout_rate 0.0 -> 0.05; keep_tokens 1 -> 3",
-        "one of 2 fixed prefixes",
-        "position 3 to 12",
-        "no tag is ever dropped",
-    ):
-        assert said in verdict

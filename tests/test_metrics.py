@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bespoke import colours, metrics, pictures
-from bespoke.canvas import canvas_of
+from bespoke.canvas import PixelGrid
 from bespoke.rehearsal import drawing
 from bespoke.scoring import suggest
 from bespoke.view import PictureGrid
@@ -299,7 +299,7 @@ def test_the_originals_grounds_are_judged_as_their_captions_say(real_pictures: P
             path.with_suffix(".txt").read_text(encoding="utf-8")
         ).background
         grid = PictureGrid(pixels=pictures.pixels(path))
-        border = next(iter(canvas_of(grid.cells.astype(np.uint8)).border))
+        border = next(iter(PixelGrid(cells=grid.cells.astype(np.uint8)).border))
         if border in ground.codes:
             found.append(grid)
             wanted.append(metrics.Asked(background=ground))

@@ -15,10 +15,8 @@ from bespoke.option_audit import (
     audit,
     ignored,
     ignored_findings,
-    prompt_findings,
     xformers_findings,
 )
-from bespoke.prompts import Prompt
 from bespoke.settings import DATASET_FILE, Block, Setting
 
 BASE: dict[str, Any] = {"network_module": "networks.lora", "max_train_epochs": 10}
@@ -208,20 +206,6 @@ def test_xformers_is_held_to_the_torch_it_was_built_for(
     found = [each.code for each in xformers_findings(experiment(xformers=True), versions)]
     assert found == (["xformers_torch"] if wrong else [])
     assert list(xformers_findings(experiment(xformers=False), versions)) == []
-
-
-# Prompts
-
-
-def prompt(text: str, negative: str = "") -> Prompt:
-    return Prompt(name="one", text=text, negative=negative)
-
-
-def test_a_prompt_of_225_tokens_is_read_whole_and_of_226_is_not() -> None:
-    assert list(prompt_findings([prompt("a " * 225)])) == []
-    (found,) = prompt_findings([prompt("short"), prompt("a", "a " * 226)])
-    assert (found.code, found.severity) == ("prompt_too_long", "warning")
-    assert found.message.startswith("test prompt one is 226 tokens long")
 
 
 def test_a_reason_is_told_without_a_line_of_the_trainers_source() -> None:

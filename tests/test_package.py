@@ -140,7 +140,7 @@ def test_another_file_of_that_name_is_kept_unless_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(package.check, "examined", lambda _: flight)
+    monkeypatch.setattr(package.preflight, "examined", lambda _: flight)
     monkeypatch.setattr(package, "collect", lambda *_: [package.Entry(name="a", content=b"new")])
     flight = Untroubled()
     out = tmp_path / "mine.zip"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ast
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke import dataset, picture_checks
-from bespoke.bucketing import Bucketing
+from bespoke import dataset
 from bespoke.dataset import Finding, Promise
+from bespoke.pictures import Bucketing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-UP = Bucketing(enable_bucket=True)
-DOWN_ONLY = Bucketing(enable_bucket=True, bucket_no_upscale=True)
+NO_BUCKETS = Bucketing(resolution=(512, 512), enable_bucket=False, bucket_reso_steps=64)
+BUCKETS = Bucketing(resolution=(512, 512), enable_bucket=True, bucket_reso_steps=64)
 
 
 def art(seed: int, colours: int = 20) -> NDArray[np.uint8]:
@@ -70,34 +72,16 @@ def test_a_near_copy_differs_in_23_cells_at_most(tmp_path: Path, unlike: int, cl
     assert [(f.code, f.file) for f in findings] == (
         [] if clean else [("picture_near_copy", "b.png")]
     )
-    assert all(
-        f.measured == {"near": "a.png", "cells_unlike": unlike, "cells": 576} for f in findings
-    )
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 2**32), st.integers(1, 30))
-def test_no_near_copy_is_missed_wherever_it_differs(seed: int, unlike: int) -> None:
-    rng = np.random.default_rng(seed)
-    first = rng.integers(0, 3, 576, dtype=np.uint32)
-    second = first.copy()
-    second[rng.permutation(576)[:unlike]] = 7
-    near = picture_checks.near_copies(np.stack([first, first + 10, second]))
-    assert near == ({2: (unlike, 0)} if unlike < 24 else {})
-
-
-def test_tiny_pictures_have_no_near_copies() -> None:
-    assert picture_checks.near_copies(np.arange(8, dtype=np.uint32).reshape(2, 4)) == {}
+    assert all(f.measured == {"near": "a.png", "cells_unlike": unlike} for f in findings)
 
 
 @pytest.mark.parametrize(
     ("size", "bucketing", "words"),
     [
-        ((500, 512), DOWN_ONLY, "crop it to 448x512"),
-        ((500, 512), UP, "scale it to 512x524 and crop it to 512x512"),
-        ((256, 256), UP, "scale it to 512x512"),
-        ((256, 256), Bucketing(), "scale it to 512x512"),
-        ((1024, 1024), DOWN_ONLY, "scale it to 512x512"),
+        ((500, 512), BUCKETS, "crop it to 448x512"),
+        ((500, 512), NO_BUCKETS, "scale it to 512x524 and crop it to 512x512"),
+        ((256, 256), NO_BUCKETS, "scale it to 512x512"),
+        ((1024, 1024), BUCKETS, "scale it to 512x512"),
     ],
 )
 def test_what_bucketing_would_do_is_said(
@@ -110,7 +94,7 @@ def test_what_bucketing_would_do_is_said(
     assert finding.measured["size"] == size
 
 
-@pytest.mark.parametrize("bucketing", [None, UP, DOWN_ONLY, Bucketing()])
+@pytest.mark.parametrize("bucketing", [None, BUCKETS, NO_BUCKETS])
 def test_bucketing_does_nothing_to_512_by_512(tmp_path: Path, bucketing: Bucketing | None) -> None:
     found(tmp_path, {"a": art(1)})
     assert dataset.check(tmp_path, Promise(), bucketing=bucketing).findings == ()
@@ -118,21 +102,60 @@ def test_bucketing_does_nothing_to_512_by_512(tmp_path: Path, bucketing: Bucketi
 
 def test_a_size_that_a_bucket_can_have_is_let_be(tmp_path: Path) -> None:
     found(tmp_path, {"a": art(1)}, (384, 640))
-    for bucketing in (UP, DOWN_ONLY):
-        assert dataset.check(tmp_path, Promise(), bucketing=bucketing).findings == ()
+    assert dataset.check(tmp_path, Promise(), bucketing=BUCKETS).findings == ()
 
 
 def test_a_picture_smaller_than_the_steps_is_an_error(tmp_path: Path) -> None:
     found(tmp_path, {"a": art(1)}, (48, 48))
-    (finding,) = dataset.check(tmp_path, Promise(), bucketing=DOWN_ONLY).findings
+    (finding,) = dataset.check(tmp_path, Promise(), bucketing=BUCKETS).findings
     assert (finding.code, finding.severity) == ("picture_bucketed", "error")
 
 
-def test_the_collection_of_record_has_no_copies_and_five_near_ones(real_pictures: Path) -> None:
-    findings = dataset.check(
-        real_pictures, Promise(cells=24, size=512), bucketing=DOWN_ONLY
-    ).findings
-    pictures = {f.file: f for f in findings if f.code.startswith("picture_")}
-    assert {f.code for f in pictures.values()} == {"picture_near_copy"}
-    assert len(pictures) == 5
-    assert pictures["lad_023_x-3.png"].measured["cells_unlike"] == 7
+@pytest.fixture(scope="module")
+def trainers(sd_scripts: Path) -> dict[str, Any]:
+    """The trainer's class and function, out of its source, without what it imports."""
+    namespace: dict[str, Any] = {"math": math, "np": np, "Tuple": tuple}
+    for file, name in (("model_util", "make_bucket_resolutions"), ("train_util", "BucketManager")):
+        source = (sd_scripts / "library" / f"{file}.py").read_text(encoding="utf-8")
+        node = next(n for n in ast.parse(source).body if getattr(n, "name", "") == name)
+        exec(compile(ast.Module([node], []), file, "exec"), namespace)
+    namespace["model_util"] = type("model_util", (), namespace)
+    return namespace
+
+
+SIDES = st.integers(64, 2000)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(width=SIDES, height=SIDES, steps=st.sampled_from([32, 64]))
+def test_a_bucket_is_the_one_that_the_trainer_selects(
+    trainers: dict[str, Any], width: int, height: int, steps: int
+) -> None:
+    manager = trainers["BucketManager"](True, (512, 512), 256, 1024, steps)
+    try:
+        cropped, scaled, _ = manager.select_bucket(width, height)
+    except ZeroDivisionError:
+        return
+    ours = Bucketing(resolution=(512, 512), enable_bucket=True, bucket_reso_steps=steps)
+    assert ours.treat((width, height)) == (scaled, cropped)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(width=SIDES, height=SIDES)
+def test_without_buckets_a_picture_fills_the_resolution(
+    trainers: dict[str, Any], width: int, height: int
+) -> None:
+    manager = trainers["BucketManager"](False, (512, 768), None, None, None)
+    manager.set_predefined_resos([(512, 768)])
+    cropped, scaled, _ = manager.select_bucket(width, height)
+    ours = Bucketing(resolution=(512, 768), enable_bucket=False, bucket_reso_steps=64)
+    assert ours.treat((width, height)) == (scaled, cropped)
+
+
+def test_scaling_up_into_the_trainers_own_buckets_is_not_computed() -> None:
+    options = {"resolution": 512, "enable_bucket": True, "bucket_reso_steps": 64}
+    assert Bucketing.of({**options, "bucket_no_upscale": True}) == BUCKETS
+    assert Bucketing.of({**options, "bucket_no_upscale": False}) is None
+    assert Bucketing.of({**options, "bucket_no_upscale": False, "enable_bucket": False}) == (
+        NO_BUCKETS
+    )
