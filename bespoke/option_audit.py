@@ -6,7 +6,6 @@ library/train_util.py, `lora` networks/lora.py.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,10 @@ from bespoke.findings import SEVERITIES, Finding, Severity, finding
 from bespoke.settings import DATASET_FILE, effective
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from bespoke.config import Experiment
     from bespoke.settings import Setting
-
-# The torch that xformers' kernels were built for; with another one they do not load.
-XFORMERS_TORCH = {"0.0.35": "2.10.0"}
 
 Look = Callable[[str], Any]
 Row = tuple[tuple[str, ...], Callable[[Look], object], str]
@@ -65,15 +61,11 @@ DATASET_ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 
 
-def audit(experiment: Experiment, versions: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
-    """Every finding on the experiment's options, by severity.
-
-    `versions` are the installed packages' by name; left out, they are asked of this interpreter.
-    """
+def audit(experiment: Experiment) -> tuple[Finding, ...]:
+    """Every finding on the experiment's options, by severity."""
     found = [
         *worker_findings(experiment),
         *bucket_findings(experiment),
-        *xformers_findings(experiment, installed() if versions is None else versions),
         *noise_findings(experiment),
         *ignored_findings(experiment),
     ]
@@ -176,29 +168,3 @@ def noise_findings(experiment: Experiment) -> Iterator[Finding]:
             "spreads by 0.044, not 0.052); use one of the two to know what acts"
         )
         yield finding("note", "noise_offset_weakened", "", message, noise_offset=o("noise_offset"))
-
-
-def installed() -> dict[str, str]:
-    """The versions of torch and xformers here, without importing either."""
-    from importlib import metadata
-
-    versions = {}
-    for name in ("torch", "xformers"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
-def xformers_findings(experiment: Experiment, versions: Mapping[str, str]) -> Iterator[Finding]:
-    """xformers beside a torch that its kernels were not built for; where both are installed."""
-    if not experiment.option("xformers") or not {"torch", "xformers"} <= versions.keys():
-        return
-    wanted = XFORMERS_TORCH.get(versions["xformers"].partition("+")[0])
-    torch = versions["torch"].partition("+")[0]
-    if wanted and torch != wanted:
-        message = (
-            f"xformers {versions['xformers']} is built for torch {wanted}, and torch {torch} is "
-            "installed: its kernels will not load; install the trainer's locked set, or write "
-            "xformers = false and sdpa = true"
-        )
-        yield finding("error", "xformers_torch", "", message, torch=torch, wanted=wanted)

@@ -94,7 +94,7 @@ def problems(section: str, values: Mapping[str, object]) -> list[str]:
     lines: list[str] = []
     sound: dict[str, Any] = {}
     for key, value in values.items():
-        wrong = misplaced(section, key, value)
+        wrong = misplaced(section, key)
         if wrong is None:
             wrong = _wrong_value(table().section(section)[key], value, section == "training")
         if wrong is None:
