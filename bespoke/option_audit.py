@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from bespoke.captions import tokens
 from bespoke.config import TRAINING_FILE
 from bespoke.findings import SEVERITIES, Finding, Severity, finding
 from bespoke.settings import DATASET_FILE, effective
+from bespoke.validation import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bespoke.config import Experiment
+    from bespoke.prompts import Prompt
     from bespoke.settings import Setting
+
+SAMPLED_TOKENS = 225
+"""What a sample prompt may cost, whatever max_token_length (lpw_stable_diffusion.py:274)."""
 
 Look = Callable[[str], Any]
 Row = tuple[tuple[str, ...], Callable[[Look], object], str]
@@ -168,3 +174,18 @@ def noise_findings(experiment: Experiment) -> Iterator[Finding]:
             "spreads by 0.044, not 0.052); use one of the two to know what acts"
         )
         yield finding("note", "noise_offset_weakened", "", message, noise_offset=o("noise_offset"))
+
+
+def prompt_findings(prompts: Iterable[Prompt]) -> Iterator[Finding]:
+    """Prompts whose end the sampler cuts off."""
+    for prompt in prompts:
+        for text in (prompt.text, prompt.negative):
+            cost = tokens(text)
+            if cost > SAMPLED_TOKENS:
+                message = (
+                    f"test prompt {prompt.name} is {cost} tokens long and the sampler reads "
+                    f"{SAMPLED_TOKENS}: the end of {shown(text)} is cut off"
+                )
+                yield finding(
+                    "warning", "prompt_too_long", "", message, prompt=prompt.name, tokens=cost
+                )

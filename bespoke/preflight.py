@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import config, contrast, dataset, findings, option_audit, prompts, schedule, sight
-from bespoke.captions import tokens
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 from bespoke.files import REPOSITORY, workspace_path
 from bespoke.pictures import Bucketing
@@ -31,9 +30,6 @@ __all__ = [
     "Checked", "Preflight", "check", "examine", "examined", "folders", "parents_folders", "show",
     "subset_and_folder",
 ]  # fmt: skip
-
-PROMPT_TOKENS = 225
-"""What the trainer's sampler reads of a prompt (lpw_stable_diffusion.py:274 at v0.10.1)."""
 
 
 # --- Where the pictures are -----------------------------------------------------------------------
@@ -205,7 +201,7 @@ def examine(
             *compared.findings,
             *unseen,
             *option_audit.audit(experiment),
-            *_long_prompts(prompts),
+            *option_audit.prompt_findings(prompts),
             *schedule.phases(experiment, run),
             *(schedule.gate_findings(experiment, run, gate.epoch) if gate else ()),
         ),
@@ -266,17 +262,6 @@ def _cut(exposure: sight.Exposure) -> Iterator[Finding]:
                 "warning", "caption_cut", f"{each.stem}.txt", message,
                 tokens=each.tokens, limit=exposure.limit,
             )  # fmt: skip
-
-
-def _long_prompts(prompts: Sequence[Prompt]) -> Iterator[Finding]:
-    for prompt in prompts:
-        for text in (prompt.text, prompt.negative):
-            if (cost := tokens(text)) > PROMPT_TOKENS:
-                message = (
-                    f"prompt {prompt.name} costs {cost} tokens and the sampler reads "
-                    f"{PROMPT_TOKENS}: the end of {text[:57]!r}... is cut off"
-                )
-                yield findings.finding("warning", "prompt_too_long", "", message, tokens=cost)
 
 
 # --- The verb -------------------------------------------------------------------------------------

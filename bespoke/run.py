@@ -91,9 +91,9 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         settings = resume.settings_of(
             rendered, checked.data, trainer.base_model_name, trainer.commit
         )
-        start, fresh = starting.begin(job, settings)
+        start = starting.begin(job, settings)
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
-        with recording.recorded(job, row, fresh=fresh) as record:
+        with recording.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
             judge = Judge(job, record, prompts=tested, samples=samples, rates=rates)
             judge.take_up(start.epoch, finished=start.finished)
@@ -209,6 +209,9 @@ def _summarise(job: Job, found: list[checkpoints.Checkpoint], judge: Judge, seco
         say(f"done in {duration(seconds)}: {made}, {last.size / 1e6:.1f} MB each")
     else:
         say(f"already trained: {made}; --fresh trains it again and keeps these")
+    if job.experiment.subject == "machine":
+        say("This machine can train.")
+        return
     name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
     say(judge.best() or f"last checkpoint: {last.path}")

@@ -15,7 +15,9 @@ from bespoke.option_audit import (
     audit,
     ignored,
     ignored_findings,
+    prompt_findings,
 )
+from bespoke.prompts import Prompt
 from bespoke.settings import DATASET_FILE, Block, Setting
 
 BASE: dict[str, Any] = {"network_module": "networks.lora", "max_train_epochs": 10}
@@ -186,6 +188,20 @@ def test_bucket_bounds_of_different_levels_are_held_together() -> None:
         ),
     )
     assert codes(made) == [("error", "bucket_bounds")]
+
+
+# Prompts
+
+
+def prompt(text: str, negative: str = "") -> Prompt:
+    return Prompt(name="one", text=text, negative=negative)
+
+
+def test_a_prompt_of_225_tokens_is_read_whole_and_of_226_is_not() -> None:
+    assert list(prompt_findings([prompt("a " * 225)])) == []
+    (found,) = prompt_findings([prompt("short"), prompt("a", "a " * 226)])
+    assert (found.code, found.severity) == ("prompt_too_long", "warning")
+    assert found.message.startswith("test prompt one is 226 tokens long")
 
 
 def test_a_reason_is_told_without_a_line_of_the_trainers_source() -> None:
