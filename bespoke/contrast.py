@@ -42,7 +42,6 @@ _TOGETHER: tuple[tuple[str, ...], ...] = tuple(tuple(row.split()) for row in (
     "max_train_epochs max_train_steps",
     "multires_noise_iterations multires_noise_discount",
     "noise_offset noise_offset_random_strength adaptive_noise_scale",
-    "loss_type huber_c huber_schedule huber_scale",
     "optimizer_type optimizer_args",
     "enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale",
 ))  # fmt: skip
