@@ -219,7 +219,8 @@ def repair(
             complete.mkdir()
             for pair in collection.pairs:
                 text = pair.caption.read_bytes().decode()
-                line, picture = captions.first_line(text), collection.pictures.get(pair.stem)
+                line = captions.first_line(text)
+                picture = collection.pictures.get(pair.picture.name)
                 art = picture.art if picture else None
                 grid = None if art is None else PixelGrid(cells=art)
                 mended[pair.stem] = new, _ = mend(line, grid, rules)
