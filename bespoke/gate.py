@@ -6,13 +6,14 @@ import itertools
 import math
 import operator
 import statistics
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 from bespoke.scoring import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bespoke.evaluate import EpochResult
     from bespoke.gate_policy import Policy

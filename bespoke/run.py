@@ -35,6 +35,7 @@ from bespoke import (
     training,
 )
 from bespoke.display import duration, say
+from bespoke.errors import is_full
 from bespoke.files import REPOSITORY, held, write_whole
 from bespoke.job import open_job
 from bespoke.journal import now
@@ -66,6 +67,8 @@ def run(request: Request, journal: Journal) -> None:
     try:
         _carry_out(job, FakeTrainer() if request.rehearse else SdScripts(job))
     except BaseException as error:
+        if is_full(error) and not error.filename:
+            error.filename = str(job.workspace)
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
@@ -92,9 +95,9 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         settings = resume.settings_of(
             rendered, checked.data, trainer.base_model_name, trainer.commit
         )
-        start, fresh = starting.begin(job, settings)
+        start = starting.begin(job, settings)
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
-        with recording.recorded(job, row, fresh=fresh) as record:
+        with recording.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
             judge = Judge(job, record, prompts=tested, samples=samples, rates=rates)
             judge.take_up(start.epoch, finished=start.finished)
@@ -210,6 +213,9 @@ def _summarise(job: Job, found: list[checkpoints.Checkpoint], judge: Judge, seco
         say(f"done in {duration(seconds)}: {made}, {last.size / 1e6:.1f} MB each")
     else:
         say(f"already trained: {made}; --fresh trains it again and keeps these")
+    if job.experiment.subject == "machine":
+        say("This machine can train.")
+        return
     name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
     say(judge.best() or f"last checkpoint: {last.path}")

@@ -14,7 +14,7 @@ from bespoke.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.store import RunRecord
+    from bespoke.schema import RunRecord
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_next_prints_the_reason_and_the_exact_commands(
     command = "python -m bespoke.run --experiment expanded_dataset --data generated=DIR"
     assert command in lines
     assert "python -m bespoke.run --experiment conv_dim_8" in lines
-    assert "    was run: CONV, in_progress, without a score" in lines
+    assert "    already run: CONV, in_progress, no score" in lines
 
 
 def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
@@ -118,21 +118,24 @@ def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
     assert first.startswith("KEEP_3: best score so far 8.0")
 
 
-@pytest.mark.parametrize(
-    ("three", "experiment", "says"),
-    [
-        ((8, None, 8), "keep_tokens_3", "no epoch has all three scores"),
-        ((8, 8, 8), "keep_tokens_5", r"experiments/keep_tokens_5.toml: has no \[\[next\]\]"),
-    ],
-)
-def test_next_says_what_it_lacks(
-    tmp_path: Path, three: tuple[int | None, ...], experiment: str, says: str
+def test_next_says_what_it_lacks(tmp_path: Path) -> None:
+    kept(tmp_path, 8, None, 8)
+    with pytest.raises(ConfigError, match="no epoch has all three scores"):
+        record.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+
+
+def test_next_of_an_experiment_that_says_nothing_of_it_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept(tmp_path, *three, experiment=experiment)
-    with pytest.raises(ConfigError, match=says):
-        record.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+    kept(tmp_path, 8, 8, 8, experiment="keep_tokens_5")
+    cli.main(["next", "--workspace", str(tmp_path)])
+    out = capsys.readouterr().out.splitlines()
+    assert out[1] == "experiments/keep_tokens_5.toml has no [[next]]"
 
 
-def test_next_without_a_run_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the record has no run yet"):
+def test_next_without_a_run_says_how_to_make_one_and_where_it_looked(tmp_path: Path) -> None:
+    kept(tmp_path / "rehearsal", 8, 8, 8)
+    with pytest.raises(ConfigError, match="has no run of an experiment yet") as caught:
         record.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+    assert str(tmp_path / "record.sqlite") in str(caught.value)
+    assert f"add --workspace {tmp_path}/rehearsal" in str(caught.value)
