@@ -257,9 +257,9 @@ def _alone(change: Change, other: Experiment, known: Sequence[Experiment]) -> st
     """How to run one change alone: an experiment that does, or `--set` upon the other one."""
     for each in known:
         idle = ignored(each).keys() & ignored(other).keys()
-        found = {k: v for k, v in differences(each, other).items() if k not in idle}
+        own = {k: v for k, v in differences(each, other).items() if k not in idle}
         # With other pictures or captions declared, it would not be this change alone.
-        if change.values and found == change.values and each.specs == other.specs:
+        if change.values and own == change.values and each.specs == other.specs:
             return f"--experiment {each.name}"
     return " ".join((f"--experiment {other.name}", *change.settings)) if change.settings else ""
 

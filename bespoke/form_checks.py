@@ -1,4 +1,4 @@
-"""Checks of the files' form: are they there, whole, paired, and what the experiment promises?"""
+"""Checks of the files' form: are they there, complete, paired, and what the experiment declares?"""
 
 from __future__ import annotations
 
@@ -63,12 +63,13 @@ def _number_of_pictures(collection: Collection) -> Iterator[Finding]:
 
 def _pairing(collection: Collection) -> Iterator[Finding]:
     stems = collection.stems
+    captions = set(collection.names["captions"])
     excused = {Path(name).stem for name in collection.names["ignored pictures"]}
     for stem, names in stems.items():
         if len(names) > 1:
             message = f"has the same name as {' and '.join(names[:-1])}; both would be trained"
             yield error("picture_twice", names[-1], message)
-        if stem + collection.spec.caption_extension not in collection.names["captions"]:
+        if stem + collection.spec.caption_extension not in captions:
             yield _without_caption(names[0], collection)
     for name in collection.names["captions"]:
         if Path(name).stem not in stems and Path(name).stem not in excused:
@@ -82,7 +83,7 @@ def _without_caption(name: str, collection: Collection) -> Finding:
     near = [other for other in others if other.casefold() == wanted.casefold()]
     borrowed = _borrowed_caption(collection.folder / name, extension)
     if near:
-        message = f"its caption is named {near[0]}; the trainer looks for {wanted} alone"
+        message = f"its caption is named {near[0]}; the trainer looks only for {wanted}"
     elif borrowed:
         message = f"has no {wanted}, and the trainer would take {borrowed} in its place"
         return error("caption_borrowed", name, message, borrowed=borrowed)
@@ -155,14 +156,14 @@ def _caption_form(collection: Collection) -> Iterator[Finding]:
         elif not lines[0].replace("\ufeff", "").replace("\u200b", "").strip():
             yield error("caption_empty", name, "has a blank first line, and no other is read")
         if further:
-            message = f"has text on line {further[0]}; the trainer reads the first line alone"
+            message = f"has text on line {further[0]}; the trainer reads only the first line"
             yield error("caption_lines", name, message, lines=1 + len(further))
         if control := _CONTROL.search(text):
             message = f"has the control character {control[0]!r} at position {control.start()}"
             yield error("caption_control_character", name, message, position=control.start())
 
 
-def _caption_promises(collection: Collection) -> Iterator[Finding]:
+def _caption_content(collection: Collection) -> Iterator[Finding]:
     for name, text in collection.texts.items():
         line = caption_text.first_line(text)
         for code in caption_text.malformed_hex_codes(line):
@@ -238,7 +239,7 @@ CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (
     _pairing,
     _picture_form,
     _caption_form,
-    _caption_promises,
+    _caption_content,
     _wording,
     _ignored,
 )

@@ -2,7 +2,7 @@
 
 The rules of the trainer's `process_caption` (train_util.py:821 at v0.10.1) and the tokenizer's
 silent cut at max_token_length (strategy_base.py:230); a test holds the shares to the trainer's own
-draws. Options of captions that no experiment here uses are named, and nothing is computed beside
+draws. Options of captions that no experiment here uses are named, and nothing is computed under
 them.
 """
 
@@ -50,7 +50,7 @@ class CaptionExposure:
 
 @dataclass(kw_only=True)
 class ClassExposure:
-    """One class of tags over all captions that name it, told by each one's first tag of the class.
+    """One class of tags over all captions that name it, by each one's first tag of the class.
 
     `share` of the training samples hold that tag, uncut; the tag is `kept` in place in so many
     captions; `positions` are the lowest and the highest place of it, counted from 0.
