@@ -204,6 +204,9 @@ def _fits(costs: Sequence[int], room: int) -> float:
         return 0.0
     if len(costs) > _MANY_TAGS:
         return min(1.0, room / sum(costs))
+    if 2 * room >= sum(costs):
+        # What comes after it is drawn alike, and the smaller table tells the same.
+        return 1 - _fits(costs, sum(costs) - room - 1)
     most = min(len(costs), room // min(costs, default=1))
     number = np.arange(most + 1)[:, None]
     # chances[k, s]: k of the tags looked at so far, drawn at random, cost s in all.
