@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 
-class Judge:
-    """Judges one run over all its starts.
+class EpochEvaluator:
+    """Evaluates one run's epochs over all its starts.
 
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `rates` the learning rate at each epoch's end as a share of its peak, where that is known.
