@@ -182,8 +182,10 @@ def read(folder: Path) -> EpochResult:
         raise ConfigError(f"{path}: damaged: {where}: {first['msg']}") from error
 
 
-def read_saved(folder: Path, tell: Callable[[str], None]) -> EpochResult | None:
-    """The result in `folder`, None without one; a damaged one is renamed, so that it is made anew.
+def read_saved(folder: Path, lora: Lora, tell: Callable[[str], None]) -> EpochResult | None:
+    """The result that `folder` holds of a checkpoint, None without one.
+
+    One that is damaged, or of another checkpoint, is renamed, so that it is made anew.
 
     Raises:
         OSError: where it cannot be renamed.
@@ -191,12 +193,16 @@ def read_saved(folder: Path, tell: Callable[[str], None]) -> EpochResult | None:
     if not (folder / RESULT_FILE).exists():
         return None
     try:
-        return read(folder)
+        result = read(folder)
+        if (result.checkpoint_sha256, result.epoch) == (lora.sha256, lora.epoch):
+            return result
+        problem = f"{folder / RESULT_FILE}: damaged: it is of another checkpoint"
     except ConfigError as error:
-        aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
-        (folder / RESULT_FILE).rename(aside)
-        tell(f"{error}; kept as {aside.name}, and tested again")
-        return None
+        problem = str(error)
+    aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
+    (folder / RESULT_FILE).rename(aside)
+    tell(f"{problem}; kept as {aside.name}, and tested again")
+    return None
 
 
 # --- Made -----------------------------------------------------------------------------------------
