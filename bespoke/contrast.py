@@ -215,7 +215,7 @@ def _data_changes(side: Side, other: Side) -> Iterator[Change]:
     for name in sorted(here & there & side.data.keys() & other.data.keys()):
         one, two = side.data[name], other.data[name]
         versions = [each.experiment.specs.get(name) for each in (side, other)]
-        new, old = (promise.caption_version if promise else "" for promise in versions)
+        new, old = (spec.caption_version if spec else "" for spec in versions)
         if new != old:
             shown = f"captions of {name}: {old or 'no version'} -> {new or 'no version'}"
             yield Change(section="captions", values={}, shown=shown)
@@ -259,7 +259,7 @@ def _alone(change: Change, other: Experiment, known: Sequence[Experiment]) -> st
     for each in known:
         idle = ignored(each).keys() & ignored(other).keys()
         found = {k: v for k, v in differences(each, other).items() if k not in idle}
-        # With other pictures or captions promised, it would not be this change alone.
+        # With other pictures or captions declared, it would not be this change alone.
         if change.values and found == change.values and each.specs == other.specs:
             return f"--experiment {each.name}"
     return " ".join((f"--experiment {other.name}", *change.settings)) if change.settings else ""

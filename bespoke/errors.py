@@ -5,21 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import sys
-import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 from bespoke.display import painted
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-# Bytes that are left where a write has just failed for want of room.
-NEARLY_FULL = 1_000_000
 
 
 class BespokeError(Exception):
@@ -106,21 +101,19 @@ def reported(keep_traceback: Callable[[str], str | None] = lambda _: None) -> It
         raise SystemExit(code)
 
 
-def is_full(error: BaseException) -> bool:
+def is_full(error: BaseException) -> TypeGuard[OSError]:
     """Whether a disk or its quota was full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _no_space(error: BaseException) -> str:
-    """Which disk is full, where that can be told: a failed write does not name its file."""
-    named = getattr(error, "filename", None)
-    folders = [Path(str(named)).absolute()] if named else [Path.cwd(), Path(tempfile.gettempdir())]
-    for folder in folders:
-        there = next(each for each in (folder, *folder.parents) if each.exists())
-        if named or shutil.disk_usage(there).free < NEARLY_FULL:
-            disk = next(each for each in (there, *there.parents) if each.is_mount())
-            return f"no space left on {disk}; free some, then run the same command again"
-    return "no space left on a disk; free some, then run the same command again"
+def _no_space(error: OSError) -> str:
+    """Which disk is full, where that is known: a failed write does not name its file."""
+    if not error.filename:
+        return "no space left on a disk; free some, then run the same command again"
+    disk = Path(str(error.filename)).absolute()
+    while not disk.is_mount():
+        disk = disk.parent
+    return f"no space left on {disk}; free some, then run the same command again"
 
 
 def _print(message: str) -> None:

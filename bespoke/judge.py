@@ -194,6 +194,9 @@ class EpochEvaluator:
         tell(decision.reason)
 
     def _line(self, result: EpochResult) -> str:
+        if self._job.experiment.subject == "machine":
+            # A random model draws noise: its scores would look like a failure.
+            return f"epoch {result.epoch}: {len(result.pictures)} test picture drawn"
         line = f"epoch {result.epoch}: {result.summary()}"
         if self._rates and result.epoch and result.epoch <= len(self._rates):
             line += f"; learning rate at {self._rates[result.epoch - 1]:.0%} of its peak"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from bespoke import config, contrast, dataset, findings, option_audit, prompts, schedule, sight
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 from bespoke.files import REPOSITORY, workspace_path
-from bespoke.pictures import Bucketing
 from bespoke.preflight_report import Preflight, unexamined
+from bespoke.promise import DatasetSpec
 from bespoke.seeds import with_seed
 from bespoke.settings import by_folder
 from bespoke.validation import did_you_mean
@@ -30,7 +30,6 @@ __all__ = [
     "Checked", "Preflight", "check", "examine", "examined", "folders", "parents_folders", "show",
     "subset_and_folder",
 ]  # fmt: skip
-
 
 # --- Where the pictures are -----------------------------------------------------------------------
 
@@ -213,15 +212,8 @@ def examine(
 
 
 def _checked(experiment: Experiment, name: str, folder: Path) -> Collection:
-    spec = experiment.specs.get(name, dataset.Promise())
-    options = by_folder(experiment).get(name)
-    return dataset.check(
-        folder,
-        spec,
-        # Scaling breaks cells where they are declared; other pictures may be scaled.
-        bucketing=Bucketing.of(options) if options and spec.cells is not None else None,
-        shuffled=bool(options and options["shuffle_caption"]),
-    )
+    spec = experiment.specs.get(name, DatasetSpec())
+    return dataset.check(folder, spec, by_folder(experiment).get(name))
 
 
 def _side(

@@ -64,6 +64,3 @@ class DatasetSpec:
         if most is not None and least > most:
             raise ValueError(f"pictures_min {least} is above pictures_max {most}")
         return self
-
-
-Promise = DatasetSpec

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 
 
 class SdScripts:
-    """kohya's sd-scripts for one run on this machine."""
+    """kohya's sd-scripts for one run on this machine.
+
+    Raises:
+        ConfigError: where it, or for more than a dry run its packages, are not set up here.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        trainer.require_submodule(REPOSITORY)
+        if not job.request.dry_run:
+            trainer.require_packages()
 
     @property
     def commit(self) -> str | None:
@@ -70,8 +77,6 @@ class SdScripts:
             ConfigError: where something is missing that cannot be fetched.
             TrainerError: where a download fails.
         """
-        trainer.require_submodule(REPOSITORY)
-        trainer.require_packages()
         if self.lacks:
             raise ConfigError(
                 f"no NVIDIA GPU found, and {self.lacks} needs one. In Docker, add --gpus all; "

@@ -120,8 +120,8 @@ def require_submodule(repository: Path) -> Path:
     folder = repository / SUBMODULE
     if not (folder / "train_network.py").is_file():
         raise ConfigError(
-            f"{SUBMODULE}: the trainer is not there: run `git submodule update --init` in the "
-            "project's folder (start_training.sh does it), or try --rehearse, which needs none"
+            f"{SUBMODULE}: the trainer is missing. ./start_training.sh, with the same arguments, "
+            "fetches it first (or: git submodule update --init); --rehearse needs none"
         )
     return folder
 
@@ -136,8 +136,8 @@ def require_packages() -> None:
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"the trainer's packages are not installed ({', '.join(missing)}): run "
-            "start_training.sh, which installs locks/trainer.txt"
+            f"the trainer's packages are missing ({', '.join(missing)}). ./start_training.sh, with "
+            "the same arguments, installs them first; --rehearse needs none"
         )
 
 

@@ -28,7 +28,8 @@ PROGRAM = """
 import os, runpy, sys
 done = []
 def aim(event, arguments):
-    if event in ("open", "sqlite3.connect") and not done and {text!r} in os.fsdecode(str(arguments[0])):
+    path = os.fsdecode(str(arguments[0])) if event in ("open", "sqlite3.connect") else ""
+    if {text!r} in path and not done:
         done.append(True)
         {action}
 sys.addaudithook(aim)

@@ -33,6 +33,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(REPOSITORY / ".pytest_cache" / "bytecode"))
 
+# The fake trainer does what the variables of trainer_faults.py say, in each process from here on.
+os.environ["BESPOKE_FAKE_TRAINER_HOOK"] = str(REPOSITORY / "tests" / "trainer_faults.py")
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:

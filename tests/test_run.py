@@ -109,9 +109,7 @@ def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
     assert len(bars) == len({line.split("| ")[1].split(" ")[0] for line in bars})
 
 
-def test_no_more_pictures_are_said_to_be_taken_than_there_are(
-    repository: Path, place: Path
-) -> None:
+def test_smoke_draws_as_many_pictures_as_it_takes(repository: Path, place: Path) -> None:
     told = subprocess.check_output(
         command(place, "--experiment", "smoke", "--dry-run"), cwd=repository, text=True
     )
