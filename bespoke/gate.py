@@ -154,19 +154,20 @@ def best_line(results: Sequence[EpochResult]) -> str | None:
     if top.verdict and not top.background_right:
         words += f", {top.background_words()}"
     if same:
-        words += f"; epoch{'s' if len(same) > 1 else ''} {in_ranges(same)} equal"
+        words += f"; {listed(same)} equal"
     return f"Best: epoch {top.epoch} ({words}): {top.checkpoint}"
 
 
-def in_ranges(numbers: Sequence[int]) -> str:
-    """Rising numbers in words: "4-6, 9"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
+def listed(epochs: Sequence[int]) -> str:
+    """Rising epochs in words: "epoch 4", "epochs 4-6, 9"."""
+    spans: list[list[int]] = []
+    for epoch in epochs:
+        if spans and epoch == spans[-1][-1] + 1:
+            spans[-1].append(epoch)
         else:
-            runs.append([number])
-    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+            spans.append([epoch])
+    words = (f"{span[0]}-{span[-1]}" if len(span) > 1 else f"{span[0]}" for span in spans)
+    return f"epoch{'s' if len(epochs) > 1 else ''} {', '.join(words)}"
 
 
 def regression(results: Sequence[EpochResult]) -> str | None:
