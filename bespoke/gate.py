@@ -122,12 +122,8 @@ def flips(results: Sequence[EpochResult]) -> list[int]:
     The first turn from wrong to right is learning; what comes after it is oscillation.
     """
     known = [(epoch, word) for epoch, word in settled(results) if word in ("match", "mismatch")]
-    turns = [
-        (epoch, word) for (_, before), (epoch, word) in itertools.pairwise(known) if word != before
-    ]
-    if turns and turns[0][1] == "match":
-        turns = turns[1:]
-    return [epoch for epoch, _ in turns]
+    turns = [epoch for (_, was), (epoch, word) in itertools.pairwise(known) if word != was]
+    return turns[1:] if known and known[0][1] == "mismatch" else turns
 
 
 def best(results: Sequence[EpochResult]) -> EpochResult | None:
@@ -182,7 +178,7 @@ def regression(results: Sequence[EpochResult]) -> str | None:
         return None
     newest = known[-1]
     now, then = _scored(newest), _scored(before)
-    changes = [now[shot] - then[shot] for shot in now.keys() & then.keys()]
+    changes = [now[spec] - then[spec] for spec in now.keys() & then.keys()]
     if len(changes) < FEWEST_PAIRS:
         return None
     mean = statistics.fmean(changes)
