@@ -219,6 +219,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         outcome=outcome,
+        gate=gate,
         duration=duration,
         page_name=page_name,
         version=__version__,
