@@ -220,6 +220,7 @@ def _environment() -> Environment:
     environment.globals.update(
         outcome=outcome,
         duration=duration,
+        ticks=charts.ticks,
         page_name=page_name,
         version=__version__,
     )
