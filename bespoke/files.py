@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from bespoke.errors import ConfigError
+from bespoke.errors import ConfigError, is_full
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ def workspace(wanted: Path | None) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        if is_full(error):
+            raise
         raise ConfigError(
             f"{folder}: cannot write to the workspace ({source}): {error.strerror}; "
             "name another with --workspace"

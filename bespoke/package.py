@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import toml
-
-from bespoke import checkpoints, config, origin, plan, preflight, resume, schedule, watch
-from bespoke.display import duration
+from bespoke import config, origin, preflight, schedule
 from bespoke.errors import ConfigError
 from bespoke.files import write_whole
 from bespoke.listing import changes
 from bespoke.processes import answer
+from bespoke.toml_files import toml_value
 from bespoke.trainer import SUBMODULE, require_submodule
 from bespoke.veil import holds_secret
 
@@ -175,10 +173,6 @@ def _readme(flight: Preflight, commits: Mapping[str, str], repository: Path) -> 
 
     experiment = flight.experiment
     pictures = {name: len(each.pairs) for name, each in flight.collections.items()}
-    run = schedule.length(experiment, pictures)
-    options = {key: setting.value for key, setting in experiment.training.items()}
-    saved = checkpoints.saved_epochs(run.epochs, experiment.option("save_every_n_epochs"))
-    known = {each.name: each for each in config.known(repository)}
     environment = jinja2.Environment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -189,26 +183,14 @@ def _readme(flight: Preflight, commits: Mapping[str, str], repository: Path) -> 
     environment.filters |= {"plain": _plain, "toml": _toml}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         experiment=experiment,
-        parent=known.get(experiment.parent or ""),
         changes=changes(experiment),
         verdict=flight.lines,
         commits=commits,
         zip_name=file_name(experiment),
-        pictures=pictures,
-        run=run,
-        saved=saved,
-        checkpoint=lambda each, epoch: checkpoints.checkpoint_path(
-            Path(str(each.option("output_dir"))), each.output_name, epoch
-        ).as_posix(),
-        sizes=watch.sizes(options, len(saved), resume.KEPT_STATES),
-        times={gpu: _time(run.steps, *pace) for gpu, pace in plan.PACES.items()},
-        children=[each for each in known.values() if each.parent == experiment.name],
-        changes_of=changes,
+        pictures=sum(pictures.values()),
+        run=schedule.length(experiment, pictures),
+        children=[each for each in config.known(repository) if each.parent == experiment.name],
     )
-
-
-def _time(steps: int, slow: float, fast: float) -> str:
-    return f"{duration(steps / fast)} to {duration(steps / slow)}"
 
 
 def _plain(words: object) -> str:
@@ -220,4 +202,4 @@ def _plain(words: object) -> str:
 def _toml(value: Any) -> str:
     if value is None:
         return "(unset)"
-    return toml.dumps({"v": value}).removeprefix("v = ").strip().replace("|", "\\|")
+    return toml_value(value).replace("|", "\\|")

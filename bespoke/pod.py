@@ -102,8 +102,6 @@ class Boot:
                 stop = _is_to_stop(place)
                 self._serve(place)
                 self._attempt(arguments, place)
-            except InterruptedRunError:
-                raise
             except Exception as error:  # noqa: BLE001 - ending here would start all over again
                 _say(f"nothing can be run or counted: {type(error).__name__}: {error}")
             _say("stopping the pod" if stop else "the pod stays up, and billed, until you stop it")

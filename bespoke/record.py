@@ -8,14 +8,13 @@ import shlex
 from typing import TYPE_CHECKING
 
 from bespoke import config, ladder, store
-from bespoke.caption_rules import effective
 from bespoke.compare import shown
 from bespoke.dataset import COLLECTION
 from bespoke.errors import ConfigError
-from bespoke.files import workspace
-from bespoke.listing import REPOSITORY
+from bespoke.files import REPOSITORY, workspace
 from bespoke.outcome import outcome
 from bespoke.owner import VARIABLE
+from bespoke.settings import effective
 
 if TYPE_CHECKING:
     import argparse
@@ -93,9 +92,9 @@ def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     so_far = " so far" if run.status == "in_progress" else ""
     first = f"{shown(run.name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}"
     experiment = config.load(run.experiment, repository=REPOSITORY)
-    rung = ladder.reached(experiment.ladder, run.best_score)
+    rung = ladder.reached(experiment.next_steps, run.best_score)
     if rung is None:
-        which = f" for {run.best_score:.1f}" if experiment.ladder else ""
+        which = f" for {run.best_score:.1f}" if experiment.next_steps else ""
         return [first, f"experiments/{experiment.name}.toml has no [[next]]{which}"]
     return [
         first,

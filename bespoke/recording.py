@@ -49,7 +49,7 @@ def run_of(
             if key.startswith("data ")
         },
         "caption_version": {
-            name: promise.caption_version for name, promise in experiment.promises.items()
+            name: promise.caption_version for name, promise in experiment.specs.items()
         },
         "gpus": [
             f"{gpu.name}, {gpu.memory_mib} MiB, driver {gpu.driver}" for gpu in hardware.gpus()

@@ -35,9 +35,11 @@ from bespoke import (
     training,
 )
 from bespoke.display import duration, say
+from bespoke.errors import is_full
 from bespoke.files import REPOSITORY, held, write_whole
 from bespoke.job import open_job
 from bespoke.journal import now
+from bespoke.promise import DatasetSpec
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.sd_scripts import SdScripts
 
@@ -65,6 +67,8 @@ def run(request: Request, journal: Journal) -> None:
     try:
         _carry_out(job, FakeTrainer() if request.rehearse else SdScripts(job))
     except BaseException as error:
+        if is_full(error) and not error.filename:
+            error.filename = str(job.workspace)
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
@@ -169,7 +173,7 @@ def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> preflight.Checked:
 def _draw(job: Job, name: str) -> Path:
     from bespoke.rehearsal import drawing
 
-    fewest = job.experiment.promises.get(name, dataset.Promise()).fewest
+    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
     count = max(fewest, job.experiment.pictures_taken or 1)
     return drawing.collection(name, count, job.workspace)
 
@@ -209,6 +213,9 @@ def _summarise(job: Job, found: list[checkpoints.Checkpoint], judge: Judge, seco
         say(f"done in {duration(seconds)}: {made}, {last.size / 1e6:.1f} MB each")
     else:
         say(f"already trained: {made}; --fresh trains it again and keeps these")
+    if job.experiment.subject == "machine":
+        say("This machine can train.")
+        return
     name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
     say(judge.best() or f"last checkpoint: {last.path}")

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 
 
 class SdScripts:
-    """kohya's sd-scripts for one run on this machine."""
+    """kohya's sd-scripts for one run on this machine.
+
+    Raises:
+        ConfigError: where it, or for more than a dry run its packages, are not set up here.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        trainer.require_submodule(REPOSITORY)
+        if not job.request.dry_run:
+            trainer.require_packages()
 
     @property
     def commit(self) -> str | None:
@@ -70,13 +77,13 @@ class SdScripts:
             ConfigError: where something is missing that cannot be fetched.
             TrainerError: where a download fails.
         """
-        trainer.require_submodule(REPOSITORY)
-        trainer.require_packages()
         if self.lacks:
             raise ConfigError(
                 f"no NVIDIA GPU found, and {self.lacks} needs one. In Docker, add --gpus all; "
                 "without a GPU, use --experiment smoke (the real trainer, small) or --rehearse"
             )
+        if too_old := next((gpu.too_old for gpu in hardware.gpus() if gpu.too_old), None):
+            raise ConfigError(f"{too_old}: use another GPU (CUDA_VISIBLE_DEVICES) or --rehearse")
         models = self._job.models
         return not base_models.provide(self._located(), models=models, announce=say).hub
 

@@ -60,9 +60,10 @@ def _resumed(job: Job, settings: Mapping[str, Any]) -> resume.Start | None:
     """Where to resume; None for a rehearsal of other settings, which starts again unasked."""
     try:
         return training.go_on(job, settings)
-    except resume.OtherSettingsError:
+    except resume.OtherSettingsError as error:
         if not job.request.rehearse:
             raise
+        say(f"{error.changed}\nso this rehearsal starts again")
         return None
 
 

@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke import schema
-from bespoke.config import nearest
 from bespoke.display import say
 from bespoke.errors import ConfigError
 from bespoke.files import document_path, write_whole
@@ -24,6 +23,7 @@ from bespoke.index import FILE, Index, stamp
 from bespoke.journal import now
 from bespoke.owner import Postgres, line
 from bespoke.schema import BASELINES, STATUSES, RunRecord, clean, dumps, thinned
+from bespoke.validation import did_you_mean
 
 __all__ = ("BASELINES", "FILE", "Record", "RunRecord", "opened", "rebuild", "sync")
 
@@ -175,7 +175,7 @@ class Record:
             ConfigError: where there is no such run, or `status` is none.
         """
         if status not in STATUSES:
-            raise ConfigError(f"status: {status!r}: {nearest(status, STATUSES)}")
+            raise ConfigError(f"status: {status!r}: {did_you_mean(status, STATUSES)}")
 
         def change(run: RunRecord) -> RunRecord:
             ended = replace(run, status=status, ending=ending, facts={**run.facts, **(facts or {})})
@@ -215,7 +215,7 @@ class Record:
         of_it = [run for run in runs if run.experiment == text]
         if not of_it:
             known = {each for run in runs for each in (run.name, run.experiment) if each}
-            raise self.nothing(f"run {text!r}: {nearest(text, known)}")
+            raise self.nothing(f"run {text!r}: {did_you_mean(text, known)}")
         seed = of_it[0].seed
         best = max(of_it, key=lambda run: (bool(run.epochs), run.seed == seed, run.started))
         if len(of_it) > 1:

@@ -50,7 +50,7 @@ boot() {
   done
   kill -TERM $!
   wait $! || code=$?
-  grep -E "attempt|exit code|whole checkpoints" "$place/printed"
+  grep -E "attempt|exit code|complete checkpoints" "$place/printed"
   echo "$((SECONDS - begun)) s, ended with $code"
 }
 printf '\n== a pod boots from nothing, and again\n'

@@ -205,7 +205,7 @@ def test_every_variable_that_is_read_is_in_one_of_two_tables_and_no_other() -> N
     tabled = [name for cell in cells for name in cell]
     ours = [*REPOSITORY.glob("*.sh"), *(REPOSITORY / "bespoke").rglob("*.py")]
     read = variables(*ours)
-    tests = variables(*(REPOSITORY / "tests").glob("*.py"))
+    tests = variables(*(REPOSITORY / "tests").rglob("*.py"))
     assert read <= {*tabled}, f"in no table: {sorted(read - {*tabled})}"
     assert {*tabled} <= read | tests, f"read nowhere: {sorted({*tabled} - read - tests)}"
     assert len(tabled) == len({*tabled}), "in both tables, or twice"

@@ -122,7 +122,7 @@ def test_the_pixels_and_captions_are_the_ones_of_every_other_machine(drawn: Path
     for path, caption in captions(drawn).items():
         digest.update(path.name.encode() + caption.encode())
         digest.update(cells(path.with_suffix(".png")).tobytes())
-    assert digest.hexdigest() == "91dd78621579c06725ce7bb7a776ef5fb330976318b2f2e0a5005fc48e29b6ee"
+    assert digest.hexdigest() == "53c2474bf1e6ddab391ee25eb173a5a93f76afdaef9ea547bda728d4093a8c85"
 
 
 def test_no_picture_is_drawn_twice(drawn: Path) -> None:
@@ -162,11 +162,6 @@ def test_the_background_is_among_the_first_three_tags_and_is_the_border(drawn: P
         assert max(set(codes), key=codes.count) == HEX.findall(tag)[0], path.name
 
 
-def test_three_of_five_backgrounds_at_least_are_solid(drawn: Path) -> None:
-    solid = [c for c in captions(drawn).values() if len(HEX.findall(c.split(", ")[2])) == 1]
-    assert 0.6 < len(solid) / 203 < 0.9
-
-
 def test_every_colour_word_fits_its_hex_codes(drawn: Path) -> None:
     for path, caption in captions(drawn).items():
         for tag in caption.split(", "):
@@ -191,8 +186,8 @@ def test_a_smaller_and_a_larger_collection_can_be_drawn(tmp_path: Path) -> None:
         "lady",
         "lady",
     ]
-    drawing.draw(tmp_path / "many", 500)
-    assert len(list((tmp_path / "many").glob("*.png"))) == 500
+    drawing.draw(tmp_path / "many", 205)
+    assert len(list((tmp_path / "many").glob("*.png"))) == 205
 
 
 def test_a_picture_of_the_person_in_the_folder_stays(tmp_path: Path) -> None:
@@ -204,3 +199,14 @@ def test_a_picture_of_the_person_in_the_folder_stays(tmp_path: Path) -> None:
 def test_a_portrait_takes_the_background_that_it_is_given() -> None:
     drawn = drawing.portrait(7, "lady", (0, 255, 0))
     assert drawn.cells[0][0] == (0, 255, 0)
+
+
+def test_a_sample_follows_its_prompt_in_what_is_learned_and_in_nothing_else() -> None:
+    prompt = "a lady, pink hair (#ff66cc), lips (#cc6666), skin (#f0c090), solid green background"
+    for learned in ((), ("background",), ("hair", "lips", "background")):
+        image, _ = drawing.sample(prompt, seed=42, size=(24, 24), learned=learned)
+        colours = {colour for _, colour in image.getcolors() or ()}
+        assert ((0, 128, 0) in colours) == ("background" in learned)
+        assert ((0xFF, 0x66, 0xCC) in colours) == ("hair" in learned)
+        assert ((0xCC, 0x66, 0x66) in colours) == ("lips" in learned)
+        assert (0xF0, 0xC0, 0x90) not in colours

@@ -92,7 +92,7 @@ def test_a_run_leaves_its_checkpoints_numbered_its_log_its_events_and_its_receip
     assert kinds[-1] == "finished"
     assert kinds.count("checkpoint") == 3
     assert "done in" in done.stdout
-    assert "3 whole checkpoints, rank 32, alpha 16" in done.stdout
+    assert "3 complete checkpoints, rank 32, alpha 16" in done.stdout
 
 
 def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
@@ -109,14 +109,12 @@ def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
     assert len(bars) == len({line.split("| ")[1].split(" ")[0] for line in bars})
 
 
-def test_no_more_pictures_are_said_to_be_taken_than_there_are(
-    repository: Path, place: Path
-) -> None:
+def test_smoke_draws_as_many_pictures_as_it_takes(repository: Path, place: Path) -> None:
     told = subprocess.check_output(
         command(place, "--experiment", "smoke", "--dry-run"), cwd=repository, text=True
     )
-    assert "1 picture is drawn" in told
-    assert "training_data: 1 of 1 pictures taken" in told
+    assert "using 4 generated samples" in told
+    assert "training_data: 4 of 4 pictures taken" in told
 
 
 def test_everything_a_rehearsal_makes_says_rehearsal(rehearse: Rehearse, place: Path) -> None:
@@ -179,7 +177,7 @@ def test_an_exit_code_of_0_is_not_believed_without_the_checkpoints(
 ) -> None:
     done = rehearse(BESPOKE_STAND_IN_FAULT=fault)
     assert done.returncode == 4, done.stdout
-    assert "ended as if all were well" in done.stderr
+    assert "trainer exited 0, but checkpoints are missing or corrupt" in done.stderr
     assert said in done.stderr
 
 

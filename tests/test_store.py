@@ -383,9 +383,9 @@ def test_what_the_record_does_not_know_is_named(tmp_path: Path) -> None:
         record.begin(a_run())
         with pytest.raises(ConfigError, match="was never begun"):
             record.epoch("KEEP_4", a_result(), [])
-        with pytest.raises(ConfigError, match="perhaps you meant 'KEEP_3'"):
+        with pytest.raises(ConfigError, match="did you mean 'KEEP_3'"):
             record.named("KEEP_4")
-        with pytest.raises(ConfigError, match="perhaps you meant 'completed'"):
+        with pytest.raises(ConfigError, match="did you mean 'completed'"):
             record.end("KEEP_3", status="complete")
         with pytest.raises(ConfigError, match="carries no epoch"):
             record.epoch("KEEP_3", a_result(epoch=None), [])
