@@ -81,11 +81,11 @@ def test(chosen: argparse.Namespace) -> None:
 def table(result: EpochResult) -> Iterator[str]:
     """A test in a few lines: one for each picture, the backgrounds, the suggestion, the place."""
     epoch = "" if result.epoch is None else f", epoch {result.epoch}"
-    yield f"{Path(result.checkpoint).name}: {result.run}{epoch}"
+    yield f"{Path(result.checkpoint).name}: {result.run}{epoch}; backgrounds by prompt and seed:"
     width = max((len(picture.prompt) for picture in result.pictures), default=0)
     for picture in result.pictures:
-        row = f"  {picture.prompt:{width}}  seed {picture.seed:<6}"
-        yield f"{row} background {_in_words(picture.measured.get('background', {}))}"
+        words = _in_words(picture.measured.get("background", {}))
+        yield f"  {picture.prompt:{width}} {picture.seed:>5}  {words}"
     yield f"suggested: {replace(result, scores=result.suggested).summary()}"
     yield f"pictures: {result.folder}"
 
@@ -165,7 +165,7 @@ def _find(name: Path, output: Path) -> Path:
 def _folder(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> Path:
     """Where this test is kept: by the checkpoint's content, and by what is asked of it."""
     folder = evaluate.folder_for(parent, lora)
-    wanted = repr([(each.text, each.seeds, evaluate.how_made(each)) for each in asked])
+    wanted = repr([(each.name, each.text, each.seeds, evaluate.how_made(each)) for each in asked])
     return folder.with_name(f"{folder.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:6]}")
 
 
