@@ -27,8 +27,8 @@ from bespoke import colours, report
 from bespoke.evaluate import EpochResult, PictureResult
 from bespoke.gate import Decision
 from bespoke.rehearsal.drawing import enlarged, portrait
+from bespoke.schema import RunRecord
 from bespoke.scoring import Scores
-from bespoke.store import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,10 @@ def sample(workspace: Path, *, epochs: int = 10, right_from: int = RIGHT_FROM) -
             {"time": "2026-03-02T22:10:40+00:00", "event": "standstill", "minutes": 12},
             {"time": "2026-03-02T22:11:02+00:00", "event": "resumed", "from_epoch": 3},
         ),
-        timings={"set_up": 95.0, "training": 10_890.0, "testing": 640.0},
+        starts={
+            "2026-03-02T21:04:11+00:00": {"set_up": 95.0, "training": 4_120.0},
+            "2026-03-02T22:10:40+00:00": {"training": 6_770.0, "testing": 640.0},
+        },
     )  # fmt: skip
 
 

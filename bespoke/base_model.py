@@ -1,10 +1,10 @@
-"""The model that a LoRA is trained on, and its tokenizer: found, fetched once, verified."""
+"""The model that a LoRA is trained on, and its tokenizer: found, downloaded once, verified."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import importlib
 import json
 import os
 import re
@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bespoke import checkpoints
@@ -67,8 +67,6 @@ class BaseModel:
 
 # A download leaves this much free: a run writes its first checkpoint and state soon after.
 MARGIN = 1 << 30
-# Attempts in a row that brought nothing, until a download is given up.
-ATTEMPTS = 3
 _REMOVED = "runwayml/stable-diffusion-v1-5"
 # The hub's own rule for names, less its finer points.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -173,12 +171,12 @@ def _tensor_names(path: Path) -> list[str]:
         return checkpoints.opened(path)[0]
     except TrainerError as error:
         raise ConfigError(
-            f"{path}: not a whole safetensors file ({error.__cause__}); copy or fetch it again"
+            f"{path}: incomplete or damaged ({error.__cause__}); copy or fetch it again"
         ) from None
 
 
 def random_sd15(folder: Path, announce: Announce) -> BaseModel:
-    """The randomly initialised model in `folder`, built there (2 GB) where it is not whole.
+    """The randomly initialised model in `folder`, built there (2 GB) where it is not complete.
 
     Raises:
         ConfigError: where it cannot be built, with the builder's last words.
@@ -189,15 +187,11 @@ def random_sd15(folder: Path, announce: Announce) -> BaseModel:
             _look_at_folder(folder)
             return model
         if folder.exists():
-            announce(f"{folder}: not whole; moved to {_aside(folder, 'broken').name}")
+            aside = folder.rename(folder.with_name(f"{folder.name}.broken-{time.time_ns()}"))
+            announce(f"{folder}: incomplete; moved to {aside.name}")
         announce(f"{folder}: building a randomly initialised model (about 40 s, 2 GB)")
         _build(folder)
     return model
-
-
-def _aside(path: Path, why: str) -> Path:
-    """Rename `path` to a name that nothing has had."""
-    return path.rename(path.with_name(f"{path.name}.{why}-{time.time_ns()}"))
 
 
 def _build(folder: Path) -> None:
@@ -230,102 +224,84 @@ def fetch(pinned: Pinned, *, models: Path, announce: Announce) -> None:
         elif sidecar.is_file() and sidecar.read_bytes() == _identity(final, pinned):
             return
         elif wrong := _mismatch(final, pinned, announce):
-            raise ConfigError(f"{final}: {wrong}; move it away, and it is fetched anew")
+            raise ConfigError(f"{final}: {wrong}; move it away, and it is downloaded again")
         write_whole(sidecar, _identity(final, pinned))
 
 
 def _obtain(pinned: Pinned, final: Path, announce: Announce) -> None:
-    """Fetch into a .part file, which keeps what came of a broken download, then verify."""
+    """Fetch into a folder beside it, which keeps what came of a broken download, then verify."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise ConfigError(
-            f"{final}: not there, and HF_HUB_OFFLINE forbids fetching it; unset that for the "
+            f"{final}: missing, and HF_HUB_OFFLINE forbids downloading it; unset that for the "
             "first start, or place the file there"
         )
-    part = final.with_name(f"{final.name}.part")
-    needed = pinned.size - _size(part) + MARGIN
-    free = shutil.disk_usage(part.parent).free
+    folder = final.with_name(f".{final.name}.part")
+    came = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    free, needed = shutil.disk_usage(final.parent).free, pinned.size - came + MARGIN
     if free < needed:
         raise ConfigError(
-            f"{part.parent}: {_gigabytes(free)} free, and the base model needs "
+            f"{final.parent}: {_gigabytes(free)} free, and the base model needs "
             f"{_gigabytes(needed)} with the room a run takes; free some, or name another "
             "workspace (--workspace)"
         )
-    announce(f"fetching {pinned.file} ({_gigabytes(pinned.size)}) from {pinned.repository}")
-    _download(pinned, part, announce)
+    announce(f"downloading {pinned.file} ({_gigabytes(pinned.size)}) from {pinned.repository}")
+    part = _download(pinned, folder, final, announce)
     if wrong := _mismatch(part, pinned, announce):
+        rejected = part.rename(final.with_name(f"{final.name}.rejected-{time.time_ns()}"))
+        shutil.rmtree(folder)
         raise ConfigError(
-            f"{_aside(part, 'rejected')}: the file that came {wrong}; start again to fetch it "
-            f"anew, or place the right file at {final}"
+            f"{rejected}: the downloaded file {wrong}; start again to download it once more, or "
+            f"place the right file at {final}"
         )
     part.replace(final)
+    shutil.rmtree(folder)
 
 
-def _download(pinned: Pinned, part: Path, announce: Announce) -> None:
-    """Go on with `part` until a server has sent all of it.
-
-    Plain HTTP: for one public file whose hash is known the hub's own client has nothing to add.
-    The library's messages are not passed on: they may quote a signed address.
-    """
-    requests: Any = importlib.import_module("requests")
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    host = urlsplit(endpoint).hostname
+def _download(pinned: Pinned, folder: Path, final: Path, announce: Announce) -> Path:
     # The copy's own revisions are not ours to pin: the hash is what holds it.
-    places = [(pinned.repository, pinned.revision), (pinned.fallback, "main")]
-    fruitless = 0
-    while places and fruitless < ATTEMPTS:
-        before = _size(part)
-        repository, revision = places[0]
-        try:
-            url = f"{endpoint}/{repository}/resolve/{revision}/{pinned.file}"
-            return _go_on(url, pinned, part, announce)
-        except requests.HTTPError as error:
-            status = error.response.status_code
-            token = "; set or unset HF_TOKEN" if status in (401, 403) else ""
-            said = f"{host} answered {status} for {repository}{token}"
-            announce(f"{said}; {pinned.fallback} holds the same file")
-            places.pop(0)
-        except requests.RequestException as error:
-            said = (
-                f"{host} cannot be reached or broke off ({type(error).__name__}); check the "
-                "network, or name a mirror in HF_ENDPOINT"
-            )
-            fruitless = 0 if _size(part) > before else fruitless + 1
-            time.sleep(1)
-        except OSError as error:
-            said = f"cannot be written ({error.strerror})"
-            break
+    for repository, revision in ((pinned.repository, pinned.revision), (pinned.fallback, "main")):
+        part = _attempt(repository, revision, pinned.file, folder)
+        if isinstance(part, Path):
+            return part
+        announce(part)
     raise ConfigError(
-        f"{pinned.file}: {said}; start again, which goes on from the {_gigabytes(_size(part))} "
-        f"that came, or place the file at {part.with_suffix('')}"
+        f"{pinned.file}: {part}; start again to resume the download, or place the file at {final}"
     )
 
 
-def _go_on(url: str, pinned: Pinned, part: Path, announce: Announce) -> None:
-    """Append what is missing of `part`, or begin anew where the server sends all of it."""
-    from rich.progress import track
+def _attempt(repository: str, revision: str, file: str, folder: Path) -> Path | str:
+    """The file by the hub's own client, which resumes and retries; or why it is not to be had.
 
-    here = _size(part)
-    if here >= pinned.size:
-        return
-    headers = {"Accept-Encoding": "identity", "Range": f"bytes={here}-"}
-    if token := os.environ.get("HF_TOKEN"):
-        headers["Authorization"] = f"Bearer {token}"
-    requests: Any = importlib.import_module("requests")
-    with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
-        answer.raise_for_status()
-        if answer.status_code != 206:
-            here = 0
-        blocks = answer.iter_content(1 << 20)
-        terminal = sys.stdout.isatty()
-        told = time.monotonic()
-        with part.open("ab" if here else "wb") as file:
-            for block in track(
-                blocks, total=pinned.size >> 20, completed=here >> 20, disable=not terminal
-            ):
-                file.write(block)
-                if not terminal and time.monotonic() - told > 30:
-                    told = time.monotonic()
-                    announce(f"fetching: {_gigabytes(file.tell())} here")
+    The client's messages are not passed on: they may quote a signed address.
+    """
+    # Plain HTTP, which resumes; RunPod's images ask for a transfer that may not be installed.
+    os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ENABLE_HF_TRANSFER": "0"}
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not sys.stdout.isatty():
+        disable_progress_bars()
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    host = urlsplit(endpoint).hostname
+    try:
+        return Path(
+            hf_hub_download(
+                repository, file, revision=revision, local_dir=folder, endpoint=endpoint
+            )
+        )
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        # What it met as it asked for the file's size is the cause of what it raises.
+        answers = [getattr(each, "response", None) for each in (error, error.__cause__)]
+        status = next((each.status_code for each in answers if each is not None), None)
+        if status is None:
+            return (
+                f"{host} cannot be reached or broke off ({type(error).__name__}); check the "
+                "network, or name a mirror in HF_ENDPOINT"
+            )
+        token = "; set or unset HF_TOKEN" if status in (401, 403) else ""
+        return f"{host} answered {status} for {repository}{token}"
 
 
 def _mismatch(path: Path, pinned: Pinned, announce: Announce) -> str | None:

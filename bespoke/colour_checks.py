@@ -70,7 +70,7 @@ def check_colours(contents: Contents) -> Iterator[Finding]:
             file=name,
             features=captions.features(captions.parse(text)),
             grid=PixelGrid(cells=art),
-            shuffled=contents.shuffled,
+            shuffled=bool(contents.options.get("shuffle_caption")),
         )
         for check in CHECKS_OF_ONE:
             yield from check(case)

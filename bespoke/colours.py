@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,65 +17,15 @@ if TYPE_CHECKING:
 
 Rgb = tuple[int, int, int]
 
-_TABLE = """
-black 000000 1c1a20; white ffffff f0f0ee; grey 808080 5a5c60 b0b2b6; silver c0c0c4 9aa0a8;
-slate 708090; charcoal 36383c; red e01010 a81818 ff3b30 ff0000; scarlet f02410; crimson dc143c;
-ruby c8105a; maroon 800810 5a1420; burgundy 6a1028; raspberry b8204e e30b5c; rose f04a82 d8949c;
-rouge a83848 d08c90; salmon fa8072; coral ff7f50; peach ffcba4 f8b890; orange ff8c00 f07018;
-amber ffbf00; brown 7b4a24 5a3418 a06a3c 4a3020; chestnut 80462c; auburn 9a3524 6a2a18;
-brunette 4a3020; sienna a0522d; bronze c07b3a; copper b87333; caramel c68e5a; honey d09a40 9a6428;
-hazel 8a6a38 6a6a3c; tan d2b48c c09068; sandy d8bc88 b89868; beige e8dcc0 d0bca0; khaki d8cc8c;
-cream fff4d8 f0e4c8; eggshell f4ecd4; ivory f6f4e2; almond efdecd; blonde e8c97a c8a460 f4e4b0;
-ash a8a098 8c7c6c; yellow ffe800 f0d030 fff080; gold ffd700 d4a020; mustard e1ad21;
-olive 808010 a09860; lime a0ff20 32e032; green 00ff00 18a030 00e060 2f6b3a 80d890 8cb820;
-emerald 30b868 046848; jade 00a86b; mint 98f5b0; sage a8b890; seafoam 80e8c0; teal 088080 30b0a8;
-turquoise 40e0d0; tiffany 81d8d0 c8fff8; aqua 00e5e5 58d0d0; cyan 00e5e5 58d0e8;
-blue 1848d0 2090f0 80b8e8 183060 0000ff; sapphire 0f52ba; cobalt 1047ab; denim 3868a8 1560bd;
-navy 0c1450 000080; indigo 4b0082; periwinkle a0a8f8 8880e0; lavender dcdcf5 b89ce0;
-lilac c8a2c8 b090d8; violet 8020c8; purple 8020a0 5a2a9c a868d8 3a1050; mauve a87890 d0a8c8;
-orchid da70d6; magenta e810e0 d0208c; pink ff90b8 f04098 ffc4cc e080b8; hot pink ff3090;
-sky blue 80c8f8
-"""
-WORDS: dict[str, tuple[str, ...]] = {
-    word: tuple(codes.split())
-    for word, codes in re.findall(r"([a-z][a-z ]*?)((?: [0-9a-f]{6})+)[;\n]", _TABLE)
-}
+_TABLES = json.loads(Path(__file__).with_name("colours.json").read_text(encoding="utf-8"))
+
+WORDS: dict[str, list[str]] = _TABLES["words"]
 """sRGB of what a word is used for; several where one word covers several colours."""
 
-SPELLINGS = {
-    "gray": "grey", "greyish": "grey", "golden": "gold", "creme": "cream", "blond": "blonde",
-    "blonder": "blonde", "ashy": "ash", "reddish": "red", "bluish": "blue", "blueish": "blue",
-    "greenish": "green", "brownish": "brown", "yellowish": "yellow", "pinkish": "pink",
-    "purplish": "purple", "bleu": "blue", "icey": "tiffany", "marroon": "maroon",
-    "reasperry": "raspberry", "dustrose": "rose", "reds": "red", "browns": "brown",
-    "greens": "green", "blues": "blue", "pinks": "pink", "greys": "grey", "maroons": "maroon",
-    "dirty blonde": "sandy", "strawberry": "salmon",
-}  # fmt: skip
+SPELLINGS: dict[str, str] = _TABLES["spellings"]
+"""Words of WORDS by other spellings of them, the captions' own slips among these."""
 
-FAMILIES: dict[str, str] = {
-    "black": "black", "white": "white", "grey": "grey", "silver": "grey white",
-    "slate": "grey blue", "charcoal": "grey black", "red": "red", "scarlet": "red",
-    "crimson": "red pink", "ruby": "red pink", "maroon": "red brown", "burgundy": "red purple",
-    "raspberry": "pink red", "rose": "pink red", "rouge": "red pink", "salmon": "pink orange",
-    "coral": "orange pink red", "peach": "orange pink", "orange": "orange",
-    "amber": "orange yellow", "brown": "brown", "chestnut": "brown red", "auburn": "brown red",
-    "brunette": "brown", "sienna": "brown orange", "bronze": "brown orange",
-    "copper": "brown orange", "caramel": "brown orange", "honey": "brown yellow",
-    "hazel": "brown green", "tan": "brown", "sandy": "brown yellow", "beige": "beige brown white",
-    "khaki": "yellow brown", "cream": "cream white yellow", "eggshell": "eggshell white yellow",
-    "ivory": "white yellow", "almond": "almond white brown", "blonde": "yellow brown",
-    "ash": "ash grey brown", "yellow": "yellow", "gold": "yellow orange",
-    "mustard": "yellow brown", "olive": "olive green yellow", "lime": "green yellow",
-    "green": "green", "emerald": "green", "jade": "green", "mint": "green",
-    "sage": "sage green grey",
-    "seafoam": "green", "teal": "teal blue green", "turquoise": "turquoise blue green",
-    "tiffany": "tiffany blue green", "aqua": "aqua blue", "cyan": "cyan blue",
-    "blue": "blue", "sapphire": "blue", "cobalt": "blue", "denim": "blue", "navy": "blue",
-    "indigo": "purple blue", "periwinkle": "blue purple", "lavender": "purple",
-    "lilac": "purple pink", "violet": "purple", "purple": "purple", "mauve": "purple pink",
-    "orchid": "orchid pink purple", "magenta": "magenta pink purple", "pink": "pink",
-    "hot pink": "pink", "sky blue": "blue",
-}  # fmt: skip
+FAMILIES: dict[str, str] = _TABLES["families"]
 """The basic colour terms (Berlin and Kay's eleven) that may be said of what each word names.
 
 The first is the term that the word is a shade of; where it lies between terms it stands itself.

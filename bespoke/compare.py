@@ -1,8 +1,7 @@
-"""`bespoke compare` and `bespoke diff`: what differs between runs, before what came out of them."""
+"""`bespoke compare`: what differs between runs, before what came out of them."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass
 from statistics import fmean
@@ -12,17 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bespoke import gate, store
-from bespoke.display import duration
+from bespoke import store
 from bespoke.files import workspace
-from bespoke.outcome import leaves
+from bespoke.outcome import leaves, outcome
 from bespoke.resume import PLACES
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bespoke.store import Record, RunRecord
+    from bespoke.schema import RunRecord
+    from bespoke.store import Record
 
 SEED = "training.seed"
 # Where things lie and what they are called: two runs differ in these and are the same for it.
@@ -62,14 +61,17 @@ class SeedGroup:
 
 
 def differences(runs: Sequence[RunRecord]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By section, then by key: each run's value, where they are not all the same."""
-    found: dict[str, dict[str, dict[str, Any]]] = {section: {} for section in SECTIONS}
-    known = {run.name: _described(run) for run in runs}
-    for section, key in dict.fromkeys(key for told in known.values() for key in told):
-        values = {name: told.get((section, key)) for name, told in known.items()}
+    """By section, then by key: each run's value, where they are not all the same.
+
+    A run of which no setting is known, as a baseline, is left out.
+    """
+    sections: dict[str, dict[str, dict[str, Any]]] = {section: {} for section in SECTIONS}
+    known = {run.name: _described(run) for run in runs if run.settings}
+    for section, key in dict.fromkeys(key for each in known.values() for key in each):
+        values = {name: each.get((section, key)) for name, each in known.items()}
         if len({json.dumps(value, sort_keys=True, default=str) for value in values.values()}) > 1:
-            found[section][key] = values
-    return found
+            sections[section][key] = values
+    return sections
 
 
 def _described(run: RunRecord) -> dict[tuple[str, str], Any]:
@@ -85,30 +87,6 @@ def _described(run: RunRecord) -> dict[tuple[str, str], Any]:
             about = (name for name, words in SUBJECTS.items() if any(word in key for word in words))
             told[next(about, "environment"), key] = value
     return told
-
-
-def outcome(run: RunRecord) -> dict[str, Any]:
-    """What came out: of a baseline, what is known of it; None where nothing says."""
-    means = [each.scores.mean for each in run.epochs if each.scores.mean is not None]
-    steps = [round(after - before, 1) for before, after in itertools.pairwise(means)]
-    first = gate.first_right(run.epochs)
-    lost = [
-        epoch
-        for epoch, word in gate.settled(run.epochs)
-        if first and epoch > first and word == "mismatch"
-    ]
-    return {
-        "status": run.status,
-        "background_right_from": first or run.facts.get("background_right_from"),
-        "best_epoch": run.best_epoch,
-        "best_score": run.best_score,
-        "falls": f"{sum(step < 0 for step in steps)} of {len(steps)}" if steps else None,
-        "largest_fall": max(0.0, -min(steps)) if steps else None,
-        "lost_again": lost if run.epochs else run.facts.get("oscillation"),
-        "hours": run.hours,
-        "time": None if run.hours is None else duration(run.hours * 3600),
-        "cost": None if run.cost is None else round(run.cost, 2),
-    }
 
 
 def seed_groups(runs: Sequence[RunRecord]) -> list[SeedGroup]:
@@ -178,84 +156,83 @@ def _range(group: SeedGroup) -> str:
     return f"{group.name}: best score {told} (n = {len(group.scores)})"
 
 
-def compare(chosen: argparse.Namespace) -> None:
-    """Print the comparison of the runs that the command line names.
+def show(chosen: argparse.Namespace) -> None:
+    """Print the comparison of the runs that the command line names; with `--settings`, of their
+    settings alone, and where each value came from.
 
     Raises:
         ConfigError: where the record has no such run.
     """
     with store.opened(workspace(chosen.workspace)) as record:
-        runs, known = _named(dict.fromkeys(chosen.runs), record), record.runs()
-    found, groups = differences(runs), seed_groups(runs)
+        runs, known = _named(chosen.runs, record), record.runs()
+    differs, groups = differences(runs), seed_groups(runs)
+    rows = {
+        key: {run.name: run.settings.get(key) for run in runs if run.settings}
+        for key in differs["options"]
+    }
     outcomes = {run.name: outcome(run) for run in runs}
-    lines = [*seed_lines(groups), *left_out(runs, known)]
+    lines = [*_unknown(runs), *seed_lines(groups), *left_out(runs, known)]
     if chosen.json:
-        told = {
+        document = {
             "runs": [run.name for run in runs],
-            "differs": found,
+            "differs": differs,
+            "settings": rows,
             "outcomes": outcomes,
             "seeds": {
                 "groups": [{"runs": group.runs, "scores": group.scores} for group in groups],
                 "says": lines,
             },
         }
-        print(json.dumps(told, indent=2, default=str))
+        print(json.dumps(document, indent=2, default=str))
         return
-    table = Table(title="what differs, then what came out", title_justify="left")
+    title = "what differs" if chosen.settings else "what differs, then what came out"
+    table = Table(title=title, title_justify="left")
     for name in ("", *(run.name for run in runs)):
         table.add_column(Text(shown(name)), overflow="fold")
-    for section in SECTIONS:
-        for key, values in found[section].items():
-            table.add_row(
-                Text(f"{section}: {shown(key)}"), *(_cell(values[run.name]) for run in runs)
-            )
-    table.add_section()
-    for label, key in OUTCOME_ROWS:
-        table.add_row(label, *(_cell(outcomes[run.name][key]) for run in runs))
+    if chosen.settings:
+        for key, settings in rows.items():
+            table.add_row(Text(shown(key)), *(_sourced(settings, run) for run in runs))
+        lines = _unknown(runs)
+    else:
+        for section in SECTIONS:
+            for key, values in differs[section].items():
+                label = Text(f"{section}: {shown(key)}")
+                table.add_row(label, *(_cell(values.get(run.name, "")) for run in runs))
+        table.add_section()
+        for words, key in OUTCOME_ROWS:
+            if any(outcomes[run.name][key] is not None for run in runs):
+                table.add_row(words, *(_cell(outcomes[run.name][key]) for run in runs))
     console = Console()
-    console.print(table)
+    console.print(table if table.row_count else Text("no setting differs"))
     for line in lines:
         console.print(Text(shown(line)))
 
 
-def diff(chosen: argparse.Namespace) -> None:
-    """Print the settings in which two runs differ, and where each value came from.
-
-    Raises:
-        ConfigError: where the record has no such run.
-    """
-    with store.opened(workspace(chosen.workspace)) as record:
-        one, other = _named(chosen.runs, record)
-    rows = {
-        key: [run.settings.get(key) for run in (one, other)]
-        for key in differences([one, other])["options"]
-    }
-    if chosen.json:
-        print(json.dumps({"runs": [one.name, other.name], "settings": rows}, indent=2))
-        return
-    table = Table()
-    table.add_column("setting", overflow="fold")
-    for run in (one, other):
-        table.add_column(Text(shown(run.name)), overflow="fold")
-    for key, settings in rows.items():
-        table.add_row(Text(shown(key)), *(_sourced(setting) for setting in settings))
-    Console().print(table if rows else Text("no setting differs"))
+def _unknown(runs: Sequence[RunRecord]) -> list[str]:
+    """Which of the runs cannot be compared by what they were made from."""
+    names = [run.name for run in runs if not run.settings]
+    if not names:
+        return []
+    return [f"not known, so not compared: what {' and '.join(names)} were trained with"]
 
 
-def _sourced(setting: Mapping[str, Any] | None) -> Text:
+def _sourced(settings: Mapping[str, Any], run: RunRecord) -> Text:
+    if run.name not in settings:
+        return Text("")
+    setting = settings[run.name]
     if setting is None:
-        return Text("not written")
+        return Text("not set")
     why = f", {setting['why']}" if setting.get("why") else ""
     return Text(f"{shown(setting.get('value'))}\n({shown(setting.get('from'))}{shown(why)})")
 
 
 def _named(names: Iterable[str], record: Record) -> list[RunRecord]:
-    return [record.run(record.named(text)) for text in names]
+    return [record.run(name) for name in dict.fromkeys(record.named(text) for text in names)]
 
 
 def _cell(value: object) -> Text:
-    if value is None or value == []:
-        return Text("-" if value is None else "never")
+    if value is None or value == "":
+        return Text("not set" if value is None else "")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, (list, tuple)):

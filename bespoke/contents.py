@@ -7,7 +7,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bespoke import pictures as picture_file
 from bespoke.errors import DatasetError
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bespoke.pictures import Bucketing, Picture
-    from bespoke.promise import Promise
+    from bespoke.pictures import Picture
+    from bespoke.promise import DatasetSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +29,16 @@ class Contents:
     """A folder as the checks see it: names by kind, and by file name what could be read of them.
 
     `captions` holds whole texts; `faults` says why a picture or caption is not there.
-    `bucketing` and `shuffled` say how the trainer will treat it, where that is known.
+    `options` are the subset's, as the trainer merges them; empty where they are not known.
     """
 
     folder: Path
-    promise: Promise
+    spec: DatasetSpec
     names: Mapping[str, list[str]]
     pictures: Mapping[str, Picture]
     captions: Mapping[str, str]
     faults: tuple[Finding, ...]
-    bucketing: Bucketing | None = None
-    shuffled: bool = False
+    options: Mapping[str, Any]
 
     @property
     def stems(self) -> dict[str, list[str]]:
@@ -56,19 +55,17 @@ class Contents:
                 yield name, picture.art
 
 
-def read(
-    folder: Path, promise: Promise, *, bucketing: Bucketing | None = None, shuffled: bool = False
-) -> Contents:
+def read(folder: Path, spec: DatasetSpec, options: Mapping[str, Any]) -> Contents:
     """Read every file of `folder` that matters, once.
 
     Raises:
         DatasetError: the folder itself cannot be listed.
     """
-    names = _names(folder, promise.caption_extension)
+    names = _names(folder, spec.caption_extension)
     # Decoding and file access let go of Python's lock; a network volume is slow by the file.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         decoded = pool.map(
-            lambda name: picture_file.read(folder, name, promise.cells), names["pictures"]
+            lambda name: picture_file.read(folder, name, spec.cells), names["pictures"]
         )
         texts = pool.map(lambda name: _caption(folder, name), names["captions"])
         pictures = dict(zip(names["pictures"], decoded, strict=True))
@@ -76,13 +73,12 @@ def read(
     every = (*pictures.values(), *captions.values())
     return Contents(
         folder=folder,
-        promise=promise,
+        spec=spec,
         names=names,
         pictures={name: each for name, each in pictures.items() if not isinstance(each, Finding)},
         captions={name: each for name, each in captions.items() if not isinstance(each, Finding)},
         faults=tuple(each for each in every if isinstance(each, Finding)),
-        bucketing=bucketing,
-        shuffled=shuffled,
+        options=options,
     )
 
 

@@ -9,12 +9,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bespoke.caption_rules import by_folder, effective
 from bespoke.files import digest
 from bespoke.findings import finding
 from bespoke.option_audit import ignored
 from bespoke.promise import PICTURE_EXTENSIONS
 from bespoke.schedule import length, shares
+from bespoke.settings import by_folder, effective
 from bespoke.sight import NOT_COMPUTED
 
 if TYPE_CHECKING:
@@ -214,8 +214,8 @@ def _data_changes(side: Side, other: Side) -> Iterator[Change]:
         yield Change(section="pictures", values={}, shown=f"subsets: {', '.join(words)}")
     for name in sorted(here & there & side.data.keys() & other.data.keys()):
         one, two = side.data[name], other.data[name]
-        versions = [each.experiment.promises.get(name) for each in (side, other)]
-        new, old = (promise.caption_version if promise else "" for promise in versions)
+        versions = [each.experiment.specs.get(name) for each in (side, other)]
+        new, old = (spec.caption_version if spec else "" for spec in versions)
         if new != old:
             shown = f"captions of {name}: {old or 'no version'} -> {new or 'no version'}"
             yield Change(section="captions", values={}, shown=shown)
@@ -259,8 +259,8 @@ def _alone(change: Change, other: Experiment, known: Sequence[Experiment]) -> st
     for each in known:
         idle = ignored(each).keys() & ignored(other).keys()
         found = {k: v for k, v in differences(each, other).items() if k not in idle}
-        # With other pictures or captions promised, it would not be this change alone.
-        if change.values and found == change.values and each.promises == other.promises:
+        # With other pictures or captions declared, it would not be this change alone.
+        if change.values and found == change.values and each.specs == other.specs:
             return f"--experiment {each.name}"
     return " ".join((f"--experiment {other.name}", *change.settings)) if change.settings else ""
 

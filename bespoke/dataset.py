@@ -7,21 +7,21 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bespoke import captions
 from bespoke.contents import picture_count, read
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.findings import Finding, listing, summary
-from bespoke.promise import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bespoke.pictures import Bucketing, Picture
+    from bespoke.pictures import Picture
+    from bespoke.promise import DatasetSpec
 
 __all__ = [
-    "COLLECTION", "Collection", "Finding", "Pair", "Promise", "check", "listing", "locate",
+    "COLLECTION", "Collection", "Finding", "Pair", "check", "listing", "locate",
     "summary", "take",
 ]  # fmt: skip
 
@@ -111,15 +111,12 @@ def _with_pictures(place: Path) -> tuple[Path | None, str]:
     return (below[0], "") if below else (None, "no pictures in it")
 
 
-def check(
-    folder: Path, promise: Promise, *, bucketing: Bucketing | None = None, shuffled: bool = False
-) -> Collection:
-    """Read every file of `folder` once, hold it to `promise`, and captions to their pictures.
+def check(folder: Path, spec: DatasetSpec, options: Mapping[str, Any] | None = None) -> Collection:
+    """Read every file of `folder` once, hold it to `spec`, and captions to their pictures.
 
-    `bucketing` holds the dataset options that decide the size a picture is trained at (None skips
-    that check); `shuffled` says whether the trainer will shuffle the tags. What is in the pictures
-    is looked at only where `promise.cells` says how many cells they have. Findings come by file
-    name, the whole folder's first.
+    `options` are the subset's as the trainer merges them: whether it shuffles the tags, and at what
+    size it trains. What is in the pictures is looked at only where `spec.cells` says how many cells
+    they have. Findings come by file name, the whole folder's first.
 
     Raises:
         DatasetError: the folder itself cannot be listed.
@@ -127,12 +124,12 @@ def check(
     from bespoke import colour_checks, form_checks, picture_checks  # numpy
 
     checks = (*form_checks.CHECKS, *picture_checks.CHECKS, *colour_checks.CHECKS)
-    contents = read(folder, promise, bucketing=bucketing, shuffled=shuffled)
+    contents = read(folder, spec, options or {})
     findings = [finding for each in checks for finding in each(contents)]
     pictures: dict[str, Picture] = {}
     for name, picture in contents.pictures.items():
         pictures.setdefault(Path(name).stem, picture)
-    extension = promise.caption_extension
+    extension = spec.caption_extension
     return Collection(
         folder=folder,
         pairs=tuple(

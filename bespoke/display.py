@@ -39,7 +39,9 @@ def painted(text: str, line: str, stream: TextIO) -> str:
 
 def redraws(stream: TextIO) -> bool:
     """Whether the stream is a terminal that understands more than plain lines."""
-    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    # What rich puts in stdout's place while something live is shown says of itself that it is none.
+    terminal = getattr(stream, "rich_proxied_file", stream).isatty()
+    return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def duration(seconds: float | None) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,14 @@ from bespoke import (
     store,
     trainer,
 )
-from bespoke.config import TRAINING_FILE, read_toml
+from bespoke.config import TRAINING_FILE
 from bespoke.display import say
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.files import workspace
+from bespoke.files import REPOSITORY, workspace
 from bespoke.journal import now
-from bespoke.listing import REPOSITORY
 from bespoke.processes import StartError, outcome
 from bespoke.scoring import Scores, suggest
+from bespoke.toml_files import read_toml
 
 if TYPE_CHECKING:
     import argparse
@@ -81,12 +81,12 @@ def test(chosen: argparse.Namespace) -> None:
 def table(result: EpochResult) -> Iterator[str]:
     """A test in a few lines: one for each picture, the backgrounds, the suggestion, the place."""
     epoch = "" if result.epoch is None else f", epoch {result.epoch}"
-    yield f"{Path(result.checkpoint).name}: {result.run}{epoch}"
-    width = max(len(picture.prompt) for picture in result.pictures)
+    yield f"{Path(result.checkpoint).name}: {result.run}{epoch}; backgrounds by prompt and seed:"
+    width = max((len(picture.prompt) for picture in result.pictures), default=0)
     for picture in result.pictures:
-        row = f"  {picture.prompt:{width}}  seed {picture.seed:<6}"
-        yield f"{row} background {_in_words(picture.measured.get('background', {}))}"
-    yield evaluate.rescored(result, result.suggested, "metrics").summary()
+        words = _in_words(picture.measured.get("background", {}))
+        yield f"  {picture.prompt:{width}} {picture.seed:>5}  {words}"
+    yield f"suggested: {replace(result, scores=result.suggested).summary()}"
     yield f"pictures: {result.folder}"
 
 
@@ -113,7 +113,8 @@ def _test(chosen: argparse.Namespace, asked: Sequence[Prompt]) -> list[EpochResu
     loras = _identify(chosen.weights, place / "output")
     parent = (chosen.out or (_repository(Path.cwd()) or Path.cwd()) / "epoch_tests").expanduser()
     folders = {lora: _folder(parent.absolute(), lora, asked) for lora in loras}
-    results = {lora: result for lora in loras if (result := _saved(folders[lora]))}
+    saved = {lora: evaluate.read_saved(folder, say) for lora, folder in folders.items()}
+    results = {lora: result for lora, result in saved.items() if result is not None}
     for lora in results:
         say(f"{lora.path.name}: is tested already, in {folders[lora]}")
     missing = [lora for lora in loras if lora not in results]
@@ -140,10 +141,7 @@ def _identify(names: Sequence[Path], output: Path) -> list[Lora]:
         except ConfigError as error:
             problems.append(str(error))
             continue
-        if lora.sha256 in loras:
-            say(f"{name.name}: is the same as {loras[lora.sha256].path.name}, and tested once")
-            continue
-        loras[lora.sha256] = lora
+        loras.setdefault(lora.sha256, lora)
         for note in lora.notes:
             say(note)
     if problems:
@@ -167,19 +165,8 @@ def _find(name: Path, output: Path) -> Path:
 def _folder(parent: Path, lora: Lora, asked: Sequence[Prompt]) -> Path:
     """Where this test is kept: by the checkpoint's content, and by what is asked of it."""
     folder = evaluate.folder_for(parent, lora)
-    wanted = repr([(each.text, each.seeds, evaluate.how_made(each)) for each in asked])
+    wanted = repr([(each.name, each.text, each.seeds, evaluate.how_made(each)) for each in asked])
     return folder.with_name(f"{folder.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:6]}")
-
-
-def _saved(folder: Path) -> EpochResult | None:
-    """The test that was made before; a damaged one is moved out of the way."""
-    if not (folder / evaluate.RESULT_FILE).exists():
-        return None
-    try:
-        return evaluate.read(folder)
-    except ConfigError as error:
-        say(f"{error}; kept as {evaluate.set_aside(folder).name}")
-        return None
 
 
 def _draw(
@@ -208,7 +195,7 @@ def _draw(
             clip_skip=clip_skip,
         )
         count = len(together) * len(sample.sample_specs(asked))
-        say(f"drawing {count} pictures of {len(together)} checkpoints; log: {tool.folder}")
+        say(f"drawing {count} pictures; log: {tool.folder}")
         drawn = sample.draw([lora.path for lora in together], asked, tool, say)
         pictures |= dict(zip(together, drawn, strict=True))
     return pictures
@@ -228,7 +215,7 @@ def _score(result: EpochResult, *, take_suggestion: bool) -> EpochResult:
     if not sys.stdin.isatty():
         say("not scored: no terminal to ask at; --auto-score takes the suggestion")
         return result
-    print(f"look at {folder / result.pictures[0].file} and those beside it")
+    print(f"look at the pictures in {folder}")
     default = result.scores if result.scored_by == "person" else result.suggested
     try:
         given = Scores(**{key: _ask(key, getattr(default, key)) for key in SCORED})

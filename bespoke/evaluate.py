@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
@@ -11,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from bespoke import pictures as images
 from bespoke import sample
 from bespoke.errors import ConfigError
-from bespoke.files import write_whole
+from bespoke.files import sha256, write_whole
 from bespoke.journal import now
 from bespoke.scoring import Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from bespoke.checkpoints import Lora
@@ -57,10 +57,8 @@ class PictureResult:
 
     @property
     def black(self) -> bool:
-        """Whether there is nothing in it but black."""
-        from bespoke.metrics import BLACK
-
-        return bool(self.measured.get("background", {}).get("reason") == BLACK)
+        """Whether there is nothing in it but black, which is what NaN ends as."""
+        return "black" in self.measured.get("background", {}).get("reason", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,26 +108,25 @@ class EpochResult:
 
     def background_words(self) -> str:
         """In how many pictures the background is right."""
-        counts, total = self.backgrounds(), len(self.pictures)
-        unmeasured = f" ({counts['unmeasured']} not measured)" if counts["unmeasured"] else ""
-        return f"background right in {counts['match']} of {total} pictures{unmeasured}"
+        counts, black = self.backgrounds(), sum(picture.black for picture in self.pictures)
+        words = f"background right in {counts['match']} of {len(self.pictures)} pictures"
+        if black:
+            return f"{words} ({black} black, as where the model gives NaN)"
+        return f"{words} ({counts['unmeasured']} not measured)" if counts["unmeasured"] else words
 
     def summary(self) -> str:
         """The background, then the scores; a verdict only where the background is right.
 
         A mean alone would call acceptable what shows nothing of what was asked.
         """
-        words, scores = [self.background_words()], self.scores
-        if scores.mean is not None:
-            verdict = f", {self.verdict}" if self.background_right else ""
-            words.append(
-                f"mean {scores.mean} of 10{verdict} (quality {scores.visual_quality}, style "
-                f"{scores.style_match}, prompt {scores.prompt_adherence})"
-            )
-        if black := sum(picture.black for picture in self.pictures):
-            total = len(self.pictures)
-            words.append(f"{black} of {total} pictures are black: the model gave no numbers (NaN)")
-        return "; ".join(words)
+        words, scores = self.background_words(), self.scores
+        if scores.mean is None:
+            return words
+        verdict = f", {self.verdict}" if self.background_right else ""
+        return (
+            f"{words}; mean {scores.mean} of 10{verdict} (quality {scores.visual_quality}, "
+            f"style {scores.style_match}, prompt {scores.prompt_adherence})"
+        )
 
     def as_json(self) -> str:
         document = {**asdict(self), "verdict": self.verdict, "mean": self.scores.mean}
@@ -154,15 +151,8 @@ class _Measurement(BaseModel):
     asked: dict[str, list[str]] = {}
 
 
-class _Measured(BaseModel):
-    background: _Measurement = _Measurement()
-    features: dict[str, _Measurement] = {}
-    cells: _Measurement = _Measurement()
-    palette: _Measurement = _Measurement()
-    edges: _Measurement = _Measurement()
-
-
 _RESULT = TypeAdapter(EpochResult)
+_FEATURES = TypeAdapter(dict[str, _Measurement])
 
 
 def from_json(text: str | bytes) -> EpochResult:
@@ -172,8 +162,10 @@ def from_json(text: str | bytes) -> EpochResult:
         ValueError: where the text is none, or holds what no metric gives.
     """
     result = _RESULT.validate_json(text)
-    for picture in result.pictures:
-        _Measured.model_validate(picture.measured)
+    for measured in (picture.measured for picture in result.pictures):
+        _FEATURES.validate_python(measured.get("features", {}))
+        for name in ("background", "cells", "palette", "edges"):
+            _Measurement.model_validate(measured.get(name, {}))
     return result
 
 
@@ -194,10 +186,21 @@ def read(folder: Path) -> EpochResult:
         raise ConfigError(f"{path}: damaged: {where}: {first['msg']}") from error
 
 
-def set_aside(folder: Path) -> Path:
-    """Rename a damaged result, so that another can be written; returns its new path."""
-    aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
-    return (folder / RESULT_FILE).rename(aside)
+def read_saved(folder: Path, tell: Callable[[str], None]) -> EpochResult | None:
+    """The result in `folder`, None without one; a damaged one is renamed, so that it is made anew.
+
+    Raises:
+        OSError: where it cannot be renamed.
+    """
+    if not (folder / RESULT_FILE).exists():
+        return None
+    try:
+        return read(folder)
+    except ConfigError as error:
+        aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
+        (folder / RESULT_FILE).rename(aside)
+        tell(f"{error}; kept as {aside.name}, and tested again")
+        return None
 
 
 # --- Made -----------------------------------------------------------------------------------------
@@ -223,8 +226,8 @@ def evaluate(
     The metrics' own scores stand, or none where not `take_suggestion`, until `score` gives others.
 
     Raises:
-        ConfigError: where a picture is missing or cannot be read, or the folder holds a result
-            already.
+        ConfigError: where a picture is missing, or the folder holds a result already.
+        DatasetError: where a picture cannot be read.
     """
     from bespoke import metrics, scoring
 
@@ -276,6 +279,7 @@ def measure_again(folder: Path) -> EpochResult:
 
     Raises:
         ConfigError: where a picture is not, to the byte, the one that was tested.
+        DatasetError: where it cannot be read.
     """
     from bespoke import metrics, scoring
 
@@ -283,10 +287,10 @@ def measure_again(folder: Path) -> EpochResult:
     pictures = []
     for picture in result.pictures:
         path = folder / picture.file
-        data = _read_picture(path)
-        if hashlib.sha256(data).hexdigest() != picture.sha256:
+        measured = metrics.measure(images.pixels(path), metrics.read_prompt(picture.text))
+        if sha256(path) != picture.sha256:
             raise ConfigError(f"{path}: is not the picture that was tested")
-        pictures.append(replace(picture, measured=_measure(data, path, picture.text)))
+        pictures.append(replace(picture, measured=measured))
     suggested = scoring.suggest([picture.measured for picture in pictures])
     renewed = replace(
         result,
@@ -302,23 +306,22 @@ def measure_again(folder: Path) -> EpochResult:
 def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResult:
     from PIL import Image
 
-    data = _read_picture(path)
-    measured = _measure(data, path, prompt.text)
+    from bespoke import metrics
+
+    pixels = images.pixels(path)
     name = f"{prompt.name}_{seed}"
-    write_whole(folder / f"{name}.png", data)
     small = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as image:
-        # Nearest takes the pixel at each cell's centre.
-        cells = image.convert("RGB").resize((CELLS, CELLS), Image.Resampling.NEAREST)
-    cells.save(small, "PNG")
+    # Nearest takes the pixel at each cell's centre.
+    Image.fromarray(pixels).resize((CELLS, CELLS), Image.Resampling.NEAREST).save(small, "PNG")
     write_whole(folder / f"{name}_{CELLS}.png", small.getvalue())
+    write_whole(folder / f"{name}.png", path.read_bytes())
     return PictureResult(
         prompt=prompt.name,
         text=prompt.text,
         seed=seed,
         file=f"{name}.png",
-        sha256=hashlib.sha256(data).hexdigest(),
-        measured=measured,
+        sha256=sha256(folder / f"{name}.png"),
+        measured=metrics.measure(pixels, metrics.read_prompt(prompt.text)),
         made=how_made(prompt),
     )
 
@@ -327,27 +330,6 @@ def how_made(prompt: Prompt) -> dict[str, Any]:
     """How a prompt's pictures are made, besides its text and seed."""
     keys = ("negative", "steps", "scale", "size")
     return {**{key: getattr(prompt, key) for key in keys}, "sampler": sample.SAMPLER}
-
-
-def _read_picture(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _measure(data: bytes, path: Path, text: str) -> dict[str, Any]:
-    import numpy as np
-    from PIL import Image
-
-    from bespoke import metrics
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            array = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: is not a complete picture: {error}") from error
-    return metrics.measure(array, metrics.read_prompt(text))
 
 
 def _scoring(result: EpochResult) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from bespoke.errors import ConfigError
+from bespoke.errors import ConfigError, is_full
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DOCUMENT = ".record.json"
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
@@ -119,11 +120,18 @@ def workspace(wanted: Path | None) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        if is_full(error):
+            raise
         raise ConfigError(
             f"{folder}: cannot write to the workspace ({source}): {error.strerror}; "
             "name another with --workspace"
         ) from error
     return folder
+
+
+def document_path(output: Path, name: str) -> Path:
+    """The record's own file of the run whose checkpoints are `output/NAME-….safetensors`."""
+    return output / f"{name}{DOCUMENT}"
 
 
 def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:

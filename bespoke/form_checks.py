@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bespoke.contents import Contents
     from bespoke.pictures import Picture
-    from bespoke.promise import Promise
+    from bespoke.promise import DatasetSpec
 
 FORMAT_OF_EXTENSION = {
     ".png": ("PNG",),
@@ -45,14 +45,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def _number_of_pictures(contents: Contents) -> Iterator[Finding]:
-    promise, there = contents.promise, len(contents.names["pictures"])
+    spec, there = contents.spec, len(contents.names["pictures"])
     if not there:
         yield error("pictures_none", "", "there is no picture that the trainer would take")
         return
     for declared, wanted, wrong in (
-        (promise.pictures, "{} pictures are declared", operator.ne),
-        (promise.pictures_min, "at least {} are declared", operator.lt),
-        (promise.pictures_max, "at most {} are declared", operator.gt),
+        (spec.pictures, "{} pictures are declared", operator.ne),
+        (spec.pictures_min, "at least {} are declared", operator.lt),
+        (spec.pictures_max, "at most {} are declared", operator.gt),
     ):
         if declared is not None and wrong(there, declared):
             counted = f"{there} {'is' if there == 1 else 'are'} there"
@@ -68,7 +68,7 @@ def _pairing(contents: Contents) -> Iterator[Finding]:
         if len(names) > 1:
             message = f"has the same name as {' and '.join(names[:-1])}; both would be trained"
             yield error("picture_twice", names[-1], message)
-        if stem + contents.promise.caption_extension not in contents.names["captions"]:
+        if stem + contents.spec.caption_extension not in contents.names["captions"]:
             yield _without_caption(names[0], contents)
     for name in contents.names["captions"]:
         if Path(name).stem not in stems and Path(name).stem not in excused:
@@ -76,7 +76,7 @@ def _pairing(contents: Contents) -> Iterator[Finding]:
 
 
 def _without_caption(name: str, contents: Contents) -> Finding:
-    extension = contents.promise.caption_extension
+    extension = contents.spec.caption_extension
     wanted = Path(name).stem + extension
     others = (*contents.names["captions"], *contents.names["ignored captions"])
     near = [other for other in others if other.casefold() == wanted.casefold()]
@@ -106,7 +106,7 @@ def _borrowed_caption(picture: Path, extension: str) -> str | None:
 def _picture_form(contents: Contents) -> Iterator[Finding]:
     for picture in contents.pictures.values():
         yield from _format_and_colours(picture)
-        yield from _size_and_cells(picture, contents.promise)
+        yield from _size_and_cells(picture, contents.spec)
 
 
 def _format_and_colours(picture: Picture) -> Iterator[Finding]:
@@ -124,13 +124,13 @@ def _format_and_colours(picture: Picture) -> Iterator[Finding]:
         yield error("picture_transparent", name, message, transparent=share)
 
 
-def _size_and_cells(picture: Picture, promise: Promise) -> Iterator[Finding]:
-    (width, height), side = picture.size, promise.size
-    off, grid = picture.cells_off, f"{promise.cells}x{promise.cells}"
+def _size_and_cells(picture: Picture, spec: DatasetSpec) -> Iterator[Finding]:
+    (width, height), side = picture.size, spec.size
+    off, grid = picture.cells_off, f"{spec.cells}x{spec.cells}"
     wrong = ""
     if side is not None and picture.size != (side, side):
         wrong = f"not {side}x{side}"
-    elif promise.cells and off is None:
+    elif spec.cells and off is None:
         wrong = f"too small for {grid} cells"
     if wrong:
         message = f"is {width}x{height}, {wrong}"
@@ -170,11 +170,11 @@ def _caption_promises(contents: Contents) -> Iterator[Finding]:
             yield error("caption_hex_malformed", name, message, tag=code)
         if not line:
             continue
-        there, least = len(caption_text.hex_codes(line)), contents.promise.hex_codes_min
+        there, least = len(caption_text.hex_codes(line)), contents.spec.hex_codes_min
         if there < least:
             message = f"has {there} hex codes, and at least {least} are declared"
             yield error("caption_hex_few", name, message, hex_codes=there, declared=least)
-        for word in contents.promise.names:
+        for word in contents.spec.names:
             yield from _naming(name, line, word)
 
 
@@ -201,7 +201,7 @@ def _wording(contents: Contents) -> Iterator[Finding]:
     }
     counts = Counter(word for line in lines.values() for word in set(_WORD.findall(line)))
     common = {word for word, count in counts.items() if count >= _COMMON and len(word) > 2}
-    features = tuple(word.lower() for word in contents.promise.names)
+    features = tuple(word.lower() for word in contents.spec.names)
     for name, line in lines.items():
         for word in sorted(set(_WORD.findall(line)) - common - _COMPOUNDS):
             # What ends in a declared word is _naming's.

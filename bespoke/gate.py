@@ -6,15 +6,17 @@ import itertools
 import math
 import operator
 import statistics
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bespoke.scoring import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bespoke.evaluate import EpochResult
+    from bespoke.gate_policy import Policy
 
 Outcome = Literal["GO", "STOP", "INCONCLUSIVE"]
 Answer = Literal["match", "mismatch", "undecided", "unmeasured"]
@@ -23,39 +25,6 @@ Answer = Literal["match", "mismatch", "undecided", "unmeasured"]
 FEWEST_PAIRS = 4
 # A fall in the mean score that is called a regression lies beyond this many standard errors.
 ERRORS_APART = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What an experiment's `[gate]` says: when to decide, and how many must agree.
-
-    A prompt answers match or mismatch where at least the share `seeds` of its pictures do; the run
-    goes on where the share `prompts` of all prompts match, and is stopped where as many mismatch.
-    What could not be measured counts for neither, and in the whole.
-    """
-
-    epoch: int
-    feature: str = "background"
-    prompts: float = 0.6
-    seeds: float = 0.6
-
-
-FEATURES = ("background",)
-
-
-def problems(table: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the values of an experiment's `[gate]`, one sentence a key."""
-    found = []
-    epoch, feature = table.get("epoch"), table.get("feature", "background")
-    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 1:
-        found.append(f"epoch: a whole number from 1 on, not {epoch!r}")
-    if feature not in FEATURES:
-        found.append(f"feature: {' or '.join(FEATURES)} is what a gate can decide by")
-    for key in ("prompts", "seeds"):
-        share = table.get(key, 1.0)
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.5 < share <= 1:
-            found.append(f"{key}: a share above 0.5, up to 1, not {share!r}")
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

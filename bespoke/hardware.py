@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bespoke.processes import answer
@@ -13,18 +11,16 @@ from bespoke.processes import answer
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-CGROUP = Path("/sys/fs/cgroup")
-MEMINFO = Path("/proc/meminfo")
-# MiB of a GPU's memory that are a run's own, where several runs share it.
-SHARE = "BESPOKE_GPU_SHARE_MIB"
 QUERY = ("name", "memory.total", "driver_version", "memory.used", "compute_cap", "uuid")
+# Compute capabilities: the least that torch 2.10's kernels are built for, and bf16's first.
+TORCH_NEEDS, AMPERE = (7, 0), (8, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
     """One NVIDIA GPU as its driver reports it; memory in MiB, `capability` as (8, 6).
 
-    `number` and `uuid` are nvidia-smi's. `share_mib` is what this process was told to keep to.
+    `number` and `uuid` are nvidia-smi's.
     """
 
     name: str
@@ -34,34 +30,31 @@ class Gpu:
     capability: tuple[int, int] | None = None
     number: int = 0
     uuid: str = ""
-    share_mib: int | None = None
 
     @property
     def free_mib(self) -> int:
-        """What this process may use: its share, whatever those that it is shared with use now."""
-        return self.memory_mib - self.used_mib if self.share_mib is None else self.share_mib
+        return self.memory_mib - self.used_mib
+
+    @property
+    def too_old(self) -> str | None:
+        """Why the trainer's torch cannot use it, or None where it can or nobody knows."""
+        if self.capability is None or self.capability >= TORCH_NEEDS:
+            return None
+        has, needs = (".".join(map(str, each)) for each in (self.capability, TORCH_NEEDS))
+        return f"{self.name} has compute capability {has}, and torch 2.10 needs {needs} or newer"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a plan is made for; memory and disk in MiB, `cores` those this process may use."""
+    """What a plan is made for."""
 
     gpus: tuple[Gpu, ...] = ()
-    cores: int = 1
-    memory_mib: int = 0
-    disk_mib: int = 0
     xformers: bool = False
 
 
-def machine(workspace: Path) -> Machine:
-    """The machine as this process may use it: a container's limits count, not the host's."""
-    return Machine(
-        gpus=gpus(),
-        cores=cores(),
-        memory_mib=memory_mib(),
-        disk_mib=shutil.disk_usage(workspace).free >> 20,
-        xformers=xformers_loads(),
-    )
+def machine() -> Machine:
+    """This machine, as this process may use it."""
+    return Machine(gpus=gpus(), xformers=xformers_loads())
 
 
 def gpus() -> tuple[Gpu, ...]:
@@ -76,7 +69,6 @@ def gpus() -> tuple[Gpu, ...]:
     if chosen is not None:
         wanted = [name.strip() for name in chosen.split(",")]
         numbered = [(at, row) for at, row in numbered if str(at) in wanted or row[5] in wanted]
-    share = os.environ.get(SHARE, "")
     return tuple(
         Gpu(
             name=name,
@@ -86,7 +78,6 @@ def gpus() -> tuple[Gpu, ...]:
             capability=_capability(capability),
             number=at,
             uuid=uuid,
-            share_mib=int(share) if share.isdigit() else None,
         )
         for at, (name, total, driver, used, capability, uuid) in numbered
     )
@@ -97,32 +88,8 @@ def _capability(text: str) -> tuple[int, int] | None:
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
 
 
-def cores() -> int:
-    """Processors that this process may use, by its affinity and its container's quota."""
-    allowed = len(os.sched_getaffinity(0))
-    quota, _, period = _told(CGROUP / "cpu.max").partition(" ")
-    if quota.isdigit() and period.isdigit():
-        allowed = min(allowed, -(-int(quota) // int(period)))
-    return max(1, allowed)
-
-
-def memory_mib() -> int:
-    """The machine's memory, or the container's limit where that is less."""
-    rows = [line.split() for line in _told(MEMINFO).splitlines() if line.startswith("MemTotal:")]
-    total = int(rows[0][1]) >> 10 if rows else 0
-    limit = _told(CGROUP / "memory.max")
-    return min(total, int(limit) >> 20) if limit.isdigit() else total
-
-
-def _told(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
 def xformers_loads() -> bool:
-    """Whether xformers is here beside the torch that its kernels were built for."""
+    """Whether xformers is here with the torch that its kernels were built for."""
     from bespoke.option_audit import XFORMERS_TORCH, installed
 
     versions = {name: version.partition("+")[0] for name, version in installed().items()}

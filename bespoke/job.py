@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints, config, resume
 from bespoke.files import REPOSITORY, workspace
-from bespoke.seeds import with_seed
+from bespoke.seeds import named_by_overrides, with_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 
 
 REHEARSAL = "REHEARSAL"
-# What a name keeps of the options that `--set` wrote.
-NAMED_BY = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +99,4 @@ def _beside_another(job: Job) -> Experiment:
         return experiment
     if all(earlier.settings.get(key) == value for key, value in overridden.items()):
         return experiment
-    words = "_".join(f"{key.partition('.')[2]}_{value}" for key, value in overridden.items())
-    suffix = re.sub(r"[^A-Za-z0-9._-]+", "-", words)
-    if len(suffix) > NAMED_BY:
-        suffix = f"{suffix[:NAMED_BY]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
-    return replace(
-        experiment,
-        run_name=f"{experiment.run_name}_{suffix}",
-        output_name=f"{experiment.output_name}_{suffix}",
-    )
+    return named_by_overrides(experiment)

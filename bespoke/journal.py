@@ -7,7 +7,7 @@ import json
 from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING
 
-from bespoke.errors import ConfigError
+from bespoke.errors import ConfigError, is_full
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Journal:
             except FileExistsError:
                 continue
             except OSError as error:
+                if is_full(error):
+                    raise
                 raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from error
             self.folder = folder
             self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
@@ -53,26 +55,34 @@ class Journal:
         raise ConfigError(f"{logs / output_name}: a hundred starts in one second")
 
     def write(self, event: str, **facts: object) -> None:
-        """Add one line to events.jsonl and hand it to the system at once."""
+        """Add one line to events.jsonl and hand it to the system at once.
+
+        Where the disk is full the line is left out: what fails next says so.
+        """
         if self._events is not None:
             row = {"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}
             line = veiled(json.dumps(row, default=str))
-            self._events.write(line + "\n")
-            self._events.flush()
+            with contextlib.suppress(OSError):
+                self._events.write(line + "\n")
+                self._events.flush()
             if self._printed:
                 with contextlib.suppress(BrokenPipeError):
                     print(PRINTED + line, flush=True)
 
     def keep_traceback(self, text: str) -> str | None:
-        """Add a traceback to error.log, and name that file; None before there is a folder."""
+        """Add a traceback to error.log, and name that file; None where it cannot be kept."""
         if self.folder is None:
             return None
         file = self.folder / "error.log"
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(veiled(text))
+        try:
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(veiled(text))
+        except OSError:
+            return None
         return str(file)
 
     def close(self) -> None:
         if self._events is not None:
-            self._events.close()
+            with contextlib.suppress(OSError):
+                self._events.close()
             self._events = None

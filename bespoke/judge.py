@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bespoke import checkpoints, evaluate, gate, recording, resume, sample
 from bespoke.display import say
-from bespoke.errors import BespokeError, ConfigError, GateStoppedError
+from bespoke.errors import BespokeError, GateStoppedError, is_full
 from bespoke.processes import signals_held
 from bespoke.trainer import Progress
 
@@ -75,21 +75,18 @@ class Judge:
                 return
             with signals_held():
                 result = self._test(each, say)
-                decision = self._decision(result) if result else self._kept_decision(each)
-                if result is not None:
-                    self._keep(result, decision, say)
+                decision = self._decide(each, result)
+                self._keep(result, decision, say)
                 if not finished:
-                    self._act(decision, say)
-                    self._mind_the_gate(each, decision, say)
+                    self._act(each, decision, say)
 
     def lacks_pictures(self, epoch: int) -> bool:
         """Whether this epoch is to be tested and cannot be, by what is there now."""
         if not self._samples or epoch not in self._job.epochs or epoch in self._results:
             return False
         try:
-            lora = self._lora(epoch)
-            folder = evaluate.folder_for(self._job.output / "tests", lora)
-            return self._read(folder) is None and bool(
+            folder = self._folder(self._lora(epoch))
+            return evaluate.read_saved(folder, say) is None and bool(
                 sample.missing_pictures(self._samples, self._pictures(epoch, folder))
             )
         except (BespokeError, OSError):
@@ -103,21 +100,16 @@ class Judge:
             GateStoppedError: where the hypothesis has failed by the experiment's own gate.
         """
         with signals_held():
-            self._epoch(epoch, tell)
-
-    def _epoch(self, epoch: int, tell: Tell) -> None:
-        result = self._test(epoch, tell)
-        if result is None:
-            self._mind_the_gate(epoch, None, tell)
-            return
-        tell(self._line(result))
-        for note in gate.notes(list(self._results.values())):
-            tell(note)
-        decision = self._decision(result)
-        self._keep(result, decision, tell)
-        with self._spared("the page could not be written", tell):
-            recording.show(self._job, self._record)
-        self._act(decision, tell)
+            result = self._test(epoch, tell)
+            decision = self._decide(epoch, result)
+            if result is not None:
+                tell(self._line(result))
+                for note in gate.notes(list(self._results.values())):
+                    tell(note)
+                self._keep(result, decision, tell)
+                with self._spared("the page could not be written", tell):
+                    recording.show(self._job, self._record)
+            self._act(epoch, decision, tell)
 
     def best(self) -> str | None:
         """The best epoch with its equals and its checkpoint; None where none could be scored."""
@@ -128,14 +120,10 @@ class Judge:
             return None
         with self._spared(f"epoch {epoch} could not be tested", tell):
             lora = self._lora(epoch)
-            folder = evaluate.folder_for(self._job.output / "tests", lora)
-            kept = self._read(folder)
-            if kept is not None:
+            folder = self._folder(lora)
+            if kept := evaluate.read_saved(folder, tell):
                 self._results[epoch] = kept
                 return kept
-            if (folder / evaluate.RESULT_FILE).exists():
-                aside = evaluate.set_aside(folder)
-                tell(f"epoch {epoch}: {aside} is damaged; testing its pictures again")
             result = evaluate.evaluate(
                 run=self._job.experiment.run_name,
                 lora=lora,
@@ -149,6 +137,9 @@ class Judge:
             )
             self._results[epoch] = result
         return self._results.get(epoch)
+
+    def _folder(self, lora: checkpoints.Lora) -> Path:
+        return evaluate.folder_for(self._job.output / "tests", lora)
 
     def _lora(self, epoch: int) -> checkpoints.Lora:
         """The checkpoint as it was trained: where the file was changed since, by the hash kept."""
@@ -165,44 +156,35 @@ class Judge:
         pictures = {spec: drawn.get(spec, copy) for spec, copy in copies.items()}
         return {spec: path for spec, path in pictures.items() if path.is_file()}
 
-    def _read(self, folder: Path) -> EpochResult | None:
-        try:
-            return evaluate.read(folder)
-        except ConfigError:
-            return None
-
-    def _decision(self, result: EpochResult) -> gate.Decision | None:
-        if self._policy is None or result.epoch != self._policy.epoch:
-            return None
-        return gate.decide(result, self._policy)
-
-    def _kept_decision(self, epoch: int) -> gate.Decision | None:
-        """What the gate decided at this epoch in an earlier start, by the run's own file."""
+    def _decide(self, epoch: int, result: EpochResult | None) -> gate.Decision | None:
+        """The gate's decision: by the result, or where there is none what the run's file kept."""
         if self._policy is None or epoch != self._policy.epoch:
             return None
+        if result is not None:
+            return gate.decide(result, self._policy)
         record = resume.read_record(self._job.output, self._job.name)
         try:
             return gate.Decision(**record.decisions[str(epoch)]) if record else None
         except (KeyError, TypeError):
             return None
 
-    def _mind_the_gate(self, epoch: int, decision: gate.Decision | None, tell: Tell) -> None:
-        if self._policy and epoch == self._policy.epoch and decision is None:
-            tell(f"gate at epoch {epoch}: not measured; training goes on")
-
-    def _keep(self, result: EpochResult, decision: gate.Decision | None, tell: Tell) -> None:
+    def _keep(self, result: EpochResult | None, decision: gate.Decision | None, tell: Tell) -> None:
+        if result is None:
+            return
         name = self._job.experiment.run_name
         with self._spared(f"epoch {result.epoch} could not be recorded", tell):
             self._record.epoch(name, result, [decision] if decision else [])
             if self._losses:
                 self._record.curves(name, {"loss": self._losses})
 
-    def _act(self, decision: gate.Decision | None, tell: Tell) -> None:
+    def _act(self, epoch: int, decision: gate.Decision | None, tell: Tell) -> None:
         if decision is None:
+            if self._policy and epoch == self._policy.epoch:
+                tell(f"gate at epoch {epoch}: not measured; training goes on")
             return
         self._job.journal.write("gate", **asdict(decision))
         with self._spared("the gate's decision could not be kept", tell):
-            resume.keep_decision(self._job.output, self._job.name, decision.epoch, asdict(decision))
+            resume.keep_decision(self._job.output, self._job.name, epoch, asdict(decision))
         if decision.outcome == "STOP":
             raise GateStoppedError(
                 f"{decision.reason}\nthe same command with --no-gate resumes from its newest "
@@ -224,6 +206,8 @@ class Judge:
         """Training is what the pod bills for: what goes wrong beside it is said and kept."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            if is_full(error):
+                raise
             tell(f"{what}: {error}")
             self._job.journal.write("spared", what=what, error=repr(error))

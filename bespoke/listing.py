@@ -4,70 +4,63 @@ from __future__ import annotations
 
 import json
 import textwrap
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bespoke import config
+from bespoke.config import known, names
+from bespoke.files import REPOSITORY
 
 if TYPE_CHECKING:
     import argparse
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+    from bespoke.config import Experiment
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """One option that an experiment's own file writes, and what it was before that."""
+class Change(NamedTuple):
+    """One option by its `--set` name, what it was, and what an experiment's own file writes."""
 
     option: str
     before: Any
     value: Any
 
 
-def changes(experiment: config.Experiment) -> list[Change]:
-    """What the experiment's own file changes, by the options' `--set` names."""
+def changes(experiment: Experiment) -> list[Change]:
+    """What the experiment's own file changes."""
     own = f"experiments/{experiment.name}.toml"
     levels = {"training": experiment.training, "dataset": experiment.general}
-    found = [
-        Change(
-            option=f"{section}.{key}",
-            before=None if setting.before is None else setting.before.value,
-            value=setting.value,
-        )
+    rows = [
+        Change(f"{section}.{key}", None if s.before is None else s.before.value, s.value)
         for section, settings in levels.items()
-        for key, setting in settings.items()
-        if setting.origin == own
+        for key, s in settings.items()
+        if s.origin == own
     ]
     subsets = [subset for block in experiment.blocks for subset in block.subsets]
     if any(subset["image_dir"].origin == own for subset in subsets):
         folders = [subset["image_dir"].value for subset in subsets]
-        found.append(Change(option="dataset.subsets", before=None, value=folders))
-    return found
+        rows.append(Change("dataset.subsets", None, folders))
+    return rows
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the experiments, or one JSON list of them."""
-    found: list[dict[str, Any]] = [
+    """Print what there is to run and what each changes, or one JSON list of it."""
+    rows: list[dict[str, Any]] = [
         {
             "name": experiment.name,
             "run_name": experiment.run_name,
             "output_name": experiment.output_name,
             "parent": experiment.parent,
-            "changes": {each.option: each.value for each in changes(experiment)},
+            "changes": {option: value for option, _, value in changes(experiment)},
             "hypothesis": experiment.hypothesis,
             "confidence": experiment.confidence,
             "expected": experiment.expected,
         }
-        for experiment in config.known(REPOSITORY)
+        for experiment in known(REPOSITORY)
     ]
     if chosen.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(rows, indent=2))
         return
-    broken = set(config.names(REPOSITORY)) - {row["name"] for row in found}
-    for name in sorted(broken):
+    for name in sorted(set(names(REPOSITORY)) - {row["name"] for row in rows}):
         print(f"{name}\n    does not load: `bespoke check --experiment {name}` says why")
-    for row in found:
+    for row in rows:
         print(row["name"])
         facts = [f"parent {row['parent']}"] if row["parent"] else []
         if row["confidence"] is not None:

@@ -24,25 +24,19 @@ if TYPE_CHECKING:
 
 VERSION = 2
 
-BLACK = "the picture is black: the model gave no numbers (NaN)"
+BLACK = "the picture is black, as where the model gives NaN"
 """What float16 that overflows, or weights that diverged, end as."""
 
 FEATURES = ("hair", "eyes", "lips", "skin", "clothing")
 """The features that have a region of their own; a beard and accessories lie anywhere."""
 
 SAME, NEAR = 6.0, 15.0
-"""CIEDE2000 to the asked hex up to which a colour is it, and up to which it may be.
-
-Noise of 20 levels moves the originals' grounds by 0.9 at most, JPEG at quality 30 by 4.5. A hex
-alone has up to NEAR, a choice, what is called by the hex's own name.
-"""
+"""CIEDE2000 to the asked hex up to which a colour is it (JPEG at quality 30 moves the originals'
+grounds by 4.5 at most), and up to which it may be, if it is called by the hex's own name."""
 
 WITHIN = 45.0
-"""CIEDE2000 to the asked hex beyond which a shade of the word asked with it is another colour.
-
-From #00ff00 it holds forest green (#228b22, 31) and #2f6b3a (44), and not #0a4619 (61), which is
-nearer to black. A choice.
-"""
+"""CIEDE2000 to the asked hex beyond which a shade of the word asked with it is another colour: of
+#00ff00 it holds forest green (#228b22, 31), and not #0a4619 (61). A choice."""
 
 COMPLEXIONS = frozenset(("black", "white", "olive", "yellow", "red"))
 """Words that, said of skin, are no colour of paint."""
@@ -87,10 +81,6 @@ class Wanted:
         maybe = ~met & (apart <= (WITHIN if self.words else NEAR))
         met[maybe] = colours.called(points[maybe], names)
         return met
-
-    def is_exactly(self, point: NDArray[np.float64]) -> bool:
-        """Whether one CIELAB point is an asked hex."""
-        return bool(self.codes) and float(self.distance(point[None])[0]) <= SAME
 
     @staticmethod
     def _name(code: str) -> str:
@@ -160,14 +150,13 @@ def _wanted_ground(tag: captions.Feature | None) -> Wanted:
 # --- What is measured -----------------------------------------------------------------------------
 
 PART, MOST, EXACT = 0.25, 0.5, 0.7
-"""Shares of the ground that the asked colour must have: PART as one of several ("split",
-"stripes"), else MOST. Along the border the very hex needs but EXACT of what the largest other
-colour has: where a picture is half and half its caption names one. Of the 28 of the originals that
-are settled so, 27 have 0.71 or more."""
+"""Shares of the ground that the asked colour must have: PART as one of several ("stripes"), else
+MOST. Along the border the very hex needs but EXACT of what the largest other colour has: where an
+original is half and half its caption names one."""
 
 BLEEDING = 0.15
-"""Share of the face's or hair's cells in the asked background's colour from which on it bleeds; of
-the originals where it can be told 1 face of 107 and the hair of 1 of 51 have as much."""
+"""Share of the face's or hair's cells in the asked background's colour from which on it bleeds: 1
+original in 107 has as much."""
 
 PARTS = {"face": ("skin", "eyes", "lips"), "hair": ("hair",)}
 """What the background's colour may bleed into, and the features whose regions make it up."""
@@ -218,25 +207,27 @@ def background(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
     if not ground:
         reason = _unmeasured("the prompt asks no background colour")
         return {**reason, **shown, **_described(every[0], None)}
-    met = ground.met_by(np.array([own.lab for own in every]))
-    right = [own for own, is_met in zip(every, met, strict=True) if is_met]
-    wrong = [own for own, is_met in zip(every, met, strict=True) if not is_met]
-    share = sum(own.share for own in right)
-    most = max((own.share for own in wrong), default=0.0)
-    border = sum(own.border for own in right if ground.is_exactly(own.lab))
-    match = bool(right) and (
+    labs = np.array([own.lab for own in every])
+    shares, borders = (
+        np.array([getattr(own, key) for own in every]) for key in ("share", "border")
+    )
+    met = ground.met_by(labs)
+    exact = ground.distance(labs) <= SAME if ground.codes else np.zeros_like(met)
+    share, most = shares[met].sum(), shares[~met].max(initial=0)
+    match = bool(met.any()) and (
         (ground.several and share >= PART)
         or (share >= MOST and share > most)
-        or border >= max(PART, EXACT * max((own.border for own in wrong), default=0.0))
+        or borders[exact].sum() >= max(PART, EXACT * borders[~met].max(initial=0))
     )
-    shown |= _described(right[0] if match else (wrong or right)[0], ground)
-    return {"verdict": "match" if match else "mismatch", **shown, "share": round(share, 2)}
+    # The largest that is right, or else wrong.
+    shown |= _described(every[int(np.argmax(met == match))], ground)
+    verdict = "match" if match else "mismatch"
+    return {"verdict": verdict, **shown, "share": round(float(share), 2)}
 
 
 def _described(own: GroundColour, ground: Wanted | None) -> dict[str, Any]:
     apart = None if ground is None else round(float(ground.distance(own.lab[None])[0]), 1)
-    rgb = [round(float(value)) for value in own.rgb]
-    return {"colour": colours.hex_of(rgb), "name": colours.name_of(rgb), "delta_e": apart}
+    return {"colour": _hex(own.rgb), "name": colours.name_of(_bytes(own.rgb)), "delta_e": apart}
 
 
 def features(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
@@ -264,11 +255,11 @@ def _feature(grid: PictureGrid, wanted: Asked, kind: str) -> dict[str, Any]:
     nearest = order[int(np.searchsorted(reached, table()["shares"][kind] / 2))]
     match = bool(own.met_by(points[nearest][None])[0])
     shown = nearest if match else _commonest(points, likely)
-    rgb = [round(float(v)) for v in grid.cells[where][shown]]
+    rgb = grid.cells[where][shown]
     return {
         "verdict": "match" if match else "mismatch",
-        "colour": colours.hex_of(rgb),
-        "name": colours.name_of(rgb),
+        "colour": _hex(rgb),
+        "name": colours.name_of(_bytes(rgb)),
         "delta_e": round(float(apart[nearest]), 1),
         "asked": own.as_json(),
     }
@@ -379,5 +370,9 @@ def _unmeasured(reason: str) -> dict[str, Any]:
     return {"verdict": "unmeasured", "reason": reason}
 
 
+def _bytes(rgb: NDArray[np.float64]) -> list[int]:
+    return [round(float(value)) for value in rgb]
+
+
 def _hex(rgb: NDArray[np.float64]) -> str:
-    return colours.hex_of(round(float(value)) for value in rgb)
+    return colours.hex_of(_bytes(rgb))

@@ -7,27 +7,27 @@ library/train_util.py, `lora` networks/lora.py.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bespoke.caption_rules import effective
 from bespoke.captions import tokens
-from bespoke.config import DATASET_FILE, TRAINING_FILE
+from bespoke.config import TRAINING_FILE
 from bespoke.findings import SEVERITIES, Finding, Severity, finding
+from bespoke.settings import DATASET_FILE, effective
+from bespoke.validation import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from bespoke.config import Experiment, Setting
+    from bespoke.config import Experiment
+    from bespoke.prompts import Prompt
+    from bespoke.settings import Setting
 
 SAMPLED_TOKENS = 225
 """What a sample prompt may cost, whatever max_token_length (lpw_stable_diffusion.py:274)."""
 
 # The torch that xformers' kernels were built for; with another one they do not load.
 XFORMERS_TORCH = {"0.0.35": "2.10.0"}
-
-_BRACKET = re.compile(r"(?<!\\)(?:\\\\)*[()\[\]]")
 
 Look = Callable[[str], Any]
 Row = tuple[tuple[str, ...], Callable[[Look], object], str]
@@ -40,76 +40,19 @@ def _fixed_lr(o: Look) -> bool:
     return own and plain and not str(o("optimizer_type")).lower().startswith("adafactor")
 
 
-def _off(key: str) -> Callable[[Look], object]:
-    return lambda o: not o(key)
-
-
-def _on(key: str) -> Callable[[Look], object]:
-    return lambda o: o(key)
-
-
-def _given(key: str) -> Callable[[Look], object]:
-    return lambda o: o(key) is not None
-
-
-def _unless(key: str, *values: str) -> Callable[[Look], object]:
-    return lambda o: o(key) not in values
-
-
-_CYCLIC = _unless(
-    "lr_scheduler", "cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay"
-)
-# Training options, when they do nothing, and why: the rest of "X has no effect: ...".
+# Options that experiments here use, when they do nothing, and why: the rest of "X has no effect: ".
 TRAINING_ROWS: tuple[Row, ...] = (
-    (("learning_rate",), _fixed_lr, "unet_lr and text_encoder_lr both stand in its place"),
-    (("text_encoder_lr",), _on("network_train_unet_only"), "the UNet alone is trained"),
-    (("unet_lr",), _on("network_train_text_encoder_only"), "the text encoder alone is trained"),
-    (("lr_scheduler", "lr_scheduler_num_cycles", "lr_scheduler_power", "lr_warmup_steps"),
-     lambda o: str(o("optimizer_type")).lower().endswith("schedulefree"),
-     "a schedule-free optimizer takes no schedule"),
-    (("lr_scheduler", "lr_scheduler_num_cycles", "lr_scheduler_power"),
-     _on("lr_scheduler_type"), "lr_scheduler_type stands in its place"),
-    (("lr_scheduler_num_cycles",), _CYCLIC, "this lr_scheduler has no cycles"),
-    (("lr_scheduler_power",), _unless("lr_scheduler", "polynomial"),
-     "only lr_scheduler polynomial reads it"),
-    (("lr_scheduler_timescale",), _unless("lr_scheduler", "inverse_sqrt"),
-     "only lr_scheduler inverse_sqrt reads it"),
-    (("lr_scheduler_min_lr_ratio",),
-     _unless("lr_scheduler", "cosine_with_min_lr", "warmup_stable_decay"),
-     "only lr_scheduler cosine_with_min_lr and warmup_stable_decay read it"),
-    (("lr_decay_steps",), _unless("lr_scheduler", "warmup_stable_decay"),
-     "only lr_scheduler warmup_stable_decay reads it"),
-    (("max_train_steps",), _given("max_train_epochs"), "max_train_epochs stands in its place"),
-    (("noise_offset_random_strength",), _off("noise_offset"), "there is no noise_offset"),
-    (("multires_noise_discount",), _off("multires_noise_iterations"),
+    (("learning_rate",), _fixed_lr, "unet_lr and text_encoder_lr both replace it"),
+    (("lr_scheduler_num_cycles",),
+     lambda o: o("lr_scheduler") not in (
+         "cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay"),
+     "this lr_scheduler has no cycles"),
+    (("multires_noise_discount",), lambda o: not o("multires_noise_iterations"),
      "there are no multires_noise_iterations"),
-    (("ip_noise_gamma_random_strength",), _off("ip_noise_gamma"), "there is no ip_noise_gamma"),
-    (("huber_c", "huber_schedule", "huber_scale"), _unless("loss_type", "huber", "smooth_l1"),
-     "only loss_type huber and smooth_l1 read it"),
-    (("network_dim", "network_alpha"), _on("dim_from_weights"),
-     "dim_from_weights takes it from network_weights"),
-    (("save_last_n_epochs", "save_last_n_epochs_state"),
-     lambda o: o("save_every_n_epochs") is None and o("save_n_epoch_ratio") is None,
-     "without save_every_n_epochs no epoch but the last is saved"),
-    (("save_every_n_epochs",), _on("save_n_epoch_ratio"), "save_n_epoch_ratio stands in its place"),
-    (("save_last_n_epochs_state", "save_last_n_steps_state"), _off("save_state"),
-     "without save_state no state is saved on the way"),
-    (("save_last_n_steps", "save_last_n_steps_state"), lambda o: o("save_every_n_steps") is None,
-     "there is no save_every_n_steps"),
-    (("save_state_on_train_end",), _on("save_state"), "save_state saves that one too"),
-    (("sample_every_n_steps",), _given("sample_every_n_epochs"),
-     "sample_every_n_epochs stands in its place"),
-    (("skip_cache_check",), _off("cache_latents_to_disk"), "nothing is kept on disk"),
-    (("cpu_offload_checkpointing",), _off("gradient_checkpointing"),
-     "gradient_checkpointing is off"),
     (("sdpa",), lambda o: o("xformers") or o("mem_eff_attn"), "another attention is chosen"),
-    (("xformers",), _on("mem_eff_attn"), "mem_eff_attn stands in its place"),
-    (("dynamo_backend",), _off("torch_compile"), "torch_compile is off"),
-    (("log_with", "log_prefix", "log_tracker_name", "log_tracker_config"),
+    (("log_with", "log_prefix"),
      lambda o: not o("logging_dir") and o("log_with") not in ("wandb", "all"),
      "there is no logging_dir"),
-    (("zero_stage", "offload_optimizer_device", "offload_param_device", "zero3_init_flag"),
-     _off("deepspeed"), "deepspeed is off"),
 )  # fmt: skip
 # Dataset options, by what one subset has once all levels are merged.
 DATASET_ROWS: tuple[Row, ...] = (
@@ -119,30 +62,12 @@ DATASET_ROWS: tuple[Row, ...] = (
          o("shuffle_caption") or o("caption_tag_dropout_rate") or o("token_warmup_step")
      ),
      "nothing is shuffled, dropped or warmed up, so every tag stays where it is"),
-    (("token_warmup_min",), _off("token_warmup_step"), "there is no token_warmup_step"),
     (("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale"),
-     _off("enable_bucket"), "enable_bucket is false"),
+     lambda o: not o("enable_bucket"), "enable_bucket is false"),
     (("min_bucket_reso", "max_bucket_reso"),
      lambda o: o("enable_bucket") and o("bucket_no_upscale"),
      "with bucket_no_upscale each picture's own size decides; the resolution must still "
      "lie between them"),
-)  # fmt: skip
-
-# Values that stop the trainer once it has loaded everything: the key, when it does so where it is
-# written and not off, and what to do.
-CONFLICTS: tuple[tuple[str, Callable[[Look], object], str], ...] = (
-    ("adaptive_noise_scale", lambda o: o("noise_offset") is None,
-     "needs noise_offset beside it"),
-    ("v_pred_like_loss", lambda o: o("v_pred_like_loss") and o("v_parameterization"),
-     "cannot stand beside v_parameterization"),
-    ("scale_v_pred_loss_like_noise_pred", _off("v_parameterization"),
-     "needs v_parameterization beside it"),
-    ("full_fp16", _unless("mixed_precision", "fp16"),
-     'needs mixed_precision = "fp16"'),
-    ("full_bf16", _unless("mixed_precision", "bf16"),
-     'needs mixed_precision = "bf16"'),
-    ("persistent_data_loader_workers", _off("max_data_loader_n_workers"),
-     "needs max_data_loader_n_workers of 1 or more"),
 )  # fmt: skip
 
 
@@ -152,7 +77,7 @@ def audit(experiment: Experiment, versions: Mapping[str, str] | None = None) -> 
     `versions` are the installed packages' by name; left out, they are asked of this interpreter.
     """
     found = [
-        *conflict_findings(experiment),
+        *worker_findings(experiment),
         *bucket_findings(experiment),
         *xformers_findings(experiment, installed() if versions is None else versions),
         *noise_findings(experiment),
@@ -207,27 +132,24 @@ def _written(experiment: Experiment) -> Iterator[tuple[str, Setting]]:
                 yield f"dataset.{key}", setting
 
 
-def conflict_findings(experiment: Experiment) -> Iterator[Finding]:
-    """Options on which the trainer stops after minutes of loading."""
+def worker_findings(experiment: Experiment) -> Iterator[Finding]:
+    """The trainer stops after minutes of loading where workers are kept and there are none."""
     o = experiment.option
-    for key, wrong, what in CONFLICTS:
-        if o(key) is not None and o(key) is not False and wrong(o):
-            written = experiment.training.get(key)
-            origin = f"{written.origin}: " if written else ""
-            message = f"{origin}{key} = {o(key)} {what}: the trainer would stop"
-            yield finding("error", "option_conflict", "", message, option=f"training.{key}")
-    if not (o("cache_latents") or o("cache_latents_to_disk")):
-        return
-    for key in ("color_aug", "random_crop"):
-        if any(subset[key] for subset in effective(experiment)):
-            message = f"{key} = true cannot stand beside cache_latents: the trainer would stop"
-            yield finding("error", "option_conflict", "", message, option=f"dataset.{key}")
+    if o("persistent_data_loader_workers") and not o("max_data_loader_n_workers"):
+        origin = experiment.training["persistent_data_loader_workers"].origin
+        message = (
+            f"{origin}: persistent_data_loader_workers = true needs max_data_loader_n_workers of "
+            "1 or more: the trainer would stop"
+        )
+        key = "training.persistent_data_loader_workers"
+        yield finding("error", "option_conflict", "", message, option=key)
 
 
 def bucket_findings(experiment: Experiment) -> Iterator[Finding]:
     """Bucket bounds that leave the resolution out, over all levels: the assertion at tu:765.
 
-    It holds with bucket_no_upscale too, where the bounds do nothing else.
+    The trainer rounds the bounds outwards (tu:747) and every bucket down (model_util.py:1322). It
+    asserts with bucket_no_upscale too, where the bounds do nothing else.
     """
     for subset in effective(experiment):
         written = subset["resolution"]
@@ -237,17 +159,17 @@ def bucket_findings(experiment: Experiment) -> Iterator[Finding]:
         steps = subset["bucket_reso_steps"]
         low = subset["min_bucket_reso"] // steps * steps
         high = -(-subset["max_bucket_reso"] // steps) * steps
-        if low <= min(sides) and max(sides) <= high:
-            continue
-        side, lies, key, bound = max(sides), "above", "max_bucket_reso", high
+        wrong = None
         if low > min(sides):
-            side, lies, key, bound = min(sides), "below", "min_bucket_reso", low
-        message = (
-            f"resolution {side} lies {lies} {key}, {bound} where nothing else is written: "
-            f"write {key} = {side}, or enable_bucket = false"
-        )
-        yield finding("error", "bucket_bounds", "", message, resolution=side, bound=bound)
-        return
+            wrong = f"resolution {min(sides)} lies below min_bucket_reso, {low}"
+        elif high < max(sides):
+            wrong = f"resolution {max(sides)} lies above max_bucket_reso, {high}"
+        elif uneven := [side for side in sides if side % steps]:
+            wrong = f"resolution {uneven[0]} is no multiple of bucket_reso_steps, {steps}"
+        if wrong:
+            message = f"{wrong}: change one of the two, or write enable_bucket = false"
+            yield finding("error", "bucket_bounds", "", message, resolution=list(sides))
+            return
 
 
 def noise_findings(experiment: Experiment) -> Iterator[Finding]:
@@ -288,40 +210,16 @@ def xformers_findings(experiment: Experiment, versions: Mapping[str, str]) -> It
         yield finding("error", "xformers_torch", "", message, torch=torch, wanted=wanted)
 
 
-# --- Sample prompts -------------------------------------------------------------------------------
-
-
-def prompt_findings(prompts: Iterable[str]) -> Iterator[Finding]:
-    """Prompts, as lines of a prompt file, that the sampler cuts or weighs unasked (tu:6251).
-
-    Unlike training's captions, a sample prompt's brackets weigh what they hold
-    (lpw_stable_diffusion.py); the caption's own text needs them escaped.
-    """
-    for number, line in enumerate(prompts, start=1):
-        for text in _texts(line):
-            cost = tokens(re.sub(r"\\([()\[\]\\])", r"\1", text))
+def prompt_findings(prompts: Iterable[Prompt]) -> Iterator[Finding]:
+    """Prompts whose end the sampler cuts off."""
+    for prompt in prompts:
+        for text in (prompt.text, prompt.negative):
+            cost = tokens(text)
             if cost > SAMPLED_TOKENS:
                 message = (
-                    f"prompt {number} costs {cost} tokens and the sampler reads {SAMPLED_TOKENS}: "
-                    f"the end of {_shortened(text)} is cut off"
-                )
-                yield finding("warning", "prompt_too_long", "", message, prompt=number, tokens=cost)
-            if count := len(_BRACKET.findall(text)):
-                message = (
-                    f"prompt {number} has {count} brackets that weigh a phrase when "
-                    "sampling and are plain text when training: write \\( and \\) in "
-                    f"{_shortened(text)}"
+                    f"test prompt {prompt.name} is {cost} tokens long and the sampler reads "
+                    f"{SAMPLED_TOKENS}: the end of {shown(text)} is cut off"
                 )
                 yield finding(
-                    "warning", "prompt_parentheses", "", message, prompt=number, brackets=count
+                    "warning", "prompt_too_long", "", message, prompt=prompt.name, tokens=cost
                 )
-
-
-def _texts(line: str) -> list[str]:
-    """The prompt and its negative one; the other arguments hold no text."""
-    first, *arguments = line.strip().split(" --")
-    return [first, *(each[2:] for each in arguments if each[:2].lower() == "n ")]
-
-
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,8 +1,8 @@
-"""What bespoke knows of the pinned trainer's options, and what is wrong with the values given them.
+"""What bespoke knows of the pinned trainer's options: their names, types, and where each belongs.
 
 The trainer takes a TOML as it stands: unknown keys, text for a number and values outside `choices`
-pass its parser (train_util.py:4760 at v0.10.1). What it would not say is said here.
-`python -m bespoke.options_scan vendor/sd-scripts` writes the table anew from its source.
+pass its parser (train_util.py:4760 at v0.10.1). What it would not say is said here and in the
+rules of the values. `python tools/options_scan.py vendor/sd-scripts` writes the table anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke.options_values import nearest, relations, shown, wrong_value
+from bespoke.validation import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,8 +54,8 @@ class Table:
 
     def section(self, name: str) -> Mapping[str, Option]:
         """One of `training`, `general`, `datasets` and `subsets`."""
-        found: Mapping[str, Option] = getattr(self, name)
-        return found
+        section: Mapping[str, Option] = getattr(self, name)
+        return section
 
 
 @functools.cache
@@ -84,88 +84,45 @@ PLACES = {
     "subsets": "dataset_config.toml under [[datasets.subsets]]",
 }
 
-# Options that a person may not set, and why. Rendering sets the first group.
-_OWN = {
-    "config_file": "bespoke renders the file and passes it",
-    "dataset_config": "bespoke renders the file and names it",
+_OWN = "bespoke sets this itself: leave it out"
+_IGNORED = "the trainer ignores it beside a dataset file: "
+# Options that a person may not set, and why.
+REFUSED = {
+    **dict.fromkeys((
+        "config_file", "dataset_config", "resume", "resume_from_huggingface", "initial_step",
+        "initial_epoch", "skip_until_initial_step", "sample_prompts", "tokenizer_cache_dir",
+        "training_comment",
+    ), _OWN),
+    "output_name": "write output_name at the top of the experiment's file",
     "output_config": "with it the trainer writes a file and ends without training",
-    "resume": "bespoke names the state to resume from",
-    "resume_from_huggingface": "bespoke resumes from this machine's own states",
-    "initial_step": "bespoke counts the steps that a resumed run has behind it",
-    "initial_epoch": "bespoke counts in steps; on several processes the trainer divides it twice",
-    "skip_until_initial_step": "with gradient accumulation it skips an epoch without a word",
-    "sample_prompts": "bespoke renders test_prompts.toml and names it",
-    "tokenizer_cache_dir": "bespoke provides the tokenizer offline",
-    "output_name": "the experiment's own output_name names the files",
-    "training_comment": "bespoke writes the run's name there",
-    "save_last_n_epochs": "the run is held to the checkpoint of every epoch",
-    "save_n_epoch_ratio": "write save_every_n_epochs, which the run is held to",
-    "console_log_file": "it would take the trainer's lines away from bespoke's log",
-}
-_USELESS = {
-    "train_data_dir": "the trainer ignores it beside a dataset file: name the pictures with --data,"
-    " or with image_dir in [[datasets.subsets]]",
-    "reg_data_dir": "the trainer ignores it beside a dataset file: add a [[datasets.subsets]] with"
-    " image_dir and is_reg = true",
-    "in_json": "the trainer ignores it beside a dataset file: add a [[datasets.subsets]] with"
-    " metadata_file",
+    "max_train_steps": "runs are counted in epochs: write max_train_epochs",
+    "save_last_n_epochs": "a run keeps the checkpoint of every epoch: leave it out",
+    "save_n_epoch_ratio": "write save_every_n_epochs",
+    "console_log_file": "it would keep the trainer's lines out of bespoke's log: leave it out",
+    "train_data_dir": _IGNORED + "name the pictures with --data, or with image_dir",
+    "reg_data_dir": _IGNORED + "add a [[datasets.subsets]] with image_dir and is_reg = true",
+    "in_json": _IGNORED + "add a [[datasets.subsets]] with metadata_file",
     "conditioning_data_dir": "train_network.py never reads it: leave it out",
-    "dataset_class": "it puts another dataset in the place of the one that bespoke has checked:"
-    " leave it out",
-    "huggingface_token": "a secret stays out of every file: set HF_TOKEN in the environment",
-    "wandb_api_key": "a secret stays out of every file: set WANDB_API_KEY in the environment",
+    "dataset_class": "it replaces the dataset that bespoke has checked: leave it out",
+    "huggingface_token": "keep secrets out of files: set HF_TOKEN in the environment",
+    "wandb_api_key": "keep secrets out of files: set WANDB_API_KEY in the environment",
     "debug_dataset": "with it the trainer shows pictures and trains nothing: leave it out",
-}
+}  # fmt: skip
 # Schema keys of the dataset that would override the training file's value without a word.
 _NOT_IN_THE_DATASET = {"batch_size": "train_batch_size"}
-
-# What people write, and what they mean.
+# What people write where no likeness of letters leads to what they mean.
 _MEANT = {
-    "lr": "learning_rate", "text_lr": "text_encoder_lr", "te_lr": "text_encoder_lr",
-    "batch_size": "train_batch_size", "epochs": "max_train_epochs",
-    "num_epochs": "max_train_epochs", "max_epochs": "max_train_epochs", "steps": "max_train_steps",
-    "gradient_accumulation": "gradient_accumulation_steps", "rank": "network_dim",
-    "network_rank": "network_dim", "dim": "network_dim", "alpha": "network_alpha",
-    "dropout": "network_dropout", "optimizer": "optimizer_type", "scheduler": "lr_scheduler",
-    "warmup_steps": "lr_warmup_steps", "lr_warmup": "lr_warmup_steps",
-    "lr_cycles": "lr_scheduler_num_cycles", "snr_gamma": "min_snr_gamma",
+    "lr": "learning_rate", "text_lr": "text_encoder_lr", "batch_size": "train_batch_size",
+    "epochs": "max_train_epochs", "steps": "max_train_epochs", "rank": "network_dim",
+    "dim": "network_dim", "alpha": "network_alpha", "dropout": "network_dropout",
+    "optimizer": "optimizer_type", "scheduler": "lr_scheduler", "warmup_steps": "lr_warmup_steps",
     "precision": "mixed_precision", "model": "pretrained_model_name_or_path",
-    "base_model": "pretrained_model_name_or_path", "bucket_resolution": "bucket_reso_steps",
-    "bucket_steps": "bucket_reso_steps", "min_bucket_resolution": "min_bucket_reso",
-    "max_bucket_resolution": "max_bucket_reso", "repeats": "num_repeats",
-    "dropout_rate": "caption_dropout_rate", "shuffle": "shuffle_caption",
-    "shuffle_captions": "shuffle_caption", "shuffle_tags": "shuffle_caption", "folder": "image_dir",
+    "bucket_resolution": "bucket_reso_steps", "repeats": "num_repeats", "folder": "image_dir",
+    "gradient_accumulation": "gradient_accumulation_steps",
 }  # fmt: skip
 
 
-def problems(section: str, values: Mapping[str, object], *, rendered: bool = False) -> list[str]:
-    """What is wrong with one section's values: a sentence each, beginning with `key: `.
-
-    `section` is `training`, `general`, `datasets` (one entry of [[datasets]]; its subsets are
-    given apart) or `subsets`. `rendered` allows the options that only bespoke itself may set.
-    A missing key is no problem in itself. What the trainer holds together is held together where
-    it is given, so give all of a section at once.
-    """
-    known = table()
-    found: list[str] = []
-    sound: dict[str, Any] = {}
-    for key, value in values.items():
-        wrong = _misplaced(section, key, value, rendered)
-        if wrong is None:
-            option = known.section(section)[key]
-            wrong = wrong_value(known, option, value, converted=section != "training")
-        if wrong is None:
-            sound[key] = value
-        else:
-            found.append(f"{_key(key)}: {wrong}")
-    if section == "training":
-        # The trainer's defaults for these two stop some runs late, as much as written values do.
-        absent = {"lr_scheduler", "optimizer_type"} - values.keys()
-        sound |= {key: known.training[key].default for key in absent}
-    return found + [f"{key}: {wrong}" for key, wrong in relations(known, section, sound)]
-
-
-def _misplaced(section: str, key: str, value: object, rendered: bool) -> str | None:
+def misplaced(section: str, key: str, value: object) -> str | None:
     """Why `key` cannot stand in this section, or None."""
     option = table().section(section).get(key)
     if option is None:
@@ -176,11 +133,9 @@ def _misplaced(section: str, key: str, value: object, rendered: bool) -> str | N
     if key == "console_log_simple":
         # Rich's log lines draw from the run's random numbers, so a resume would not repeat.
         return "bespoke needs it true: leave it out" if value is False else None
-    if key in _OWN:
-        return None if rendered else f"bespoke sets this itself ({_OWN[key]}): leave it out"
-    if option.dataset_key:
-        return _of_the_dataset(key, option.dataset_key)
-    return _USELESS.get(key)
+    if key in REFUSED:
+        return REFUSED[key]
+    return _of_the_dataset(key, option.dataset_key) if option.dataset_key else None
 
 
 def _unknown(section: str, key: str) -> str:
@@ -188,7 +143,7 @@ def _unknown(section: str, key: str) -> str:
     known = table()
     twin = known.training.get(key)
     if twin and not twin.dataset_key:
-        return _USELESS.get(key) or f"a training option: write it in {PLACES['training']}"
+        return REFUSED.get(key) or f"a training option: write it in {PLACES['training']}"
     dataset_key = twin.dataset_key if twin and twin.dataset_key else key
     elsewhere = any(dataset_key in known.section(other) for other in _DATASET_SECTIONS)
     if not elsewhere or (key in _NOT_IN_THE_DATASET and section == "training"):
@@ -224,10 +179,4 @@ def _perhaps(section: str, key: str) -> str:
         hints.append(name if at_home else f"{name} (in {PLACES[place[name]]})")
     if not hints:
         return "the trainer has no such option, and none with a name like it"
-    return f"the trainer has no such option; perhaps {' or '.join(hints)}"
-
-
-def _key(key: str) -> str:
-    """The key as it stands, or quoted where it would break the line it is shown in."""
-    plain = key.isprintable() and key and ":" not in key and len(key) <= 60
-    return key if plain else shown(key).removeprefix("the text ")
+    return f"the trainer has no such option; did you mean {' or '.join(hints)}?"

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import toml
-
 from bespoke import config, origin, preflight, schedule
 from bespoke.errors import ConfigError
 from bespoke.files import write_whole
 from bespoke.listing import changes
 from bespoke.processes import answer
+from bespoke.toml_files import toml_value
 from bespoke.trainer import SUBMODULE, require_submodule
 from bespoke.veil import holds_secret
 
@@ -203,4 +202,4 @@ def _plain(words: object) -> str:
 def _toml(value: Any) -> str:
     if value is None:
         return "(unset)"
-    return toml.dumps({"v": value}).removeprefix("v = ").strip().replace("|", "\\|")
+    return toml_value(value).replace("|", "\\|")

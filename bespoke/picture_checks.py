@@ -50,27 +50,33 @@ def _copies(contents: Contents) -> Iterator[Finding]:
             yield finding("note", "picture_near_copy", name, message, near=near, cells_unlike=apart)
 
 
-def _bucketed(contents: Contents) -> Iterator[Finding]:
-    if contents.bucketing is None:
+def _scaled(contents: Contents) -> Iterator[Finding]:
+    """Pictures whose cells the trainer would break by scaling or cropping (train_util.py:286).
+
+    Its own table of buckets, to which bucket_no_upscale = false scales, is not looked at.
+    """
+    options = contents.options
+    if not options or contents.spec.cells is None or options["resolution"] is None:
         return
+    sides = options["resolution"]
+    width, height = (sides, sides) if isinstance(sides, int) else sides
     for name, picture in contents.pictures.items():
-        size = picture.size
-        scaled, cropped = contents.bucketing.treat(size)
-        if 0 in cropped:
-            message = f"is {_by(size)}, smaller than the bucket's steps; the trainer fails at it"
+        size, steps = picture.size, options["bucket_reso_steps"]
+        shown = f"is {size[0]}x{size[1]}"
+        if not options["enable_bucket"]:
+            fits = size == (width, height)
+        elif min(size) < steps:
+            message = (
+                f"{shown}, smaller than the bucket's steps of {steps}; the trainer fails at it"
+            )
             yield error("picture_bucketed", name, message, size=size)
-        elif size != cropped:
-            steps = [f"scale it to {_by(scaled)}"] if scaled != size else []
-            steps += [f"crop it to {_by(cropped)}"] if scaled != cropped else []
-            message = f"is {_by(size)}: the trainer would {' and '.join(steps)}"
-            yield finding(
-                "warning", "picture_bucketed", name, message,
-                size=size, scaled=scaled, cropped=cropped,
-            )  # fmt: skip
+            continue
+        else:
+            whole = size[0] * size[1] <= width * height and not any(s % steps for s in size)
+            fits = whole or not options["bucket_no_upscale"]
+        if not fits:
+            message = f"{shown}: to train at {width}x{height} the trainer scales or crops it"
+            yield finding("warning", "picture_bucketed", name, message, size=size)
 
 
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (_many_colours, _copies, _bucketed)
+CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (_many_colours, _copies, _scaled)

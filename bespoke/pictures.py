@@ -1,18 +1,16 @@
-"""One picture file, decoded once: what it is, the art in it, and what bucketing makes of it."""
+"""One picture file, decoded once: what it is, and the art in it."""
 
 from __future__ import annotations
 
 import functools
 import io
-import math
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bespoke.errors import DatasetError
 from bespoke.findings import Finding, error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # numpy and PIL are imported inside the functions that decode: `bespoke --help` reaches this module.
-
-Size = tuple[int, int]
 
 LARGEST_DECODED = 4096 * 4096
 """Pixels; a larger picture is refused undecoded, as eight of them at once would fill the memory."""
@@ -49,7 +45,7 @@ class Picture:
     """
 
     file: str
-    size: Size
+    size: tuple[int, int]
     mode: str
     format: str
     transparent: float
@@ -154,63 +150,3 @@ def nearest_neighbour(side: int, count: int) -> tuple[NDArray[np.intp], ...]:
     doubled = (2 * np.arange(side) + 1) * count
     centres = (2 * np.arange(count) + 1) * side // (2 * count)
     return doubled // (2 * side), centres, np.flatnonzero(doubled % (2 * side) == 0)
-
-
-# --- The size at which the trainer trains a picture -----------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bucketing:
-    """The dataset options that decide it; sizes are (width, height)."""
-
-    resolution: Size
-    enable_bucket: bool
-    bucket_reso_steps: int
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Bucketing | None:
-        """From one entry of `effective`; None where the trainer may scale pictures up into the
-        buckets of its own table (bucket_no_upscale = false), which is not computed here."""
-        sides = options["resolution"]
-        if sides is None or (options["enable_bucket"] and not options["bucket_no_upscale"]):
-            return None
-        size = (sides, sides) if isinstance(sides, int) else tuple(sides)
-        rest = {each.name: options[each.name] for each in fields(cls) if each.name != "resolution"}
-        return cls(resolution=size, **rest)
-
-    def treat(self, size: Size) -> tuple[Size, Size]:
-        """What `size` is scaled to and then cropped to, evenly at both sides.
-
-        A crop to 0 is what the trainer arrives at, too, for pictures smaller than the steps, and
-        fails at (BucketManager.select_bucket, train_util.py:286-343 at v0.10.1).
-        """
-        if not self.enable_bucket:
-            return _filled(size, self.resolution), self.resolution
-        area = self.resolution[0] * self.resolution[1]
-        scaled = self._shrunk(size, area) if size[0] * size[1] > area else size
-        return scaled, (self._floor(scaled[0]), self._floor(scaled[1]))
-
-    def _floor(self, side: int) -> int:
-        return side - side % self.bucket_reso_steps
-
-    def _shrunk(self, size: Size, area: int) -> Size:
-        aspect = size[0] / size[1]
-        width = math.sqrt(area * aspect)
-        wide = self._floor(int(width + 0.5))
-        high = self._floor(int(area / width + 0.5))
-        height_of_wide = self._floor(int(wide / aspect + 0.5))
-        width_of_high = self._floor(int(high * aspect + 0.5))
-        # The trainer divides by zero at such slivers; the other way round decides there.
-        off_wide = abs(wide / height_of_wide - aspect) if height_of_wide else math.inf
-        off_high = abs(width_of_high / high - aspect) if high else math.inf
-        if off_wide < off_high:
-            return wide, int(wide / aspect + 0.5)
-        return int(high * aspect + 0.5), high
-
-
-def _filled(size: Size, bucket: Size) -> Size:
-    """`size` scaled so that it just covers `bucket`."""
-    (width, height), (across, down) = size, bucket
-    wider = width / height > across / down
-    scale = down / height if wider else across / width
-    return int(width * scale + 0.5), int(height * scale + 0.5)

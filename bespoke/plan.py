@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints, hardware, resume
-from bespoke.config import put
 from bespoke.display import say
+from bespoke.settings import put
 from bespoke.watch import ELEMENTS
 
 if TYPE_CHECKING:
@@ -26,19 +26,17 @@ if TYPE_CHECKING:
     # New values by option, each with why.
     Changes = dict[str, tuple[Any, str]]
 
-AS_WRITTEN = "as-written"
 ORIGIN = "plan"
 # What a plan may change: nothing in the mathematics of a step.
 KEYS = (
     *("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
     *("mixed_precision", "xformers", "sdpa", "highvram", "vae_batch_size"),
 )
-AMPERE = (8, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """One way to train an effective batch.
+class MemoryProfile:
+    """What one way to train an effective batch takes.
 
     `mib` is the peak of the process's GPU memory, its CUDA context included, measured on an H100 at
     512 px and rank 32 with sdpa; fp16 and bf16 differ by less than 50 MiB. docs/performance.md.
@@ -50,13 +48,13 @@ class Way:
 
 
 # The fastest first: fewer passes for a step, and none of them computed twice.
-WAYS = (
-    Way(batch=4, checkpointing=False, mib=8632),
-    Way(batch=2, checkpointing=False, mib=5910),
-    Way(batch=4, checkpointing=True, mib=3928),
-    Way(batch=1, checkpointing=False, mib=4394),
-    Way(batch=2, checkpointing=True, mib=3680),
-    Way(batch=1, checkpointing=True, mib=3394),
+PROFILES = (
+    MemoryProfile(batch=4, checkpointing=False, mib=8632),
+    MemoryProfile(batch=2, checkpointing=False, mib=5910),
+    MemoryProfile(batch=4, checkpointing=True, mib=3928),
+    MemoryProfile(batch=1, checkpointing=False, mib=4394),
+    MemoryProfile(batch=2, checkpointing=True, mib=3680),
+    MemoryProfile(batch=1, checkpointing=True, mib=3394),
 )
 # The peak while latents are made, by the VAE's batch, measured likewise.
 VAE = {16: 9342, 8: 5102, 4: 2996, 1: 1470}
@@ -64,7 +62,7 @@ VAE = {16: 9342, 8: 5102, 4: 2996, 1: 1470}
 FIXED_MIB, VAE_FIXED_MIB = 2980, 860
 # Left free: a tenth for what other cards' kernels take, and a GiB for a desktop.
 MARGIN, SPARE_MIB = 1.1, 1024
-# Optimizer steps a second of WAYS' first in bf16, least and most of what was measured, by card.
+# Optimizer steps a second of PROFILES' first in bf16, least and most of what was measured, by card.
 PACES = {"H100": (2.3, 3.2), "H200": (3.4, 3.75)}
 
 
@@ -87,9 +85,11 @@ def make(machine: Machine, experiment: Experiment, begun: Mapping[str, Any] | No
     file. An interrupted run keeps what it began with, unless that does not fit here.
     """
     if not machine.gpus:
-        return Plan(lines=("plan: no NVIDIA GPU here, so every option is as written",))
+        return Plan(lines=("plan: no NVIDIA GPU found, so no option is changed",))
     # The trainer takes one of them: what fits the least fits whichever that is.
     gpu = min(machine.gpus, key=lambda each: each.free_mib)
+    if gpu.too_old:
+        return Plan(lines=(f"plan: {gpu.too_old}, so no option is changed",))
     free = set(KEYS) - experiment.pinned
     refit: Changes = {}
     if begun is None:
@@ -116,34 +116,32 @@ def apply(plan: Plan, experiment: Experiment) -> Experiment:
     return replace(experiment, training=training)
 
 
-def room_mib(mib: float) -> int:
-    """A process's peak with the margin."""
-    return math.ceil(mib * MARGIN) + SPARE_MIB
-
-
 def fits(gpu: Gpu, mib: float) -> bool:
     """Whether a process of this peak fits into what is free, with the margin."""
-    return room_mib(mib) <= gpu.free_mib
+    return math.ceil(mib * MARGIN) + SPARE_MIB <= gpu.free_mib
 
 
 def needed_mib(experiment: Experiment) -> int | None:
     """The measured peak of these options, grown to their picture size; None where unmeasured."""
     batch = int(experiment.option("train_batch_size"))
     checkpointing = bool(experiment.option("gradient_checkpointing"))
-    for way in WAYS:
-        if (way.batch, way.checkpointing) == (batch, checkpointing):
-            return max(_grown(way.mib, experiment), _vae(experiment))
+    for each in PROFILES:
+        if (each.batch, each.checkpointing) == (batch, checkpointing):
+            return max(_grown(each.mib, experiment), _vae(experiment))
     return None
 
 
 def _wanted(machine: Machine, gpu: Gpu, experiment: Experiment, free: set[str]) -> Changes:
     wanted = _attention(machine, experiment)
-    if experiment.option("mixed_precision") == "fp16" and (gpu.capability or (0, 0)) >= AMPERE:
+    if (
+        experiment.option("mixed_precision") == "fp16"
+        and (gpu.capability or (0, 0)) >= hardware.AMPERE
+    ):
         wanted["mixed_precision"] = ("bf16", "from Ampere on: no loss to scale, no overflow")
-    way = _best_way(gpu, experiment, free)
-    if way is not None:
+    best = _best(gpu, experiment, free)
+    if best is not None:
         why = f"the fastest that was measured to fit {gpu.free_mib} MiB"
-        wanted |= _as_way(way, experiment, why)
+        wanted |= _split(best, experiment, why)
     # Without it the trainer empties its caches after every batch of latents: 91 s instead of 4.
     why = "latents in seconds, not minutes"
     wanted["highvram"] = (True, why)
@@ -163,11 +161,11 @@ def _changed(wanted: Changes, experiment: Experiment, free: set[str]) -> Changes
     }
 
 
-def _as_way(way: Way, experiment: Experiment, why: str) -> Changes:
+def _split(profile: MemoryProfile, experiment: Experiment, why: str) -> Changes:
     return {
-        "train_batch_size": (way.batch, why),
-        "gradient_accumulation_steps": (_product(experiment) // way.batch, why),
-        "gradient_checkpointing": (way.checkpointing, why),
+        "train_batch_size": (profile.batch, why),
+        "gradient_accumulation_steps": (_product(experiment) // profile.batch, why),
+        "gradient_checkpointing": (profile.checkpointing, why),
     }
 
 
@@ -183,32 +181,29 @@ def _product(experiment: Experiment) -> int:
     return batch * int(experiment.option("gradient_accumulation_steps"))
 
 
-def _best_way(gpu: Gpu, experiment: Experiment, free: set[str]) -> Way | None:
-    """The fastest way that fits; the least where none does; None where the keys are pinned."""
+def _best(gpu: Gpu, experiment: Experiment, free: set[str]) -> MemoryProfile | None:
+    """The fastest that fits; the least where none does; None where the keys are pinned."""
+    batch = experiment.option("train_batch_size")
+    checkpointing = bool(experiment.option("gradient_checkpointing"))
     split = {"train_batch_size", "gradient_accumulation_steps"} <= free
-    ways = [
-        way
-        for way in WAYS
-        if (_product(experiment) % way.batch == 0)
-        and (split or way.batch == experiment.option("train_batch_size"))
-        and (
-            "gradient_checkpointing" in free
-            or way.checkpointing == bool(experiment.option("gradient_checkpointing"))
-        )
+    allowed = [
+        each
+        for each in PROFILES
+        if _product(experiment) % each.batch == 0
+        and (split or each.batch == batch)
+        and ("gradient_checkpointing" in free or each.checkpointing == checkpointing)
     ]
-    fitting = [way for way in ways if fits(gpu, _grown(way.mib, experiment))]
-    if fitting:
-        return fitting[0]
-    return min(ways, key=lambda way: way.mib, default=None)
+    fitting = [each for each in allowed if fits(gpu, _grown(each.mib, experiment))]
+    return fitting[0] if fitting else min(allowed, key=lambda each: each.mib, default=None)
 
 
 def _refit(machine: Machine, gpu: Gpu, experiment: Experiment, free: set[str]) -> Changes:
     """What an interrupted run's own plan must give up here; {} where all of it fits."""
     wanted = _attention(machine, experiment)
-    needed, way = needed_mib(experiment), _best_way(gpu, experiment, free)
-    if needed is not None and way is not None and not fits(gpu, needed):
+    needed, best = needed_mib(experiment), _best(gpu, experiment, free)
+    if needed is not None and best is not None and not fits(gpu, needed):
         why = f"what it began with needs {needed} MiB, and {gpu.free_mib} are free here"
-        wanted |= _as_way(way, experiment, why)
+        wanted |= _split(best, experiment, why)
         wanted["vae_batch_size"] = (1, why)
     return _changed(wanted, experiment, free)
 
@@ -248,8 +243,7 @@ def _lines(
     )
     pinned = [key for key in KEYS if key in experiment.pinned]
     kept = "as this run began, " if begun else ""
-    part = "free" if gpu.share_mib is None else "for this run"
-    first = f"plan for {gpu.name} ({gpu.free_mib} of {gpu.memory_mib} MiB {part}): {kept}"
+    first = f"plan for {gpu.name} ({gpu.free_mib} of {gpu.memory_mib} MiB free): {kept}"
     lines = [first + (moved or "every option as written")]
     if refit:
         lines.append(f"changed in mid-run: {next(iter(refit.values()))[1]}: {', '.join(refit)}")
@@ -269,37 +263,31 @@ def _memory(gpu: Gpu, planned: Experiment) -> str:
     needed = needed_mib(planned)
     if needed is None:
         return "memory not measured for these options"
-    told = f"{needed} MiB of GPU memory at most"
-    if fits(gpu, needed):
-        return told
-    return f"{told}, which may be too much here: --adapt goes on with less if it is"
+    words = f"{needed} MiB of GPU memory at most"
+    return words if fits(gpu, needed) else f"{words}: if it is too much here, less is tried"
 
 
 def _pace(gpu: Gpu, planned: Experiment) -> str:
-    way = (planned.option("train_batch_size"), bool(planned.option("gradient_checkpointing")))
-    if way == (4, False) and planned.option("mixed_precision") == "bf16":
+    profile = planned.option("train_batch_size"), bool(planned.option("gradient_checkpointing"))
+    if profile == (4, False) and planned.option("mixed_precision") == "bf16":
         for card, (least, most) in PACES.items():
             if card in gpu.name:
                 return f"{least} to {most} steps a second, as measured on an {card}"
     return "pace not measured on this card with these options"
 
 
-def fitted(job: Job, machine: Machine) -> Plan:
-    """The plan of this run on a machine; one that was interrupted keeps what it began with."""
-    if job.request.plan == AS_WRITTEN:
-        return Plan()
+def fit(job: Job) -> Job:
+    """The run with its throughput options fitted to this machine, and what that changes said.
+
+    One that was interrupted keeps what it began with.
+    """
+    if not job.adapts:
+        return job
+    machine = hardware.machine()
     record = resume.read_record(job.output, job.name)
     interrupted = record is not None and checkpoints.left_by(job.output, job.name)
     begun = record.settings if record and interrupted and not job.request.fresh else None
-    return make(machine, job.experiment, begun)
-
-
-def fit(job: Job) -> Job:
-    """The run with its throughput options fitted to this machine, and what that changes said."""
-    if job.request.plan == AS_WRITTEN:
-        return job
-    machine = hardware.machine(job.workspace)
-    plan = fitted(job, machine)
+    plan = make(machine, job.experiment, begun)
     for line in plan.lines:
         say(line)
     job.journal.write("planned", machine=asdict(machine), changes=plan.changes, lines=plan.lines)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import config, contrast, dataset, findings, option_audit, prompts, schedule, sight
-from bespoke.caption_rules import by_folder
-from bespoke.captions import tokens
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 from bespoke.files import REPOSITORY, workspace_path
-from bespoke.pictures import Bucketing
 from bespoke.preflight_report import Preflight, unexamined
+from bespoke.promise import DatasetSpec
 from bespoke.seeds import with_seed
+from bespoke.settings import by_folder
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     import argparse
@@ -30,10 +30,6 @@ __all__ = [
     "Checked", "Preflight", "check", "examine", "examined", "folders", "parents_folders", "show",
     "subset_and_folder",
 ]  # fmt: skip
-
-PROMPT_TOKENS = 225
-"""What the trainer's sampler reads of a prompt (lpw_stable_diffusion.py:274 at v0.10.1)."""
-
 
 # --- Where the pictures are -----------------------------------------------------------------------
 
@@ -107,7 +103,7 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
     known = by_folder(experiment) if experiment else {}
     for name in named:
         if name not in known:
-            raise ConfigError(f"{option} {name}=…: {config.nearest(name, known)}")
+            raise ConfigError(f"{option} {name}=…: {did_you_mean(name, known)}")
     return named
 
 
@@ -204,7 +200,7 @@ def examine(
             *compared.findings,
             *unseen,
             *option_audit.audit(experiment),
-            *_long_prompts(prompts),
+            *option_audit.prompt_findings(prompts),
             *schedule.phases(experiment, run),
             *(schedule.gate_findings(experiment, run, gate.epoch) if gate else ()),
         ),
@@ -216,15 +212,8 @@ def examine(
 
 
 def _checked(experiment: Experiment, name: str, folder: Path) -> Collection:
-    spec = experiment.promises.get(name, dataset.Promise())
-    options = by_folder(experiment).get(name)
-    return dataset.check(
-        folder,
-        spec,
-        # Scaling breaks cells where they are declared; other pictures may be scaled.
-        bucketing=Bucketing.of(options) if options and spec.cells is not None else None,
-        shuffled=bool(options and options["shuffle_caption"]),
-    )
+    spec = experiment.specs.get(name, DatasetSpec())
+    return dataset.check(folder, spec, by_folder(experiment).get(name))
 
 
 def _side(
@@ -243,8 +232,8 @@ def _unseen(
     experiment: Experiment, parent: Experiment, parent_data: Mapping[str, Path]
 ) -> Iterator[Finding]:
     """Another caption version in the parent, whose captions are not at hand."""
-    for name in sorted(experiment.promises.keys() & parent.promises.keys() - parent_data.keys()):
-        new, old = (each.promises[name].caption_version for each in (experiment, parent))
+    for name in sorted(experiment.specs.keys() & parent.specs.keys() - parent_data.keys()):
+        new, old = (each.specs[name].caption_version for each in (experiment, parent))
         if new != old:
             message = (
                 f"{name}: {parent.name} had the captions {old or 'of no version'}, which are not "
@@ -265,17 +254,6 @@ def _cut(exposure: sight.Exposure) -> Iterator[Finding]:
                 "warning", "caption_cut", f"{each.stem}.txt", message,
                 tokens=each.tokens, limit=exposure.limit,
             )  # fmt: skip
-
-
-def _long_prompts(prompts: Sequence[Prompt]) -> Iterator[Finding]:
-    for prompt in prompts:
-        for text in (prompt.text, prompt.negative):
-            if (cost := tokens(text)) > PROMPT_TOKENS:
-                message = (
-                    f"prompt {prompt.name} costs {cost} tokens and the sampler reads "
-                    f"{PROMPT_TOKENS}: the end of {text[:57]!r}... is cut off"
-                )
-                yield findings.finding("warning", "prompt_too_long", "", message, tokens=cost)
 
 
 # --- The verb -------------------------------------------------------------------------------------

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from bespoke import hardware, rendering, report, schedule, store
 from bespoke.display import say
 from bespoke.errors import GateStoppedError, InterruptedRunError
+from bespoke.files import document_path
 from bespoke.journal import now
-from bespoke.processes import signals_held
-from bespoke.sending import line
+from bespoke.owner import VARIABLE, line
+from bespoke.schema import RunRecord
+from bespoke.signals import signals_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from bespoke.job import Job
     from bespoke.preflight import Preflight
     from bespoke.rendering import Rendered
-    from bespoke.store import Record, RunRecord
+    from bespoke.store import Record
 
 # Points of the learning rate's curve.
 POINTS = 240
@@ -48,14 +49,14 @@ def run_of(
             if key.startswith("data ")
         },
         "caption_version": {
-            name: promise.caption_version for name, promise in experiment.promises.items()
+            name: promise.caption_version for name, promise in experiment.specs.items()
         },
         "gpus": [
             f"{gpu.name}, {gpu.memory_mib} MiB, driver {gpu.driver}" for gpu in hardware.gpus()
         ],
         "price_per_hour": job.request.price_per_hour,
     }
-    return store.RunRecord(
+    return RunRecord(
         name=experiment.run_name,
         experiment=experiment.name,
         parent=parent,
@@ -90,19 +91,19 @@ def _rates(job: Job, flight: Preflight) -> dict[str, list[tuple[int, float]]]:
 
 
 @contextlib.contextmanager
-def recorded(job: Job, run: RunRecord, *, fresh: bool) -> Iterator[Record]:
-    """The record, with this run begun in it; how the block ends is how the run's row ends.
+def recorded(job: Job, run: RunRecord) -> Iterator[Record]:
+    """The record, with this run begun in it; how the block ends is how the run's record ends.
 
     A rehearsal is recorded in its own workspace alone: nothing of it can be taken for a result.
 
     Raises:
-        ConfigError: where the record cannot be opened.
+        ConfigError: where the database's address is none.
+        OSError: where the run's record cannot be written.
     """
-    url = None if job.request.rehearse else os.environ.get("BESPOKE_DATABASE_URL")
-    begun = time.monotonic()
+    url = None if job.request.rehearse else os.environ.get(VARIABLE)
     with store.opened(job.workspace, url=url) as kept:
         with signals_held():
-            kept.begin(run, fresh=fresh)
+            kept.begin(run, document_path(job.output, job.name))
         status, ending = "completed", "all epochs are trained"
         try:
             yield kept
@@ -116,9 +117,8 @@ def recorded(job: Job, run: RunRecord, *, fresh: bool) -> Iterator[Record]:
                 status = "failed"
             raise
         finally:
-            seconds = {"total": time.monotonic() - begun}
             with signals_held():
-                kept.end(run.name, status=status, ending=ending, timings=seconds)
+                kept.end(run.name, status=status, ending=ending)
                 try:
                     say(f"the run's page is {show(job, kept)}")
                 except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails

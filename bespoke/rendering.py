@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import toml
 
-from bespoke.config import Block, Experiment, Setting, Settings, put
+from bespoke.errors import ConfigError
 from bespoke.files import write_whole
+from bespoke.settings import Block, Setting, Settings, put
+from bespoke.toml_files import toml_lines
+from bespoke.validation import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from bespoke.config import Experiment
 
 # Folders that the training file names from the workspace.
 WORKSPACE_KEYS = ("output_dir", "logging_dir")
@@ -76,13 +80,35 @@ def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
     """Write the files of these settings, which may have changed while the run went on.
 
     Raises:
+        ConfigError: where the trainer's TOML library would read a value as another one.
         OSError: where the run's folder cannot be written.
     """
-    header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from.\n\n"
-    write_whole(rendered.training_file, header + toml.dumps(_values(rendered.training)))
-    write_whole(rendered.dataset_file, header + toml.dumps(_dataset_document(rendered)))
+    header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from."
+    training = [header, "", *toml_lines(_values(rendered.training))]
+    dataset = [header, "", *_dataset_lines(rendered)]
+    _require_readable(rendered)
+    for file, lines in ((rendered.training_file, training), (rendered.dataset_file, dataset)):
+        write_whole(file, "\n".join(lines) + "\n")
     write_whole(rendered.receipt_file, _receipt(experiment, rendered))
     return rendered
+
+
+def _require_readable(rendered: Rendered) -> None:
+    """The library `toml`, with which the trainer reads, is wrong about some texts: '"', "a, b"."""
+    unreadable = []
+    for title, settings in _sections(rendered):
+        for key, setting in settings.items():
+            try:
+                read = toml.loads("\n".join(toml_lines({key: setting.value})))
+            except Exception:  # noqa: BLE001 - it has many for what it mistakes
+                read = {}
+            if read != {key: setting.value}:
+                unreadable.append(
+                    f"{setting.origin}: {title}.{key}: the trainer's TOML library would misread "
+                    f"{shown(setting.value)}: write it without quotes, commas or brackets"
+                )
+    if unreadable:
+        raise ConfigError("\n".join(unreadable))
 
 
 def rows(rendered: Rendered) -> dict[str, dict[str, Any]]:
@@ -131,12 +157,12 @@ def _values(settings: Settings) -> dict[str, Any]:
     return {key: setting.value for key, setting in settings.items()}
 
 
-def _dataset_document(rendered: Rendered) -> dict[str, Any]:
-    datasets = [
-        {**_values(block.settings), "subsets": [_values(subset) for subset in block.subsets]}
-        for block in rendered.blocks
-    ]
-    return {"general": _values(rendered.general), "datasets": datasets}
+def _dataset_lines(rendered: Rendered) -> Iterator[str]:
+    yield from ("[general]", *toml_lines(_values(rendered.general)))
+    for block in rendered.blocks:
+        yield from ("", "[[datasets]]", *toml_lines(_values(block.settings)))
+        for subset in block.subsets:
+            yield from ("", "[[datasets.subsets]]", *toml_lines(_values(subset)))
 
 
 def _receipt(experiment: Experiment, rendered: Rendered) -> str:
@@ -148,10 +174,10 @@ def _receipt(experiment: Experiment, rendered: Rendered) -> str:
         **rendered.facts,
     }
     lines = ["# Every option of this run: its value, where it was written, and what it replaced."]
-    lines += [f"{key} = {_written(value)}" for key, value in head.items() if value is not None]
+    lines += toml_lines({key: value for key, value in head.items() if value is not None})
     for title, settings in _sections(rendered):
-        lines += ["", f"[{title}]"]
-        lines += [f"{key} = {_written(_cells(setting))}" for key, setting in settings.items()]
+        cells = {key: _cells(setting) for key, setting in settings.items()}
+        lines += ["", f"[{title}]", *toml_lines(cells)]
     return "\n".join(lines) + "\n"
 
 
@@ -172,14 +198,3 @@ def _cells(setting: Setting) -> dict[str, Any]:
     if setting.why:
         cells["why"] = setting.why
     return cells
-
-
-def _written(value: object) -> str:
-    """A value on one line; a table, such as custom_attributes, as an inline one."""
-    if not isinstance(value, dict):
-        return str(toml.TomlEncoder().dump_value(value))
-    cells = (
-        f"{name if name.isascii() and name.isidentifier() else json.dumps(name)} = {_written(cell)}"
-        for name, cell in value.items()
-    )
-    return "{ " + ", ".join(cells) + " }"

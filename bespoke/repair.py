@@ -14,7 +14,6 @@ Each caption goes through these steps until none changes it:
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -27,14 +26,16 @@ from typing import TYPE_CHECKING
 
 from bespoke import captions, colours, dataset, preflight
 from bespoke.canvas import GROUND_SHARE, PixelGrid
-from bespoke.caption_rules import by_folder
 from bespoke.captions import Feature, tokens
 from bespoke.colour_checks import apart, painted
-from bespoke.config import SAFE_NAME, nearest
 from bespoke.errors import ConfigError, DatasetError
+from bespoke.experiment_file import SAFE_NAME
 from bespoke.files import REPOSITORY, write_whole
-from bespoke.promise import Promise
+from bespoke.promise import DatasetSpec
+from bespoke.settings import by_folder
 from bespoke.sight import WINDOW
+from bespoke.toml_files import toml_lines
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     import argparse
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
 
 TRIMMED = ("style", "expression", "other", "accessory", "clothing")
 """What a caption that is too long may lose, the first to go first."""
-
-LONGEST_NAME = 100
-"""Letters of an experiment's name: folders and files are named after it, with a date behind."""
 
 _NEVER = frozenset(("subject", "background", "lips", "eyes", "skin", "hair", "beard"))
 
@@ -268,13 +266,13 @@ def show(chosen: argparse.Namespace) -> None:
     report = preflight.examined(chosen)
     experiment, before = report.experiment, report.collections[dataset.COLLECTION]
     options = by_folder(experiment)[dataset.COLLECTION]
-    spec = experiment.promises.get(dataset.COLLECTION, dataset.Promise())
+    spec = experiment.specs.get(dataset.COLLECTION, DatasetSpec())
     name = chosen.name or f"{experiment.name}_repaired"
     file = REPOSITORY / "experiments" / f"{name}.toml"
-    if not SAFE_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-        raise ConfigError(f"--name {name[:40]}: write at most {LONGEST_NAME} letters, digits and _")
+    if not SAFE_NAME.fullmatch(name):
+        raise ConfigError(f"--name {name[:40]}: write at most 100 letters, digits and _")
     if chosen.keep not in captions.FEATURES:
-        raise ConfigError(f"--keep {chosen.keep}: {nearest(chosen.keep, captions.FEATURES)}")
+        raise ConfigError(f"--keep {chosen.keep}: {did_you_mean(chosen.keep, captions.FEATURES)}")
     listed = chosen.out.with_name(f"{chosen.out.name}.changes.txt")
     if file.exists():
         raise ConfigError(f"{file}: is there already. Give the experiment another name with --name")
@@ -289,8 +287,8 @@ def show(chosen: argparse.Namespace) -> None:
     mended = repair(before, chosen.out, rules)
     fewest = min(len(captions.hex_codes(line)) for line, _ in mended.values())
     new = replace(spec, hex_codes_min=fewest, caption_version=name)
-    after = dataset.check(chosen.out, new, shuffled=bool(options["shuffle_caption"]))
-    write_whole(file, _experiment(experiment, new, rules))
+    after = dataset.check(chosen.out, new, options)
+    write_whole(file, _experiment(experiment, new, chosen.keep))
     rows = [f"{stem}: {change}" for stem, (_, changes) in mended.items() for change in changes]
     write_whole(listed, "\n".join([*rows, ""]).encode("utf-8", "backslashreplace"))
     old, left = (Counter(each.code for each in found.findings) for found in (before, after))
@@ -305,22 +303,16 @@ def show(chosen: argparse.Namespace) -> None:
     print(f"--data {data} --parent-data {was}")
 
 
-def _experiment(parent: Experiment, spec: Promise, rules: Rules) -> str:
+def _experiment(parent: Experiment, spec: DatasetSpec, keep: str) -> str:
     """The TOML of an experiment that differs from `parent` in its captions alone."""
-    default, own = asdict(Promise()), asdict(spec)
+    default, own = asdict(DatasetSpec()), asdict(spec)
     words = {
         "parent": parent.name,
-        "hypothesis": f"With the {rules.keep} among the kept tags and only hex codes that fit the "
+        "hypothesis": f"With the {keep} among the kept tags and only hex codes that fit the "
         f"picture, {parent.name} learns what it is meant to.",
         "subject": parent.subject,
     }
     # The measured minimum is said even where it is the default, 0.
     stated = {k: v for k, v in own.items() if k == "hex_codes_min" or v != default[k]}
-    rows = [f"{key} = {_toml(value)}" for key, value in words.items() if value]
-    rows += ["", f"[data.{dataset.COLLECTION}]"]
-    return "\n".join([*rows, *(f"{key} = {_toml(value)}" for key, value in stated.items()), ""])
-
-
-def _toml(value: object) -> str:
-    # JSON's strings, numbers and lists are TOML's.
-    return json.dumps(value, ensure_ascii=False)
+    rows = toml_lines({key: value for key, value in words.items() if value})
+    return "\n".join([*rows, "", f"[data.{dataset.COLLECTION}]", *toml_lines(stated), ""])

@@ -7,9 +7,12 @@ script and every request, should something slip through all the same.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import hashlib
+import io
+import json
 import re
 import statistics
 from collections import defaultdict
@@ -17,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__, charts, gate, outcome, record, store
+from bespoke import __version__, charts, gate, outcome, pictures, record, schema, store
 from bespoke.display import duration
 from bespoke.errors import ConfigError
 from bespoke.files import workspace, write_whole
+from bespoke.findings import Finding
 from bespoke.journal import now
-from bespoke.scoring import verdict_of
-from bespoke.thumbnails import Thumbnail, thumbnail
 
 if TYPE_CHECKING:
     import argparse
@@ -32,11 +34,16 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from bespoke.evaluate import EpochResult, PictureResult
-    from bespoke.store import Record, RunRecord
+    from bespoke.schema import RunRecord
+    from bespoke.store import Record
 
 FOLDER = "reports"
 FACES = 12
 """Runs of the index that are shown with a picture: decoding costs some 10 ms each."""
+
+CELLS = 24
+SIDE = 6 * CELLS
+"""Pixels of a picture that is not made of cells: six to each, so that their edges stay in step."""
 
 # Where a value comes from that says nothing of the experiment: this machine's places and names.
 PLACES = ("path", "experiment")
@@ -45,6 +52,18 @@ _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """`uri` is a data: address, "" where there is no picture, and `fault` then says why.
+
+    `cells` says that the picture is its 24x24 cells and nothing else, to be enlarged unsmoothed.
+    """
+
+    uri: str = ""
+    cells: bool = False
+    fault: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +111,7 @@ def write(
         "run.html",
         run=run,
         best=run.best,
+        across=next((n for n in (5, 4, 6, 3) if (_shown_first(run) + 3) % n == 0), 5),
         heroes=next((cells for result, cells in rows if result is run.best), {}),
         rows=rows,
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
@@ -104,20 +124,27 @@ def write(
 
 
 def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
-    """Write `index.html` over all runs, newest first, baselines last.
+    """Write `index.html` over all runs: by experiment, by seed, newest first; baselines last.
 
     Raises:
         OSError: where `folder` cannot be made or written.
     """
     ordered = sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True)
-    rows = [
-        (run, _face(run, folder) if number < FACES else None) for number, run in enumerate(ordered)
-    ]
-    return _write(folder / "index.html", "index.html", rows=rows)
+    groups: dict[str, list[tuple[RunRecord, Thumbnail | None]]] = {}
+    for number, run in enumerate(ordered):
+        face = _face(run, folder) if number < FACES else None
+        group = (
+            "made before there was a record" if run.baseline else run.experiment or "no experiment"
+        )
+        groups.setdefault(group, []).append((run, face))
+    for rows in groups.values():
+        rows.sort(key=lambda row: str(row[0].seed))
+    return _write(folder / "index.html", "index.html", groups=groups, count=len(runs))
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """`bespoke report [RUN]`: pages from the record, for all runs or one, and the index.
+    """`bespoke report [RUN]`: pages from the record, for all runs or one, and the index; with
+    `--json`, all that the record holds of them instead.
 
     Raises:
         ConfigError: a run that the record does not know; a record that cannot be read.
@@ -125,6 +152,11 @@ def show(chosen: argparse.Namespace) -> None:
     place = workspace(chosen.workspace)
     with store.opened(place) as kept:
         one = None if chosen.run is None else kept.named(chosen.run)
+        if chosen.json:
+            names = [run.name for run in kept.runs()] if one is None else [one]
+            documents = [json.loads(schema.dumps(kept.run(name))) for name in names]
+            print(json.dumps(documents if one is None else documents[0], indent=2))
+            return
         for page in publish(kept, place / FOLDER, one):
             print(page)
 
@@ -145,7 +177,12 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
         run = kept.run(each.name)
         steps: list[str] = []
         with contextlib.suppress(ConfigError):
-            steps = [step for step in record.steps(run, known) if step]
+            # What is drawn says nothing of what to train.
+            steps = (
+                []
+                if run.facts.get("rehearsal")
+                else [step for step in record.steps(run, known) if step]
+            )
         yield write(run, folder, others=known, next_steps=steps)
     # The list leaves pictures and decisions out; the newest are worth a look for them.
     newest = [kept.run(run.name) for run in known[-FACES:]]
@@ -182,7 +219,6 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         outcome=outcome,
-        verdict_of=verdict_of,
         duration=duration,
         page_name=page_name,
         version=__version__,
@@ -220,6 +256,10 @@ def _colour(value: object) -> str:
     return text.lower() if _HEX.fullmatch(text) else ""
 
 
+def _shown_first(run: RunRecord) -> int:
+    return len(run.best.pictures) if run.best else 0
+
+
 def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
     """The first picture of the best epoch, else of the last."""
     chosen = run.best or next(reversed(run.epochs), None)
@@ -227,6 +267,44 @@ def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
         return None
     first = chosen.pictures[0]
     return thumbnail(folder.parent / chosen.folder / first.file, first.sha256)
+
+
+# --- Pictures as text -----------------------------------------------------------------------------
+
+
+def thumbnail(path: Path, sha256: str) -> Thumbnail:
+    """The picture at `path`, if it is the one with this hash.
+
+    True cells become a lossless 24x24 PNG. Anything else is shrunk as it is, blur and noise
+    included: a snapped copy would look sharper than what the model drew.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return Thumbnail(fault="not on this disk")
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        return Thumbnail(fault="another picture lies here now")
+    return _encoded(path, sha256)
+
+
+@functools.lru_cache(maxsize=2048)
+def _encoded(path: Path, _sha256: str) -> Thumbnail:
+    """A page is written after every epoch: the pictures of earlier ones are not decoded again."""
+    read = pictures.read(path.parent, path.name, CELLS)
+    if isinstance(read, Finding):
+        return Thumbnail(fault="cannot be read")
+    from PIL import Image, ImageOps
+
+    buffer = io.BytesIO()
+    if read.art is not None:
+        Image.fromarray(read.art).save(buffer, "PNG", optimize=True)
+    else:
+        with Image.open(path) as image:
+            small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BOX)
+        small.save(buffer, "WEBP", quality=80)
+    kind = "png" if read.art is not None else "webp"
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return Thumbnail(uri=f"data:image/{kind};base64,{text}", cells=read.art is not None)
 
 
 # --- What else is known ---------------------------------------------------------------------------

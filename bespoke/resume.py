@@ -207,11 +207,7 @@ def decide(
         return Start()
     changed = _changed(record.settings, settings, free)
     if changed and left:
-        lines = "\n".join(f"  {line}" for line in changed)
-        raise OtherSettingsError(
-            f"{name}: cannot resume, these settings have changed:\n{lines}\n"
-            "set them back to resume, or use --fresh to start again (earlier files are kept)"
-        )
+        raise OtherSettingsError(name, changed)
     steps = record.steps_per_epoch
     complete = [epoch for epoch in epochs if _is_complete(output, name, epoch, epochs[-1])]
     if complete == list(epochs):
@@ -235,7 +231,15 @@ def decide(
 
 
 class OtherSettingsError(ConfigError):
-    """What an earlier start left was trained with other settings."""
+    """What an earlier start left was trained with other settings; `changed` says with which."""
+
+    def __init__(self, name: str, lines: Sequence[str]) -> None:
+        said = [f"{name}: cannot resume, these settings have changed:", *lines]
+        self.changed = "\n  ".join(said)
+        super().__init__(
+            f"{self.changed}\n"
+            "set them back to resume, or use --fresh to start again (earlier files are kept)"
+        )
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str]) -> list[str]:

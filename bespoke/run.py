@@ -35,9 +35,11 @@ from bespoke import (
     training,
 )
 from bespoke.display import duration, say
+from bespoke.errors import is_full
 from bespoke.files import REPOSITORY, held, write_whole
 from bespoke.job import open_job
 from bespoke.journal import now
+from bespoke.promise import DatasetSpec
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.sd_scripts import SdScripts
 
@@ -65,6 +67,8 @@ def run(request: Request, journal: Journal) -> None:
     try:
         _carry_out(job, FakeTrainer() if request.rehearse else SdScripts(job))
     except BaseException as error:
+        if is_full(error) and not error.filename:
+            error.filename = str(job.workspace)
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
@@ -91,9 +95,9 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         settings = resume.settings_of(
             rendered, checked.data, trainer.base_model_name, trainer.commit
         )
-        start, fresh = starting.begin(job, settings)
+        start = starting.begin(job, settings)
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
-        with recording.recorded(job, row, fresh=fresh) as record:
+        with recording.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
             judge = Judge(job, record, prompts=tested, samples=samples, rates=rates)
             judge.take_up(start.epoch, finished=start.finished)
@@ -169,7 +173,7 @@ def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> preflight.Checked:
 def _draw(job: Job, name: str) -> Path:
     from bespoke.rehearsal import drawing
 
-    fewest = job.experiment.promises.get(name, dataset.Promise()).fewest
+    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
     count = max(fewest, job.experiment.pictures_taken or 1)
     return drawing.collection(name, count, job.workspace)
 

@@ -7,7 +7,6 @@ gen_img.py at v0.10.1.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shlex
@@ -96,23 +95,23 @@ def find_pictures(
 ) -> dict[SampleSpec, Path]:
     """The pictures that the trainer made of this epoch's checkpoint.
 
-    A picture counts only by its whole name (tu:6572), where it is complete, and where it was made
-    when that checkpoint's pictures were: what an earlier run or start left under the same name is
-    older or younger. Of several for one sample the newest counts.
+    A picture counts only by its whole name (tu:6572), where it is complete, and where it is no
+    older than its checkpoint's can be: what an earlier run or start left under the same name is. Of
+    several for one sample the newest counts.
 
     Raises:
         TrainerError: where there is no such checkpoint, or it is not complete.
     """
-    first, last = _made_between(output, output_name, epoch)
+    since = _drawn_since(output, output_name, epoch)
     name = re.compile(rf"{re.escape(output_name)}_e{epoch:06d}_(\d{{2,}})_\d{{14}}_(\d+)\.png")
     wanted = {(spec.index, spec.seed): spec for spec in samples}
     newest: dict[SampleSpec, tuple[int, Path]] = {}
     for path in (output / "sample").glob("*.png"):
         match = name.fullmatch(path.name)
         spec = wanted.get((int(match[1]), int(match[2]))) if match else None
-        made = path.stat().st_mtime_ns
-        if spec is not None and first <= made <= last and _is_complete(path):
-            newest[spec] = max(newest.get(spec, (0, path)), (made, path))
+        drawn = path.stat().st_mtime_ns
+        if spec is not None and drawn >= since and _is_complete(path):
+            newest[spec] = max(newest.get(spec, (0, path)), (drawn, path))
     return {spec: newest[spec][1] for spec in wanted.values() if spec in newest}
 
 
@@ -141,35 +140,18 @@ def adopt_first(output: Path, output_name: str, epoch: int, since: int) -> None:
             path.rename(path.with_name(f"{output_name}_e{epoch:06d}_{rest}"))
 
 
-def _made_between(output: Path, name: str, epoch: int) -> tuple[float, float]:
-    """When the pictures of an epoch's checkpoint were made: nanoseconds of the files' own clock.
+def _drawn_since(output: Path, name: str, epoch: int) -> float:
+    """Before when no picture is of an epoch's checkpoint: nanoseconds of the files' own clock.
 
-    After the checkpoint and before the next one. But the last epoch's checkpoint is written when
-    all is over, after its pictures (tn:1694-1722): those come after the checkpoint before it, and
-    after the start of the process that wrote it.
+    Its pictures follow it; but the last epoch's checkpoint is written when all is over, after its
+    pictures (tn:1694-1722), and these follow the start of the process that wrote it.
     """
     path = checkpoints.checkpoint_path(output, name, epoch)
     path = path if path.exists() else checkpoints.last_path(output, name)
-    told = checkpoints.opened(path)[1]
-    own = path.stat().st_mtime_ns
-    times = {
-        each: other.stat().st_mtime_ns
-        for other in output.glob("*.safetensors")
-        if (each := _number(other, name)) is not None and other != path
-    }
-    if told.get("ss_num_epochs") != str(epoch):
-        later = [when for each, when in times.items() if each > epoch and when >= own]
-        return own, min(later, default=math.inf)
-    began = float(told.get("ss_training_started_at", "nan")) * 1e9
-    earlier = [when for each, when in times.items() if each < epoch and when <= own]
-    known = [when for when in (*earlier, began) if not math.isnan(when)]
-    return max(known, default=math.inf), own
-
-
-def _number(path: Path, name: str) -> float | None:
-    """The epoch by a checkpoint's name; the last one, without a number, comes after all others."""
-    last = path.name == f"{name}.safetensors"
-    return math.inf if last else checkpoints.epoch_of(path.name, name)
+    metadata = checkpoints.opened(path)[1]
+    if metadata.get("ss_num_epochs") == str(epoch):
+        return float(metadata.get("ss_training_started_at", "nan")) * 1e9
+    return path.stat().st_mtime_ns
 
 
 def _is_complete(path: Path) -> bool:

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bespoke.caption_rules import effective
 from bespoke.findings import Finding, finding
+from bespoke.settings import effective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,19 +49,13 @@ def length(experiment: Experiment, pictures: Mapping[str, int]) -> Length:
         # Regularisation pictures are repeated until they are as many (tu:2170).
         batches += math.ceil((2 * training if regular else training) / size)
     steps = max(1, math.ceil(batches / int(experiment.option("gradient_accumulation_steps"))))
-    epochs = experiment.option("max_train_epochs")
-    if epochs is not None:
-        return Length(steps_per_epoch=steps, epochs=epochs, steps=steps * epochs)
-    total = int(experiment.option("max_train_steps"))
-    return Length(steps_per_epoch=steps, epochs=math.ceil(total / steps), steps=total)
+    epochs = int(experiment.option("max_train_epochs"))
+    return Length(steps_per_epoch=steps, epochs=epochs, steps=steps * epochs)
 
 
 # --- The learning rate ----------------------------------------------------------------------------
 
-_COMPUTED = (
-    *("constant", "constant_with_warmup", "linear"),
-    *("cosine", "cosine_with_restarts", "polynomial"),
-)
+_COMPUTED = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts")
 
 
 def shares(experiment: Experiment, run: Length) -> tuple[float, ...] | None:
@@ -95,10 +89,6 @@ def _share(step: int, warmup: int, steps: int, o: Callable[[str], Any]) -> float
         return 1.0
     if name == "linear":
         return max(0.0, 1 - done)
-    if name == "polynomial":
-        # It ends at 1e-7 by learning_rate, also for parts with a rate of their own.
-        least = 1e-7 / float(o("learning_rate"))
-        return float((1 - least) * max(0.0, 1 - done) ** o("lr_scheduler_power") + least)
     cycles = int(o("lr_scheduler_num_cycles")) if name == "cosine_with_restarts" else 1
     return 0.5 * (1 + math.cos(math.pi * (done * cycles % 1.0))) if done < 1 else 0.0
 

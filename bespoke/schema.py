@@ -1,375 +1,201 @@
-"""The record's tables, the engines that reach them, and the migrations in order.
-
-Two families: the tables that the collection's owner already has, with their columns as they are,
-and ours beside them, named `bespoke_…`, which hold what theirs have no column for.
-"""
+"""What the record holds of a run, and the JSON document `output/NAME.record.json` that keeps it."""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
-import os
-import sqlite3
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads the annotations
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from pydantic import TypeAdapter
 
-from bespoke.errors import ConfigError
+from bespoke import gate
+from bespoke.evaluate import EpochResult  # noqa: TC001 - pydantic reads the annotations
+from bespoke.gate import Decision  # noqa: TC001
+from bespoke.veil import veiled
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-# A file system known to be this machine's own. SQLite's write-ahead log is shared memory: on a
-# network volume two machines would each see half of it.
-LOCAL_SYSTEMS = frozenset(
-    ("apfs", "btrfs", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs")
-)
-BUSY_MS = 30_000
-LOCK = 0x6265_7370  # "besp": one migration at a time in a shared database
-
-JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-TEXTS = sa.JSON().with_variant(postgresql.ARRAY(sa.Text()), "postgresql")
-NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-TIME = sa.DateTime(timezone=True)
-
-owners = sa.MetaData()
-ours = sa.MetaData()
-here = sa.MetaData()
+POINTS = 500
+STATUSES = ("in_progress", "completed", "failed", "cancelled")
 
 
-def _columns(kinds: Sequence[tuple[Any, str]]) -> list[sa.Column[Any]]:
-    return [sa.Column(name, kind) for kind, names in kinds for name in names.split()]
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run as the record keeps it; times are UTC in ISO 8601, durations seconds.
 
-
-sa.Table(
-    "training_runs",
-    owners,
-    sa.Column("id", NUMBER, primary_key=True),
-    sa.Column("run_name", sa.Text, nullable=False, unique=True),
-    *_columns((
-        (TIME, "run_date"),
-        (sa.Text, "status base_model model_type training_data_path"),
-        (sa.Integer, "num_images"),
-        (sa.Text, "caption_format caption_version resolution"),
-        (sa.Integer, "network_dim"),
-        (sa.Float(53), "network_alpha learning_rate unet_lr text_encoder_lr"),
-        (sa.Integer, "train_batch_size gradient_accumulation_steps max_train_epochs total_steps"),
-        (sa.Text, "mixed_precision optimizer_type lr_scheduler"),
-        (sa.Integer, "lr_scheduler_cycles"),
-        (sa.Float(53), "noise_offset min_snr_gamma"),
-        (sa.Text, "output_dir output_name"),
-        (sa.Float(53), "checkpoint_file_size_mb"),
-        (sa.Text, "platform gpu_type"),
-        (sa.Float(53), "training_duration_hours"),
-        (sa.Integer, "best_epoch"),
-        (sa.Text, "overall_verdict"),
-        (sa.Float(53), "quality_score"),
-        (sa.Boolean, "production_ready"),
-        (sa.Text, "key_findings"),
-        (TEXTS, "issues_found strengths"),
-        (sa.Text, "comparison_notes recommended_for notes"),
-    )),
-    sa.Column("created_at", TIME, server_default=sa.func.now()),
-    sa.Column("updated_at", TIME, server_default=sa.func.now()),
-)  # fmt: skip
-sa.Table(
-    "epoch_results",
-    owners,
-    sa.Column("id", NUMBER, primary_key=True),
-    sa.Column("training_run_id", NUMBER, sa.ForeignKey("training_runs.id"), nullable=False),
-    sa.Column("epoch_number", sa.Integer, nullable=False),
-    *_columns((
-        (sa.Text, "checkpoint_path"),
-        (sa.Float(53), "checkpoint_file_size_mb"),
-        (sa.Text, "test_output_dir"),
-        (sa.Integer, "num_test_images visual_quality_score style_match_score"),
-        (sa.Integer, "prompt_adherence_score"),
-        (sa.Boolean, "has_wrong_backgrounds has_random_pixels has_wrong_colors"),
-        (sa.Boolean, "is_photorealistic is_overtrained"),
-        (TEXTS, "issues_detail strengths_detail"),
-        (sa.Text, "verdict"),
-        (sa.Boolean, "production_ready"),
-        (sa.Text, "observations comparison_to_previous"),
-        (TEXTS, "test_image_paths"),
-        (sa.Text, "notes"),
-    )),
-    sa.Column("created_at", TIME, server_default=sa.func.now()),
-    sa.UniqueConstraint("training_run_id", "epoch_number"),
-)  # fmt: skip
-
-# `uid` is the run, wherever it is kept; its name can pass to a later run. `digest` says whether
-# anything changed. `owner_name` and `written` are each database's own: the row that stands for the
-# run in the owner's table, and what we last wrote there.
-runs = sa.Table(
-    "bespoke_runs",
-    ours,
-    sa.Column("uid", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
-    *_columns((
-        (sa.Text, "experiment parent status ending started ended hypothesis"),
-        (sa.Boolean, "baseline"),
-        (sa.Integer, "best_epoch"),
-        (sa.Float(53), "best_score"),
-        (JSON, "expected settings facts interruptions starts"),
-        (sa.Text, "digest owner_name"),
-        (JSON, "written"),
-    )),
-)  # fmt: skip
-
-
-def _of_run() -> sa.Column[Any]:
-    return sa.Column("uid", sa.Text, sa.ForeignKey("bespoke_runs.uid"), primary_key=True)
-
-
-documents = sa.Table(
-    "bespoke_documents",
-    ours,
-    _of_run(),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("content", JSON),
-)
-decisions = sa.Table(
-    "bespoke_decisions",
-    ours,
-    _of_run(),
-    sa.Column("epoch", sa.Integer, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    *_columns(((sa.Text, "outcome reason"), (JSON, "evidence"))),
-)
-epochs = sa.Table(
-    "bespoke_epochs",
-    ours,
-    _of_run(),
-    sa.Column("epoch", sa.Integer, primary_key=True),
-    *_columns((
-        (sa.Text, "checkpoint checkpoint_sha256"),
-        (sa.BigInteger, "checkpoint_size"),
-        (sa.Text, "folder"),
-        (sa.Integer, "metrics_version"),
-        (sa.Integer, "visual_quality style_match prompt_adherence"),
-        (sa.Integer, "suggested_visual_quality suggested_style_match"),
-        (sa.Integer, "suggested_prompt_adherence"),
-        (sa.Text, "scored_by tested"),
-        (JSON, "earlier"),
-        (sa.Text, "digest"),
-        (JSON, "written"),
-    )),
-)  # fmt: skip
-pictures = sa.Table(
-    "bespoke_pictures",
-    ours,
-    _of_run(),
-    sa.Column("epoch", sa.Integer, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    *_columns((
-        (sa.Text, "prompt text"),
-        (sa.BigInteger, "seed"),
-        (sa.Text, "file sha256"),
-        (JSON, "measured"),
-    )),
-)  # fmt: skip
-versions = sa.Table(
-    "bespoke_version",
-    ours,
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("applied", TIME, server_default=sa.func.now()),
-)
-# The outbox: what each database was last sent, in the workspace's file alone. Whatever has another
-# digest by now, or none here, waits to be sent. `epoch` is 0 for the run itself.
-sent = sa.Table(
-    "bespoke_sent",
-    here,
-    sa.Column("target", sa.Text, primary_key=True),
-    sa.Column("uid", sa.Text, primary_key=True),
-    sa.Column("epoch", sa.Integer, primary_key=True),
-    sa.Column("digest", sa.Text),
-)
-
-
-def lacking(connection: sa.Connection) -> list[str]:
-    """The statements that add the columns which we would write and the owner's tables lack.
-
-    Raises:
-        ConfigError, SQLAlchemyError: as `prepare`.
+    `uid` stays the run's own while its `name` (the experiment's run_name) may pass to a later run.
+    `status` is in_progress, completed, failed or cancelled; `ending` says in words how it ended.
+    `starts` maps the time of each start to its seconds by stage. `settings` maps "training.KEY" and
+    "dataset….KEY" to the receipt's row {value, from, was?, was_from?, why?}. `preflight` is the
+    object that `bespoke check --json` prints. `facts` hold commits, hashes of data, captions and
+    base model, hardware, plan, price_per_hour. `curves` maps "loss", "lr/unet" and
+    "lr/text_encoder" to thinned (step, value) pairs. `interruptions` are rows {time, event, …}.
+    A `baseline` is a run that was made elsewhere before there was a record.
     """
-    found = prepare(connection).tables
-    return [
-        f"ALTER TABLE {table} ADD COLUMN {column.name} {column.type.compile(connection.dialect)}"
-        for table in owners.sorted_tables
-        for column in table.columns
-        if column.name not in found[table.name].columns
-    ]
+
+    name: str
+    experiment: str
+    uid: str = ""
+    parent: str | None = None
+    status: str = "in_progress"
+    ending: str = ""
+    started: str = ""
+    ended: str | None = None
+    hypothesis: str = ""
+    expected: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    preflight: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    epochs: tuple[EpochResult, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    interruptions: tuple[Mapping[str, Any], ...] = ()
+    starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baseline: bool = False
+
+    @functools.cached_property
+    def best(self) -> EpochResult | None:
+        """The epoch that `gate.best` finds; None where none has a mean score."""
+        return gate.best(self.epochs)
+
+    @property
+    def ties(self) -> list[int]:
+        """The other epochs with the best one's mean score."""
+        best = self.best
+        return [
+            epoch
+            for epoch, each in gate.numbered(self.epochs)
+            if best and each is not best and each.scores.mean == best.scores.mean
+        ]
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The best epoch; of a baseline, what is known of it."""
+        return self.best.epoch if self.best else self.facts.get("best_epoch")
+
+    @property
+    def best_score(self) -> float | None:
+        """The best epoch's mean score, 0 to 10; of a baseline, what is known of it."""
+        return self.best.scores.mean if self.best else self.facts.get("best_score")
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds by stage, of all starts together."""
+        total: Counter[str] = Counter()
+        for stages in self.starts.values():
+            total.update(stages)
+        return dict(total)
+
+    @property
+    def hours(self) -> float | None:
+        """How long all starts took together: their "total", else their stages; None without any."""
+        seconds = self.timings
+        return seconds.get("total", sum(seconds.values())) / 3600 if seconds else None
+
+    @property
+    def cost(self) -> float | None:
+        """What the run's hours cost at the price per hour that it was given; None without one."""
+        price = self.facts.get("price_per_hour")
+        return None if price is None or self.hours is None else float(price) * self.hours
+
+    @property
+    def seed(self) -> Any:
+        """The seed that the trainer was given; None where no setting is known."""
+        return self.settings.get("training.seed", {}).get("value")
 
 
-def prepare(connection: sa.Connection) -> sa.MetaData:
-    """Bring the tables up to date; returns the owner's two as this database has them.
-
-    Columns that are missing there are not written.
-
-    Raises:
-        ConfigError: where a later bespoke has been there.
-        SQLAlchemyError: where the database does not allow it.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
-    known = sa.inspect(connection).has_table(versions.name)
-    found = connection.scalar(sa.select(sa.func.max(versions.c.version))) if known else None
-    if found is not None and found > len(MIGRATIONS):
-        raise ConfigError(
-            f"the record is of version {found} and this bespoke knows {len(MIGRATIONS)}: "
-            "a later bespoke wrote it, so update this one"
-        )
-    for number, step in enumerate(MIGRATIONS[found or 0 :], start=(found or 0) + 1):
-        step(connection)
-        connection.execute(sa.insert(versions).values(version=number))
-    _create_missing(connection)
-    if connection.dialect.name == "sqlite":
-        return owners
-    # Their keys may be numbers or UUIDs, their times dates: the database says.
-    read = sa.MetaData()
-    for name in owners.tables:
-        sa.Table(name, read, autoload_with=connection, resolve_fks=False)
-    return read
-
-
-def _create_missing(connection: sa.Connection) -> None:
-    """Make the tables that are not there; in PostgreSQL closed to all but their owner, for
-    Supabase shows a new table to whoever has the project's public key."""
-    for metadata in (owners, ours, here) if connection.dialect.name == "sqlite" else (owners, ours):
-        for table in metadata.sorted_tables:
-            if sa.inspect(connection).has_table(table.name):
-                continue
-            table.create(connection)
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY")
-
-
-# In order; a database holds the number of those that it has been through.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_create_missing,)
-
-
-def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows by primary key, or set what they name in those that are there."""
-    if not rows:
-        return
-    insert: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
-    keys = [column.name for column in table.primary_key]
-    change = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=change), rows)
-
-
-def local_engine(file: Path) -> sa.Engine:
-    """The workspace's own database, made where it is missing.
-
-    Raises:
-        ConfigError: where the file cannot be opened or is none of SQLite's.
-    """
-    engine = sa.create_engine(
-        f"sqlite:///{file}",
-        poolclass=sa.pool.NullPool,
-        json_serializer=_dumps,
-        connect_args={"timeout": BUSY_MS / 1000},
-    )
-
-    def connected(raw: Any, _: object) -> None:
-        # The driver's own BEGIN comes late and as a reader; a reader that turns writer while
-        # another writes is refused at once, whatever the busy timeout says.
-        raw.isolation_level = None
-        raw.execute("PRAGMA foreign_keys = ON")
-
-    def begun(connection: sa.Connection) -> None:
-        reading = connection.get_execution_options().get("reading", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    sa.event.listen(engine, "connect", connected)
-    sa.event.listen(engine, "begin", begun)
-    try:
-        with contextlib.suppress(sqlite3.OperationalError):
-            if _file_system(file) in LOCAL_SYSTEMS:
-                _journal(engine, "WAL")
-                return engine
-        _journal(engine, "DELETE")
-    except (sa.exc.DatabaseError, sqlite3.Error) as error:
-        raise ConfigError(f"{file}: the record cannot be opened: {error}") from error
-    return engine
-
-
-def _journal(engine: sa.Engine, mode: str) -> None:
-    raw = engine.raw_connection()
-    try:
-        for statement in (f"PRAGMA journal_mode = {mode}", "SELECT count(*) FROM sqlite_master"):
-            raw.cursor().execute(statement)
-    finally:
-        raw.close()
-
-
-def _file_system(file: Path) -> str:
-    """The kind of file system that holds `file`; "apfs" where no table of mounts says."""
-    try:
-        rows = Path("/proc/self/mounts").read_text(encoding="utf-8")
-    except OSError:
-        return "apfs"
-    parents = {str(folder) for folder in file.resolve().parents}
-    found = ("", "")
-    for row in rows.splitlines():
-        # "device folder kind options 0 0", with a space in a folder's name as \\040.
-        folder, kind = row.split(" ")[1:3]
-        if folder.replace("\\040", " ") in parents and len(folder) >= len(found[0]):
-            found = folder, kind
-    return found[1]
-
-
-def remote_url(text: str) -> sa.URL:
-    """The database's address, as SQLAlchemy wants it, encrypted unless it is this machine's own.
-
-    Raises:
-        ConfigError: where it is no address of PostgreSQL; the address is not repeated.
-    """
-    name = "BESPOKE_DATABASE_URL"
-    scheme, found, rest = text.strip().partition("://")
-    if not found or scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
-        raise ConfigError(f"{name}: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-    try:
-        url = sa.make_url(f"postgresql+psycopg://{rest}")
-    except (ValueError, sa.exc.ArgumentError):
-        raise ConfigError(
-            f"{name}: cannot be read: in a password, write @ as %40, / as %2F, # as %23, : as %3A"
-        ) from None
-    host = url.host or str(url.query.get("host", ""))
-    local = host.startswith("/") or host in ("", "localhost", "127.0.0.1", "::1")
-    if "sslmode" not in url.query and not local:
-        url = url.update_query_dict({"sslmode": "require"})
-    return url
-
-
-def target(url: sa.URL) -> str:
-    """A database by a name without its password. A pooler tells databases apart by their users."""
-    host = url.host or url.query.get("host", "")
-    return f"{url.username or os.environ.get('USER', '')}@{host}:{url.port or 5432}/{url.database}"
-
-
-def remote_engine(url: sa.URL) -> sa.Engine:
-    """PostgreSQL, direct or through a pooler that gives each transaction another connection."""
-    return sa.create_engine(
-        url,
-        poolclass=sa.pool.NullPool,
-        json_serializer=_dumps,
-        use_native_hstore=False,
-        hide_parameters=True,
-        connect_args={
-            # A prepared statement would be looked for on another connection.
-            "prepare_threshold": None,
-            "connect_timeout": 5,
-            # A connection whose other end is gone without a word ends within half a minute.
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 30_000,
+# Made before there was a record. What is known of them are facts: no pictures were measured.
+BASELINES = (
+    RunRecord(
+        name="SD15_FINAL_CORRECTED_CAPTIONS",
+        uid="baseline-SD15_FINAL_CORRECTED_CAPTIONS",
+        experiment="final_corrected_captions",
+        status="completed",
+        baseline=True,
+        facts={
+            "best_epoch": 6,
+            "best_score": 7.3,
+            "background_right_from": 7,
+            "oscillation": True,
+            "key_findings": "background wrong until epoch 7; quality oscillates between epochs",
         },
-    )
+    ),
+    RunRecord(
+        name="SD15_PERFECT",
+        uid="baseline-SD15_PERFECT",
+        experiment="",
+        status="completed",
+        baseline=True,
+        facts={
+            "best_epoch": 7,
+            "best_score": 9.0,
+            "production_ready": True,
+            "key_findings": "in production",
+        },
+    ),
+)
 
 
-def _dumps(value: object) -> str:
-    return json.dumps(value, allow_nan=False)
+def dumps(run: RunRecord) -> str:
+    """The run as its document's text; `loads` reads it."""
+    return json.dumps(plain(asdict(run)), indent=1, allow_nan=False) + "\n"
+
+
+def light(run: RunRecord) -> str:
+    """The same without what no list of runs shows: prompts, measures, curves, preflight."""
+    document = plain(asdict(run)) | {"curves": {}, "preflight": {}}
+    for epoch in document["epochs"]:
+        for picture in epoch["pictures"]:
+            verdict = picture["measured"].get("background", {}).get("verdict", "unmeasured")
+            picture |= {"text": "", "made": {}, "measured": {"background": {"verdict": verdict}}}
+    return json.dumps(document)
+
+
+_RUN = TypeAdapter(RunRecord)
+
+
+def loads(text: str) -> RunRecord:
+    """The run that `dumps` wrote.
+
+    Raises:
+        ValueError: where the text is no such document, whatever else it may be.
+    """
+    try:
+        document = json.loads(text)
+        lacking = [each.name for each in fields(RunRecord) if each.name not in document]
+        if lacking or not (document["uid"] and document["name"]):
+            raise ValueError(f"it lacks {', '.join(lacking) or 'a name'}")
+        run = _RUN.validate_python(document)
+        # What every list computes: a document that no list can show is none.
+        _ = (run.best_score, run.cost, run.seed, [each.backgrounds() for each in run.epochs])
+    except (AttributeError, RecursionError, TypeError) as error:
+        raise ValueError(f"it cannot be read: {error}") from error
+    return run
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON and every database can keep it: no NaN, no NUL, no secret."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {clean(str(key)): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return clean(str(value))
+
+
+def clean(text: str) -> str:
+    """Text as every database can keep it, with no secret in it."""
+    encodable = text.encode("utf-8", "replace").decode("utf-8")
+    return veiled(encodable.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+
+def thinned(points: Sequence[Any]) -> list[Any]:
+    """At most POINTS of them, evenly taken, with the first and the last."""
+    if len(points) <= POINTS:
+        return list(points)
+    return [points[round(i * (len(points) - 1) / (POINTS - 1))] for i in range(POINTS)]

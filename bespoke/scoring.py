@@ -41,11 +41,8 @@ def verdict_of(mean: float) -> str:
 # --- What the metrics suggest ---------------------------------------------------------------------
 
 DISTANCE_LOST = 12.0
-"""Mean distance of the pixels from their cells, of 255, at which nothing is left of the quality.
-
-The 203 have 0.002 at most, JPEG at quality 75 about 1, Gaussian noise of 20 levels 12 to 16, and
-smooth pictures made of them (bicubic, shaded) about 10.
-"""
+"""Mean distance of the pixels from their cells, of 255, at which nothing is left of the quality:
+the 203 have 0.002 at most, JPEG at quality 75 about 1, noise of 20 levels 12 to 16."""
 
 COLOURS_KEPT, COLOURS_LOST = 80.0, 320.0
 """Colours of the cells up to which a picture has the originals' style (they have 9 to 79), and
@@ -61,18 +58,9 @@ BACKGROUND_WEIGHT = 0.6
 def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
     """Scores of an epoch from what `metrics.measure` gave of its pictures.
 
-    Each is the mean over the pictures of a number 0 to 1, times ten, rounded:
-
-    - visual_quality: EDGES_WEIGHT for `edges` (the share of all steps that lies where cells meet),
-      the rest by 1 - `cells` / DISTANCE_LOST;
-    - style_match: the same for `edges`, the rest by the palette's number of colours (1 up to
-      COLOURS_KEPT, 0 from COLOURS_LOST);
-    - prompt_adherence: BACKGROUND_WEIGHT for a background that is as asked, the rest by the share
-      of the measured features that are. A background that was asked and could not be measured
-      counts as missed; a part that was not asked, or whose features could not be told, is left out:
-      where all features are unmeasured, adherence is the background alone, 0 or 10.
-
-    A score is None where no picture allows it.
+    Each is the mean over the pictures of a number 0 to 1, times ten, rounded; None where no picture
+    allows it. A background that was asked and could not be measured counts as missed; a part that
+    was not asked, or whose features could not be told, is left out of the adherence.
     """
     return Scores(
         visual_quality=_mean(_quality, measured),
@@ -88,36 +76,30 @@ def _mean(
     return round(10 * sum(known) / len(known)) if known else None
 
 
-def _value(measured: Mapping[str, Any], name: str) -> float | None:
-    value = measured.get(name, {}).get("value")
-    return None if value is None else float(value)
-
-
 def _quality(measured: Mapping[str, Any]) -> float | None:
-    distance, edges = _value(measured, "cells"), _value(measured, "edges")
-    if distance is None or edges is None:
-        return None
-    clean = max(0.0, 1 - distance / DISTANCE_LOST)
-    return EDGES_WEIGHT * edges + (1 - EDGES_WEIGHT) * clean
+    return _with_edges(measured, "cells", 0, DISTANCE_LOST)
 
 
 def _style(measured: Mapping[str, Any]) -> float | None:
-    count, edges = _value(measured, "palette"), _value(measured, "edges")
-    if count is None or edges is None:
+    return _with_edges(measured, "palette", COLOURS_KEPT, COLOURS_LOST)
+
+
+def _with_edges(measured: Mapping[str, Any], name: str, kept: float, lost: float) -> float | None:
+    """The share of hard edges, and with the weight that is left a number's way from `lost`."""
+    edges, value = (measured.get(key, {}).get("value") for key in ("edges", name))
+    if edges is None or value is None:
         return None
-    lost = (count - COLOURS_KEPT) / (COLOURS_LOST - COLOURS_KEPT)
-    return EDGES_WEIGHT * edges + (1 - EDGES_WEIGHT) * min(1.0, max(0.0, 1 - lost))
+    share = min(1.0, max(0.0, (lost - value) / (lost - kept)))
+    return float(EDGES_WEIGHT * edges + (1 - EDGES_WEIGHT) * share)
 
 
 def _adherence(measured: Mapping[str, Any]) -> float | None:
     parts: list[tuple[float, float]] = []
     background = measured.get("background", {})
     if any(background.get("asked", {}).values()):
-        parts.append((BACKGROUND_WEIGHT, float(background["verdict"] == "match")))
-    told = [each["verdict"] for each in measured.get("features", {}).values()]
-    known = [verdict for verdict in told if verdict != "unmeasured"]
-    if known:
+        parts.append((BACKGROUND_WEIGHT, float(background.get("verdict") == "match")))
+    verdicts = [each.get("verdict") for each in measured.get("features", {}).values()]
+    if known := [verdict for verdict in verdicts if verdict in ("match", "mismatch")]:
         parts.append((1 - BACKGROUND_WEIGHT, known.count("match") / len(known)))
-    if not parts:
-        return None
-    return sum(weight * part for weight, part in parts) / sum(weight for weight, _ in parts)
+    weights = sum(weight for weight, _ in parts)
+    return sum(weight * part for weight, part in parts) / weights if parts else None

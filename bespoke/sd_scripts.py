@@ -82,6 +82,8 @@ class SdScripts:
                 f"no NVIDIA GPU found, and {self.lacks} needs one. In Docker, add --gpus all; "
                 "without a GPU, use --experiment smoke (the real trainer, small) or --rehearse"
             )
+        if too_old := next((gpu.too_old for gpu in hardware.gpus() if gpu.too_old), None):
+            raise ConfigError(f"{too_old}: use another GPU (CUDA_VISIBLE_DEVICES) or --rehearse")
         models = self._job.models
         return not base_models.provide(self._located(), models=models, announce=say).hub
 

@@ -7,13 +7,14 @@ import os
 import re
 import secrets
 import socket
+import sys
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from bespoke.errors import ConfigError
+from bespoke.errors import ConfigError, InterruptedRunError
 from bespoke.files import workspace_path
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def show(chosen: argparse.Namespace) -> None:
         print(f"{folder} is shown at http://{host}:{serving.server_port}/{once}", flush=True)
         try:
             serving.serve_forever()
-        except KeyboardInterrupt:
+        except (InterruptedRunError, KeyboardInterrupt):
             print("no longer shown")
 
 
@@ -78,10 +79,15 @@ class Server(ThreadingHTTPServer):
         try:
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), Handler)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             raise ConfigError(
                 f"{host}:{port}: cannot be served on: {error}; name another with --host or --port"
             ) from error
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A reader who hangs up is no error of ours."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class Handler(BaseHTTPRequestHandler):

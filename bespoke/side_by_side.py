@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints, config, hardware, resume, watch
-from bespoke.caption_rules import effective
 from bespoke.display import duration, say
 from bespoke.errors import ConfigError
 from bespoke.files import REPOSITORY
@@ -29,8 +28,10 @@ from bespoke.journal import PRINTED
 from bespoke.preflight import subset_and_folder
 from bespoke.processes import Group, emptied, patience, signals_held
 from bespoke.progress import PLAIN_INTERVAL_S, Frame, Reading
+from bespoke.settings import effective
 from bespoke.signals import signal_count
 from bespoke.trainer import EpochStarted, Progress, ending
+from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -106,7 +107,7 @@ def jobs_of(request: Request, journal: Journal) -> list[Job]:
     for text in request.data:
         name, _ = subset_and_folder(text)
         if name not in subsets:
-            raise ConfigError(f"--data {name}=…: {config.nearest(name, subsets)}")
+            raise ConfigError(f"--data {name}=…: {did_you_mean(name, subsets)}")
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
             who = ", ".join(_label(job) for job in jobs if job.name == name)

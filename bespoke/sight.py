@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bespoke import captions as caption_text
-from bespoke.caption_rules import effective
 from bespoke.captions import tokens
 from bespoke.errors import ConfigError
+from bespoke.settings import effective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,8 +7,6 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from bespoke.errors import InterruptedRunError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -95,8 +93,12 @@ def check_signals() -> None:
         InterruptedRunError: where a signal has come; in the main thread alone.
     """
     if _state.first is not None and _in_main_thread():
+        # Imported by now, but not before the first signal may come.
+        from bespoke.errors import InterruptedRunError
+
         _state.raised = True
-        raise _interruption(_state.first)
+        name = signal.Signals(_state.first).name
+        raise InterruptedRunError(f"stopped by {name}{_state.remedy}")
 
 
 def signal_count() -> int:
@@ -115,10 +117,6 @@ def _note(number: int, _: object) -> None:
 def _raise_pending() -> None:
     if not _state.raised:
         check_signals()
-
-
-def _interruption(number: int) -> InterruptedRunError:
-    return InterruptedRunError(f"stopped by {signal.Signals(number).name}{_state.remedy}")
 
 
 def _in_main_thread() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke import checkpoints, resume, training, watch
 from bespoke.display import say
 from bespoke.errors import TrainerError
+from bespoke.files import document_path
 from bespoke.journal import now
 from bespoke.processes import signals_held
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from bespoke.job import Job
 
 
-def begin(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
-    """Where to start, with an earlier run moved away where that is asked for; and whether anew.
+def begin(job: Job, settings: Mapping[str, Any]) -> resume.Start:
+    """Where to start, with an earlier run moved away where that is asked for.
 
     A rehearsal that was finished is rehearsed anew; one that was interrupted resumes.
 
@@ -27,17 +28,15 @@ def begin(job: Job, settings: Mapping[str, Any]) -> tuple[resume.Start, bool]:
     request = job.request
     _note_changed_gate(job)
     with signals_held():
-        fresh = not resume.record_path(job.output, job.name).exists()
         start = None if request.fresh else _resumed(job, settings)
         if start is None or (start.finished and request.rehearse):
             _set_aside(job)
-            fresh = True
             start = training.go_on(job, settings)
     if not start.finished and not request.rehearse:
         options = {key: setting.value for key, setting in job.experiment.training.items()}
         planned = watch.sizes(options, len(job.epochs), resume.KEPT_STATES)
         say(watch.require_room(planned, job.output))
-    return start, fresh
+    return start
 
 
 def verified(job: Job) -> list[checkpoints.Checkpoint]:
@@ -61,16 +60,17 @@ def _resumed(job: Job, settings: Mapping[str, Any]) -> resume.Start | None:
     """Where to resume; None for a rehearsal of other settings, which starts again unasked."""
     try:
         return training.go_on(job, settings)
-    except resume.OtherSettingsError:
+    except resume.OtherSettingsError as error:
         if not job.request.rehearse:
             raise
+        say(f"{error.changed}\nso this rehearsal starts again")
         return None
 
 
 def _set_aside(job: Job) -> None:
     files = checkpoints.left_by(job.output, job.name)
-    record = resume.record_path(job.output, job.name)
-    files += [record] if record.exists() else []
+    records = (document_path(job.output, job.name), resume.record_path(job.output, job.name))
+    files += [record for record in records if record.exists()]
     if files:
         aside = checkpoints.set_aside(files, job.output, job.name, now())
         say(f"moved {len(files)} files of an earlier run to {aside}")

@@ -1,213 +1,109 @@
-"""The record: every run and epoch that was tried, here in SQLite and, if asked, in PostgreSQL.
+"""The record: every run that was tried. A run's own file is the truth, and SQLite an index of them.
 
-What is kept is committed to the workspace's own file first. That file knows what each other
-database was last sent, so nothing is lost with a connection, and what is sent twice is there once.
+`output/NAME.record.json` holds all of a run and is written whole after each event. `record.sqlite`
+is made again from these files wherever it is missing, damaged or behind.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
+import re
+import sys
+import time
 import uuid
-from collections import Counter
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
-from bespoke import gate, owner, rows, schema
-from bespoke.config import nearest
+from bespoke import schema
 from bespoke.display import say
 from bespoke.errors import ConfigError
-from bespoke.gate import Decision
+from bespoke.files import document_path, write_whole
+from bespoke.index import FILE, Index, stamp
 from bespoke.journal import now
-from bespoke.sending import Remote, Sender, line
+from bespoke.owner import Postgres, line
+from bespoke.schema import BASELINES, STATUSES, RunRecord, clean, dumps, thinned
+from bespoke.validation import did_you_mean
+
+__all__ = ("BASELINES", "FILE", "Record", "RunRecord", "opened", "rebuild", "sync")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bespoke.evaluate import EpochResult
-    from bespoke.owner import Row
-
-FILE = "record.sqlite"
-POINTS = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """One run as the record keeps it; times are UTC in ISO 8601, durations seconds.
-
-    `name` is unique: the experiment's run_name. `status` is in_progress, completed, failed or
-    cancelled, `ending` says in words how it ended. `settings` maps "training.KEY" and
-    "dataset….KEY" to the receipt's row {value, from, was?, was_from?, why?}. `preflight` is the
-    object that `bespoke check --json` prints. `facts` hold commits, hashes of data, captions and
-    base model, hardware, plan, price_per_hour. `curves` maps "loss", "lr/unet" and
-    "lr/text_encoder" to thinned (step, value) pairs. `interruptions` are rows {time, event, …}.
-    `timings` are seconds by stage, of all starts together; "total", where given, is the whole.
-    A `baseline` is a run that was made elsewhere before.
-    """
-
-    name: str
-    experiment: str
-    parent: str | None = None
-    status: str = "in_progress"
-    ending: str = ""
-    started: str = ""
-    ended: str | None = None
-    hypothesis: str = ""
-    expected: tuple[str, ...] = ()
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    preflight: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    epochs: tuple[EpochResult, ...] = ()
-    decisions: tuple[Decision, ...] = ()
-    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    interruptions: tuple[Mapping[str, Any], ...] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
-    baseline: bool = False
-
-    @functools.cached_property
-    def best(self) -> EpochResult | None:
-        """The epoch that `gate.best` finds; None where none has a mean score."""
-        return gate.best(self.epochs)
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The best epoch; of a baseline, what is known of it."""
-        return self.best.epoch if self.best else self.facts.get("best_epoch")
-
-    @property
-    def best_score(self) -> float | None:
-        """The best epoch's mean score, 0 to 10; of a baseline, what is known of it."""
-        return self.best.scores.mean if self.best else self.facts.get("best_score")
-
-    @property
-    def hours(self) -> float | None:
-        """What `owner.hours` says of the run's timings."""
-        return owner.hours(self.timings)
-
-    @property
-    def cost(self) -> float | None:
-        """What the run's hours cost at the price per hour that it was given; None without one."""
-        price = self.facts.get("price_per_hour")
-        return None if price is None or self.hours is None else float(price) * self.hours
-
-
-# Made before there was a record. What is known of them are facts: no pictures were measured.
-BASELINES = (
-    RunRecord(
-        name="SD15_FINAL_CORRECTED_CAPTIONS",
-        experiment="final_corrected_captions",
-        status="completed",
-        baseline=True,
-        facts={
-            "best_epoch": 6,
-            "best_score": 7.3,
-            "background_right_from": 7,
-            "oscillation": True,
-            "key_findings": "background wrong until epoch 7; quality oscillates between epochs",
-        },
-    ),
-    RunRecord(
-        name="SD15_PERFECT",
-        experiment="",
-        status="completed",
-        baseline=True,
-        facts={
-            "best_epoch": 7,
-            "best_score": 9.0,
-            "production_ready": True,
-            "key_findings": "in production",
-        },
-    ),
-)
+    from bespoke.gate import Decision
 
 
 @contextlib.contextmanager
-def opened(workspace: Path, url: str | None = None, *, patience: float = 3.0) -> Iterator[Record]:
-    """The workspace's record, and with `url` a PostgreSQL that is sent the same in the background.
-
-    Leaving waits at most `patience` seconds for what is unsent, and says what still is.
+def opened(workspace: Path, url: str | None = None) -> Iterator[Record]:
+    """The workspace's record; with `url`, a PostgreSQL is sent the runs and epochs too.
 
     Raises:
-        ConfigError: where the file cannot be opened, or `url` is no address of PostgreSQL.
+        ConfigError: where `url` is no address of PostgreSQL, or the workspace cannot be made.
     """
-    file = workspace / FILE
-    workspace.mkdir(parents=True, exist_ok=True)
-    local = schema.local_engine(file)
+    remote = Postgres(url) if url and url.strip() else None
     try:
-        with local.begin() as connection:
-            owners = schema.prepare(connection)
-            for run in BASELINES:
-                rows.seed(connection, owners, _kept(run, uid=f"baseline-{run.name}"))
-    except sa.exc.SQLAlchemyError as error:
-        raise ConfigError(f"{file}: the record cannot be opened: {line(error)}") from error
-    record = Record(local, owners, file)
-    if url is None or not url.strip():
-        yield record
-        return
-    remote = record.remote(url)
-    record.sender = Sender(remote)
-    try:
-        yield record
-    finally:
-        count, why = record.sender.close(patience)
-        if count:
-            say(
-                f"the record: {count} rows are not yet at {remote.target}: {why}; they are in "
-                f"{file}, and the next run sends them, or `bespoke record sync`"
-            )
+        workspace.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{workspace}: cannot be made: {error.strerror}") from error
+    record = Record(Index(workspace), remote)
+    yield record
+    record.close()
 
 
 def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
-    """Send all that waits, now: how many rows went, how many still wait, and why these do.
+    """Send all that there is, now: how many rows went, how many did not, and why these did not.
 
     Raises:
-        ConfigError: as `opened`.
+        ConfigError: as `opened`, or where the index cannot be read.
     """
     with opened(workspace) as record:
-        remote = record.remote(url)
-        waiting = len(remote.unsent())
-        why = remote.send()
-        left = len(remote.unsent())
-    return waiting - left, left, why
+        return record.send_all(Postgres(url))
+
+
+def rebuild(workspace: Path) -> int:
+    """Make the index again from the runs' files; returns of how many runs it is.
+
+    Raises:
+        ConfigError: where it cannot be written.
+    """
+    with opened(workspace) as record:
+        record.rebuild()
+        return len(record.runs())
 
 
 class Record:
-    """What `opened` gives: each call is committed here before it returns, then sent on.
+    """What `opened` gives. Each call is in the run's file before it returns.
 
     Once a run has begun nothing here stops it: what cannot be kept is said.
     """
 
-    def __init__(self, local: sa.Engine, owners: sa.MetaData, file: Path) -> None:
-        self._local, self._owners, self._file = local, owners, file
-        self.sender: Sender | None = None
+    def __init__(self, index: Index, remote: Postgres | None) -> None:
+        self._index, self._remote = index, remote
+        # The runs that this process writes: file, start, and all of it, should the file fail.
+        self._own: dict[str, tuple[Path, float, RunRecord]] = {}
+        self._unwritten: set[str] = set()
+        self._trouble: str | None = None
 
-    def begin(self, run: RunRecord, *, fresh: bool = False) -> None:
-        """A run starts, or goes on: what the record has of it stays, all but its ending.
-
-        With `fresh`, and where the name is a baseline's, the older run gives up the name.
+    def begin(self, run: RunRecord, file: Path | None = None) -> None:
+        """A run starts, or goes on where its file is there: what that holds stays, but its ending.
 
         Raises:
-            ConfigError: where the record cannot be written.
+            OSError: where the file cannot be written.
         """
-        name, started = rows.text(run.name), run.started or now().isoformat(timespec="seconds")
-        try:
-            with self._local.begin() as connection:
-                before = rows.find(connection, name)
-                if before and (fresh or before["baseline"]):
-                    rows.step_aside(connection, self._owners, rows.load(connection, before["uid"]))
-                    before = None
-                uid = before["uid"] if before else uuid.uuid4().hex
-                kept = _kept(replace(run, name=name, started=started), uid=uid)
-                if before:
-                    kept = _gone_on(rows.load(connection, uid), kept, started)
-                rows.keep(connection, self._owners, kept)
-        except sa.exc.SQLAlchemyError as error:
-            raise ConfigError(f"{self._file}: cannot be written: {line(error)}") from error
-        self._wake()
+        name, started = clean(run.name), run.started or now().isoformat(timespec="seconds")
+        run = replace(run, name=name, started=started)
+        file = file or document_path(self._index.output, re.sub(r"[^\w.-]+", "_", name)[:80])
+        with self._index.locked():
+            before = self._read(file)
+            run = _resumed(before, run) if before else _started(run)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, dumps(run))
+        # As the file has it: without a secret.
+        self._own[name] = (file, time.monotonic(), schema.loads(dumps(run)))
+        self._index.take_in(file)
+        self._send()
 
     def epoch(self, run_name: str, result: EpochResult, decisions: Sequence[Decision]) -> None:
         """An epoch's result, and what was decided: what `decisions` say of an epoch replaces.
@@ -217,26 +113,23 @@ class Record:
         Raises:
             ConfigError: where there is no such run, or the checkpoint carries no epoch.
         """
-        if result.epoch is None:
+        epoch = result.epoch
+        if epoch is None:
             raise ConfigError(f"{result.checkpoint}: carries no epoch: the record keeps it by one")
 
-        def change(connection: sa.Connection, kept: rows.Kept) -> rows.Kept:
-            found = rows.load_epochs(connection, kept.uid)[kept.uid]
-            before = next((each for each in found if each.epoch == result.epoch), None)
-            standing = _as_scored(result, before)
-            rows.keep_epoch(connection, self._owners, kept.uid, standing)
-            others = [each for each in found if each.epoch != result.epoch]
-            run = _record(kept, [*others, standing])
-            row = {**kept.row, "best_epoch": run.best_epoch, "best_score": run.best_score}
-            row["facts"].setdefault(
-                "checkpoint_file_size_mb", round(result.checkpoint_size / 1e6, 2)
+        def change(run: RunRecord) -> RunRecord:
+            results = {each.epoch or 0: each for each in run.epochs}
+            results[epoch] = _as_scored(result, results.get(epoch))
+            decided = {each.epoch for each in decisions}
+            kept = [*(each for each in run.decisions if each.epoch not in decided), *decisions]
+            return replace(
+                run,
+                epochs=tuple(results[number] for number in sorted(results)),
+                decisions=tuple(sorted(kept, key=lambda each: each.epoch)),
             )
-            told = {each.epoch for each in decisions}
-            stay = [each for each in kept.decisions if each["epoch"] not in told]
-            stand = (*stay, *_decided(kept.uid, decisions))
-            return replace(kept, row=row, decisions=stand)
 
-        self._change(run_name, f"epoch {result.epoch}", change)
+        self._change(run_name, f"epoch {epoch}", change)
+        self._send()
 
     def curves(self, run_name: str, curves: Mapping[str, Iterable[tuple[int, float]]]) -> None:
         """Curves by name: what is there before a curve's first step stays, all is thinned.
@@ -245,13 +138,13 @@ class Record:
             ConfigError: where there is no such run.
         """
 
-        def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
-            merged = dict(kept.documents.get("curves", {}))
+        def change(run: RunRecord) -> RunRecord:
+            merged = dict(run.curves)
             for name, points in curves.items():
-                new = [[int(step), float(value)] for step, value in points]
+                new = [(int(step), float(value)) for step, value in points if math.isfinite(value)]
                 old = [each for each in merged.get(name, ()) if not new or each[0] < new[0][0]]
-                merged[name] = _thinned([*old, *new])
-            return replace(kept, documents={**kept.documents, "curves": merged})
+                merged[name] = thinned([*old, *new])
+            return replace(run, curves=merged)
 
         self._change(run_name, "the curves", change)
 
@@ -262,9 +155,9 @@ class Record:
             ConfigError: where there is no such run.
         """
 
-        def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
-            told, found = rows.plain(dict(row)), kept.row["interruptions"]
-            return kept if told in found else kept.but(interruptions=[*found, told])
+        def change(run: RunRecord) -> RunRecord:
+            rows = run.interruptions
+            return run if row in rows else replace(run, interruptions=(*rows, row))
 
         self._change(run_name, "an interruption", change)
 
@@ -274,27 +167,24 @@ class Record:
         *,
         status: str,
         ending: str = "",
-        timings: Mapping[str, float] | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """This start of the run is over; its `timings` count beside those of earlier starts.
+        """This start of the run is over.
 
         Raises:
             ConfigError: where there is no such run, or `status` is none.
         """
-        if status not in owner.STATUSES:
-            raise ConfigError(f"status: {status!r}: {nearest(status, owner.STATUSES)}")
+        if status not in STATUSES:
+            raise ConfigError(f"status: {status!r}: {did_you_mean(status, STATUSES)}")
 
-        def change(_: sa.Connection, kept: rows.Kept) -> rows.Kept:
-            starts = dict(kept.row["starts"])
-            starts[next(reversed(starts))] = dict(timings or {})
-            told = {**kept.row["facts"], **(facts or {})}
-            changes = {"status": status, "ending": ending, "starts": starts, "facts": told}
-            if kept.but(**rows.plain(changes)) == kept:
-                return kept
-            return kept.but(**changes, ended=now().isoformat(timespec="seconds"))
+        def change(run: RunRecord) -> RunRecord:
+            ended = replace(run, status=status, ending=ending, facts={**run.facts, **(facts or {})})
+            if dumps(ended) == dumps(run):
+                return run
+            return replace(ended, ended=now().isoformat(timespec="seconds"))
 
         self._change(run_name, "the run's end", change)
+        self._send()
 
     def run(self, name: str) -> RunRecord:
         """All that is known of a run.
@@ -302,133 +192,150 @@ class Record:
         Raises:
             ConfigError: where there is no such run.
         """
-        with self._reading() as connection:
-            found = rows.find(connection, rows.text(name))
-            if found is None:
-                raise ConfigError(f"the record has no run {name!r}")
-            kept = rows.load(connection, found["uid"])
-            epochs = rows.load_epochs(connection, kept.uid)[kept.uid]
-        return _record(kept, epochs)
+        if name in self._own:
+            return self._own[name][2]
+        run = self._index.run(clean(name))
+        if run is None:
+            raise ConfigError(f"{self._index.file}: has no run {name!r}")
+        return run
 
     def named(self, text: str) -> str:
-        """The run that `text` names: by its own name, else the latest of that experiment.
+        """The run that `text` names: by its own name, else by its experiment.
+
+        Of an experiment's runs it is the latest with a tested epoch, at the seed of its first run;
+        which one was taken is said on stderr.
 
         Raises:
             ConfigError: where there is neither, with the nearest name.
         """
-        with self._reading() as connection:
-            if rows.find(connection, rows.text(text)) is not None:
-                return rows.text(text)
-            found = rows.load_all(connection)
-        names = [each.row["name"] for each in found]
-        of_it = [each.row["name"] for each in found if each.row["experiment"] == text]
+        name = clean(text)
+        if name in self._own or self._index.run(name) is not None:
+            return name
+        runs = self.runs()
+        of_it = [run for run in runs if run.experiment == text]
         if not of_it:
-            raise ConfigError(f"the record has no run {text!r}: {nearest(text, names)}")
-        return str(of_it[-1])
+            known = {each for run in runs for each in (run.name, run.experiment) if each}
+            raise self.nothing(f"run {text!r}: {did_you_mean(text, known)}")
+        seed = of_it[0].seed
+        best = max(of_it, key=lambda run: (bool(run.epochs), run.seed == seed, run.started))
+        if len(of_it) > 1:
+            print(f"bespoke: {text}: {best.name}, of {len(of_it)} runs", file=sys.stderr)
+        return best.name
 
     def runs(self) -> list[RunRecord]:
-        """Every run by its start, baselines first; light: with neither pictures, decisions, curves
-        nor preflight."""
-        with self._reading() as connection:
-            epochs = rows.load_epochs(connection, pictures=False)
-            found = rows.load_all(connection)
-        return [_record(each, epochs.get(each.uid, ())) for each in found]
+        """Every run by its start, baselines first; light: without curves, preflight, measures."""
+        try:
+            runs = self._index.runs()
+        except ConfigError:
+            if not self._own:
+                raise
+            runs = list(BASELINES)
+        own = {run.uid: run for _, _, run in self._own.values()}
+        others = [run for run in runs if run.uid not in own]
+        return sorted([*others, *own.values()], key=lambda run: (run.started, run.name))
 
-    def remote(self, url: str) -> Remote:
-        """Another database to send this record to.
+    def nothing(self, what: str) -> ConfigError:
+        """An error that says where nothing of the kind was found, and where else to look."""
+        return ConfigError(f"{self._index.file}: has no {what}{self._index.elsewhere()}")
 
-        Raises:
-            ConfigError: where `url` is no address of PostgreSQL.
-        """
-        lock = self._file.with_name(".record.lock")
-        return Remote(local=self._local, url=schema.remote_url(url), lock=lock)
+    def send_all(self, remote: Postgres) -> tuple[int, int, str | None]:
+        """Send every row of every run: how many went, how many did not, and why these did not."""
+        parcels = self._index.parcels(everything=True)
+        rows = sum(len(each.waiting) for each in parcels)
+        why = remote.send(parcels, seconds=None)
+        self._index.note(parcels)
+        left = sum(len(each.waiting) for each in parcels)
+        return rows - left, left, why
 
-    def _reading(self) -> sa.Connection:
-        return self._local.connect().execution_options(reading=True)
+    def rebuild(self) -> None:
+        """Make the index again, with what is known of each run's rows elsewhere."""
+        self._index.rebuild()
+
+    def close(self) -> None:
+        """Say what PostgreSQL has not got, if anything."""
+        if self._trouble and self._remote:
+            say(
+                f"the record is not yet complete at {self._remote.target}: {self._trouble}. "
+                "Nothing is lost: the next run sends the rest, or `bespoke record sync`"
+            )
 
     def _change(
-        self, name: str, what: str, change: Callable[[sa.Connection, rows.Kept], rows.Kept]
+        self,
+        name: str,
+        what: str,
+        change: Callable[[RunRecord], RunRecord],
     ) -> None:
+        name = clean(name)
+        file, begun, last = self._own.get(name) or (self._index.file_of(name), None, None)
+        if file is None:
+            raise ConfigError(f"{self._index.file}: has no run {name!r}: it was never begun")
+        with self._index.locked():
+            run = last if name in self._unwritten else self._read(file) or last
+            if run is None:
+                raise ConfigError(f"{file}: the record of {name!r} is gone")
+            changed = change(run)
+            if dumps(changed) == dumps(run) and name not in self._unwritten:
+                return
+            if begun is not None:
+                latest = list(changed.starts)[-1]
+                seconds = {"total": round(time.monotonic() - begun, 1)}
+                changed = replace(changed, starts={**changed.starts, latest: seconds})
+                self._own[name] = (file, begun, schema.loads(dumps(changed)))
+            try:
+                write_whole(file, dumps(changed))
+                self._unwritten.discard(name)
+            except OSError as error:
+                self._unwritten.add(name)
+                say(f"{file}: {what} could not be kept: {error.strerror}; training goes on")
+        self._index.take_in(file)
+
+    def _read(self, file: Path) -> RunRecord | None:
+        """What the file holds, or the index in the place of a damaged one; None without a file."""
         try:
-            with self._local.begin() as connection:
-                found = rows.find(connection, rows.text(name))
-                if found is None:
-                    raise ConfigError(f"the record has no run {name!r}: it was never begun")
-                kept = change(connection, rows.load(connection, found["uid"]))
-                rows.keep(connection, self._owners, kept)
-        except sa.exc.SQLAlchemyError as error:
-            why = line(error)
-            say(f"{self._file}: {what} could not be kept: {why}; the run's own files hold it")
-        self._wake()
+            return schema.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            aside = file.with_name(f"{file.name}-{stamp()}")
+            with contextlib.suppress(OSError):
+                file.rename(aside)
+            say(f"{file}: cannot be read ({line(error)}). Moved to {aside}")
+            return self._index.copy_of(file)
 
-    def _wake(self) -> None:
-        if self.sender is not None:
-            self.sender.wake()
-
-
-def _kept(run: RunRecord, *, uid: str) -> rows.Kept:
-    row = {
-        each.name: getattr(run, each.name)
-        for each in fields(RunRecord)
-        if each.name not in ("epochs", "decisions", "curves", "preflight", "timings")
-    }
-    row |= {"uid": uid, "best_epoch": run.best_epoch, "best_score": run.best_score}
-    row["starts"] = {run.started: dict(run.timings)} if run.started else {}
-    curves = {
-        name: _thinned([list(each) for each in points]) for name, points in run.curves.items()
-    }
-    documents = {"preflight": run.preflight, "curves": curves}
-    return rows.Kept(
-        row=rows.plain(row), documents=documents, decisions=tuple(_decided(uid, run.decisions))
-    )
+    def _send(self) -> None:
+        if self._remote is None:
+            return
+        try:
+            parcels = self._index.parcels()
+            self._trouble = self._remote.send(parcels)
+            self._index.note(parcels)
+        except ConfigError as error:
+            self._trouble = str(error)
 
 
-def _gone_on(before: rows.Kept, kept: rows.Kept, started: str) -> rows.Kept:
+def _started(run: RunRecord) -> RunRecord:
+    curves = {name: thinned(list(points)) for name, points in run.curves.items()}
+    starts = {**run.starts, run.started: run.starts.get(run.started, {})}
+    return replace(run, uid=uuid.uuid4().hex, curves=curves, starts=starts)
+
+
+def _resumed(before: RunRecord, run: RunRecord) -> RunRecord:
     """The run as it goes on: what was, under what is new; it began when it first did."""
-    old, new = before.row, kept.row
-    changes = {
-        "started": old["started"],
-        "ended": None,
-        "ending": "",
-        "facts": {**old["facts"], **new["facts"]},
-        "starts": {**old["starts"], started: old["starts"].get(started, {})},
-        **{name: old[name] for name in ("interruptions", "best_epoch", "best_score")},
-    }
-    documents = {**before.documents, "preflight": kept.documents["preflight"]}
-    return replace(kept.but(**changes), documents=documents, decisions=before.decisions)
-
-
-def _record(kept: rows.Kept, epochs: Iterable[EpochResult]) -> RunRecord:
-    row, documents = kept.row, kept.documents
-    cells = {each.name: row[each.name] for each in fields(RunRecord) if each.name in row}
-    curves = {
-        name: [(step, math.nan if value is None else value) for step, value in points]
-        for name, points in documents.get("curves", {}).items()
-    }
-    return RunRecord(
-        **{
-            **cells,
-            "expected": tuple(row["expected"]),
-            "interruptions": tuple(row["interruptions"]),
-            "preflight": documents.get("preflight", {}),
-            "curves": curves,
-            "timings": rows.timings(row),
-            "epochs": tuple(epochs),
-            "decisions": tuple(
-                Decision(**{key: each[key] for key in ("epoch", "outcome", "reason", "evidence")})
-                for each in kept.decisions
-            ),
-        }
+    rows = before.interruptions
+    if before.status == "in_progress" and before.starts:
+        ended = f"the start of {list(before.starts)[-1]} ended without a word"
+        rows = (*rows, {"time": run.started, "event": ended})
+    return replace(
+        run,
+        uid=before.uid,
+        started=before.started,
+        facts={**before.facts, **run.facts},
+        starts={**before.starts, run.started: before.starts.get(run.started, {})},
+        interruptions=rows,
+        epochs=before.epochs,
+        decisions=before.decisions,
+        curves={**run.curves, **before.curves},
     )
-
-
-def _decided(uid: str, decisions: Iterable[Decision]) -> list[Row]:
-    counts: Counter[int] = Counter()
-    found = []
-    for decision in sorted(decisions, key=lambda each: each.epoch):
-        counts[decision.epoch] += 1
-        found.append({**asdict(decision), "uid": uid, "number": counts[decision.epoch]})
-    return found
 
 
 def _as_scored(result: EpochResult, before: EpochResult | None) -> EpochResult:
@@ -438,10 +345,3 @@ def _as_scored(result: EpochResult, before: EpochResult | None) -> EpochResult:
         return result
     earlier = result.earlier if len(result.earlier) > len(before.earlier) else before.earlier
     return replace(result, scores=before.scores, scored_by="person", earlier=earlier)
-
-
-def _thinned(points: Sequence[Any]) -> list[Any]:
-    """At most POINTS of them, evenly taken, with the first and the last."""
-    if len(points) <= POINTS:
-        return list(points)
-    return [points[round(i * (len(points) - 1) / (POINTS - 1))] for i in range(POINTS)]

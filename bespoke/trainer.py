@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 SUBMODULE = "vendor/sd-scripts"
 
 PROGRESS = re.compile(
-    r"(?:(?P<bar>[^:|\r\n]{0,40}):)?\s*\d+%\|[^|]*\|\s*(?P<step>\d+)/(?P<total>\d+) "
-    r"\[(?P<elapsed>[\d:]+)<(?P<left>[\d:?]+),\s*(?P<pace>[\d.]+|\?)(?P<unit>it/s|s/it)"
-    r"(?:, (?P<postfix>[^\]]*))?\]"
+    r"(?:(?P<bar>[^:|\r\n]{0,40}):)?\s*\d+%\|[^|]*\|\s*(?P<step>\d{1,9})/(?P<total>\d{1,9}) "
+    r"\[[\d:]+<[\d:?]+,\s*(?P<pace>[\d.]+|\?)(?P<unit>it/s|s/it)"
+    r"(?:, (?P<postfix>[^\]]*))?\]",
+    re.ASCII,
 )
-EPOCH = re.compile(r"epoch (\d+)/(\d+)$")
-SAVING = re.compile(r"saving checkpoint: (.+)$")
-LOSS = re.compile(r"avr_loss=([\d.eE+-]+|nan|-?inf)")
+EPOCH = re.compile(r"epoch (\d{1,9})/(\d{1,9})$", re.ASCII)
+LOSS = re.compile(r"avr_loss=([^\s,\]]{1,40})")
 
 # What the trainer says when it has come so far (tn:519, tn:593, tu:1227, tn:643, tn:987).
 STAGES: tuple[tuple[str, str], ...] = (
@@ -102,20 +102,13 @@ class EpochStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saving:
-    """The trainer is about to write this checkpoint: it prints so before the file is there."""
-
-    path: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Stage:
     """How far the trainer has got on its way to the first step: one of STAGES' names."""
 
     name: str
 
 
-Event = Progress | EpochStarted | Saving | Stage
+Event = Progress | EpochStarted | Stage
 
 
 def require_submodule(repository: Path) -> Path:
@@ -204,31 +197,35 @@ def needs_gpu(option: Mapping[str, object]) -> str | None:
 
 
 def parse(line: str) -> Event | None:
-    """What one line of the trainer's output says, if it is one of those that bespoke reads."""
+    """What one line of the trainer's output says, if it is one of those that bespoke reads.
+
+    The trainer prints captions and paths too: whatever a line holds, it is read or passed over.
+    """
     bar = PROGRESS.search(line)
     if bar:
-        if bar["bar"] is None or bar["bar"].strip() != "steps":
+        if (bar["bar"] or "").strip() != "steps" or int(bar["total"]) == 0:
             return None
         loss = LOSS.search(bar["postfix"] or "")
+        pace = _number(bar["pace"])
+        if pace and bar["unit"] == "s/it":
+            pace = 1.0 / pace
         return Progress(
             step=int(bar["step"]),
             total=int(bar["total"]),
-            steps_per_second=_pace(bar["pace"], bar["unit"]),
-            loss=float(loss[1]) if loss else None,
+            steps_per_second=pace or None,
+            loss=_number(loss[1]) if loss else None,
         )
     epoch = EPOCH.match(line)
     if epoch:
         return EpochStarted(epoch=int(epoch[1]), epochs=int(epoch[2]))
-    saving = SAVING.match(line)
-    if saving:
-        return Saving(path=saving[1])
     return next((Stage(name=name) for name, words in STAGES if words in line), None)
 
 
-def _pace(number: str, unit: str) -> float | None:
-    if number == "?" or float(number) == 0.0:
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
         return None
-    return float(number) if unit == "it/s" else 1.0 / float(number)
 
 
 class Folding:
@@ -324,8 +321,8 @@ def failure(code: int, tail: Sequence[str], log_file: Path) -> TrainerError:
     """The error for a trainer that ended with `code`, in its own last words."""
     what = diagnosis(tail) or "its last lines are in the log"
     text = (
-        f"the trainer ended with {ending(code)}: {what}\nthe whole log is {log_file}; "
-        "the same command goes on from what is whole"
+        f"the trainer ended with {ending(code)}: {what}\nfull log: {log_file}; "
+        "the same command resumes"
     )
     memory = any("CUDA out of memory" in line for line in tail)
     return OutOfMemoryError(text) if memory else TrainerError(text)

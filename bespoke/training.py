@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from bespoke import checkpoints, hardware, resume, sample, trainer, watch
-from bespoke.config import put
 from bespoke.display import say
 from bespoke.errors import TrainerError
 from bespoke.files import write_whole
@@ -18,6 +17,7 @@ from bespoke.journal import now
 from bespoke.processes import Group, patience, signals_held
 from bespoke.progress import Display
 from bespoke.rendering import rewrite
+from bespoke.settings import put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

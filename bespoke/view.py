@@ -32,25 +32,19 @@ LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)
 GRAIN = 34.0
 """Median step of LUMA from pixel to pixel from which on a picture is noise and has no ground.
 
-Measured at 512, 256 and 96 pixels: Gaussian noise of 50 levels on grey 30 to 33 before and after
-JPEG at quality 50; uniform noise, which has no colour, 49, and 39 to 54 after JPEG at 20 to 90.
+Gaussian noise of 50 levels on grey has 30 to 33; uniform noise, which has no colour, 39 to 54.
 """
 
-CROWD = 0.05
-"""The share of cells that are nearest to one in sRGB; how far they reach tells its noise."""
+CROWD, SPREAD = 0.05, 40.0
+"""The share of cells that are nearest to one in sRGB, whose reach tells the noise; and the noise,
+in levels, from which on cells have no ground."""
 
-SPREAD = 40.0
-"""Noise of the cells, in levels, from which on they have no ground: see `PictureGrid.noise`."""
-
-REACH = 12.0
-"""CIEDE2000 from a ground colour's middle within which a cell is counted to it."""
-
-TAIL = 25.0
-"""CIEDE2000 up to which a cell left over is counted to the nearest ground colour."""
+REACH, TAIL = 12.0, 25.0
+"""CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
+one that is left over is counted to the nearest."""
 
 LEAST_SHARE, MOST_COLOURS = 0.04, 8
 """The least share of the ground that is a colour of it, and how many of these are looked for."""
-
 
 EDGE = border_of(CELLS, CELLS)
 
@@ -107,17 +101,9 @@ class PictureGrid:
         return colours.lab(self.cells)
 
     @cached_property
-    def _likely(self) -> NDArray[np.float64]:
-        """How likely each cell is the ground's, as log odds; 0 where it is not to be looked at."""
-        # The table's coarseness is the doubt that is left.
-        share = (region("background") * 9 + 0.5) / 10
-        upper = np.arange(CELLS)[:, None] < CELLS // 2
-        return np.where((share > 0.5) & upper, np.log(share / (1 - share)), 0)
-
-    @cached_property
     def _squares(self) -> NDArray[np.float64]:
         """Squared distances in sRGB of the ground's likely cells from each other, shape (n, n)."""
-        return _squares(self.cells[self._likely > 0])
+        return _squares(self.cells[_likely() > 0])
 
     @cached_property
     def noise(self) -> float:
@@ -135,7 +121,7 @@ class PictureGrid:
         """The ground's colours, the largest share first; none where the picture is noise."""
         if self._grain > GRAIN or self.noise > SPREAD:
             return ()
-        likely = self._likely[self._likely > 0]
+        likely = _likely()[_likely() > 0]
         mass = likely / likely.sum()
         points = self._gathered(mass)
         # What is the same to a unit of CIELAB is one place.
@@ -147,7 +133,7 @@ class PictureGrid:
         labs = colours.lab(middles)
         apart = colours.difference(places[:, None], labs)
         nearest = np.where(apart.min(axis=1) <= TAIL, apart.argmin(axis=1), -1)[own]
-        edge = EDGE[self._likely > 0] / EDGE.sum()
+        edge = EDGE[_likely() > 0] / EDGE.sum()
         every = (
             GroundColour(
                 rgb=rgb,
@@ -164,7 +150,7 @@ class PictureGrid:
 
         What noise has spread comes together again, and colours further apart than it stay so.
         """
-        points, squares = self.cells[self._likely > 0], self._squares
+        points, squares = self.cells[_likely() > 0], self._squares
         if self.noise < 1:
             return points
         for _ in range(3):
@@ -187,10 +173,18 @@ class PictureGrid:
         for own in self.ground_colours:
             if own.share >= 0.1:
                 apart = np.sqrt(((self.cells - own.rgb) ** 2).sum(axis=-1))
-                allowed |= (colours.difference(self.lab, own.lab) <= REACH) | (
-                    apart < 3 * self.noise
-                )
+                near = colours.difference(self.lab, own.lab) <= REACH
+                allowed |= near | (apart < 3 * self.noise)
         return connected(allowed, EDGE)
+
+
+@functools.lru_cache(maxsize=1)
+def _likely() -> NDArray[np.float64]:
+    """How likely each cell is the ground's, as log odds; 0 where it is not to be looked at."""
+    # The table's coarseness is the doubt that is left.
+    share = (region("background") * 9 + 0.5) / 10
+    upper = np.arange(CELLS)[:, None] < CELLS // 2
+    return np.where((share > 0.5) & upper, np.log(share / (1 - share)), 0)
 
 
 def _densest(

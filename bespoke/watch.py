@@ -161,10 +161,10 @@ class Watch:
         self._bad = 0 if math.isfinite(at.loss) else self._bad + 1
         if self._bad >= BAD_REPORTS:
             raise TrainerError(
-                f"the loss is no longer a number (step {at.step}): the weights are spoilt from "
+                f"the loss is no longer a number (step {at.step}): the weights are ruined from "
                 "here on. Likely a learning rate too high, or fp16 overflowing: try "
                 "--set training.mixed_precision=bf16, or half of training.unet_lr and "
-                "training.text_encoder_lr; the states before are whole"
+                "training.text_encoder_lr; the states before are complete"
             )
 
     def _stands_still(self, now: float) -> None:
@@ -180,6 +180,6 @@ class Watch:
         if free < self._needed:
             raise TrainerError(
                 f"{self._output}: {_gb(free)} free, and the end of the epoch writes "
-                f"{_gb(self._needed)}: stopped while the last state is whole; make room and start "
+                f"{_gb(self._needed)}: stopped while the last state is complete; free some and run "
                 "the same command again"
             )

@@ -10,7 +10,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from bespoke import options_scan, origin  # noqa: E402 - run as a file, in the image
+from bespoke import origin  # noqa: E402 - run as a file, in the image
+from tools import options_scan  # noqa: E402
 
 
 def main(bespoke: str, trainer: str) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,16 @@ os.environ["BESPOKE_FAKE_TRAINER_HOOK"] = str(REPOSITORY / "tests" / "trainer_fa
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture
+def project(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the project's own configuration, to be broken."""
+    folder = tmp_path / "project"
+    shutil.copytree(repository / "experiments", folder / "experiments")
+    for name in ("training_config.toml", "dataset_config.toml"):
+        shutil.copy(repository / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -214,33 +225,6 @@ def caught_signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-# CUDA MPS as the real one: a daemon in a session of its own, told to quit through a second process.
-MPS_DAEMON = """#!/bin/sh
-pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
-case "$FAKE $1" in
-"hangs -d") exec sleep 1000;;
-"fails -d") echo "no such device"; exit 3;;
-*" -d") setsid sleep 1000 & echo $! >"$pid"; echo "$! $CUDA_VISIBLE_DEVICES" >>"$BOOK";;
-"deaf "*) exec sleep 1000;;
-*) read -r what; [ "$what" = quit ] && kill "$(cat "$pid")";;
-esac
-"""
-
-
-@pytest.fixture
-def mps_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where each daemon writes its process id and the GPUs it sees; a daemon is on the PATH."""
-    program = tmp_path / "mps_bin" / "nvidia-cuda-mps-control"
-    program.parent.mkdir()
-    program.write_text(MPS_DAEMON)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("BOOK", str(tmp_path / "book"))
-    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
-    monkeypatch.delenv("BESPOKE_MPS", raising=False)
-    return tmp_path / "book"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -67,6 +67,20 @@ class _Answer(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         pass
 
+    def do_HEAD(self) -> None:
+        """What the hub says of a file before it is sent."""
+        hub = self.server
+        if hub.down:
+            self.close_connection = True
+            return
+        hub.authorizations.append(self.headers.get("Authorization"))
+        status = hub.statuses[self.path.split("/")[1]]
+        self.send_response(status)
+        self.send_header("X-Repo-Commit", "0123456789abcdef0123456789abcdef01234567")
+        self.send_header("ETag", f'"{hashlib.sha256(hub.content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(hub.content)))
+        self.end_headers()
+
     def do_GET(self) -> None:
         hub = self.server
         if hub.down:
@@ -99,9 +113,10 @@ class _Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    pytest.importorskip("requests", reason="requests is one of the trainer's packages")
     server = Hub()
     monkeypatch.delenv("HF_HUB_OFFLINE")
+    # Read when it is imported, and another test may have done so.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     thread = threading.Thread(target=server.serve_forever)
@@ -126,12 +141,18 @@ def fetch(models: Path, pinned: Pinned = PINNED, said: list[str] | None = None) 
     return (models / pinned.file).read_bytes()
 
 
+def came(models: Path) -> int:
+    """The bytes that a broken download has left."""
+    parts = list(models.glob(f".{PINNED.file}.part/.cache/**/*.incomplete"))
+    return sum(path.stat().st_size for path in parts)
+
+
 def test_the_pinned_file_is_fetched_verified_and_once(
     hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fetch(models) == CONTENT
     assert hub.requests == [
-        (f"/owner/model/resolve/{PINNED.revision}/{PINNED.file}", "bytes=0-"),
+        (f"/owner/model/resolve/{PINNED.revision}/{PINNED.file}", None),
     ]
     assert sorted(path.name for path in models.iterdir()) == [
         ".lock",
@@ -145,15 +166,12 @@ def test_the_pinned_file_is_fetched_verified_and_once(
     assert said == []
 
 
-@pytest.mark.parametrize("takes_up", [True, False])
-def test_a_download_that_breaks_off_goes_on_by_itself(
-    hub: Hub, models: Path, takes_up: bool
-) -> None:
-    hub.cuts, hub.takes_up = 1, takes_up
+def test_a_download_that_breaks_off_is_resumed_by_itself(hub: Hub, models: Path) -> None:
+    hub.cuts = 1
     assert fetch(models) == CONTENT
     first, second = hub.starts()
     assert first == 0
-    assert HALF - 2_000_000 <= second <= HALF
+    assert 0 < second <= HALF
 
 
 def test_a_killed_download_is_taken_up_by_the_next_start(hub: Hub, models: Path) -> None:
@@ -168,9 +186,8 @@ def test_a_killed_download_is_taken_up_by_the_next_start(hub: Hub, models: Path)
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    part = models / f"{PINNED.file}.part"
     deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size):
+    while not came(models):
         assert time.monotonic() < deadline, "nothing of the download arrived"
         assert child.poll() is None, "the download ended by itself"
         time.sleep(0.05)
@@ -187,14 +204,15 @@ def test_a_server_that_goes_away_is_one_line_and_what_came_is_kept(hub: Hub, mod
     hub.cuts, hub.gone_after_a_cut = 1, True
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1 cannot be reached or broke off") as caught:
         fetch(models)
-    assert "goes on from the 0.0 GB that came" in str(caught.value)
+    assert "start again to resume the download" in str(caught.value)
     assert "HF_ENDPOINT" in str(caught.value)
     assert str(models / PINNED.file) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    came = (models / f"{PINNED.file}.part").stat().st_size
+    kept = came(models)
+    assert kept
     hub.down = False
     assert fetch(models) == CONTENT
-    assert hub.starts() == [0, came]
+    assert hub.starts() == [0, kept]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +230,7 @@ def test_another_files_content_is_rejected_and_never_overwritten(
         with pytest.raises(ConfigError, match=problem):
             fetch(models)
     assert not (models / PINNED.file).exists()
-    rejected = list(models.glob(f"{PINNED.file}.part.rejected-*"))
+    rejected = list(models.glob(f"{PINNED.file}.rejected-*"))
     assert [path.read_bytes() for path in rejected] == [content, content]
     hub.content = CONTENT
     assert fetch(models) == CONTENT
@@ -225,7 +243,7 @@ def test_the_copy_is_tried_where_the_repository_is_gone_or_closed(
     hub.statuses["owner"] = status
     said: list[str] = []
     assert fetch(models, said=said) == CONTENT
-    assert any(f"answered {status}" in line and "copy/archive" in line for line in said)
+    assert any(f"answered {status} for owner/model" in line for line in said)
     assert "/copy/archive/resolve/main/" in hub.requests[-1][0]
 
 
@@ -246,7 +264,7 @@ def test_offline_is_said_before_anything_is_asked(
     hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE forbids fetching it"):
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE forbids downloading it"):
         fetch(models)
     assert hub.requests == []
 
@@ -368,7 +386,7 @@ def cut(file: Path) -> None:
         ),
         (lambda folder: (folder / "text_encoder_2").mkdir(), "Stable Diffusion XL"),
         (lambda folder: (folder / "model_index.json").unlink(), "not a diffusers folder"),
-        (lambda folder: cut(folder / "unet" / "model.safetensors"), "not a whole safetensors file"),
+        (lambda folder: cut(folder / "unet" / "model.safetensors"), "incomplete or damaged"),
     ],
 )
 def test_a_folder_of_another_kind_or_with_a_part_missing_is_refused(

@@ -53,11 +53,11 @@ def test_everything_wrong_with_the_checkpoints_is_said_together(tmp_path: Path) 
         checkpoints.verify(tmp_path, "a", list(range(1, 8)))
     lines = str(caught.value).splitlines()
     assert len(lines) == 6
-    assert lines[0].startswith("a-000002.safetensors: is not whole")
+    assert lines[0].startswith("a-000002.safetensors: incomplete or damaged")
     assert lines[1] == "a-000003.safetensors: carries epoch 7"
     assert lines[2] == "a-000004.safetensors: holds no weights"
     assert lines[3].startswith("a-000005.safetensors: carries no epoch")
-    assert lines[4].startswith("a-000006.safetensors: is not whole")
+    assert lines[4].startswith("a-000006.safetensors: incomplete or damaged")
     assert lines[5] == "a-000007.safetensors: was not written"
 
 
@@ -195,10 +195,10 @@ def test_a_diverged_checkpoint_is_refused_for_it_would_spoil_those_beside_it(
 def test_a_file_that_is_missing_cut_off_or_no_safetensors_is_said_to_be(tmp_path: Path) -> None:
     whole = lora(tmp_path, "a.safetensors")
     whole.write_bytes(whole.read_bytes()[:-9])
-    with pytest.raises(ConfigError, match=r"a.safetensors: is not whole"):
+    with pytest.raises(ConfigError, match=r"a.safetensors: incomplete or damaged"):
         checkpoints.identify(whole)
     (tmp_path / "b.safetensors").write_text("<html>not found</html>")
-    with pytest.raises(ConfigError, match="is not whole"):
+    with pytest.raises(ConfigError, match="incomplete or damaged"):
         checkpoints.identify(tmp_path / "b.safetensors")
     with pytest.raises(ConfigError, match="there is no such file"):
         checkpoints.identify(tmp_path / "c.safetensors")

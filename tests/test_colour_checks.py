@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from PIL import Image
 
 from bespoke import captions, dataset
 from bespoke.canvas import PixelGrid
-from bespoke.dataset import Collection, Finding, Promise
+from bespoke.promise import DatasetSpec
 from bespoke.rehearsal.drawing import draw
 
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bespoke.dataset import Collection, Finding
+
 GREEN, BROWN, SKIN, RED, BLUE = "#10c040", "#6a4020", "#f0c0a0", "#c02040", "#2040c0"
 CLEAN = (
     f"pixel art, brown hair ({BROWN}), red lips ({RED}), light skin ({SKIN}), "
     f"green background ({GREEN}), blue shirt ({BLUE}), retro pixel art style"
 )
-FACTS = Promise(pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",))
+FACTS = DatasetSpec(pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",))
 
 
 def rgb(code: str) -> list[int]:
@@ -44,12 +46,14 @@ def portrait() -> NDArray[np.uint8]:
 
 
 def checked(
-    folder: Path, caption: str, art: NDArray[np.uint8] | None = None, **options: Any
+    folder: Path, caption: str, art: NDArray[np.uint8] | None = None, *, shuffled: bool = False
 ) -> Collection:
     picture = Image.fromarray(portrait() if art is None else art)
     picture.resize((512, 512), Image.Resampling.NEAREST).save(folder / "a.png", compress_level=1)
     (folder / "a.txt").write_text(caption, encoding="utf-8")
-    return dataset.check(folder, Promise(cells=24), **options)
+    return dataset.check(
+        folder, DatasetSpec(cells=24), {"shuffle_caption": shuffled, "resolution": None}
+    )
 
 
 def only(collection: Collection) -> Finding:
@@ -182,7 +186,7 @@ def test_parentheses_torn_by_a_comma_are_a_note_and_with_shuffling_a_warning(
 
 def test_nothing_is_said_of_a_picture_whose_cells_are_unknown(tmp_path: Path) -> None:
     checked(tmp_path, CLEAN.replace(RED, "#010203"))
-    assert dataset.check(tmp_path, Promise()).findings == ()
+    assert dataset.check(tmp_path, DatasetSpec()).findings == ()
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -236,5 +240,7 @@ def test_the_ground_is_what_a_plain_flood_fill_reaches(seed: int) -> None:
 
 def test_nothing_is_found_in_the_drawn_collection(tmp_path: Path) -> None:
     draw(tmp_path / "drawn", 203)
-    collection = dataset.check(tmp_path / "drawn", FACTS, shuffled=True)
+    collection = dataset.check(
+        tmp_path / "drawn", FACTS, {"shuffle_caption": True, "resolution": None}
+    )
     assert (len(collection.pairs), collection.findings) == (203, ())

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from records import HOSTILE, a_result, a_run, scores
 
-from bespoke import cli, compare, store
+from bespoke import cli, compare, outcome, store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.store import RunRecord
+    from bespoke.schema import RunRecord
 
 
 def a_kept(name: str, *means: int, seed: int = 42, tokens: int = 3, **known: Any) -> RunRecord:
@@ -57,7 +57,7 @@ def test_what_came_out_is_counted_over_the_epochs() -> None:
         a_result("ONE", epoch, scores(mean, mean, mean), backgrounds=verdicts[epoch - 1])
         for epoch, mean in enumerate((5, 8, 6, 8), start=1)
     )
-    told = compare.outcome(a_run("ONE", epochs=results, timings={"training": 7200.0}))
+    told = outcome.outcome(a_run("ONE", epochs=results, starts={"t": {"training": 7200.0}}))
     assert told["background_right_from"] == 2
     assert told["lost_again"] == [3]
     assert (told["best_epoch"], told["best_score"]) == (2, 8.0)
@@ -67,7 +67,7 @@ def test_what_came_out_is_counted_over_the_epochs() -> None:
 
 def test_nothing_measured_is_nothing_said() -> None:
     result = a_result(given=scores(None, 7, 7), backgrounds=("unmeasured",))
-    told = compare.outcome(a_run(epochs=(result,), facts={}))
+    told = outcome.outcome(a_run(epochs=(result,), facts={}))
     asked = ("background_right_from", "best_epoch", "best_score", "falls", "cost", "hours")
     assert [told[key] for key in asked] == [None] * 6
 
@@ -124,11 +124,12 @@ def test_runs_stand_beside_the_baselines_as_json(
     names = ["SD15_FINAL_CORRECTED_CAPTIONS", "SD15_PERFECT", "ONE", HOSTILE]
     cli.main(["compare", *names, "--json", "--workspace", str(workspace)])
     told = json.loads(capsys.readouterr().out)
-    assert list(told) == ["runs", "differs", "outcomes", "seeds"]
+    assert list(told) == ["runs", "differs", "settings", "outcomes", "seeds"]
     assert told["runs"] == names
     assert told["differs"]["options"]["dataset.general.keep_tokens"] == {
-        names[0]: None, names[1]: None, "ONE": 3, HOSTILE: 5
-    }  # fmt: skip
+        "ONE": 3,
+        HOSTILE: 5,
+    }
     known = told["outcomes"][names[0]]
     keys = ("best_epoch", "best_score", "background_right_from", "lost_again")
     assert [known[key] for key in keys] == [6, 7.3, 7, True]
@@ -145,11 +146,29 @@ def test_a_table_shows_hostile_names_as_text(
     assert out.index("keep_tokens") < out.index("best score")
 
 
-def test_diff_names_each_setting_whole_also_in_a_narrow_terminal(
+def test_a_baseline_is_compared_by_what_is_known_of_it(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    baseline = "SD15_FINAL_CORRECTED_CAPTIONS"
+    cli.main(["compare", "ONE", baseline, "--workspace", str(workspace)])
+    out = capsys.readouterr().out
+    assert f"not known, so not compared: what {baseline} were trained with" in out
+    labels = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+    assert labels == [
+        "status",
+        "background right from epoch",
+        "best epoch",
+        "best score",
+        "background lost again",
+    ]
+
+
+def test_settings_are_named_whole_also_in_a_narrow_terminal(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    cli.main(["diff", "ONE", HOSTILE, "--workspace", str(workspace)])
+    cli.main(["compare", "ONE", HOSTILE, "--settings", "--workspace", str(workspace)])
     first = [
         line.split("│")[1].strip()
         for line in capsys.readouterr().out.splitlines()[1:]
@@ -158,29 +177,32 @@ def test_diff_names_each_setting_whole_also_in_a_narrow_terminal(
     assert "".join(first) == "dataset.general.keep_tokens"
 
 
-def test_diff_says_where_each_value_came_from(
+def test_settings_say_where_each_value_came_from(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["diff", "ONE", HOSTILE, "--json", "--workspace", str(workspace)])
-    told = json.loads(capsys.readouterr().out)["settings"]
-    assert list(told) == ["dataset.general.keep_tokens"]
-    assert [row["from"] for row in told["dataset.general.keep_tokens"]] == [
-        "experiments/x.toml"
-    ] * 2
-    cli.main(["diff", "ONE", HOSTILE, "--workspace", str(workspace)])
+    cli.main(["compare", "ONE", HOSTILE, "--json", "--workspace", str(workspace)])
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert list(settings) == ["dataset.general.keep_tokens"]
+    rows = settings["dataset.general.keep_tokens"]
+    assert {row["from"] for row in rows.values()} == {"experiments/x.toml"}
+    cli.main(["compare", "ONE", HOSTILE, "--settings", "--workspace", str(workspace)])
     assert "(experiments/x.toml)" in capsys.readouterr().out
-    cli.main(["diff", "ONE", "ONE", "--workspace", str(workspace)])
+    cli.main(["compare", "ONE", "ONE", "--settings", "--workspace", str(workspace)])
     assert capsys.readouterr().out == "no setting differs\n"
 
 
-def test_the_record_is_listed_and_shown(
+def test_the_record_is_listed_printed_and_made_again(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(["record", "list", "--workspace", str(workspace)])
     out = capsys.readouterr().out
     assert "SD15_PERFECT\n    completed, best 9.0 at epoch 7, baseline" in out
-    cli.main(["record", "show", "ONE", "--workspace", str(workspace)])
+    cli.main(["report", "ONE", "--json", "--workspace", str(workspace)])
     assert json.loads(capsys.readouterr().out)["epochs"][0]["epoch"] == 1
+    cli.main(["report", "--json", "--workspace", str(workspace)])
+    assert len(json.loads(capsys.readouterr().out)) == 4
+    cli.main(["record", "rebuild", "--workspace", str(workspace)])
+    assert capsys.readouterr().out == f"{workspace}/record.sqlite: made again, 4 runs\n"
     with pytest.raises(SystemExit) as ended:
         cli.main(["record", "sync", "--workspace", str(workspace)])
     assert ended.value.code == 2

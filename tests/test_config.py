@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,16 +11,6 @@ from bespoke.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def project(repository: Path, tmp_path: Path) -> Path:
-    """A copy of the project's own configuration, to be broken."""
-    folder = tmp_path / "project"
-    shutil.copytree(repository / "experiments", folder / "experiments")
-    for name in (config.TRAINING_FILE, config.DATASET_FILE):
-        shutil.copy(repository / name, folder / name)
-    return folder
 
 
 def append(file: Path, text: str) -> None:
@@ -57,14 +46,14 @@ def test_keep_tokens_3_is_its_parent_with_two_dataset_options_changed(repository
         if parent.general[key].value != setting.value
     }
     assert differing == {"keep_tokens": (1, 3), "caption_dropout_rate": (0.0, 0.05)}
-    assert child.promises["training_data"].pictures == 203
+    assert child.specs["training_data"].pictures == 203
 
 
 def test_every_experiment_of_the_project_loads(repository: Path) -> None:
     found = {name: config.load(name, repository=repository) for name in config.names(repository)}
     assert len(found) == 8
     assert len({experiment.output_name for experiment in found.values()}) == 8
-    assert found["expanded_dataset"].promises["generated"].pictures_max == 100
+    assert found["expanded_dataset"].specs["generated"].pictures_max == 100
 
 
 def test_each_value_keeps_its_origin_and_what_it_replaced(repository: Path) -> None:
@@ -115,8 +104,8 @@ def test_a_malformed_set_is_answered_with_how_to_write_it(
 
 
 def test_an_unknown_experiment_is_answered_with_the_nearest_one(project: Path) -> None:
-    assert "perhaps you meant 'keep_tokens_3'" in refused(project, "keep_token_3")
-    assert "there is no experiment '../../etc/passwd'" in refused(project, "../../etc/passwd")
+    assert "did you mean 'keep_tokens_3'?" in refused(project, "keep_token_3")
+    assert 'no experiment "../../etc/passwd"' in refused(project, "../../etc/passwd")
 
 
 def test_an_experiment_cannot_be_its_own_ancestor(project: Path) -> None:
@@ -176,9 +165,10 @@ def test_a_key_in_two_sections_is_refused(project: Path) -> None:
 
 def test_broken_toml_is_named_with_its_line(project: Path) -> None:
     append(project / config.TRAINING_FILE, "seed = = 1\n")
-    message = refused(project)
-    assert message.startswith("training_config.toml: not valid TOML")
-    assert "line" in message
+    lines = (project / config.TRAINING_FILE).read_text(encoding="utf-8").count("\n")
+    assert refused(project) == (
+        f"training_config.toml: line {lines}: not valid TOML: Invalid value: seed = = 1"
+    )
 
 
 def test_a_file_that_is_not_utf8_is_named_with_the_byte(project: Path) -> None:
@@ -200,7 +190,7 @@ def test_names_that_become_files_are_held_to_safe_letters(project: Path) -> None
         'output_name = "bespoke_baby_sd15_lora_keep_tokens_3"',
         'output_name = "../elsewhere"',
     )
-    assert "output_name '../elsewhere'" in refused(project)
+    assert "output_name: becomes a file's name" in refused(project)
 
 
 @pytest.mark.parametrize(
@@ -245,9 +235,9 @@ def test_renamed_puts_the_prefix_on_both_names(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("confidence = 85\n", "confidence: from 0 to 1 is needed, not 85"),
-        ('subject = "backgroud"\n', "subject: 'backgroud': perhaps you meant 'background'"),
-        ('[training]\nsave_model_as = "ckpt"\n', 'save_model_as: write "safetensors"'),
+        ("confidence = 85\n", "confidence: should be at most 1, not 85"),
+        ('subject = "backgroud"\n', "subject: did you mean 'background'?"),
+        ('[training]\nsave_model_as = "ckpt"\n', "only safetensors files can be verified"),
         ('[training]\noutput_name = "foo"\n', "output_name"),
     ],
 )
@@ -264,3 +254,72 @@ def test_a_broken_experiment_is_no_obstacle_to_the_others(project: Path) -> None
     assert "broken" in config.names(project)
     assert "my test" not in config.names(project)
     assert len(config.known(project)) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "max_train_epochs: is missing: write for example max_train_epochs = 10"),
+        ("max_train_steps = 100\n", "max_train_steps: runs are counted in epochs"),
+    ],
+)
+def test_a_training_file_without_what_a_run_needs_is_refused(
+    project: Path, text: str, said: str
+) -> None:
+    (project / config.TRAINING_FILE).write_text(text, encoding="utf-8")
+    lines = refused(project, "final_corrected_captions").splitlines()
+    assert any(line.startswith(f"training_config.toml: {said}") for line in lines), lines
+    assert any(
+        line.startswith("training_config.toml: network_module: is missing") for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.max_train_epochs=4294967296", "is not between 1 and 1000"),
+        ("dataset.num_repeats=100000", "is not between 1 and 1000"),
+        ("training.ddp_timeout=99999999999999999", "is too large"),
+        ("training.training_comment=x", "bespoke sets this itself"),
+        ('training.log_prefix="a\\u0000b"', "log_prefix: remove the control character in it"),
+        ("training.log_prefix=" + "x" * 5000, "is 5000 letters long: at most 4096"),
+        ("training.log_prefix=" + "[" * 5000, "is 5000 letters long"),
+    ],
+)
+def test_values_that_nobody_means_are_refused_in_one_short_line(
+    project: Path, override: str, said: str
+) -> None:
+    message = refused(project, "keep_tokens_3", override)
+    assert said in message
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("letters", [101, 300, 5000])
+def test_a_name_too_long_for_a_file_is_refused(project: Path, letters: int) -> None:
+    name = "x" * letters
+    assert "no experiment" in refused(project, name)
+    odd = project / "experiments" / "odd.toml"
+    odd.write_text(f'output_name = "{name}"\n', encoding="utf-8")
+    assert "experiments/odd.toml: output_name: " in refused(project, "odd")
+    odd.write_text(f'parent = "{name}"\n', encoding="utf-8")
+    assert "experiments/odd.toml: parent: no experiment" in refused(project, "odd")
+
+
+def test_every_problem_of_an_experiment_is_said_at_once_with_its_table(project: Path) -> None:
+    (project / "experiments" / "odd.toml").write_text(
+        'confidance = 1\nexpected = "x"\n[gate]\nepok = 3\n[test]\nsize = 65\n'
+        "[data.training_data]\nsize = 2.5\n[training]\nnetwork_dims = 3\n",
+        encoding="utf-8",
+    )
+    assert sorted(refused(project, "odd").splitlines()) == sorted(
+        [
+            'experiments/odd.toml: expected: should be a list, not "x"',
+            "experiments/odd.toml: [gate]: epoch: is missing",
+            "experiments/odd.toml: [gate]: epok: unknown key: did you mean 'epoch'?",
+            "experiments/odd.toml: [test]: size: a multiple of 8 is needed, not 65",
+            "experiments/odd.toml: [data.training_data]: size: should be a whole number, not 2.5",
+            "experiments/odd.toml: confidance: unknown key: did you mean 'confidence'?",
+            "experiments/odd.toml: network_dims: the trainer has no such option; "
+            "did you mean network_dim or network_args?",
+        ]
+    )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bespoke import sight
-from bespoke.config import Block, Experiment, Setting
+from bespoke.config import Experiment
 from bespoke.contrast import Ablation, Side, compare
-from bespoke.dataset import Promise
+from bespoke.promise import DatasetSpec
+from bespoke.settings import Block, Setting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,8 +144,8 @@ def test_two_changes_name_the_runs_that_would_part_them() -> None:
 
 
 def test_an_experiment_that_promises_other_captions_does_not_part_two_changes() -> None:
-    promises = {"training_data": Promise(caption_version="repaired")}
-    other = replace(make("only_dim", network_dim=16), promises=promises)
+    promises = {"training_data": DatasetSpec(caption_version="repaired")}
+    other = replace(make("only_dim", network_dim=16), specs=promises)
     child = make("child", {"caption_dropout_rate": 0.1}, network_dim=16)
     (found,) = compare(side(child), side(PARENT), known=(child, other, PARENT)).findings
     assert found.measured["alone"][0] == "--experiment parent --set training.network_dim=16"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from PIL import Image
 
 from bespoke import config, dataset, sight
 from bespoke.canvas import PixelGrid
-from bespoke.dataset import Finding, Promise
+from bespoke.dataset import Finding
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.promise import TRAINED_EXTENSIONS
+from bespoke.promise import TRAINED_EXTENSIONS, DatasetSpec
 from bespoke.repair import Rules, mend
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PROMISE = Promise(
+SPEC = DatasetSpec(
     pictures=3,
     size=512,
     cells=24,
@@ -59,11 +58,11 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def codes(folder: Path, promise: Promise = PROMISE) -> list[tuple[str, str]]:
+def codes(folder: Path, promise: DatasetSpec = SPEC) -> list[tuple[str, str]]:
     return [(found.code, found.file) for found in dataset.check(folder, promise).findings]
 
 
-def only(folder: Path, promise: Promise = PROMISE) -> Finding:
+def only(folder: Path, promise: DatasetSpec = SPEC) -> Finding:
     findings = dataset.check(folder, promise).findings
     assert len(findings) == 1, findings
     return findings[0]
@@ -73,7 +72,7 @@ def only(folder: Path, promise: Promise = PROMISE) -> Finding:
 
 
 def test_a_folder_that_keeps_its_promises_is_clean(folder: Path) -> None:
-    collection = dataset.check(folder, PROMISE)
+    collection = dataset.check(folder, SPEC)
     assert collection.findings == ()
     assert [pair.stem for pair in collection.pairs] == ["lad_1", "lad_2", "lad_3"]
     assert collection.pairs[0].picture == folder / "lad_1.png"
@@ -82,7 +81,7 @@ def test_a_folder_that_keeps_its_promises_is_clean(folder: Path) -> None:
 
 
 def test_the_cells_read_are_the_art_itself(folder: Path) -> None:
-    picture = dataset.check(folder, PROMISE).pictures["lad_2"]
+    picture = dataset.check(folder, SPEC).pictures["lad_2"]
     assert picture.cells is not None
     assert np.array_equal(picture.cells, art(2))
     assert (picture.size, picture.mode, picture.format) == ((512, 512), "RGB", "PNG")
@@ -107,7 +106,7 @@ def test_all_problems_are_reported_together_in_the_order_of_names(folder: Path) 
 
 
 def test_one_picture_too_few_is_counted(folder: Path) -> None:
-    found = only(folder, Promise(pictures=4))
+    found = only(folder, DatasetSpec(pictures=4))
     assert (found.code, found.file) == ("pictures_count", "")
     assert found.measured == {"pictures": 3, "declared": 4}
     assert "4" in found.message
@@ -117,19 +116,19 @@ def test_one_picture_too_few_is_counted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("promise", "clean"),
     [
-        (Promise(pictures_min=3, pictures_max=3), True),
-        (Promise(pictures_min=4), False),
-        (Promise(pictures_max=2), False),
+        (DatasetSpec(pictures_min=3, pictures_max=3), True),
+        (DatasetSpec(pictures_min=4), False),
+        (DatasetSpec(pictures_max=2), False),
     ],
 )
 def test_bounds_on_the_number_include_their_ends(
-    folder: Path, promise: Promise, clean: bool
+    folder: Path, promise: DatasetSpec, clean: bool
 ) -> None:
     assert codes(folder, promise) == ([] if clean else [("pictures_count", "")])
 
 
 def test_a_folder_with_no_picture_is_an_error_whatever_is_promised(tmp_path: Path) -> None:
-    assert only(tmp_path, Promise()).code == "pictures_none"
+    assert only(tmp_path, DatasetSpec()).code == "pictures_none"
 
 
 # --- Pairs ---
@@ -156,13 +155,13 @@ def test_a_caption_without_a_picture_is_named(folder: Path) -> None:
 
 def test_a_png_and_a_jpeg_of_one_name_are_an_error_as_both_would_be_trained(folder: Path) -> None:
     enlarged(2).save(folder / "lad_2.jpg", quality=95)
-    found = codes(folder, Promise(pictures=4))
+    found = codes(folder, DatasetSpec(pictures=4))
     assert found == [("picture_twice", "lad_2.png")]
 
 
 def test_a_caption_that_the_trainer_would_borrow_is_named(folder: Path) -> None:
     enlarged(4).save(folder / "lad_1_10_20_30_40.png")
-    found = only(folder, Promise())
+    found = only(folder, DatasetSpec())
     assert (found.code, found.file) == ("caption_borrowed", "lad_1_10_20_30_40.png")
     assert found.measured["borrowed"] == "lad_1.txt"
 
@@ -170,7 +169,7 @@ def test_a_caption_that_the_trainer_would_borrow_is_named(folder: Path) -> None:
 def test_a_name_of_many_parts_with_its_own_caption_is_clean(folder: Path) -> None:
     enlarged(4).save(folder / "lad_1_10_20_30_40.png")
     (folder / "lad_1_10_20_30_40.txt").write_text(CAPTION)
-    assert codes(folder, Promise()) == []
+    assert codes(folder, DatasetSpec()) == []
 
 
 def test_a_caption_is_borrowed_across_the_folder_name_too(tmp_path: Path) -> None:
@@ -178,7 +177,7 @@ def test_a_caption_is_borrowed_across_the_folder_name_too(tmp_path: Path) -> Non
     folder.mkdir()
     enlarged(1).save(folder / "lad_001_ash.png")
     (tmp_path / "10.txt").write_text(CAPTION)
-    assert only(folder, Promise()).measured["borrowed"] == f"..{os.sep}10.txt"
+    assert only(folder, DatasetSpec()).measured["borrowed"] == f"..{os.sep}10.txt"
 
 
 # --- Pictures ---
@@ -228,7 +227,7 @@ def test_files_without_permission_are_named(folder: Path) -> None:
 
 def test_a_jpeg_named_png_is_called_what_it_is(folder: Path) -> None:
     enlarged(1).save(folder / "lad_1.png", format="JPEG")
-    found = dataset.check(folder, PROMISE).findings
+    found = dataset.check(folder, SPEC).findings
     assert [item.code for item in found] == ["picture_misnamed", "picture_cells"]
     assert found[0].measured == {"format": "JPEG"}
     assert "JPEG" in found[0].message
@@ -238,7 +237,7 @@ def test_a_jpeg_named_png_is_called_what_it_is(folder: Path) -> None:
 def test_a_lossless_picture_in_another_format_is_clean(folder: Path, name: str) -> None:
     enlarged(7).save(folder / name, lossless=True)
     (folder / "a.txt").write_text(CAPTION)
-    assert codes(folder, Promise(size=512, cells=24)) == []
+    assert codes(folder, DatasetSpec(size=512, cells=24)) == []
 
 
 def test_a_picture_of_500_by_512_is_named_with_its_size(folder: Path) -> None:
@@ -251,7 +250,7 @@ def test_a_picture_of_500_by_512_is_named_with_its_size(folder: Path) -> None:
 
 def test_a_picture_smaller_than_its_cells_is_an_error(folder: Path) -> None:
     enlarged(1, (20, 20)).save(folder / "lad_1.png")
-    assert codes(folder, Promise(cells=24)) == [("picture_size", "lad_1.png")]
+    assert codes(folder, DatasetSpec(cells=24)) == [("picture_size", "lad_1.png")]
 
 
 def test_a_picture_too_large_to_decode_is_refused_by_its_header(folder: Path) -> None:
@@ -268,7 +267,7 @@ def test_resampled_art_is_caught(folder: Path, resampling: Image.Resampling, siz
     Image.fromarray(art(1)).resize((size, size), resampling).save(folder / "lad_1.png")
     for number in (2, 3):
         enlarged(number, (size, size)).save(folder / f"lad_{number}.png")
-    found = only(folder, Promise(cells=24))
+    found = only(folder, DatasetSpec(cells=24))
     assert (found.code, found.file) == ("picture_cells", "lad_1.png")
     share = found.measured["cells_off"]
     assert isinstance(share, float)
@@ -281,20 +280,20 @@ def test_art_that_went_through_jpeg_is_caught(folder: Path, size: int, quality: 
     enlarged(1, (size, size)).save(folder / "lad_1.jpg", quality=quality)
     Image.open(folder / "lad_1.jpg").save(folder / "lad_1.png")
     (folder / "lad_1.jpg").unlink()
-    assert codes(folder, Promise(cells=24)) == [("picture_cells", "lad_1.png")]
+    assert codes(folder, DatasetSpec(cells=24)) == [("picture_cells", "lad_1.png")]
 
 
 @pytest.mark.parametrize("resampling", list(Image.Resampling))
 def test_art_scaled_down_and_up_again_is_caught(folder: Path, resampling: Image.Resampling) -> None:
     halved = enlarged(1).resize((256, 256), resampling)
     halved.resize((512, 512), resampling).save(folder / "lad_1.png")
-    assert codes(folder, Promise(cells=24)) == [("picture_cells", "lad_1.png")]
+    assert codes(folder, DatasetSpec(cells=24)) == [("picture_cells", "lad_1.png")]
 
 
 @pytest.mark.parametrize("size", [(48, 48), (250, 250), (500, 512), (720, 1000), (768, 768)])
 def test_nearest_neighbour_of_any_size_is_clean(folder: Path, size: tuple[int, int]) -> None:
     enlarged(1, size).save(folder / "lad_1.png")
-    assert codes(folder, Promise(cells=24)) == []
+    assert codes(folder, DatasetSpec(cells=24)) == []
 
 
 def test_a_resampled_picture_of_the_wrong_size_is_told_both(folder: Path) -> None:
@@ -330,7 +329,7 @@ def test_alpha_that_hides_something_is_measured_and_opaque_alpha_is_clean(folder
     assert codes(folder) == []
     picture.paste((255, 0, 0, 0), (0, 0, 256, 512))
     picture.save(folder / "lad_1.png")
-    found = {item.code: item for item in dataset.check(folder, Promise()).findings}
+    found = {item.code: item for item in dataset.check(folder, DatasetSpec()).findings}
     assert found["picture_transparent"].measured == {"transparent": 0.5}
 
 
@@ -338,7 +337,7 @@ def test_the_cells_of_a_transparent_picture_are_what_the_trainer_sees(folder: Pa
     picture = enlarged(1).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize((512, 512)))
     picture.save(folder / "lad_1.png")
-    read = dataset.check(folder, PROMISE).pictures["lad_1"]
+    read = dataset.check(folder, SPEC).pictures["lad_1"]
     assert read.cells is not None
     assert np.array_equal(read.cells, art(1))
     assert read.cells_off == 0.0
@@ -349,13 +348,13 @@ def test_a_palette_with_a_transparent_entry_is_measured(folder: Path) -> None:
     picture.putpalette([0, 0, 0, 255, 0, 0])
     picture.paste(1, (0, 0, 128, 512))
     picture.save(folder / "lad_1.png", transparency=1)
-    found = only(folder, Promise())
+    found = only(folder, DatasetSpec())
     assert (found.code, found.measured) == ("picture_transparent", {"transparent": 0.25})
 
 
 def test_a_sixteen_bit_picture_is_named_by_its_mode(folder: Path) -> None:
     Image.fromarray(np.full((512, 512), 40_000, dtype=np.uint16)).save(folder / "lad_1.png")
-    found = only(folder, Promise())
+    found = only(folder, DatasetSpec())
     assert (found.code, found.measured) == ("picture_mode", {"mode": "I;16"})
 
 
@@ -371,14 +370,14 @@ def test_a_png_damaged_anywhere_never_ends_in_a_traceback(
     for place in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=8)):
         raw[place] = data.draw(st.integers(0, 255))
     path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
-    collection = dataset.check(folder, Promise(cells=24))
+    collection = dataset.check(folder, DatasetSpec(cells=24))
     unreadable = any(found.code == "picture_unreadable" for found in collection.errors)
     assert ("a" in collection.pictures) is not unreadable
 
 
 def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None:
     (folder / os.fsdecode(b"lad_\xe9.png")).write_bytes(b"")
-    found = dataset.check(folder, PROMISE).findings
+    found = dataset.check(folder, SPEC).findings
     assert {item.file for item in found} == {"", "lad_\\udce9.png"}
     assert dataset.listing(found).encode("utf-8")
 
@@ -389,7 +388,7 @@ def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None
 @pytest.mark.parametrize("text", ["", "   ", "\t\n", "\n", "\u200b\n"])
 def test_an_empty_or_blank_caption_is_an_error(folder: Path, text: str) -> None:
     (folder / "lad_1.txt").write_text(text, encoding="utf-8")
-    assert ("caption_empty", "lad_1.txt") in codes(folder, Promise())
+    assert ("caption_empty", "lad_1.txt") in codes(folder, DatasetSpec())
 
 
 def test_a_caption_below_a_blank_line_is_said_to_be_unread(folder: Path) -> None:
@@ -442,7 +441,7 @@ def test_a_control_character_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(("count", "clean"), [(12, True), (11, False)])
 def test_hex_codes_are_counted_with_their_repeats(folder: Path, count: int, clean: bool) -> None:
     (folder / "lad_1.txt").write_text("lips, " + ", ".join(["#00ff7f"] * count))
-    assert (codes(folder, Promise(hex_codes_min=12)) == []) is clean
+    assert (codes(folder, DatasetSpec(hex_codes_min=12)) == []) is clean
 
 
 def test_hex_codes_below_the_first_line_do_not_count(folder: Path) -> None:
@@ -471,12 +470,12 @@ def test_a_promised_word_is_looked_for_as_a_word(
     folder: Path, words: str, expected: list[tuple[str, str]]
 ) -> None:
     (folder / "lad_1.txt").write_text(f"{words}, {', '.join(CODES)}")
-    assert codes(folder, Promise(hex_codes_min=12, names=("lips",))) == expected
+    assert codes(folder, DatasetSpec(hex_codes_min=12, names=("lips",))) == expected
 
 
 def test_words_run_together_and_said_twice_are_named(folder: Path) -> None:
     (folder / "lad_1.txt").write_text(f"{CAPTION}, dark dark blue, pixel hairlips, punk punklady")
-    assert [(f.code, f.tag) for f in dataset.check(folder, PROMISE).findings] == [
+    assert [(f.code, f.tag) for f in dataset.check(folder, SPEC).findings] == [
         ("caption_word_glued", "punklady"), ("caption_repeated", "dark dark")
     ]  # fmt: skip
     (folder / "lad_1.txt").write_text(f"{CAPTION}, a silver hat, Silver hat?, a silver hat")
@@ -502,7 +501,7 @@ def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
     rules = Rules(names=("lips",))
     started = time.process_time()
     (folder / "lad_1.txt").write_text(EVIL[name])
-    collection = dataset.check(folder, PROMISE, shuffled=True)
+    collection = dataset.check(folder, SPEC, {"shuffle_caption": True, "resolution": None})
     line = collection.captions["lad_1"]
     mended, _ = mend(line, PixelGrid(cells=art(1)), rules)
     experiment = config.load("keep_tokens_3", repository=REPOSITORY)
@@ -516,7 +515,7 @@ def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
 @given(raw=st.one_of(st.binary(), st.text().map(str.encode)))
 def test_no_caption_at_all_ends_in_a_traceback(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(raw)
-    collection = dataset.check(tmp_path, PROMISE)
+    collection = dataset.check(tmp_path, SPEC)
     assert {"pictures_none", "picture_missing"} <= {found.code for found in collection.errors}
     assert len(dataset.listing(collection.errors).split("\n")) == len(collection.errors)
 
@@ -555,7 +554,7 @@ def test_a_sub_folder_with_pictures_is_a_warning_and_one_without_is_nothing(fold
 def test_hidden_files_are_noted_and_neither_trained_nor_counted(folder: Path) -> None:
     (folder / ".DS_Store").write_bytes(b"\0")
     (folder / "._lad_1.png").write_bytes(b"\0\5\x16\7")
-    collection = dataset.check(folder, PROMISE)
+    collection = dataset.check(folder, SPEC)
     assert [(found.code, found.severity) for found in collection.findings] == [
         ("file_hidden", "note")
     ] * 2
@@ -638,64 +637,7 @@ def test_a_named_folder_without_pictures_is_an_error_of_the_data(tmp_path: Path)
 
 def test_a_folder_that_went_away_is_an_error_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be read"):
-        dataset.check(tmp_path / "gone", PROMISE)
-
-
-# --- Promises ---
-
-
-def test_a_promise_is_read_from_toml() -> None:
-    table = {"pictures": 203, "size": 512, "cells": 24, "hex_codes_min": 0, "names": ["lips"]}
-    assert Promise.from_toml(table, "x.toml [data]") == Promise(
-        pictures=203, size=512, cells=24, hex_codes_min=0, names=("lips",)
-    )
-
-
-def test_every_field_of_a_promise_can_be_written() -> None:
-    table = {
-        "pictures": 1,
-        "pictures_min": 1,
-        "pictures_max": 1,
-        "size": 1,
-        "cells": 1,
-        "hex_codes_min": 1,
-        "names": [],
-        "caption_version": "v1",
-        "caption_extension": ".caption",
-    }
-    assert set(table) == {field.name for field in fields(Promise)}
-    assert Promise.from_toml(table, "x.toml").caption_extension == ".caption"
-
-
-def test_an_unknown_key_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"x\.toml \[data\].*'picures'.*'pictures'"):
-        Promise.from_toml({"picures": 203}, "x.toml [data]")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("pictures", "203"),
-        ("pictures", True),
-        ("pictures", 203.0),
-        ("size", 0),
-        ("hex_codes_min", -1),
-        ("names", "lips"),
-        ("names", [1]),
-        ("names", [" "]),
-        ("caption_version", 1),
-        ("caption_extension", "txt"),
-        ("caption_extension", ".png"),
-    ],
-)
-def test_a_value_of_the_wrong_kind_is_named_with_its_key(key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=rf"x\.toml: {key} must be"):
-        Promise.from_toml({key: value}, "x.toml")
-
-
-def test_bounds_that_no_number_keeps_are_refused() -> None:
-    with pytest.raises(ConfigError, match="above"):
-        Promise.from_toml({"pictures_min": 4, "pictures_max": 3}, "x.toml")
+        dataset.check(tmp_path / "gone", SPEC)
 
 
 # --- Saying it ---

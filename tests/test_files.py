@@ -50,11 +50,20 @@ def test_the_workspace_is_the_one_asked_for_before_any_other(
 
 def test_a_workspace_that_cannot_be_made_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot be written: .*--workspace"):
+    with pytest.raises(ConfigError, match=r"cannot write to the workspace .*; name another"):
         workspace(tmp_path / "file" / "inside")
 
 
 def test_a_workspace_that_is_read_only_is_refused() -> None:
     # /proc refuses new files even to root, as a read-only mount would.
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="cannot write to the workspace"):
         workspace(Path("/proc"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("~nosuchuser/x", "name another folder"), (os.fsdecode(b"\xff/x"), "not UTF-8")],
+)
+def test_a_workspace_that_cannot_be_one_is_refused(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--workspace: .*{words}"):
+        workspace(Path(name))

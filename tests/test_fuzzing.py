@@ -118,7 +118,7 @@ def test_any_files_as_a_state_are_torn(files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:
         for file, content in files.items():
             (Path(name) / file).write_bytes(content)
-        assert checkpoints.torn(Path(name))
+        assert checkpoints.corruption(Path(name))
 
 
 @settings(max_examples=100, deadline=None)

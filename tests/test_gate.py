@@ -11,14 +11,16 @@ import pytest
 from bespoke import gate, metrics
 from bespoke.colours import hex_of
 from bespoke.evaluate import EpochResult, PictureResult
+from bespoke.gate_policy import Policy
 from bespoke.rehearsal import drawing
 from bespoke.scoring import suggest
+from bespoke.validation import validated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GREEN, PINK = (0, 200, 40), (255, 105, 180)
-POLICY = gate.Policy(epoch=4)
+POLICY = Policy(epoch=4)
 
 
 @functools.cache
@@ -111,7 +113,7 @@ def test_a_prompts_seeds_must_agree_before_it_counts() -> None:
     mixed = result(4, ("a", GREEN), ("a", PINK), ("b", GREEN), ("b", GREEN))
     assert gate.answers(mixed) == {"a": "undecided", "b": "match"}
     assert gate.decide(mixed, POLICY).outcome == "INCONCLUSIVE"
-    assert gate.decide(mixed, gate.Policy(epoch=4, prompts=0.51)).outcome == "INCONCLUSIVE"
+    assert gate.decide(mixed, Policy(epoch=4, prompts=0.51)).outcome == "INCONCLUSIVE"
     most = result(4, ("a", GREEN), ("a", GREEN), ("a", PINK))
     assert gate.answers(most) == {"a": "match"}
     assert gate.answers(most, seeds=0.9) == {"a": "undecided"}
@@ -125,18 +127,19 @@ def test_another_epoch_is_not_decided_on() -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({}, "epoch: a whole number"),
-        ({"epoch": True}, "epoch: a whole number"),
-        ({"epoch": 0}, "epoch: a whole number"),
-        ({"epoch": 4, "feature": "hats"}, "feature: background"),
-        ({"epoch": 4, "prompts": 0.5}, "prompts: a share above 0.5"),
-        ({"epoch": 4, "seeds": 2}, "seeds: a share above 0.5"),
-        ({"epoch": 4, "seeds": True}, "seeds: a share above 0.5"),
+        ({}, "epoch: is missing"),
+        ({"epoch": True}, "epoch: should be a whole number"),
+        ({"epoch": 0}, "epoch: should be at least 1"),
+        ({"epoch": 4, "feature": "hats"}, "feature: choose from: background"),
+        ({"epoch": 4, "prompts": 0.5}, "prompts: should be above 0.5"),
+        ({"epoch": 4, "seeds": 2}, "seeds: should be at most 1"),
+        ({"epoch": 4, "seeds": True}, "seeds: should be a number"),
     ],
 )
 def test_a_policy_that_cannot_decide_is_refused(table: dict[str, Any], said: str) -> None:
-    assert any(problem.startswith(said) for problem in gate.problems(table))
-    assert gate.problems({"epoch": 4, "prompts": 1, "seeds": 0.7}) == []
+    policy, problems = validated(Policy, table, "one.toml")
+    assert policy is None
+    assert [problem.startswith(f"one.toml: {said}") for problem in problems] == [True]
 
 
 @pytest.mark.parametrize(

@@ -52,16 +52,6 @@ def test_each_gpu_is_read_with_its_memory(tmp_path: Path, monkeypatch: pytest.Mo
         assert hardware.gpus() == seen
 
 
-def test_a_run_that_shares_a_gpu_has_its_part_however_much_the_others_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver(tmp_path, 'echo "RTX 4090, 24564, 550.1, 20000, 8.9, GPU-aa"', monkeypatch)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv(hardware.SHARE, "12282")
-    (gpu,) = hardware.gpus()
-    assert (gpu.free_mib, gpu.used_mib) == (12282, 20000)
-
-
 def test_what_the_driver_does_not_know_is_not_made_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,24 +62,16 @@ def test_what_the_driver_does_not_know_is_not_made_up(
 
 
 @pytest.mark.parametrize(
-    ("quota", "limit", "cores", "memory"),
-    [("max 100000", "max", None, 4000), ("50000 100000", "1073741824", 1, 1024)],
+    ("capability", "said"), [("6.1", "6.1, and torch 2.10 needs 7.0"), ("7.0", ""), ("[N/A]", "")]
 )
-def test_a_containers_limits_count_and_not_the_hosts(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    quota: str,
-    limit: str,
-    cores: int | None,
-    memory: int,
+def test_a_gpu_that_torch_has_no_kernels_for_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, said: str
 ) -> None:
-    (tmp_path / "cpu.max").write_text(quota + "\n")
-    (tmp_path / "memory.max").write_text(limit + "\n")
-    (tmp_path / "meminfo").write_text("MemTotal:    4096000 kB\nMemFree: 1 kB\n")
-    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
-    monkeypatch.setattr(hardware, "MEMINFO", tmp_path / "meminfo")
-    assert hardware.cores() == (cores or len(os.sched_getaffinity(0)))
-    assert hardware.memory_mib() == memory
+    driver(tmp_path, f'echo "GTX 1060, 6144, 580.1, 0, {capability}, GPU-dd"', monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (gpu,) = hardware.gpus()
+    assert said in (gpu.too_old or "")
+    assert bool(gpu.too_old) == bool(said)
 
 
 def test_a_driver_that_fails_or_is_missing_means_no_gpu(

@@ -110,18 +110,23 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     )
     names = {path.name for path in output(tmp_path).glob("*.safetensors")}
     assert names == {f"{NAME}-{epoch:06d}.safetensors" for epoch in (1, 2, 3, 4)}
-    assert checkpoints.torn(output(tmp_path) / f"{NAME}-000004-state") is None
+    assert checkpoints.corruption(output(tmp_path) / f"{NAME}-000004-state") is None
     run = recorded(tmp_path)
     assert (run.status, run.ending) == ("completed", said.removeprefix("bespoke: "))
-    # The same command says the same again, and trains nothing.
+    # The same command says the same again, also where the result is damaged, and trains nothing.
+    (result,) = (output(tmp_path) / "tests").glob("*-000004-*/result.json")
+    before = json.loads(result.read_text(encoding="utf-8"))
+    result.write_bytes(result.read_bytes()[:1000])
     again = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
     assert again.returncode == 5
     assert again.stderr == done.stderr
+    assert f"{result}: damaged: " in again.stdout
+    assert json.loads(result.read_text(encoding="utf-8"))["pictures"] == before["pictures"]
     assert "the trainer starts" not in again.stdout
     # Told so, it goes on from there.
     on = rehearse(repository, tmp_path, drawn, "green_at:9", "--no-gate", *SLOW)
     assert on.returncode == 0, on.stderr
-    assert "goes on after epoch 4" in on.stdout
+    assert "resuming after epoch 4" in on.stdout
     assert len(recorded(tmp_path).epochs) == 7
 
 

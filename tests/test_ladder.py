@@ -14,9 +14,7 @@ from bespoke.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.store import RunRecord
-
-KNOWN = ["expanded_dataset", "keep_tokens_5"]
+    from bespoke.schema import RunRecord
 
 
 @pytest.mark.parametrize(
@@ -33,42 +31,55 @@ KNOWN = ["expanded_dataset", "keep_tokens_5"]
 def test_keep_tokens_3_goes_on_by_its_score(
     repository: Path, score: float, experiments: tuple[str, ...]
 ) -> None:
-    rung = ladder.reached(config.load("keep_tokens_3", repository=repository).ladder, score)
+    rung = ladder.reached(config.load("keep_tokens_3", repository=repository).next_steps, score)
     assert rung is not None
     assert rung.experiments == experiments
 
 
 def test_a_child_does_not_climb_its_parents_ladder(repository: Path) -> None:
-    assert config.load("keep_tokens_5", repository=repository).ladder == ()
+    assert config.load("keep_tokens_5", repository=repository).next_steps == ()
+
+
+def refused(project: Path, *tables: str) -> str:
+    """What is said of an experiment with these `[[next]]`."""
+    text = "\n".join(f"[[next]]\n{table}" for table in tables)
+    (project / "experiments" / "odd.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        config.load("odd", repository=project)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ({"reason": "x", "at_lest": 8}, "at_lest: not a key of it: perhaps you meant 'at_least'"),
-        ({"reason": "x", "at_least": 11}, "from 0 to 10 is needed, not 11"),
-        ({"reason": "x", "at_least": True}, "not True"),
-        ({"at_least": 8}, "reason: a sentence"),
-        ({"reason": "x", "experiments": "keep_tokens_5"}, "experiments: a list of texts"),
-        ({"reason": "x", "experiments": ["keep_token_5"]}, "perhaps you meant 'keep_tokens_5'"),
+        ('reason = "x"\nat_lest = 8', "at_lest: unknown key: did you mean 'at_least'?"),
+        ('reason = "x"\nat_least = 11', "at_least: should be at most 10, not 11"),
+        ('reason = "x"\nat_least = true', "at_least: should be a number, not true"),
+        ("at_least = 8", "reason: is missing"),
+        ('reason = "x"\nexperiments = "keep_tokens_5"', "experiments: should be a list"),
     ],
 )
-def test_what_is_wrong_with_a_rung_is_said(table: dict[str, object], says: str) -> None:
-    rungs, problems = ladder.read([table], KNOWN)
-    assert rungs == ()
-    assert len(problems) == 1
-    assert says in problems[0]
+def test_what_is_wrong_with_a_step_is_said(project: Path, table: str, says: str) -> None:
+    assert refused(project, table).startswith(f"experiments/odd.toml: [[next]] number 1: {says}")
 
 
-def test_two_rungs_of_one_bound_and_a_lone_table_are_refused() -> None:
-    rung = {"reason": "x", "at_least": 7}
-    assert ladder.read([rung, rung], KNOWN)[1] == ["[[next]]: at_least: 7 is written twice"]
-    assert ladder.read(rung, KNOWN)[1] == ["next: write [[next]] for each rung"]
+def test_two_steps_of_one_bound_and_an_unknown_experiment_are_refused(project: Path) -> None:
+    step = 'reason = "x"\nat_least = 7\nexperiments = ["keep_token_5"]'
+    assert refused(project, step, step).splitlines() == [
+        "experiments/odd.toml: [[next]]: at_least: 7 is written twice",
+        "experiments/odd.toml: [[next]]: experiments: no experiment 'keep_token_5': "
+        "did you mean 'keep_tokens_5'?",
+    ]
 
 
-def test_a_score_below_every_rung_reaches_none() -> None:
-    rungs, _ = ladder.read([{"reason": "x", "at_least": 7}], KNOWN)
-    assert ladder.reached(rungs, 6.9) is None
+def test_an_experiment_without_next_loads(project: Path) -> None:
+    (project / "experiments" / "odd.toml").write_text("", encoding="utf-8")
+    assert config.load("odd", repository=project).next_steps == ()
+
+
+def test_a_score_below_every_step_reaches_none() -> None:
+    steps = (ladder.NextStep(reason="x", at_least=7),)
+    assert ladder.reached(steps, 6.9) is None
 
 
 def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3") -> None:
@@ -97,7 +108,7 @@ def test_next_prints_the_reason_and_the_exact_commands(
     command = "python -m bespoke.run --experiment expanded_dataset --data generated=DIR"
     assert command in lines
     assert "python -m bespoke.run --experiment conv_dim_8" in lines
-    assert "    was run: CONV, in_progress, without a score" in lines
+    assert "    already run: CONV, in_progress, no score" in lines
 
 
 def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
@@ -107,21 +118,24 @@ def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
     assert first.startswith("KEEP_3: best score so far 8.0")
 
 
-@pytest.mark.parametrize(
-    ("three", "experiment", "says"),
-    [
-        ((8, None, 8), "keep_tokens_3", "no epoch has all three scores"),
-        ((8, 8, 8), "keep_tokens_5", r"experiments/keep_tokens_5.toml: has no \[\[next\]\]"),
-    ],
-)
-def test_next_says_what_it_lacks(
-    tmp_path: Path, three: tuple[int | None, ...], experiment: str, says: str
+def test_next_says_what_it_lacks(tmp_path: Path) -> None:
+    kept(tmp_path, 8, None, 8)
+    with pytest.raises(ConfigError, match="no epoch has all three scores"):
+        record.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+
+
+def test_next_of_an_experiment_that_says_nothing_of_it_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept(tmp_path, *three, experiment=experiment)
-    with pytest.raises(ConfigError, match=says):
-        record.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+    kept(tmp_path, 8, 8, 8, experiment="keep_tokens_5")
+    cli.main(["next", "--workspace", str(tmp_path)])
+    out = capsys.readouterr().out.splitlines()
+    assert out[1] == "experiments/keep_tokens_5.toml has no [[next]]"
 
 
-def test_next_without_a_run_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the record has no run yet"):
+def test_next_without_a_run_says_how_to_make_one_and_where_it_looked(tmp_path: Path) -> None:
+    kept(tmp_path / "rehearsal", 8, 8, 8)
+    with pytest.raises(ConfigError, match="has no run of an experiment yet") as caught:
         record.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+    assert str(tmp_path / "record.sqlite") in str(caught.value)
+    assert f"add --workspace {tmp_path}/rehearsal" in str(caught.value)

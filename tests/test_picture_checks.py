@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke import dataset
-from bespoke.dataset import Finding, Promise
-from bespoke.pictures import Bucketing
+from bespoke.promise import DatasetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-NO_BUCKETS = Bucketing(resolution=(512, 512), enable_bucket=False, bucket_reso_steps=64)
-BUCKETS = Bucketing(resolution=(512, 512), enable_bucket=True, bucket_reso_steps=64)
+    from bespoke.dataset import Finding
+
+BUCKETS = {
+    "resolution": 512, "enable_bucket": True, "bucket_no_upscale": True, "bucket_reso_steps": 64
+}  # fmt: skip
+NO_BUCKETS = {**BUCKETS, "enable_bucket": False}
+UPSCALED = {**BUCKETS, "bucket_no_upscale": False}
 
 
 def art(seed: int, colours: int = 20) -> NDArray[np.uint8]:
@@ -44,7 +48,7 @@ def found(
         picture = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
         picture.save(folder / f"{name}.png", compress_level=1)
         (folder / f"{name}.txt").write_text("a portrait")
-    return list(dataset.check(folder, Promise(cells=24)).findings)
+    return list(dataset.check(folder, DatasetSpec(cells=24)).findings)
 
 
 @pytest.mark.parametrize(("colours", "clean"), [(116, True), (192, True), (193, False)])
@@ -76,86 +80,52 @@ def test_a_near_copy_differs_in_23_cells_at_most(tmp_path: Path, unlike: int, cl
 
 
 @pytest.mark.parametrize(
-    ("size", "bucketing", "words"),
+    ("size", "options", "kept"),
     [
-        ((500, 512), BUCKETS, "crop it to 448x512"),
-        ((500, 512), NO_BUCKETS, "scale it to 512x524 and crop it to 512x512"),
-        ((256, 256), NO_BUCKETS, "scale it to 512x512"),
-        ((1024, 1024), BUCKETS, "scale it to 512x512"),
+        ((512, 512), BUCKETS, True),
+        ((512, 512), NO_BUCKETS, True),
+        ((384, 640), BUCKETS, True),
+        ((384, 640), UPSCALED, True),
+        ((384, 640), NO_BUCKETS, False),
+        ((500, 512), BUCKETS, False),
+        ((256, 256), NO_BUCKETS, False),
+        ((1024, 1024), BUCKETS, False),
     ],
 )
-def test_what_bucketing_would_do_is_said(
-    tmp_path: Path, size: tuple[int, int], bucketing: Bucketing, words: str
+def test_a_picture_that_the_trainer_would_scale_or_crop_is_named(
+    tmp_path: Path, size: tuple[int, int], options: dict[str, Any], kept: bool
 ) -> None:
     found(tmp_path, {"a": art(1)}, size)
-    (finding,) = dataset.check(tmp_path, Promise(), bucketing=bucketing).findings
-    assert (finding.code, finding.severity) == ("picture_bucketed", "warning")
-    assert finding.message.endswith(f"the trainer would {words}")
-    assert finding.measured["size"] == size
-
-
-@pytest.mark.parametrize("bucketing", [None, BUCKETS, NO_BUCKETS])
-def test_bucketing_does_nothing_to_512_by_512(tmp_path: Path, bucketing: Bucketing | None) -> None:
-    found(tmp_path, {"a": art(1)})
-    assert dataset.check(tmp_path, Promise(), bucketing=bucketing).findings == ()
-
-
-def test_a_size_that_a_bucket_can_have_is_let_be(tmp_path: Path) -> None:
-    found(tmp_path, {"a": art(1)}, (384, 640))
-    assert dataset.check(tmp_path, Promise(), bucketing=BUCKETS).findings == ()
+    findings = dataset.check(tmp_path, DatasetSpec(cells=24), options).findings
+    assert [(f.code, f.severity) for f in findings] == (
+        [] if kept else [("picture_bucketed", "warning")]
+    )
+    assert dataset.check(tmp_path, DatasetSpec(), options).findings == ()
 
 
 def test_a_picture_smaller_than_the_steps_is_an_error(tmp_path: Path) -> None:
     found(tmp_path, {"a": art(1)}, (48, 48))
-    (finding,) = dataset.check(tmp_path, Promise(), bucketing=BUCKETS).findings
+    (finding,) = dataset.check(tmp_path, DatasetSpec(cells=24), BUCKETS).findings
     assert (finding.code, finding.severity) == ("picture_bucketed", "error")
 
 
 @pytest.fixture(scope="module")
-def trainers(sd_scripts: Path) -> dict[str, Any]:
-    """The trainer's class and function, out of its source, without what it imports."""
+def bucket_manager(sd_scripts: Path) -> Any:
+    """The trainer's class, out of its source, without what it imports."""
+    source = (sd_scripts / "library" / "train_util.py").read_text(encoding="utf-8")
+    node = next(n for n in ast.parse(source).body if getattr(n, "name", "") == "BucketManager")
     namespace: dict[str, Any] = {"math": math, "np": np, "Tuple": tuple}
-    for file, name in (("model_util", "make_bucket_resolutions"), ("train_util", "BucketManager")):
-        source = (sd_scripts / "library" / f"{file}.py").read_text(encoding="utf-8")
-        node = next(n for n in ast.parse(source).body if getattr(n, "name", "") == name)
-        exec(compile(ast.Module([node], []), file, "exec"), namespace)
-    namespace["model_util"] = type("model_util", (), namespace)
-    return namespace
+    exec(compile(ast.Module([node], []), "train_util.py", "exec"), namespace)
+    return namespace["BucketManager"]
 
 
-SIDES = st.integers(64, 2000)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
-@given(width=SIDES, height=SIDES, steps=st.sampled_from([32, 64]))
-def test_a_bucket_is_the_one_that_the_trainer_selects(
-    trainers: dict[str, Any], width: int, height: int, steps: int
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.integers(2, 30), st.integers(2, 30), st.booleans())
+def test_the_trainer_keeps_the_sizes_that_are_let_be(
+    bucket_manager: Any, tmp_path: Path, wide: int, high: int, odd: bool
 ) -> None:
-    manager = trainers["BucketManager"](True, (512, 512), 256, 1024, steps)
-    try:
-        cropped, scaled, _ = manager.select_bucket(width, height)
-    except ZeroDivisionError:
-        return
-    ours = Bucketing(resolution=(512, 512), enable_bucket=True, bucket_reso_steps=steps)
-    assert ours.treat((width, height)) == (scaled, cropped)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(width=SIDES, height=SIDES)
-def test_without_buckets_a_picture_fills_the_resolution(
-    trainers: dict[str, Any], width: int, height: int
-) -> None:
-    manager = trainers["BucketManager"](False, (512, 768), None, None, None)
-    manager.set_predefined_resos([(512, 768)])
-    cropped, scaled, _ = manager.select_bucket(width, height)
-    ours = Bucketing(resolution=(512, 768), enable_bucket=False, bucket_reso_steps=64)
-    assert ours.treat((width, height)) == (scaled, cropped)
-
-
-def test_scaling_up_into_the_trainers_own_buckets_is_not_computed() -> None:
-    options = {"resolution": 512, "enable_bucket": True, "bucket_reso_steps": 64}
-    assert Bucketing.of({**options, "bucket_no_upscale": True}) == BUCKETS
-    assert Bucketing.of({**options, "bucket_no_upscale": False}) is None
-    assert Bucketing.of({**options, "bucket_no_upscale": False, "enable_bucket": False}) == (
-        NO_BUCKETS
-    )
+    size = (32 * wide + odd, 32 * high)
+    cropped, scaled, _ = bucket_manager(True, (512, 512), 256, 1024, 64).select_bucket(*size)
+    found(tmp_path, {"a": art(1)}, size)
+    findings = dataset.check(tmp_path, DatasetSpec(cells=24), BUCKETS).findings
+    assert (findings == ()) is (scaled == cropped == size)

@@ -151,8 +151,8 @@ def test_the_parents_share_is_taken_from_the_parents_own_captions_where_they_are
     known = [config.load(name, repository=repository) for name in config.names(repository)]
     parent = next(each for each in known if each.name == "final_corrected_captions")
     one = config.load("keep_tokens_3", repository=repository)
-    promise = replace(one.promises["training_data"], caption_version="shorter_v1")
-    experiment = replace(one, promises={"training_data": promise})
+    promise = replace(one.specs["training_data"], caption_version="shorter_v1")
+    experiment = replace(one, specs={"training_data": promise})
     longer = tmp_path / "longer"
     longer.mkdir()
     for path in drawn.iterdir():

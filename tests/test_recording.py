@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 
 def a_job(workspace: Path) -> Any:
-    request, experiment = SimpleNamespace(rehearse=True), SimpleNamespace(run_name="KEEP_3")
-    return SimpleNamespace(request=request, workspace=workspace, experiment=experiment)
+    return SimpleNamespace(
+        request=SimpleNamespace(rehearse=True),
+        workspace=workspace,
+        experiment=SimpleNamespace(run_name="KEEP_3"),
+        output=workspace / "output",
+        name="keep_3",
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,7 @@ def test_a_row_ends_as_its_run_did(
 ) -> None:
     job = a_job(tmp_path)
     try:
-        with recorded(job, a_run(), fresh=False) as kept:
+        with recorded(job, a_run()) as kept:
             if error is not None:
                 raise error
     except BaseException as met:  # noqa: BLE001 - each kind of end must come through
@@ -59,6 +64,7 @@ def test_a_row_ends_as_its_run_did(
     assert (found.status, found.ending) == (status, ending)
     assert found.ended is not None
     assert found.timings["total"] >= 0
+    assert (tmp_path / "output" / "keep_3.record.json").exists()
     assert [row["event"] for row in found.interruptions] == [ending] * (status == "cancelled")
     assert capsys.readouterr().out == f"bespoke: the run's page is {tmp_path}/reports/KEEP_3.html\n"
 
@@ -71,7 +77,7 @@ def test_the_pages_that_a_run_writes_and_those_made_again_are_the_same(tmp_path:
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     picture = replace(result.pictures[0], file=file.name, sha256=sha256)
     stopped = Decision(epoch=1, outcome="STOP", reason="hypothesis failed", evidence={})
-    with recorded(a_job(tmp_path), a_run(), fresh=False) as kept:
+    with recorded(a_job(tmp_path), a_run()) as kept:
         kept.epoch("KEEP_3", replace(result, pictures=(picture,)), [stopped])
     pages = [tmp_path / "reports" / name for name in ("index.html", "KEEP_3.html")]
     index, page = (each.read_text(encoding="utf-8") for each in pages)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import toml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bespoke import config
+from bespoke.errors import ConfigError
+from bespoke.files import REPOSITORY
 from bespoke.rendering import Places, Rendered, render
+from bespoke.toml_files import parsed, toml_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 # The options of record, as the collection's owner gave them.
 TRAINING_OF_RECORD: dict[str, Any] = {
@@ -182,3 +189,37 @@ def test_a_folder_with_quotes_and_spaces_comes_back_as_it_was(
     files = rendered(repository, tmp_path, odd)
     document = toml.loads(files.dataset_file.read_text(encoding="utf-8"))
     assert document["datasets"][0]["subsets"][0]["image_dir"] == str(odd)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\u00a0b", "C:\\x41", "\\", "a'b", "\u2028", "é#=[]", "x" * 4000]
+)
+def test_a_text_reaches_the_trainer_as_it_was_written(
+    repository: Path, tmp_path: Path, text: str
+) -> None:
+    files = rendered(repository, tmp_path, tmp_path / text[:20], f"training.vae={toml_value(text)}")
+    for loads in (toml.loads, parsed):
+        training = loads(files.training_file.read_text(encoding="utf-8"))
+        assert training["vae"] == text
+        document = loads(files.dataset_file.read_text(encoding="utf-8"))
+        assert document["datasets"][0]["subsets"][0]["image_dir"] == str(tmp_path / text[:20])
+
+
+def test_a_text_that_the_trainers_library_misreads_is_refused(
+    repository: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rendered(repository, tmp_path, tmp_path, """training.vae='"'""")
+    assert str(caught.value).startswith(
+        '--set: training.vae: the trainer\'s TOML library would misread "\\""'
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=30))
+def test_any_text_is_read_by_the_trainer_as_written_or_refused(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ConfigError):
+        override = f"training.vae={toml_value(text)}"
+        files = rendered(REPOSITORY, Path(folder), Path(folder), override)
+        read = toml.loads(files.training_file.read_text(encoding="utf-8"))
+        assert read["vae"] == text

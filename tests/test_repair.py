@@ -19,8 +19,8 @@ from PIL import Image
 from bespoke import captions, dataset
 from bespoke.canvas import PixelGrid
 from bespoke.captions import tokens
-from bespoke.dataset import Promise
 from bespoke.errors import ConfigError, DatasetError
+from bespoke.promise import DatasetSpec
 from bespoke.repair import Rules, mend, repair
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ CLEAN = (
     f"pixel art, 24x24, green background ({GREEN}), portrait of punk, brown hair ({BROWN}), "
     f"red lips ({RED}), light skin ({SKIN}), blue shirt ({BLUE}), retro pixel art style"
 )
-FACTS = Promise(
+FACTS = DatasetSpec(
     pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",), caption_version="old"
 )
 

@@ -19,8 +19,8 @@ from PIL import Image
 from benchmarks.report import NEXT, PROMPTS, baselines, sample
 from bespoke import charts, gate, outcome, report
 from bespoke.gate import Decision
+from bespoke.schema import RunRecord
 from bespoke.scoring import Scores
-from bespoke.store import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,8 +117,8 @@ def scored(run: RunRecord, *epochs: tuple[int, str]) -> RunRecord:
 
 def test_verdict_and_gate_come_first_and_the_receipt_last(outline: Outline) -> None:
     wanted = (
-        "Epoch 8 is the best: 9.0 of 10.",
-        "The background is right in every picture from epoch 5 on.",
+        "Best: epoch 8 (9.0 of 10).",
+        "Background right in every picture from epoch 5 on.",
         "INCONCLUSIVE",
         "Every epoch",
         "In numbers",
@@ -247,8 +247,8 @@ def test_what_is_known_of_a_baseline_is_shown_without_its_epochs(tmp_path: Path)
     told = replace(known, facts={**known.facts, "key_findings": "quality oscillates"})
     shown = Outline(report.write(told, tmp_path / "reports")).text
     for text in (
-        "Epoch 6 is the best: 7.3 of 10.",
-        "The background is right from epoch 7 on.",
+        "Best: epoch 6 (7.3 of 10).",
+        "Background right from epoch 7 on.",
         "Verdict good",
         "quality oscillates",
     ):
@@ -292,9 +292,9 @@ STOP = Decision(epoch=4, outcome="STOP", reason="0 of 7", evidence={})
 @pytest.mark.parametrize(
     ("facts", "tone", "text"),
     [
-        ({}, "good", "Epoch 8 is the best: 9.0 of 10."),
+        ({}, "good", "Best: epoch 8 (9.0 of 10)."),
         ({"decisions": (STOP,)}, "bad", "The hypothesis failed at epoch 4."),
-        ({"status": "failed"}, "bad", "The run failed. Epoch 8 is the best: 9.0 of 10."),
+        ({"status": "failed"}, "bad", "The run failed. Best: epoch 8 (9.0 of 10)."),
         ({"status": "cancelled", "epochs": ()}, "fair", "The run was interrupted."),
         ({"status": "in_progress", "epochs": ()}, "open", "Still training: 0 epochs tested."),
     ],
@@ -308,12 +308,12 @@ def test_the_headline_says_how_it_went(
 @pytest.mark.parametrize(
     ("verdicts", "text"),
     [
-        ("xxgg", "The background is right in every picture from epoch 3 on."),
-        ("xgxg", "The background is first right in every picture at epoch 2, and not at epoch 3."),
-        ("xxxx", "The background is right in no picture of any epoch."),
+        ("xxgg", "Background right in every picture from epoch 3 on."),
+        ("xgxg", "Background first right in every picture at epoch 2, and not at epoch 3."),
+        ("xxxx", "Background right in 0 of 1 pictures, in every epoch."),
         ("????", "No background could be measured."),
-        ("?x?x", "The background is right in no picture of any epoch."),
-        ("g?gg", "The background is first right in every picture at epoch 1, and not at epoch 2."),
+        ("?x?x", "Background right in 0 of 1 pictures, in every epoch."),
+        ("g?gg", "Background first right in every picture at epoch 1, and not at epoch 2."),
     ],
 )
 def test_a_background_that_could_not_be_measured_never_counts_as_right(
@@ -378,7 +378,7 @@ def hostile(run: RunRecord, text: str) -> RunRecord:
         ending=text,
         started=text,
         ended=None,
-        timings={text: 1.0},
+        starts={text: {text: 1.0}},
         hypothesis=text,
         expected=(text,),
         settings={

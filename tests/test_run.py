@@ -92,7 +92,7 @@ def test_a_run_leaves_its_checkpoints_numbered_its_log_its_events_and_its_receip
     assert kinds[-1] == "finished"
     assert kinds.count("checkpoint") == 3
     assert "done in" in done.stdout
-    assert "3 whole checkpoints, rank 32, alpha 16" in done.stdout
+    assert "3 complete checkpoints, rank 32, alpha 16" in done.stdout
 
 
 def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
@@ -177,7 +177,7 @@ def test_an_exit_code_of_0_is_not_believed_without_the_checkpoints(
 ) -> None:
     done = rehearse(BESPOKE_STAND_IN_FAULT=fault)
     assert done.returncode == 4, done.stdout
-    assert "ended as if all were well" in done.stderr
+    assert "trainer exited 0, but checkpoints are missing or corrupt" in done.stderr
     assert said in done.stderr
 
 

@@ -115,13 +115,6 @@ def test_what_a_previous_run_left_under_the_same_epoch_is_never_taken(tmp_path: 
     assert list(sample.find_pictures(tmp_path, NAME, 4, SAMPLES).values()) == own
 
 
-def test_an_older_checkpoint_put_back_does_not_get_a_later_runs_pictures(tmp_path: Path) -> None:
-    checkpoint(tmp_path, 4, at=0)
-    checkpoint(tmp_path, 5, at=100)
-    complete(tmp_path, 4, at=3600)
-    assert sample.find_pictures(tmp_path, NAME, 4, SAMPLES) == {}
-
-
 def test_of_several_pictures_of_one_shot_the_newest_is_taken(tmp_path: Path) -> None:
     checkpoint(tmp_path, 4, at=0)
     complete(tmp_path, 4, at=10)
@@ -131,30 +124,17 @@ def test_of_several_pictures_of_one_shot_the_newest_is_taken(tmp_path: Path) -> 
     assert found[SAMPLES[0]] == newer != torn
 
 
-def test_the_last_epochs_pictures_come_before_its_checkpoint(tmp_path: Path) -> None:
-    checkpoint(tmp_path, 9, at=0)
-    complete(tmp_path, 10, at=-50)
-    own = complete(tmp_path, 10, at=50)
-    checkpoint(tmp_path, 10, at=60)
+def test_the_last_epochs_pictures_come_before_its_checkpoint_and_after_its_process(
+    tmp_path: Path,
+) -> None:
+    complete(tmp_path, 10, at=50)
+    checkpoint(tmp_path, 10, at=200, began=100)
+    assert sample.find_pictures(tmp_path, NAME, 10, SAMPLES) == {}
+    own = complete(tmp_path, 10, at=150)
     assert list(sample.find_pictures(tmp_path, NAME, 10, SAMPLES).values()) == own
     # Without a number, as the trainer leaves it, it is the same file.
     checkpoints.checkpoint_path(tmp_path, NAME, 10).rename(tmp_path / f"{NAME}.safetensors")
     assert list(sample.find_pictures(tmp_path, NAME, 10, SAMPLES).values()) == own
-
-
-def test_the_last_epochs_pictures_of_an_earlier_start_are_not_taken(tmp_path: Path) -> None:
-    checkpoint(tmp_path, 9, at=0)
-    complete(tmp_path, 10, at=50)
-    checkpoint(tmp_path, 10, at=200, began=100)
-    assert sample.find_pictures(tmp_path, NAME, 10, SAMPLES) == {}
-
-
-def test_the_only_epoch_of_a_run_is_bounded_by_the_runs_start(tmp_path: Path) -> None:
-    complete(tmp_path, 1, at=50)
-    checkpoint(tmp_path, 1, at=200, last=1, began=100)
-    assert sample.find_pictures(tmp_path, NAME, 1, SAMPLES) == {}
-    own = complete(tmp_path, 1, at=150)
-    assert list(sample.find_pictures(tmp_path, NAME, 1, SAMPLES).values()) == own
 
 
 def test_without_its_checkpoint_an_epoch_has_no_pictures(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
-from test_metrics import PROMPT, enlarged, portrait
 
 from bespoke.cli import main
+from tests.test_metrics import PROMPT, enlarged, portrait
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,6 +7,8 @@ import http.client
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -190,3 +192,22 @@ def test_the_verb_serves_until_it_is_interrupted_and_never_prints_the_token(
     started.send_signal(signal.SIGINT)
     rest, _ = started.communicate(timeout=20)
     assert (started.returncode, rest) == (0, "no longer shown\n")
+
+
+def test_a_reader_who_hangs_up_is_no_error(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "run-1.html").write_text(PAGE * 400_000)
+    with served(folder) as port:
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", port)) as reader:
+                # Reset, and not closed in order, while the page is on its way.
+                reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reader.sendall(b"GET /run-1.html HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                reader.recv(100)
+        assert ask(port, "/")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("host", ["a..b", "é" * 64])
+def test_a_host_that_is_no_name_is_refused_in_one_line(folder: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be served on"):
+        serve.Server(folder, host=host, port=0, token=TOKEN)

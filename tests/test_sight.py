@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from bespoke import captions, sight
 from bespoke.captions import tokens
-from bespoke.config import Block, Experiment, Setting
+from bespoke.config import Experiment
 from bespoke.errors import ConfigError
 from bespoke.random_model import TOKENIZER, write_tokenizer
+from bespoke.settings import Block, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,20 +14,24 @@ import pytest
 from bespoke import captions, config, dataset, preflight
 from bespoke.canvas import PixelGrid
 from bespoke.captions import tokens
-from bespoke.dataset import Collection, Finding, Promise
-from bespoke.pictures import Bucketing
+from bespoke.promise import DatasetSpec
 from bespoke.repair import Rules, repair
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FACTS = Promise(pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",))
-BUCKETS = Bucketing(resolution=(512, 512), enable_bucket=True, bucket_reso_steps=64)
+    from bespoke.dataset import Collection, Finding
+
+FACTS = DatasetSpec(pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",))
+OPTIONS = {
+    "shuffle_caption": True, "resolution": 512, "enable_bucket": True, "bucket_no_upscale": True,
+    "bucket_reso_steps": 64,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def real(real_pictures: Path) -> Collection:
-    return dataset.check(real_pictures, FACTS, shuffled=True, bucketing=BUCKETS)
+    return dataset.check(real_pictures, FACTS, OPTIONS)
 
 
 def of(collection: Collection, code: str) -> list[Finding]:
@@ -151,7 +155,7 @@ def test_repairing_cures_the_captions_once_and_leaves_the_old_ones(
     old = contents(real_pictures)
     rules = Rules(names=("lips",))
     mended = repair(real, tmp_path / "new", rules)
-    after = dataset.check(tmp_path / "new", Promise(cells=24, names=("lips",)), shuffled=True)
+    after = dataset.check(tmp_path / "new", DatasetSpec(cells=24, names=("lips",)), OPTIONS)
     assert contents(real_pictures) == old
     assert after.errors == ()
     left = Counter(finding.code for finding in after.findings)

@@ -1,6 +1,6 @@
 """Reads the trainer's options from its own parser, without installing what the trainer imports.
 
-`python -m bespoke.options_scan vendor/sd-scripts` imports the trainer's source with a stub in the
+`python tools/options_scan.py vendor/sd-scripts` imports the trainer's source with a stub in the
 place of torch and every other package, asks its parser and its dataset schema what they take, and
 writes that to trainer_options.json. It has to be a process of its own: nothing else would find its
 packages after it.
@@ -18,6 +18,8 @@ import sys
 from importlib.abc import Loader, MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bespoke.errors import ConfigError, reported
 from bespoke.files import write_whole
