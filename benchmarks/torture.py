@@ -202,6 +202,9 @@ class Torture:
             different = differences(expected, outcome(place))
             self.report["runs"] += 1
             self.problems += [f"{place.name}: {line}" for line in different]
+            print(
+                f"{place.name}: {self.kills} kills left, {len(self.problems)} problems", flush=True
+            )
 
     def _to_its_end(self, place: Path) -> None:
         for _ in range(60):

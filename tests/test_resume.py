@@ -183,7 +183,7 @@ def test_a_changed_option_is_not_resumed_and_a_new_start_keeps_what_was(
     # A rehearsal, of which nothing is a result, starts again unasked.
     done = start(tmp_path, drawn, "--set", "training.unet_lr=5e-5")
     assert done.returncode == 0, done.stderr
-    assert "files of an earlier run moved to" in done.stdout
+    assert "files of an earlier run to" in done.stdout
     (aside,) = (tmp_path / "rehearsal" / "output" / "earlier").iterdir()
     kept = {path.name for path in aside.glob("*.safetensors")}
     assert kept == set(before)
