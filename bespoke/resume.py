@@ -158,12 +158,10 @@ def settings_of(
     """Everything that makes this run the run it is, by name."""
     settings: dict[str, Any] = {"base model": base, "trainer": commit}
     levels = [("training", rendered.training), ("dataset", rendered.general)]
-    for number, block in enumerate(rendered.blocks, start=1):
-        levels.append((f"dataset {number}", block.settings))
-        levels += [
-            (f"dataset {number} subset {count}", subset)
-            for count, subset in enumerate(block.subsets, start=1)
-        ]
+    levels += [
+        (f"dataset 1 subset {number}", subset)
+        for number, subset in enumerate(rendered.subsets, start=1)
+    ]
     for section, options in levels:
         settings |= {
             f"{section}.{key}": setting.value
