@@ -90,7 +90,8 @@ def test_a_loss_gone_bad_stops_the_run_with_what_to_try(
     done = run(repository, tmp_path, drawn, BESPOKE_STAND_IN_FAULT="nan@1300")
     assert done.returncode == 4
     assert "mixed_precision=bf16" in done.stderr
-    assert states(tmp_path) == [2, 1]
+    # The fake trainer may be an epoch further by the time that this is read.
+    assert states(tmp_path)[-2:] == [2, 1]
 
 
 def test_a_trainer_that_stands_still_is_stopped_and_resumed_once(
