@@ -168,7 +168,7 @@ def test_a_trainer_that_fails_ends_the_run_with_4_in_words(
     ("fault", "said"),
     [
         ("nothing", f"{NAME}-000001.safetensors: was not written"),
-        ("short", "is not whole"),
+        ("short", "incomplete or damaged"),
         ("missing_epoch", "was not written"),
     ],
 )
