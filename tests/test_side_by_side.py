@@ -295,6 +295,21 @@ def test_a_run_that_is_killed_frees_its_place_once_its_trainer_is_gone(
         child.communicate()
     assert code == 1, out + err
     assert out.endswith("bespoke: smoke: failed (SIGKILL)\nbespoke: smoke_seed_43: done\n")
+    # The same command resumes the one that was killed: it is one run, and has one row.
+    code, out, err = finished(start(place, few, *asked))
+    assert code == 0, out + err
+    output = place / "rehearsal" / "output"
+    records = sorted(path.name for path in output.parent.rglob("*.record.json"))
+    assert records == [f"{NAME}.record.json", f"{NAME}_seed_43.record.json"]
+    listed = subprocess.run(
+        [sys.executable, "-m", "bespoke", "record", "list", "--workspace", output.parent],
+        cwd=Path(__file__).resolve().parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert listed.count("REHEARSAL_SD15_SMOKE") == 2
+    assert listed.count("completed") == 4, listed
 
 
 def test_each_seed_has_names_of_its_own_and_one_that_fails_stops_no_other(
