@@ -121,7 +121,7 @@ def test_everything_a_rehearsal_makes_says_rehearsal(rehearse: Rehearse, place: 
     done = rehearse()
     assert "REHEARSAL" in done.stdout
     made = [path.name for path in (place / "output").iterdir()]
-    # Three checkpoints, three states, the run's record and its lock.
+    # Three checkpoints, three states, two files on the run and its lock.
     assert len(made) == 9
     assert all(name.lstrip(".").startswith("REHEARSAL") for name in made)
     with safe_open(place / "output" / f"{NAME}-000001.safetensors", framework="numpy") as opened:
