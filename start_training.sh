@@ -3,6 +3,12 @@
 # It has no logic of its own: every argument goes through to bespoke.run, and a second start does
 # no set-up again.
 set -euo pipefail
+# Between two commands, and as soon as the one that runs has ended; Python has its own way out.
+stopped() { echo "bespoke: stopped by SIG$1: run the same command again to resume" >&2; exit 130; }
+for name in INT TERM HUP; do
+  # shellcheck disable=SC2064 # each trap has its own name
+  trap "stopped $name" "$name"
+done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # As a pod's start command it may never end: bespoke.pod sees to that, and starts this script again.

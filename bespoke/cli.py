@@ -33,6 +33,10 @@ exit codes: 0 done, 1 unexpected, 2 configuration, 3 pictures or captions, 4 the
 """
 
 
+def _nothing(_: Parser) -> None:
+    """For a verb that only its jobs have arguments for."""
+
+
 def _json(parser: Parser) -> None:
     add_switches(parser, json="as JSON, for a script")
 
@@ -73,25 +77,11 @@ def _repair(parser: Parser) -> None:
 
 
 def _test(parser: Parser) -> None:
-    _drawing(parser)
-    add_switches(parser, score="ask for scores, and record them")
-    _scoring(parser)
-    parser.add_argument(
-        "--again",
-        metavar="FOLDER",
-        type=Path,
-        nargs="+",
-        default=(),
-        help="measure and score saved tests again; the scores before are kept with them",
-    )
-
-
-def _drawing(parser: Parser, nargs: str = "*") -> None:
     parser.add_argument(
         "weights",
         metavar="CHECKPOINT",
         type=Path,
-        nargs=nargs,
+        nargs="*",
         help="a file, or its name in the workspace's output/; of a run's name, the newest",
     )
     parser.add_argument("--prompts", metavar="FILE", type=Path, help="not test_prompts.toml")
@@ -109,13 +99,19 @@ def _drawing(parser: Parser, nargs: str = "*") -> None:
     )
     parser.add_argument("--size", metavar="PIXELS", type=int, help="smaller pictures, for a look")
     parser.add_argument("--steps", metavar="N", type=int, help="fewer steps, for a look")
-
-
-def _scoring(parser: Parser) -> None:
     add_switches(
         parser,
+        score="ask for scores, and record them",
         auto_score="take the suggested scores, and record them",
         auto_commit="commit each test's folder to git, and nothing else; never a push",
+    )
+    parser.add_argument(
+        "--again",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="measure and score saved tests again; the scores before are kept with them",
     )
 
 
@@ -183,7 +179,7 @@ class Verb:
 
     name: str
     about: str = ""
-    examples: str
+    examples: str = ""
     arguments: Callable[[Parser], None] = add_workspace
     answer: str = ""
     jobs: tuple[Verb, ...] = ()
@@ -210,16 +206,12 @@ VERBS = (
     Verb(
         name="captions",
         about="work on the captions",
-        examples="  bespoke captions repair --out ~/captions_v2\n",
-        arguments=lambda _: None,
+        arguments=_nothing,
         jobs=(
             Verb(
                 name="repair",
                 about="write repaired captions into a new folder",
-                examples="""\
-  bespoke captions repair --out ~/captions_v2
-  bespoke captions repair --data ~/pictures --out ~/captions_v2 --name mended_captions
-""",
+                examples="  bespoke captions repair --data ~/pictures --out ~/captions_v2\n",
                 arguments=_repair,
                 answer="repair:show",
             ),
@@ -246,30 +238,21 @@ VERBS = (
     Verb(
         name="score",
         about="measure any pictures against what was asked",
-        examples="""\
-  bespoke score picture.png --prompt "punk lady, pink hair, solid green background (#00ff00)"
-  bespoke score epoch_4/*.png --prompt "solid green background" --json
-""",
+        examples='  bespoke score epoch_4/*.png --prompt "solid green background (#00ff00)"\n',
         arguments=_score,
         answer="epoch_test:score",
     ),
     Verb(
         name="compare",
         about="what differs between runs, and what came out",
-        examples="""\
-  bespoke compare keep_tokens_3 SD15_PERFECT
-  bespoke compare keep_tokens_3 keep_tokens_5 --settings
-""",
+        examples="  bespoke compare keep_tokens_3 keep_tokens_5 --settings\n",
         arguments=_compare,
         answer="compare:show",
     ),
     Verb(
         name="next",
         about="what the recorded scores say comes next",
-        examples="""\
-  bespoke next                                  after the latest run
-  bespoke next keep_tokens_3
-""",
+        examples="  bespoke next keep_tokens_3\n",
         arguments=_optional_run,
         answer="record:next_steps",
     ),
@@ -277,7 +260,7 @@ VERBS = (
         name="record",
         about="the record of all runs",
         answer="record:run",
-        arguments=lambda _: None,
+        arguments=_nothing,
         examples="""\
   bespoke record list
   bespoke record rebuild                        from the runs' own files
@@ -287,18 +270,15 @@ VERBS = (
             Verb(
                 name="list",
                 about="every run, by its start",
-                examples="  bespoke record list --json\n",
                 arguments=_record_list,
             ),
             Verb(
                 name="rebuild",
                 about="make record.sqlite again from the runs' own files",
-                examples="  bespoke record rebuild\n",
             ),
             Verb(
                 name="sync",
                 about="send what BESPOKE_DATABASE_URL does not have yet",
-                examples="  bespoke record sync\n",
             ),
         ),
     ),
@@ -322,19 +302,13 @@ VERBS = (
     Verb(
         name="package",
         about="pack one experiment and all that it needs into a zip for a rented machine",
-        examples="""\
-  bespoke package                               runpod_KEEP_TOKENS_3_EXPERIMENT.zip, here
-  bespoke package --experiment keep_tokens_5 --data ~/pictures --out ~/zips
-""",
+        examples="  bespoke package --experiment keep_tokens_5 --data ~/pictures --out ~/zips\n",
         arguments=_package,
         answer="package:show",
     ),
     Verb(
         # For an image's HEALTHCHECK: a person reads the log.
         name="health",
-        examples="""\
-  bespoke health                                exit code 0 while a run goes on or has ended well
-""",
         answer="health:show",
     ),
 )
@@ -360,7 +334,7 @@ def _add(parent: Parser, level: str, verbs: Sequence[Verb]) -> None:
         one = below.add_parser(
             verb.name,
             description=f"{verb.about[:1].upper()}{verb.about[1:]}.",
-            epilog=f"examples:\n{verb.examples}",
+            epilog=f"examples:\n{verb.examples}" if verb.examples else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **listed,
         )
@@ -419,32 +393,6 @@ def _train(asked: request.Request) -> int:
         from bespoke.run import run
 
         run(asked, journal)
-    return 0
-
-
-def quick_test_main() -> int:
-    """`quick_test_epoch.py CHECKPOINT…`: `bespoke test` without scores."""
-    return _test_alone("quick", "Pictures of checkpoints, and what they measure.")
-
-
-def auto_test_main() -> int:
-    """`auto_test_epoch.py CHECKPOINT… [--auto-score] [--auto-commit]`: `bespoke test --score`."""
-    about = "Test, score and record checkpoints: you are asked for scores, unless told."
-    return _test_alone("auto", about)
-
-
-def _test_alone(how: str, about: str) -> int:
-    signals.handle_signals()
-    alone = argparse.ArgumentParser(prog=f"{how}_test_epoch.py", description=about)
-    _drawing(alone, nargs="+")
-    alone.set_defaults(again=(), score=how == "auto", auto_score=False, auto_commit=False)
-    if how == "auto":
-        _scoring(alone)
-    chosen = alone.parse_args()
-    with reported(), signals.raising():
-        from bespoke import epoch_test
-
-        epoch_test.test(chosen)
     return 0
 
 

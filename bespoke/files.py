@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import glob
 import hashlib
+import math
 import os
 import platform
 import secrets
@@ -148,6 +149,21 @@ def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:
     for path in sorted(path for path in folder.iterdir() if path.is_file() and wanted(path)):
         whole.update(repr((path.name, hashlib.blake2b(path.read_bytes()).hexdigest())).encode())
     return whole.hexdigest()
+
+
+def seconds(variable: str, default: float) -> float:
+    """A time that a variable of the environment may say otherwise.
+
+    Raises:
+        ConfigError: where it says no such time.
+    """
+    text = os.environ.get(variable) or str(default)
+    try:
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    except ValueError:
+        pass
+    raise ConfigError(f"{variable}: {text!r}: write seconds, such as {default:g}")
 
 
 def sha256(path: Path) -> str:

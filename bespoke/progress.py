@@ -46,7 +46,7 @@ class Reading:
         at = self.progress
         where = f"epoch {self.epoch or '-'}/{self.epochs}"
         if at is None:
-            return where, "starting", ""
+            return where, "", ""
         of_epoch, of_run = map(duration, self.left())
         pace = "" if at.steps_per_second is None else f"  {at.steps_per_second:.2f} it/s"
         loss = "" if at.loss is None else f"  loss {at.loss:.4f}"
@@ -133,7 +133,9 @@ class Display:
 
         where, time_left, facts = self._reading.facts()
         at = self._reading.progress
-        bar = ProgressBar(at.total if at else None, at.step if at else 0, pulse=at is None)
+        if at is None:
+            return Text("bespoke: the trainer starts")
+        bar = ProgressBar(at.total, at.step)
         below = Table.grid(padding=(0, 1), expand=True)
         below.add_column(ratio=1)
         below.add_column(no_wrap=True)

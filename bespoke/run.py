@@ -22,10 +22,8 @@ from typing import TYPE_CHECKING
 
 from bespoke import (
     checkpoints,
-    dataset,
     origin,
     plan,
-    preflight,
     prompts,
     rendering,
     resume,
@@ -36,9 +34,8 @@ from bespoke import (
 )
 from bespoke.display import duration, say
 from bespoke.errors import is_full
-from bespoke.files import REPOSITORY, held, write_whole
+from bespoke.files import REPOSITORY, held
 from bespoke.job import open_job
-from bespoke.journal import now
 from bespoke.promise import DatasetSpec
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.sd_scripts import SdScripts
@@ -50,8 +47,7 @@ if TYPE_CHECKING:
     from bespoke.journal import Journal
     from bespoke.judge import EpochEvaluator
     from bespoke.request import Request
-
-    Trainer = SdScripts | FakeTrainer
+    from bespoke.sd_scripts import Trainer
 
 
 def run(request: Request, journal: Journal) -> None:
@@ -79,11 +75,13 @@ def run(request: Request, journal: Journal) -> None:
 def _carry_out(job: Job, trainer: Trainer) -> None:
     started = time.monotonic()
     _introduce(job, trainer)
-    tested = _prompts(job)
-    checked = _checked(job, tested)
+    file = REPOSITORY / prompts.PROMPTS_FILE
+    tested = () if job.request.no_test else prompts.chosen(job.experiment, file)
+    checked = starting.check(job, tested, functools.partial(_draw, job))
     job = plan.fit(job)
     samples = sample.write_for_training(tested, job.folder / "prompts.json") if tested else ()
-    rendered = _rendered(job, trainer, checked.data)
+    commit = origin.commits(REPOSITORY)["bespoke"]
+    rendered = starting.render(job, trainer, checked.data, commit)
     if job.request.dry_run:
         _show(rendered, trainer.command(rendered))
         return
@@ -92,9 +90,8 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     from bespoke.judge import EpochEvaluator
 
     with held(job.output / f".{job.name}.lock", job.name):
-        settings = resume.settings_of(
-            rendered, checked.data, trainer.base_model_name, trainer.commit
-        )
+        base = trainer.base_model_name
+        settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = starting.begin(job, settings)
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
         with recording.recorded(job, row) as record:
@@ -132,70 +129,12 @@ def _introduce(job: Job, trainer: Trainer) -> None:
     say(f"logs and settings: {job.folder}")
 
 
-def _prompts(job: Job) -> tuple[prompts.Prompt, ...]:
-    if job.request.no_test:
-        return ()
-    return prompts.chosen(job.experiment, REPOSITORY / prompts.PROMPTS_FILE)
-
-
-def _checked(job: Job, tested: tuple[prompts.Prompt, ...]) -> preflight.Checked:
-    """The pictures' folders, once nothing found before the start speaks against them."""
-    experiment, request = job.experiment, job.request
-    draws = request.rehearse or experiment.drawn_if_missing
-    checked = preflight.check(
-        experiment,
-        data=request.data,
-        parent_data=request.parent_data,
-        seed=request.seed,
-        allow_no_op=request.allow_no_op,
-        # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
-        repository=job.workspace if request.rehearse else REPOSITORY,
-        workspace=job.workspace,
-        prompts=tested,
-        draw=functools.partial(_draw, job) if draws else None,
-    )
-    report = checked.report
-    for line in report.report(examples=1, notes=False):
-        say(line)
-    job.journal.write("checked", data=checked.data, verdict=report.verdict, counts=report.counts)
-    write_whole(job.folder / "preflight.json", report.as_json())
-    refusal = report.refusal(strict=request.strict)
-    if refusal is not None:
-        raise refusal
-    if experiment.pictures_taken is not None:
-        for name, collection in report.collections.items():
-            into = job.folder / "pictures" / name
-            checked.data[name] = dataset.take(collection, experiment.pictures_taken, into)
-            there = len(collection.pairs)
-            say(f"{name}: {min(experiment.pictures_taken, there)} of {there} pictures taken")
-    return checked
-
-
 def _draw(job: Job, name: str) -> Path:
     from bespoke.rehearsal import drawing
 
     fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
     count = max(fewest, job.experiment.pictures_taken or 1)
     return drawing.collection(name, count, job.workspace)
-
-
-def _rendered(job: Job, trainer: Trainer, data: dict[str, Path]) -> rendering.Rendered:
-    places = rendering.Places(
-        workspace=job.workspace,
-        run=job.folder,
-        data=data,
-        base_model=trainer.base_model,
-        tokenizer=trainer.tokenizer,
-        prompts=file if (file := job.folder / "prompts.json").exists() else None,
-    )
-    facts = {
-        "started": now().isoformat(timespec="seconds"),
-        "bespoke_commit": origin.commits(REPOSITORY)["bespoke"],
-        "trainer_commit": trainer.commit,
-    }
-    rendered = rendering.render(job.experiment, places, facts)
-    job.journal.write("rendered", receipt=rendered.receipt_file)
-    return rendered
 
 
 def _show(rendered: rendering.Rendered, command: list[str]) -> None:

@@ -1,9 +1,9 @@
-"""The real trainer as a run sees it; `bespoke.rehearsal.fake` has the same shape."""
+"""The trainer as a run sees it: its shape, and the real one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bespoke import base_model as base_models
 from bespoke import hardware, trainer
@@ -15,6 +15,33 @@ from bespoke.options import table
 if TYPE_CHECKING:
     from bespoke.job import Job
     from bespoke.rendering import Rendered
+
+
+class Trainer(Protocol):
+    """What a run asks of a trainer, real or fake."""
+
+    @property
+    def commit(self) -> str | None: ...
+
+    @property
+    def tokenizer(self) -> Path | None: ...
+
+    @property
+    def base_model(self) -> str:
+        """The base model as the trainer is given it."""
+
+    @property
+    def base_model_name(self) -> str:
+        """What the base model is, wherever this machine keeps it: a resume is held to it."""
+
+    @property
+    def lacks(self) -> str | None:
+        """The option that needs the GPU which is not here."""
+
+    def command(self, rendered: Rendered) -> list[str]: ...
+
+    def prepare(self) -> bool:
+        """See to all that training needs here; returns whether it may stay offline."""
 
 
 class SdScripts:
@@ -40,22 +67,15 @@ class SdScripts:
 
     @property
     def base_model(self) -> str:
-        """The base model as the trainer is given it.
-
-        Raises:
-            ConfigError: where it is named and not there.
-        """
         return self._located().path
 
     @property
     def base_model_name(self) -> str:
-        """What the base model is, wherever this machine keeps it: a resume is held to it."""
         base = self._located()
         return base.sha256 or Path(base.path).name
 
     @property
     def lacks(self) -> str | None:
-        """The option that needs the GPU which is not here."""
         options = {key: setting.value for key, setting in self._job.experiment.training.items()}
         reason = trainer.needs_gpu(options)
         return reason if reason and not hardware.gpus() else None

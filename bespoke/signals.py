@@ -31,14 +31,14 @@ _state = _State()
 def handle_signals(remedy: str = "") -> None:
     """Note signals from here to the process's end; nothing is raised before `raising` begins.
 
-    `remedy` says what to do after an interruption. A signal that is ignored already stays so: that
-    is what nohup is for. Called before anything that takes long to import.
+    `remedy` says what to do after an interruption. A HUP that is ignored already stays so: that is
+    what nohup is for. Called before anything that takes long to import.
     """
     global _state
     _state = _State()
     _state.holds, _state.handling, _state.remedy = 1, True, remedy
     for number in NUMBERS:
-        if signal.getsignal(number) != signal.SIG_IGN:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _note)
 
 

@@ -1,21 +1,90 @@
-"""How one start of a run begins and ends: where it resumes, and what it must leave."""
+"""The steps of one start of a run: checked, rendered, begun or resumed, and verified."""
 
 from __future__ import annotations
 
 import glob
 from typing import TYPE_CHECKING, Any
 
-from bespoke import checkpoints, resume, training, watch
+from bespoke import checkpoints, dataset, preflight, rendering, resume, training, watch
 from bespoke.display import say
 from bespoke.errors import TrainerError
-from bespoke.files import clear_parts, document_path
+from bespoke.files import REPOSITORY, clear_parts, document_path, write_whole
 from bespoke.journal import now
 from bespoke.processes import signals_held
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from bespoke.job import Job
+    from bespoke.prompts import Prompt
+    from bespoke.sd_scripts import Trainer
+
+
+def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> preflight.Checked:
+    """The pictures' folders, once nothing found before the start speaks against them.
+
+    `tested` are the prompts that each epoch is tested with; `draw` makes a subset's pictures where
+    there are none, for a rehearsal and for what tries the machine.
+
+    Raises:
+        ConfigError, DatasetError: where something does.
+    """
+    experiment, request = job.experiment, job.request
+    draws = request.rehearse or experiment.drawn_if_missing
+    checked = preflight.check(
+        experiment,
+        data=request.data,
+        parent_data=request.parent_data,
+        seed=request.seed,
+        allow_no_op=request.allow_no_op,
+        # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
+        repository=job.workspace if request.rehearse else REPOSITORY,
+        workspace=job.workspace,
+        prompts=tested,
+        draw=draw if draws else None,
+    )
+    report = checked.report
+    for line in report.report(examples=1, notes=False):
+        say(line)
+    job.journal.write("checked", data=checked.data, verdict=report.verdict, counts=report.counts)
+    write_whole(job.folder / "preflight.json", report.as_json())
+    refusal = report.refusal(strict=request.strict)
+    if refusal is not None:
+        raise refusal
+    if experiment.pictures_taken is not None:
+        for name, collection in report.collections.items():
+            into = job.folder / "pictures" / name
+            checked.data[name] = dataset.take(collection, experiment.pictures_taken, into)
+            there = len(collection.pairs)
+            say(f"{name}: {min(experiment.pictures_taken, there)} of {there} pictures taken")
+    return checked
+
+
+def render(
+    job: Job, trainer: Trainer, data: dict[str, Path], bespoke_commit: str
+) -> rendering.Rendered:
+    """The two files that the trainer reads, and the receipt, in the run's folder.
+
+    Raises:
+        OSError: where they cannot be written.
+    """
+    places = rendering.Places(
+        workspace=job.workspace,
+        run=job.folder,
+        data=data,
+        base_model=trainer.base_model,
+        tokenizer=trainer.tokenizer,
+        prompts=file if (file := job.folder / "prompts.json").exists() else None,
+    )
+    facts = {
+        "started": now().isoformat(timespec="seconds"),
+        "bespoke_commit": bespoke_commit,
+        "trainer_commit": trainer.commit,
+    }
+    rendered = rendering.render(job.experiment, places, facts)
+    job.journal.write("rendered", receipt=rendered.receipt_file)
+    return rendered
 
 
 def begin(job: Job, settings: Mapping[str, Any]) -> resume.Start:

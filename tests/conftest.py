@@ -37,6 +37,10 @@ os.environ.setdefault("PYTHONPYCACHEPREFIX", str(REPOSITORY / ".pytest_cache" / 
 os.environ["BESPOKE_FAKE_TRAINER_HOOK"] = str(REPOSITORY / "tests" / "trainer_faults.py")
 
 
+# Under nohup, too, the tests' own processes meet HUP.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY

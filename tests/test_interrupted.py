@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,16 +30,22 @@ PHASES = {
 
 
 def outcome(place: Path) -> dict[str, Any]:
-    """What a run came to: its scores by epoch, and its checkpoints."""
+    """What a run came to, by its record, without what is time, path or machine."""
     output = place / "rehearsal" / "output"
-    results = [
-        json.loads(file.read_text(encoding="utf-8"))
-        for file in sorted((output / "tests").glob("*/result.json"))
-    ]
+    record = json.loads((output / f"{NAME}.record.json").read_text(encoding="utf-8"))
+    kept = ("name", "status", "ending", "decisions", "settings", "hypothesis")
     return {
-        "scores": {result["epoch"]: result["scores"] for result in results},
+        **{key: without_places(record[key], place) for key in kept},
+        "loss": [step for step, _ in record["curves"]["loss"]][-1],
+        "epochs": [(epoch["epoch"], epoch["scores"]) for epoch in record["epochs"]],
         "checkpoints": [path.name for path in sorted(output.glob("*.safetensors"))],
+        "page": (place / "rehearsal" / "reports" / f"{record['name']}.html").is_file(),
     }
+
+
+def without_places(value: Any, place: Path) -> Any:
+    text = json.dumps(value).replace(str(place), "")
+    return json.loads(re.sub(r"\d{4}-\d\d-\d\dT[0-9:.Z+-]+", "", text))
 
 
 @pytest.fixture(scope="module")

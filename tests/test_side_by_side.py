@@ -295,6 +295,20 @@ def test_a_run_that_is_killed_frees_its_place_once_its_trainer_is_gone(
         child.communicate()
     assert code == 1, out + err
     assert out.endswith("bespoke: smoke: failed (SIGKILL)\nbespoke: smoke_seed_43: done\n")
+    # The same command resumes the one that was killed: it is one run, and has one row.
+    code, out, err = finished(start(place, few, *asked))
+    assert code == 0, out + err
+    records = [*(place / "rehearsal").rglob(f"{NAME}.record.json")]
+    assert len(records) == 1
+    listed = subprocess.run(
+        [sys.executable, "-m", "bespoke", "record", "list", "--workspace", place / "rehearsal"],
+        cwd=Path(__file__).resolve().parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (line,) = [row for row in listed.splitlines() if row.endswith("SMOKE") or "SMOKE (" in row]
+    assert line == "REHEARSAL_SD15_SMOKE"
 
 
 def test_each_seed_has_names_of_its_own_and_one_that_fails_stops_no_other(
@@ -351,7 +365,7 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_starts(tmp_path: Pa
         names(several(tmp_path, "smoke", "smoke"))
     with pytest.raises(ConfigError, match="smoke_seed_1, smoke_seed_1"):
         names(several(tmp_path, "smoke", seeds=(1, 42, 1)))
-    with pytest.raises(ConfigError, match="there is no experiment 'smok'"):
+    with pytest.raises(ConfigError, match='no experiment "smok": did you mean'):
         names(several(tmp_path, "smoke", "smok"))
     assert not (tmp_path / "logs").exists()
 
