@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import itertools
 import json
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -214,9 +215,11 @@ class Index:
         for ending in ("", "-journal", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 self.file.with_name(FILE + ending).rename(f"{aside}{ending}")
-        say(
-            f"{self.file}: cannot be read ({line(error)}). Moved to {aside.name}, and made again "
-            "from the runs' own files"
+        # Not to stdout, where a verb may be printing JSON.
+        print(
+            f"bespoke: {self.file}: cannot be read ({line(error)}). Moved to {aside.name}, and "
+            "made again from the runs' own files",
+            file=sys.stderr,
         )
 
     def _refresh(self, connection: sa.Connection, file: Path | None = None) -> None:
