@@ -113,7 +113,7 @@ def _test(chosen: argparse.Namespace, asked: Sequence[Prompt]) -> list[EpochResu
     loras = _identify(chosen.weights, place / "output")
     parent = (chosen.out or (_repository(Path.cwd()) or Path.cwd()) / "epoch_tests").expanduser()
     folders = {lora: _folder(parent.absolute(), lora, asked) for lora in loras}
-    saved = {lora: evaluate.read_saved(folder, say) for lora, folder in folders.items()}
+    saved = {lora: evaluate.read_saved(folder, lora, say) for lora, folder in folders.items()}
     results = {lora: result for lora, result in saved.items() if result is not None}
     for lora in results:
         say(f"{lora.path.name}: is tested already, in {folders[lora]}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotati
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from bespoke import pictures as images
 from bespoke import sample
@@ -32,6 +32,32 @@ NOBODY = "nobody"
 UNSCORED = Scores(visual_quality=None, style_match=None, prompt_adherence=None)
 
 
+_Number = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class _Measurement(BaseModel):
+    """What is read of one metric."""
+
+    verdict: str = ""
+    value: _Number | None = None
+    reason: str = ""
+    colour: str | None = None
+    name: str | None = None
+    delta_e: _Number | None = None
+    asked: dict[str, list[str]] = {}
+
+
+_MEASUREMENTS = TypeAdapter(dict[str, _Measurement])
+
+
+def _measurements(measured: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Hold what a file says was measured to what is read of it."""
+    read = {name: measured.get(name, {}) for name in ("background", "cells", "palette", "edges")}
+    _MEASUREMENTS.validate_python(read)
+    _MEASUREMENTS.validate_python(measured.get("features", {}))
+    return measured
+
+
 @dataclass(frozen=True, kw_only=True)
 class PictureResult:
     """One picture of one checkpoint.
@@ -46,7 +72,7 @@ class PictureResult:
     seed: int
     file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     sha256: str
-    measured: Mapping[str, Any]
+    measured: Annotated[Mapping[str, Any], AfterValidator(_measurements)]
     made: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -136,37 +162,7 @@ class EpochResult:
 # --- Read back ------------------------------------------------------------------------------------
 
 
-_Number = Annotated[float, Field(ge=0, le=1e6)]
-
-
-class _Measurement(BaseModel):
-    """What is read of one metric."""
-
-    verdict: str = ""
-    value: _Number | None = None
-    reason: str = ""
-    colour: str | None = None
-    name: str | None = None
-    delta_e: _Number | None = None
-    asked: dict[str, list[str]] = {}
-
-
 _RESULT = TypeAdapter(EpochResult)
-_FEATURES = TypeAdapter(dict[str, _Measurement])
-
-
-def from_json(text: str | bytes) -> EpochResult:
-    """The result that `as_json` wrote.
-
-    Raises:
-        ValueError: where the text is none, or holds what no metric gives.
-    """
-    result = _RESULT.validate_json(text)
-    for measured in (picture.measured for picture in result.pictures):
-        _FEATURES.validate_python(measured.get("features", {}))
-        for name in ("background", "cells", "palette", "edges"):
-            _Measurement.model_validate(measured.get(name, {}))
-    return result
 
 
 def read(folder: Path) -> EpochResult:
@@ -177,7 +173,7 @@ def read(folder: Path) -> EpochResult:
     """
     path = folder / RESULT_FILE
     try:
-        return replace(from_json(path.read_bytes()), folder=str(folder.absolute()))
+        return replace(_RESULT.validate_json(path.read_bytes()), folder=str(folder.absolute()))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -186,8 +182,10 @@ def read(folder: Path) -> EpochResult:
         raise ConfigError(f"{path}: damaged: {where}: {first['msg']}") from error
 
 
-def read_saved(folder: Path, tell: Callable[[str], None]) -> EpochResult | None:
-    """The result in `folder`, None without one; a damaged one is renamed, so that it is made anew.
+def read_saved(folder: Path, lora: Lora, tell: Callable[[str], None]) -> EpochResult | None:
+    """The result that `folder` holds of a checkpoint, None without one.
+
+    One that is damaged, or of another checkpoint, is renamed, so that it is made anew.
 
     Raises:
         OSError: where it cannot be renamed.
@@ -195,12 +193,16 @@ def read_saved(folder: Path, tell: Callable[[str], None]) -> EpochResult | None:
     if not (folder / RESULT_FILE).exists():
         return None
     try:
-        return read(folder)
+        result = read(folder)
+        if (result.checkpoint_sha256, result.epoch) == (lora.sha256, lora.epoch):
+            return result
+        problem = f"{folder / RESULT_FILE}: damaged: it is of another checkpoint"
     except ConfigError as error:
-        aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
-        (folder / RESULT_FILE).rename(aside)
-        tell(f"{error}; kept as {aside.name}, and tested again")
-        return None
+        problem = str(error)
+    aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
+    (folder / RESULT_FILE).rename(aside)
+    tell(f"{problem}; kept as {aside.name}, and tested again")
+    return None
 
 
 # --- Made -----------------------------------------------------------------------------------------

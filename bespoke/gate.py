@@ -122,12 +122,8 @@ def flips(results: Sequence[EpochResult]) -> list[int]:
     The first turn from wrong to right is learning; what comes after it is oscillation.
     """
     known = [(epoch, word) for epoch, word in settled(results) if word in ("match", "mismatch")]
-    turns = [
-        (epoch, word) for (_, before), (epoch, word) in itertools.pairwise(known) if word != before
-    ]
-    if turns and turns[0][1] == "match":
-        turns = turns[1:]
-    return [epoch for epoch, _ in turns]
+    turns = [epoch for (_, was), (epoch, word) in itertools.pairwise(known) if word != was]
+    return turns[1:] if known and known[0][1] == "mismatch" else turns
 
 
 def best(results: Sequence[EpochResult]) -> EpochResult | None:
@@ -154,19 +150,20 @@ def best_line(results: Sequence[EpochResult]) -> str | None:
     if top.verdict and not top.background_right:
         words += f", {top.background_words()}"
     if same:
-        words += f"; epoch{'s' if len(same) > 1 else ''} {in_ranges(same)} equal"
+        words += f"; {listed(same)} equal"
     return f"Best: epoch {top.epoch} ({words}): {top.checkpoint}"
 
 
-def in_ranges(numbers: Sequence[int]) -> str:
-    """Rising numbers in words: "4-6, 9"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
+def listed(epochs: Sequence[int]) -> str:
+    """Rising epochs in words: "epoch 4", "epochs 4-6, 9"."""
+    spans: list[list[int]] = []
+    for epoch in epochs:
+        if spans and epoch == spans[-1][-1] + 1:
+            spans[-1].append(epoch)
         else:
-            runs.append([number])
-    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+            spans.append([epoch])
+    words = (f"{span[0]}-{span[-1]}" if len(span) > 1 else f"{span[0]}" for span in spans)
+    return f"epoch{'s' if len(epochs) > 1 else ''} {', '.join(words)}"
 
 
 def regression(results: Sequence[EpochResult]) -> str | None:
@@ -181,7 +178,7 @@ def regression(results: Sequence[EpochResult]) -> str | None:
         return None
     newest = known[-1]
     now, then = _scored(newest), _scored(before)
-    changes = [now[shot] - then[shot] for shot in now.keys() & then.keys()]
+    changes = [now[spec] - then[spec] for spec in now.keys() & then.keys()]
     if len(changes) < FEWEST_PAIRS:
         return None
     mean = statistics.fmean(changes)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 
-class Judge:
-    """Judges one run over all its starts.
+class EpochEvaluator:
+    """Evaluates one run's epochs over all its starts.
 
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `rates` the learning rate at each epoch's end as a share of its peak, where that is known.
@@ -85,8 +85,9 @@ class Judge:
         if not self._samples or epoch not in self._job.epochs or epoch in self._results:
             return False
         try:
-            folder = self._folder(self._lora(epoch))
-            return evaluate.read_saved(folder, say) is None and bool(
+            lora = self._lora(epoch)
+            folder = self._folder(lora)
+            return evaluate.read_saved(folder, lora, say) is None and bool(
                 sample.missing_pictures(self._samples, self._pictures(epoch, folder))
             )
         except (BespokeError, OSError):
@@ -121,7 +122,7 @@ class Judge:
         with self._spared(f"epoch {epoch} could not be tested", tell):
             lora = self._lora(epoch)
             folder = self._folder(lora)
-            if kept := evaluate.read_saved(folder, tell):
+            if kept := evaluate.read_saved(folder, lora, tell):
                 self._results[epoch] = kept
                 return kept
             result = evaluate.evaluate(
@@ -160,7 +161,7 @@ class Judge:
         """The gate's decision: by the result, or where there is none what the run's file kept."""
         if self._policy is None or epoch != self._policy.epoch:
             return None
-        if result is not None:
+        if result is not None and result.epoch == epoch:
             return gate.decide(result, self._policy)
         record = resume.read_record(self._job.output, self._job.name)
         try:

@@ -12,7 +12,7 @@ from bespoke.display import duration
 from bespoke.scoring import verdict_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from bespoke.evaluate import EpochResult
     from bespoke.schema import RunRecord
@@ -69,7 +69,7 @@ def headline(run: RunRecord) -> tuple[Tone, str]:
     """How it went, in one plain sentence, and how that is to be felt."""
     top = run.best_score
     known = "" if run.best_epoch is None else f"epoch {run.best_epoch} "
-    ties = f", and {listed(run.ties)} equal" if run.ties else ""
+    ties = f", and {gate.listed(run.ties)} equal" if run.ties else ""
     best = "" if top is None else f"Best: {known}({top} of 10{ties})."
     stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
     if stop is not None:
@@ -84,18 +84,6 @@ def headline(run: RunRecord) -> tuple[Tone, str]:
         return "open", "Nothing was scored."
     tones: dict[str | None, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
     return tones.get(verdict_of_run(run), "bad"), best
-
-
-def listed(epochs: Sequence[int]) -> str:
-    """epoch 4, epochs 4-10, epochs 4, 6-7"""
-    runs: list[list[int]] = []
-    for epoch in epochs:
-        if runs and epoch == runs[-1][-1] + 1:
-            runs[-1].append(epoch)
-        else:
-            runs.append([epoch])
-    spans = ", ".join(f"{each[0]}-{each[-1]}" if len(each) > 1 else f"{each[0]}" for each in runs)
-    return f"epoch{'s' if len(epochs) > 1 else ''} {spans}"
 
 
 def expected(run: RunRecord, text: str) -> bool | None:

@@ -217,6 +217,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         outcome=outcome,
+        gate=gate,
         duration=duration,
         ticks=charts.ticks,
         page_name=page_name,

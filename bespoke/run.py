@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from bespoke.job import Job
     from bespoke.journal import Journal
-    from bespoke.judge import Judge
+    from bespoke.judge import EpochEvaluator
     from bespoke.request import Request
 
     Trainer = SdScripts | FakeTrainer
@@ -89,7 +89,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         return
     # What records, tests and shows takes a second to import: what ends before needs none of it.
     from bespoke import recording
-    from bespoke.judge import Judge
+    from bespoke.judge import EpochEvaluator
 
     with held(job.output / f".{job.name}.lock", job.name):
         settings = resume.settings_of(
@@ -99,8 +99,8 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
         with recording.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
-            judge = Judge(job, record, prompts=tested, samples=samples, rates=rates)
-            judge.take_up(start.epoch, finished=start.finished)
+            evaluator = EpochEvaluator(job, record, prompts=tested, samples=samples, rates=rates)
+            evaluator.take_up(start.epoch, finished=start.finished)
             if not start.finished:
                 launch = training.Plan(
                     rendered=rendered,
@@ -109,12 +109,12 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                     cwd=REPOSITORY,
                     offline=trainer.prepare(),
                 )
-                training.train(job, launch, start, judge)
+                training.train(job, launch, start, evaluator)
             found = starting.verified(job)
             if not start.finished:
-                judge.epoch(job.epochs[-1], say)
+                evaluator.epoch(job.epochs[-1], say)
     # The page is named before: what a person does next comes last.
-    _summarise(job, found, judge, 0 if start.finished else time.monotonic() - started)
+    _summarise(job, found, evaluator, 0 if start.finished else time.monotonic() - started)
 
 
 def _introduce(job: Job, trainer: Trainer) -> None:
@@ -204,7 +204,9 @@ def _show(rendered: rendering.Rendered, command: list[str]) -> None:
     say("dry run: stopped before the launch")
 
 
-def _summarise(job: Job, found: list[checkpoints.Checkpoint], judge: Judge, seconds: float) -> None:
+def _summarise(
+    job: Job, found: list[checkpoints.Checkpoint], evaluator: EpochEvaluator, seconds: float
+) -> None:
     """What was made, and four lines on how to go on from it."""
     last = found[-1]
     job.journal.write("finished", checkpoints=[each.path for each in found], seconds=seconds)
@@ -218,6 +220,6 @@ def _summarise(job: Job, found: list[checkpoints.Checkpoint], judge: Judge, seco
         return
     name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
-    say(judge.best() or f"last checkpoint: {last.path}")
+    say(evaluator.best() or f"last checkpoint: {last.path}")
     say(f"next: python -m bespoke next {name} {where}")
     say(f"see it: python -m bespoke serve {where}")

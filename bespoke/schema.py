@@ -63,12 +63,7 @@ class RunRecord:
     @property
     def ties(self) -> list[int]:
         """The other epochs with the best one's mean score."""
-        best = self.best
-        return [
-            epoch
-            for epoch, each in gate.numbered(self.epochs)
-            if best and each is not best and each.scores.mean == best.scores.mean
-        ]
+        return gate.equals(self.epochs)
 
     @property
     def best_epoch(self) -> int | None:

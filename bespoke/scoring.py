@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +14,16 @@ if TYPE_CHECKING:
 VERDICTS = ((8.0, "best"), (7.0, "good"), (5.0, "acceptable"))
 
 
+Score = Annotated[int, Field(ge=0, le=10)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Three scores from 0 to 10; None where nothing could be measured, which is never a pass."""
 
-    visual_quality: int | None
-    style_match: int | None
-    prompt_adherence: int | None
+    visual_quality: Score | None
+    style_match: Score | None
+    prompt_adherence: Score | None
 
     @property
     def mean(self) -> float | None:

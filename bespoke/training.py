@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bespoke.job import Job
-    from bespoke.judge import Judge
+    from bespoke.judge import EpochEvaluator
     from bespoke.rendering import Rendered
     from bespoke.resume import Start
 
@@ -44,7 +44,7 @@ class Plan:
     offline: bool
 
 
-def train(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
+def train(job: Job, plan: Plan, start: Start, evaluator: EpochEvaluator) -> None:
     """Train until all epochs are done, resuming once after a standstill, once where the number of
     steps was wrong, and after each want of memory with the next smaller plan.
 
@@ -55,7 +55,7 @@ def train(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
     resumed_after: set[type[TrainerError]] = set()
     while not start.finished:
         try:
-            _once(job, plan, start, judge)
+            _once(job, plan, start, evaluator)
             return
         except (watch.StalledError, StepsError) as error:
             if type(error) in resumed_after:
@@ -98,9 +98,9 @@ def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
     return start
 
 
-def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
+def _once(job: Job, plan: Plan, start: Start, evaluator: EpochEvaluator) -> None:
     command = [*plan.command(plan.rendered), *start.arguments]
-    draws = start.state is not None and judge.lacks_pictures(start.epoch)
+    draws = start.state is not None and evaluator.lacks_pictures(start.epoch)
     if draws:
         command.append("--sample_at_first")
     log_file = job.folder / "train.log"
@@ -132,15 +132,15 @@ def _once(job: Job, plan: Plan, start: Start, judge: Judge) -> None:
                 notes.progress(event)
             shown.show(event)
             watching.take(event)
-            judge.take(event)
+            evaluator.take(event)
             if isinstance(event, trainer.EpochStarted):
                 ended = event.epoch - 1
                 if draws and ended == start.epoch:
                     sample.adopt_first(job.output, job.name, ended, launched)
-                    judge.epoch(ended, shown.say)
+                    evaluator.epoch(ended, shown.say)
                 if ended > start.epoch:
                     note_epoch(job, ended, shown.say)
-                    judge.epoch(ended, shown.say)
+                    evaluator.epoch(ended, shown.say)
                 job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
             elif isinstance(event, trainer.Stage):
                 job.journal.write("stage", name=event.name)

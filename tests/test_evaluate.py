@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,6 +161,7 @@ def test_a_damaged_result_is_said_to_be_and_nothing_of_it_is_taken(tmp_path: Pat
                 {"measured": {"background": {"asked": 7}}},
                 {"measured": {"edges": {"value": math.nan}, "cells": {"value": 1}}},
                 {"measured": {"features": {"hair": []}}},
+                {"measured": {"features": [1]}},
                 {"file": "/dev/zero"},
             )
         ),
@@ -169,7 +171,15 @@ def test_a_damaged_result_is_said_to_be_and_nothing_of_it_is_taken(tmp_path: Pat
         with pytest.raises(ConfigError, match="damaged"):
             evaluate.measure_again(kept)
     path.write_text(text)
-    assert evaluate.read(kept).pictures
+    found = checkpoints.identify(tmp_path / "a-000004.safetensors")
+    said: list[str] = []
+    assert evaluate.read_saved(kept, found, said.append) == evaluate.read(kept)
+    # One of another checkpoint is moved away too, and nothing is lost.
+    assert evaluate.read_saved(kept, replace(found, epoch=5), said.append) is None
+    assert evaluate.read_saved(kept, found, said.append) is None
+    (line,) = said
+    assert line.startswith(f"{path}: damaged: it is of another checkpoint; kept as result.damaged-")
+    assert [each.read_text() for each in kept.glob("result.damaged-*")] == [text]
 
 
 def test_a_black_picture_is_counted_and_said(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def complete(output: Path, epoch: int, at: float) -> list[Path]:
 
 
 def test_brackets_are_escaped_and_each_prompt_and_seed_is_one_entry(tmp_path: Path) -> None:
-    asked = [prompt("a", 'hair (#ff66cc), [x] "q" -- #5'), prompt("b", seeds=(42, 7))]
+    asked = [prompt("a", 'hair (#ff66cc), [x] "q" - #5'), prompt("b", seeds=(42, 7))]
     samples = sample.write_for_training(asked, tmp_path / "p.json")
     rows = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
     assert [(spec.prompt, spec.seed, spec.index) for spec in samples] == [
@@ -85,7 +85,7 @@ def test_brackets_are_escaped_and_each_prompt_and_seed_is_one_entry(tmp_path: Pa
         ("b", 7, 2),
     ]
     assert [row["seed"] for row in rows] == [42, 42, 7]
-    assert rows[0]["prompt"] == 'hair \\(#ff66cc\\), \\[x\\] "q" -- #5'
+    assert rows[0]["prompt"] == 'hair \\(#ff66cc\\), \\[x\\] "q" - #5'
     assert (rows[0]["width"], rows[0]["height"], rows[0]["sample_steps"]) == (64, 64, 2)
 
 
