@@ -214,9 +214,9 @@ def _fill(table: Table, runs: Sequence[RunRecord]) -> None:
     table.add_section()
     outcomes = [outcome(run) for run in runs]
     for words, key in OUTCOME_ROWS:
-        values = [each[key] for each in outcomes]
-        if any(value is not None for value in values):
-            table.add_row(words, *(_cell("" if value is None else value) for value in values))
+        cells = [_cell("" if each[key] is None else each[key]) for each in outcomes]
+        if any(cell.plain for cell in cells):
+            table.add_row(words, *cells)
 
 
 def _unknown(runs: Sequence[RunRecord]) -> list[str]:

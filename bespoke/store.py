@@ -287,7 +287,9 @@ class Record:
                 self._unwritten.discard(name)
             except OSError as error:
                 self._unwritten.add(name)
-                say(f"{file}: {what} could not be kept: {error.strerror}; training goes on")
+                say(
+                    f"{file}: {what} could not be kept ({error.strerror}): the next event writes it"
+                )
         self._index.take_in(file)
 
     def _read(self, file: Path) -> RunRecord | None:
