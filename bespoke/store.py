@@ -303,7 +303,9 @@ class Record:
             with contextlib.suppress(OSError):
                 file.rename(aside)
             say(f"{file}: cannot be read ({line(error)}). Moved to {aside}")
-            return self._index.copy_of(file)
+            with contextlib.suppress(ConfigError):
+                return self._index.copy_of(file)
+            return None
 
     def _send(self) -> None:
         if self._remote is None:
@@ -312,8 +314,8 @@ class Record:
             parcels = self._index.parcels()
             self._trouble = self._remote.send(parcels)
             self._index.note(parcels)
-        except ConfigError as error:
-            self._trouble = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever a database does, training goes on
+            self._trouble = line(error)
 
 
 def _started(run: RunRecord) -> RunRecord:
