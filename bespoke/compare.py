@@ -164,20 +164,15 @@ def show(chosen: argparse.Namespace) -> None:
         ConfigError: where the record has no such run.
     """
     with store.opened(workspace(chosen.workspace)) as record:
-        runs, known = _named(chosen.runs, record), record.runs()
-    differs, groups = differences(runs), seed_groups(runs)
-    rows = {
-        key: {run.name: run.settings.get(key) for run in runs if run.settings}
-        for key in differs["options"]
-    }
-    outcomes = {run.name: outcome(run) for run in runs}
-    lines = [*_unknown(runs), *seed_lines(groups), *left_out(runs, known)]
+        runs, others = _named(chosen.runs, record), record.runs()
+    groups = seed_groups(runs)
+    lines = [*_unknown(runs), *seed_lines(groups), *left_out(runs, others)]
     if chosen.json:
         document = {
             "runs": [run.name for run in runs],
-            "differs": differs,
-            "settings": rows,
-            "outcomes": outcomes,
+            "differs": differences(runs),
+            "settings": _settings(runs),
+            "outcomes": {run.name: outcome(run) for run in runs},
             "seeds": {
                 "groups": [{"runs": group.runs, "scores": group.scores} for group in groups],
                 "says": lines,
@@ -185,27 +180,43 @@ def show(chosen: argparse.Namespace) -> None:
         }
         print(json.dumps(document, indent=2, default=str))
         return
-    title = "what differs" if chosen.settings else "what differs, then what came out"
-    table = Table(title=title, title_justify="left")
+    table = Table(title_justify="left")
     for name in ("", *(run.name for run in runs)):
         table.add_column(Text(shown(name)), overflow="fold")
     if chosen.settings:
-        for key, settings in rows.items():
-            table.add_row(Text(shown(key)), *(_sourced(settings, run) for run in runs))
         lines = _unknown(runs)
+        for key, settings in _settings(runs).items():
+            table.add_row(Text(shown(key)), *(_sourced(settings, run) for run in runs))
     else:
-        for section in SECTIONS:
-            for key, values in differs[section].items():
-                label = Text(f"{section}: {shown(key)}")
-                table.add_row(label, *(_cell(values.get(run.name, "")) for run in runs))
-        table.add_section()
-        for words, key in OUTCOME_ROWS:
-            if any(outcomes[run.name][key] is not None for run in runs):
-                table.add_row(words, *(_cell(outcomes[run.name][key]) for run in runs))
-    console = Console()
-    console.print(table if table.row_count else Text("no setting differs"))
+        table.title = "what differs, then what came out"
+        _fill(table, runs)
+    if table.row_count:
+        Console().print(table)
+    elif not lines:
+        print("no setting differs")
     for line in lines:
-        console.print(Text(shown(line)))
+        Console().print(Text(shown(line)))
+
+
+def _settings(runs: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
+    """The settings that differ, by key and run, with where each came from."""
+    return {
+        key: {run.name: run.settings.get(key) for run in runs if run.settings}
+        for key in differences(runs)["options"]
+    }
+
+
+def _fill(table: Table, runs: Sequence[RunRecord]) -> None:
+    for section, keys in differences(runs).items():
+        for key, values in keys.items():
+            label = Text(f"{section}: {shown(key)}")
+            table.add_row(label, *(_cell(values.get(run.name, "")) for run in runs))
+    table.add_section()
+    outcomes = [outcome(run) for run in runs]
+    for words, key in OUTCOME_ROWS:
+        cells = [_cell("" if each[key] is None else each[key]) for each in outcomes]
+        if any(cell.plain for cell in cells):
+            table.add_row(words, *cells)
 
 
 def _unknown(runs: Sequence[RunRecord]) -> list[str]:
@@ -213,7 +224,7 @@ def _unknown(runs: Sequence[RunRecord]) -> list[str]:
     names = [run.name for run in runs if not run.settings]
     if not names:
         return []
-    return [f"not known, so not compared: what {' and '.join(names)} were trained with"]
+    return [f"not known, so not compared: the settings of {' and '.join(names)}"]
 
 
 def _sourced(settings: Mapping[str, Any], run: RunRecord) -> Text:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import itertools
 import json
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,17 +77,17 @@ class Index:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Alone with the runs' files, or after BUSY_S beside whoever has them that long."""
-        with (self._workspace / ".record.lock").open("a") as stream:
-            end = time.monotonic() + BUSY_S
-            # A volume without locks raises another OSError.
+        end = time.monotonic() + BUSY_S
+        with contextlib.ExitStack() as stack:
+            # A volume without locks, or without room, raises an OSError.
             with contextlib.suppress(OSError):
-                while True:
+                file = self._workspace / ".record.lock"
+                stream = stack.enter_context(file.open("a", encoding="utf-8"))
+                while time.monotonic() < end:
                     try:
                         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         break
                     except BlockingIOError:
-                        if time.monotonic() > end:
-                            break
                         time.sleep(0.02)
             yield
 
@@ -214,9 +215,11 @@ class Index:
         for ending in ("", "-journal", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 self.file.with_name(FILE + ending).rename(f"{aside}{ending}")
-        say(
-            f"{self.file}: cannot be read ({line(error)}). Moved to {aside.name}, and made again "
-            "from the runs' own files"
+        # Not to stdout, where a verb may be printing JSON.
+        print(
+            f"bespoke: {self.file}: cannot be read ({line(error)}). Moved to {aside.name}, and "
+            "made again from the runs' own files",
+            file=sys.stderr,
         )
 
     def _refresh(self, connection: sa.Connection, file: Path | None = None) -> None:

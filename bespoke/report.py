@@ -111,7 +111,6 @@ def write(
         "run.html",
         run=run,
         best=run.best,
-        across=next((n for n in (5, 4, 6, 3) if (_shown_first(run) + 3) % n == 0), 5),
         heroes=next((cells for result, cells in rows if result is run.best), {}),
         rows=rows,
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
@@ -133,10 +132,8 @@ def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
     groups: dict[str, list[tuple[RunRecord, Thumbnail | None]]] = {}
     for number, run in enumerate(ordered):
         face = _face(run, folder) if number < FACES else None
-        group = (
-            "made before there was a record" if run.baseline else run.experiment or "no experiment"
-        )
-        groups.setdefault(group, []).append((run, face))
+        group = "Made before there was a record" if run.baseline else run.experiment
+        groups.setdefault(group or "No experiment", []).append((run, face))
     for rows in groups.values():
         rows.sort(key=lambda row: str(row[0].seed))
     return _write(folder / "index.html", "index.html", groups=groups, count=len(runs))
@@ -176,13 +173,10 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
             continue
         run = kept.run(each.name)
         steps: list[str] = []
-        with contextlib.suppress(ConfigError):
-            # What is drawn says nothing of what to train.
-            steps = (
-                []
-                if run.facts.get("rehearsal")
-                else [step for step in record.steps(run, known) if step]
-            )
+        # What is drawn says nothing of what to train.
+        if not run.facts.get("rehearsal"):
+            with contextlib.suppress(ConfigError):
+                steps = [step for step in record.steps(run, known) if step]
         yield write(run, folder, others=known, next_steps=steps)
     yield write_index(known, folder)
 
@@ -254,10 +248,6 @@ def _colour(value: object) -> str:
     """A colour fit to stand in a style, or ""."""
     text = str(value)
     return text.lower() if _HEX.fullmatch(text) else ""
-
-
-def _shown_first(run: RunRecord) -> int:
-    return len(run.best.pictures) if run.best else 0
 
 
 def _face(run: RunRecord, folder: Path) -> Thumbnail | None:

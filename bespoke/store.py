@@ -287,7 +287,9 @@ class Record:
                 self._unwritten.discard(name)
             except OSError as error:
                 self._unwritten.add(name)
-                say(f"{file}: {what} could not be kept: {error.strerror}; training goes on")
+                say(
+                    f"{file}: {what} could not be kept ({error.strerror}): the next event writes it"
+                )
         self._index.take_in(file)
 
     def _read(self, file: Path) -> RunRecord | None:
@@ -301,7 +303,9 @@ class Record:
             with contextlib.suppress(OSError):
                 file.rename(aside)
             say(f"{file}: cannot be read ({line(error)}). Moved to {aside}")
-            return self._index.copy_of(file)
+            with contextlib.suppress(ConfigError):
+                return self._index.copy_of(file)
+            return None
 
     def _send(self) -> None:
         if self._remote is None:
@@ -310,8 +314,8 @@ class Record:
             parcels = self._index.parcels()
             self._trouble = self._remote.send(parcels)
             self._index.note(parcels)
-        except ConfigError as error:
-            self._trouble = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever a database does, training goes on
+            self._trouble = line(error)
 
 
 def _started(run: RunRecord) -> RunRecord:

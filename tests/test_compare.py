@@ -153,7 +153,7 @@ def test_a_baseline_is_compared_by_what_is_known_of_it(
     baseline = "SD15_FINAL_CORRECTED_CAPTIONS"
     cli.main(["compare", "ONE", baseline, "--workspace", str(workspace)])
     out = capsys.readouterr().out
-    assert f"not known, so not compared: what {baseline} were trained with" in out
+    assert f"not known, so not compared: the settings of {baseline}" in out
     labels = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
     assert labels == [
         "status",

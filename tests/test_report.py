@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.report import NEXT, PROMPTS, baselines, sample
-from bespoke import charts, gate, outcome, report
+from bespoke import charts, gate, outcome, report, store
 from bespoke.gate import Decision
 from bespoke.schema import RunRecord
 from bespoke.scoring import Scores
+from tests.records import a_result, a_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,6 +284,48 @@ def test_the_index_lists_runs_newest_first_and_links_to_their_pages(
     assert places[0] == min(places)
 
 
+def test_the_checkpoint_to_take_is_named_with_its_ties(run: RunRecord, tmp_path: Path) -> None:
+    first = run.epochs[7]
+    tied = replace(run.epochs[9], scores=first.scores)
+    best = replace(first, checkpoint="/w/output/x-000008.safetensors", checkpoint_sha256="ab" * 32)
+    epochs = (*run.epochs[:7], best, run.epochs[8], tied)
+    shown = Outline(report.write(replace(run, epochs=epochs), tmp_path / "reports")).text
+    box = shown.partition("The checkpoint to take")[2].partition("Hypothesis")[0]
+    for text in (best.checkpoint, "37.9 MB", "ab" * 32, "equal scores: epoch 10"):
+        assert text in box
+    assert "Best: epoch 8 (9.0 of 10, and epoch 10 equal)." in shown
+
+
+def test_expectations_are_ticked_or_crossed(outline: Outline) -> None:
+    part = outline.text.partition("Hypothesis")[2]
+    assert "✗ did not green background by epoch 3 to 4" in part
+    assert "✓ came true 8 or more of 10 by epoch 7" in part
+    assert "✓ came true no oscillation between epochs" in part
+
+
+def test_a_rehearsal_says_nothing_of_what_to_train_next(tmp_path: Path) -> None:
+    with store.opened(tmp_path) as kept:
+        for name, facts in (("REAL", {}), ("REHEARSAL", {"rehearsal": True})):
+            kept.begin(a_run(name, facts=facts))
+            kept.epoch(name, a_result(name), [])
+        pages = {page.stem: Outline(page).text for page in report.publish(kept, tmp_path / "r")}
+    assert "What next" in pages["REAL"]
+    assert "What next" not in pages["REHEARSAL"]
+
+
+def test_the_index_groups_runs_by_experiment_and_seed(tmp_path: Path) -> None:
+    def seeded(name: str, seed: int, experiment: str, day: int) -> RunRecord:
+        settings = {"training.seed": {"value": seed, "from": "x"}}
+        started = f"2026-11-{day}T10:00:00+00:00"
+        return bare(name=name, experiment=experiment, settings=settings, started=started)
+
+    runs = [seeded("A43", 43, "a", 3), seeded("B", 42, "b", 2), seeded("A42", 42, "a", 1)]
+    shown = Outline(report.write_index([*baselines(), *runs], tmp_path)).text
+    wanted = ("A42", "A43", "B", "Made before there was a record", "SD15_PERFECT")
+    places = [shown.index(f" {text} ") for text in wanted]
+    assert places == sorted(places)
+
+
 # --- What is concluded ----------------------------------------------------------------------------
 
 STOP = Decision(epoch=4, outcome="STOP", reason="0 of 7", evidence={})
@@ -321,6 +364,35 @@ def test_a_background_that_could_not_be_measured_never_counts_as_right(
     words = {"x": "mismatch", "g": "match", "?": "unmeasured"}
     told = scored(run, *((n, words[mark]) for n, mark in enumerate(verdicts, start=1)))
     assert outcome.backgrounds(told) == text
+
+
+def test_no_mean_is_called_acceptable_where_most_backgrounds_are_wrong(run: RunRecord) -> None:
+    wrong = scored(run, (1, "mismatch"))
+    assert outcome.verdict_of_run(wrong) == "background wrong"
+    assert outcome.headline(wrong)[0] == "bad"
+    assert outcome.verdict_of_run(scored(run, (1, "match"))) == wrong.epochs[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "text", "came"),
+    [
+        ("xg", "in_progress", "green background by epoch 3 to 4", True),
+        ("xx", "in_progress", "green background by epoch 3 to 4", None),
+        ("xxxx", "in_progress", "green background by epoch 3 to 4", False),
+        ("xx", "completed", "green background by epoch 3 to 4", False),
+        ("xgxg", "completed", "no oscillation between epochs", False),
+        ("xggg", "in_progress", "no oscillation between epochs", None),
+        ("gg", "completed", "best epoch later than 10", False),
+        ("gg", "completed", "prompt adherence up, style match not down", None),
+        ("", "completed", "8 or more of 10 by epoch 7", None),
+    ],
+)
+def test_an_expectation_comes_true_or_not_or_is_open(
+    run: RunRecord, verdicts: str, status: str, text: str, came: bool | None
+) -> None:
+    words = {"x": "mismatch", "g": "match"}
+    epochs = ((n, words[mark]) for n, mark in enumerate(verdicts, start=1))
+    assert outcome.expected(replace(scored(run, *epochs), status=status), text) is came
 
 
 def test_the_best_is_the_highest_mean_and_the_earliest_of_equals(run: RunRecord) -> None:

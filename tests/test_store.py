@@ -256,7 +256,7 @@ def test_an_index_that_cannot_be_read_is_made_again_from_the_runs_own_files(
     assert everything(tmp_path) == runs
     aside = list(tmp_path.glob("record-*.sqlite"))
     assert [each.read_bytes() for each in aside] == ([data] if data else [])
-    said = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr().err.splitlines()
     assert len(said) == len(aside)
     assert all("Moved to record-2" in text for text in said)
 
