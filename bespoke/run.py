@@ -100,7 +100,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         with recording.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
             evaluator = EpochEvaluator(job, record, prompts=tested, samples=samples, rates=rates)
-            evaluator.take_up(start.epoch, finished=start.finished)
+            evaluator.take_up(start)
             if not start.finished:
                 launch = training.Plan(
                     rendered=rendered,
@@ -113,6 +113,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             found = starting.verified(job)
             if not start.finished:
                 evaluator.epoch(job.epochs[-1], say)
+        resume.update(job.output, job.name, completed=True)
     # The page is named before: what a person does next comes last.
     _summarise(job, found, evaluator, 0 if start.finished else time.monotonic() - started)
 
