@@ -247,7 +247,7 @@ VERBS = (
   bespoke test --again epoch_tests/*            saved tests, by the metrics as they are now
 """,
         arguments=_test,
-        answer="epoch_test:test",
+        answer="recording:test",
     ),
     Verb(
         name="score",
@@ -448,9 +448,9 @@ def _test_alone(how: str, about: str) -> int:
         _scoring(alone)
     chosen = alone.parse_args()
     with reported(), signals.raising():
-        from bespoke import epoch_test
+        from bespoke import recording
 
-        epoch_test.test(chosen)
+        recording.test(chosen)
     return 0
 
 
