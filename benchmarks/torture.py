@@ -213,6 +213,7 @@ class Torture:
                 env={
                     **os.environ,
                     "BESPOKE_STOP_PATIENCE_S": str(PATIENCE_S),
+                    "BESPOKE_FAKE_TRAINER_HOOK": str(REPOSITORY / "tests" / "trainer_faults.py"),
                     "BESPOKE_STAND_IN_SECONDS_PER_STEP": self.chance.choice(("0.0002", "0.004")),
                 },
             )

@@ -48,7 +48,7 @@ def hex_codes(text: str) -> list[str]:
 def malformed_hex_codes(text: str) -> list[str]:
     """What was meant as a `#rrggbb` and is none: "#12345", "#12345g", "#1234567", "#1O3O5O".
 
-    A number sign may stand for other things, so "#1" and "#selfie" are left alone.
+    A number sign may mean other things, so "#1" and "#selfie" are left alone.
     """
     return [f"#{run}" for run in _AFTER_HASH.findall(text) if _meant_as_hex(run)]
 
@@ -163,7 +163,7 @@ def kinds_of(tag: str) -> tuple[str, ...]:
     if _PALETTE.match(tag):
         return ("palette",)
     text = HEX.sub("", tag).lower()
-    mentions = [(found.start(), str(found.lastgroup)) for found in _MENTION.finditer(text)]
+    mentions = [(each.start(), str(each.lastgroup)) for each in _MENTION.finditer(text)]
     if not mentions:
         return ("other",)
     aside = _ASIDE.search(text)

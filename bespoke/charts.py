@@ -1,32 +1,31 @@
-"""Lines over epochs and steps as SVG that a page can hold: no script, no style, no address in it.
+"""Lines over epochs and steps, as the page's template draws them: points, ticks and a table.
 
-pygal computes axes, ticks and paths; the page's own style sheet colours the classes given here, so
-that a chart is light and dark with the page.
+The page's style sheet colours the lines by their number, so that a chart is light and dark with it.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import operator
-import re
-import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bespoke import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from xml.etree.ElementTree import Element
 
     from bespoke.evaluate import EpochResult
-    from bespoke.store import RunRecord
+    from bespoke.schema import RunRecord
 
 SCORES = ("visual_quality", "style_match", "prompt_adherence")
 TABLE_ROWS = 24
 """A table of more steps than this is thinned: it is there to be read out."""
 
 RESTART = 9
+# The plot's edges within a drawing of 480 by 270: left, right, top, bottom.
+LEFT, RIGHT, TOP, BOTTOM = 62, 472, 8, 220
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +40,37 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """`svg` is a whole element; `rows` are the same numbers, an x first and then one a line."""
+    """`x` and `y` are the axes' titles, `across` and `up` their ends; lines have `dots` or not."""
 
     title: str
-    svg: str
-    lines: tuple[Line, ...]
-    rows: tuple[tuple[str, ...], ...]
     x: str
+    y: str
+    lines: tuple[Line, ...]
+    across: tuple[float, float]
+    up: tuple[float, float]
+    dots: bool
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The same numbers: an x first, then one a line."""
+        values = [dict(line.points) for line in self.lines if line.colour != RESTART]
+        xs = sorted({x for each in values for x in each})
+        return [
+            (f"{x:.0f}", *(f"{each[x]:.4g}" if x in each else "–" for each in values))
+            for x in xs[:: -(-len(xs) // TABLE_ROWS)]
+        ]
+
+    def places(self, line: Line) -> list[tuple[float, float]]:
+        """Where the line's points are drawn."""
+        return [(self.at_x(x), self.at_y(y)) for x, y in line.points]
+
+    def at_x(self, x: float) -> float:
+        low, high = self.across
+        return round(LEFT + (x - low) / (high - low or 1) * (RIGHT - LEFT), 1)
+
+    def at_y(self, y: float) -> float:
+        low, high = self.up
+        return round(BOTTOM - (y - low) / (high - low or 1) * (BOTTOM - TOP), 1)
 
 
 def of(run: RunRecord, baselines: Sequence[RunRecord]) -> list[Chart]:
@@ -120,11 +143,10 @@ def _reached(run: RunRecord, other: RunRecord, colour: int) -> Line:
 def _by_epoch(title: str, y: str, lines: Sequence[Line], *, top: int) -> Chart | None:
     if not lines[0].points:
         return None
-    drawn = [line for line in lines if line.points]
-    last = int(max(x for line in drawn for x, _ in line.points))
-    ticks = list(range(1, last + 1, -(-last // 12)))
-    heights = [top * n // 5 for n in range(6)]
-    return _chart(title, "epoch", y, drawn, x_labels=ticks, y_labels=heights)
+    drawn = tuple(line for line in lines if line.points)
+    last = max(x for line in drawn for x, _ in line.points)
+    across, up = (1.0, last), (0.0, float(top))
+    return Chart(title=title, x="epoch", y=y, lines=drawn, across=across, up=up, dots=True)
 
 
 def _by_step(title: str, y: str, run: RunRecord, names: Sequence[str]) -> Chart | None:
@@ -136,74 +158,26 @@ def _by_step(title: str, y: str, run: RunRecord, names: Sequence[str]) -> Chart 
     if not drawn:
         return None
     heights = [v for line in drawn for _, v in line.points]
-    last = max(x for line in drawn for x, _ in line.points)
+    up, last = (min(heights), max(heights)), max(x for line in drawn for x, _ in line.points)
     found = (restarts(curve) for key, curve in run.curves.items() if key.startswith("lr/"))
     for step in next((steps for steps in found if steps), []):
-        ends = ((float(step), min(heights)), (float(step), max(heights)))
+        ends = ((float(step), up[0]), (float(step), up[1]))
         drawn.append(Line(name=f"restart, {step}", points=ends, colour=RESTART, dashed=True))
-    # Round steps, six at most.
-    tick = next(n for n in (b * 10**e for e in range(12) for b in (1, 2, 5)) if last <= 6 * n)
-    ticks = list(range(0, int(last) + 1, tick))
-    return _chart(title, "optimizer step", y, drawn, x_labels=ticks, show_dots=False)
-
-
-def _chart(title: str, x: str, y: str, lines: Sequence[Line], **options: Any) -> Chart:
-    import pygal
-    from pygal.etree import etree
-    from pygal.style import Style
-
-    # It would take lxml where that is installed, whose comments have no attributes to ask for; and
-    # it leaves a finder for maps of which Python 3.11 warns at every later import.
-    etree.to_etree()
-    sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != pygal.__name__]
-    plain = "{:g}".format
-    chart = pygal.XY(
-        width=480, height=270, margin=4, x_title=x, y_title=y, js=[], css=[], dots_size=3,
-        style=Style(label_font_size=13, major_label_font_size=13, title_font_size=13),
-        show_legend=False, max_scale=6, value_formatter=plain, x_value_formatter=plain, **options,
-    )  # fmt: skip
-    for line in lines:
-        chart.add(line.name, list(line.points), **({"show_dots": False} if line.dashed else {}))
-    root: Element = chart.render_tree()
-    root.set("class", x.split()[-1])
-    svg = _bare(root, title, f"{y} by {x}", lines)
-    return Chart(title=title, svg=svg, lines=tuple(lines), rows=_rows(lines), x=x)
-
-
-def _rows(lines: Sequence[Line]) -> tuple[tuple[str, ...], ...]:
-    values = [dict(line.points) for line in lines if line.colour != RESTART]
-    xs = sorted({x for each in values for x in each})
-    return tuple(
-        (f"{x:.0f}", *(f"{each[x]:.4g}" if x in each else "–" for each in values))
-        for x in xs[:: -(-len(xs) // TABLE_ROWS)]
+    return Chart(
+        title=title,
+        x="optimizer step",
+        y=y,
+        lines=tuple(drawn),
+        across=(0, last),
+        up=up,
+        dots=False,
     )
 
 
-def _bare(root: Element, title: str, description: str, lines: Sequence[Line]) -> str:
-    """pygal's drawing without its script, styles, comments, tooltips and random name."""
-    from pygal.etree import etree
-
-    for parent in list(root.iter()):
-        for child in [child for child in parent if _is_extra(child)]:
-            parent.remove(child)
-    for node in root.iter():
-        words = node.get("class", "").split()
-        if words[:1] == ["series"]:
-            line = lines[int(words[1].removeprefix("serie-"))]
-            node.set("class", f"line-{line.colour}{' dashed' if line.dashed else ''}")
-        for key in {"d", "x", "y", "cx", "cy", "transform"}.intersection(node.keys()):
-            node.set(key, re.sub(r"(\d\.\d)\d+", r"\1", node.get(key, "")))
-    name = "chart-" + title.split()[0].lower()
-    told = {"id": name, "role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
-    root.attrib.update(told)
-    for number, (tag, text) in enumerate((("title", title), ("desc", description))):
-        child = etree.Element(tag, {"id": f"{name}-{tag}"})
-        child.text = text
-        root.insert(number, child)
-    return str(etree.tostring(root, encoding="unicode"))
-
-
-def _is_extra(node: Element) -> bool:
-    overlay = node.get("class", "").endswith(("text-overlay", "tooltip-overlay"))
-    # A comment's tag is a function.
-    return overlay or callable(node.tag) or node.tag in ("defs", "title", "desc")
+def ticks(ends: tuple[float, float], most: int = 6) -> list[float]:
+    """Round numbers between two ends, `most` at most."""
+    low, high = ends
+    apart = (high - low or 1) / most
+    power = math.floor(math.log10(apart))
+    step = next(b * 10.0**power for b in (1, 2, 5, 10) if b * 10.0**power >= apart * 0.999)
+    return [n * step for n in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]

@@ -65,12 +65,6 @@ def _repair(parser: Parser) -> None:
         "--out", metavar="DIR", type=request.folder, required=True, help="the new folder"
     )
     parser.add_argument(
-        "--keep",
-        metavar="CLASS",
-        default="background",
-        help="the class to move among the kept tags (default: background)",
-    )
-    parser.add_argument(
         "--name",
         metavar="NAME",
         help="of the experiment written for the new captions (default: EXPERIMENT_repaired)",
@@ -224,7 +218,7 @@ VERBS = (
                 about="write repaired captions into a new folder",
                 examples="""\
   bespoke captions repair --out ~/captions_v2
-  bespoke captions repair --data ~/pictures --out ~/captions_v2 --keep background
+  bespoke captions repair --data ~/pictures --out ~/captions_v2 --name mended_captions
 """,
                 arguments=_repair,
                 answer="repair:show",

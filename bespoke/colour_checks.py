@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bespoke.contents import Contents
+    from bespoke.contents import Collection
 
 COMPLEXIONS = frozenset(("black", "white", "olive", "yellow", "red"))
 """Words that, said of skin, are no colour of paint."""
@@ -59,10 +59,10 @@ class Case:
         return finding("warning", code, self.file, message, tag=feature.text, **measured)
 
 
-def check_colours(contents: Contents) -> Iterator[Finding]:
+def check_colours(collection: Collection) -> Iterator[Finding]:
     """Every check of CHECKS_OF_ONE, for each readable caption whose picture's art is known."""
-    arts = {Path(name).stem: art for name, art in contents.art()}
-    for name, text in contents.captions.items():
+    arts = {Path(name).stem: art for name, art in collection.art()}
+    for name, text in collection.texts.items():
         art = arts.get(Path(name).stem)
         if art is None:
             continue
@@ -70,7 +70,7 @@ def check_colours(contents: Contents) -> Iterator[Finding]:
             file=name,
             features=captions.features(captions.parse(text)),
             grid=PixelGrid(cells=art),
-            shuffled=bool(contents.options.get("shuffle_caption")),
+            shuffled=bool(collection.options.get("shuffle_caption")),
         )
         for check in CHECKS_OF_ONE:
             yield from check(case)
@@ -205,4 +205,4 @@ CHECKS_OF_ONE: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _absent, _background, _background_unnamed, _shared, _only_background, _words, _loose, _torn,
 )  # fmt: skip
 
-CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (check_colours,)
+CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (check_colours,)

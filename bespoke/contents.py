@@ -6,10 +6,12 @@ import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bespoke import pictures as picture_file
+from bespoke.captions import first_line
 from bespoke.errors import DatasetError
 from bespoke.findings import Finding, error
 from bespoke.promise import PICTURE_EXTENSIONS, TRAINED_EXTENSIONS
@@ -25,20 +27,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
-    """A folder as the checks see it: names by kind, and by file name what could be read of them.
+class Pair:
+    stem: str
+    picture: Path
+    caption: Path
 
-    `captions` holds whole texts; `faults` says why a picture or caption is not there.
-    `options` are the subset's, as the trainer merges them; empty where they are not known.
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """A folder: its file names by kind, what could be read of them by name, and the findings.
+
+    `texts` holds the captions' whole texts. `options` are the subset's as the trainer merges them,
+    empty where they are not known.
     """
 
     folder: Path
     spec: DatasetSpec
+    options: Mapping[str, Any]
     names: Mapping[str, list[str]]
     pictures: Mapping[str, Picture]
-    captions: Mapping[str, str]
-    faults: tuple[Finding, ...]
-    options: Mapping[str, Any]
+    texts: Mapping[str, str]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity == "error")
 
     @property
     def stems(self) -> dict[str, list[str]]:
@@ -48,6 +61,23 @@ class Contents:
             stems[Path(name).stem].append(name)
         return stems
 
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pictures that have a caption, in the trainer's order."""
+        extension, captions = self.spec.caption_extension, set(self.names["captions"])
+        return tuple(
+            Pair(
+                stem=stem, picture=self.folder / names[0], caption=self.folder / (stem + extension)
+            )
+            for stem, names in self.stems.items()
+            if stem + extension in captions
+        )
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """By stem the first line, stripped, which is all that the trainer reads."""
+        return {Path(name).stem: first_line(text) for name, text in self.texts.items()}
+
     def art(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """Name and cells of each picture whose cells say what is in it."""
         for name, picture in self.pictures.items():
@@ -55,8 +85,8 @@ class Contents:
                 yield name, picture.art
 
 
-def read(folder: Path, spec: DatasetSpec, options: Mapping[str, Any]) -> Contents:
-    """Read every file of `folder` that matters, once.
+def read(folder: Path, spec: DatasetSpec, options: Mapping[str, Any]) -> Collection:
+    """Read every file of `folder` that matters, once; what cannot be read is a finding.
 
     Raises:
         DatasetError: the folder itself cannot be listed.
@@ -64,21 +94,19 @@ def read(folder: Path, spec: DatasetSpec, options: Mapping[str, Any]) -> Content
     names = _names(folder, spec.caption_extension)
     # Decoding and file access let go of Python's lock; a network volume is slow by the file.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        decoded = pool.map(
-            lambda name: picture_file.read(folder, name, spec.cells), names["pictures"]
-        )
-        texts = pool.map(lambda name: _caption(folder, name), names["captions"])
+        decoded = pool.map(lambda n: picture_file.read(folder, n, spec.cells), names["pictures"])
+        captions = pool.map(lambda name: _caption(folder, name), names["captions"])
         pictures = dict(zip(names["pictures"], decoded, strict=True))
-        captions = dict(zip(names["captions"], texts, strict=True))
-    every = (*pictures.values(), *captions.values())
-    return Contents(
+        texts = dict(zip(names["captions"], captions, strict=True))
+    every = (*pictures.values(), *texts.values())
+    return Collection(
         folder=folder,
         spec=spec,
+        options=options,
         names=names,
         pictures={name: each for name, each in pictures.items() if not isinstance(each, Finding)},
-        captions={name: each for name, each in captions.items() if not isinstance(each, Finding)},
-        faults=tuple(each for each in every if isinstance(each, Finding)),
-        options=options,
+        texts={name: each for name, each in texts.items() if not isinstance(each, Finding)},
+        findings=tuple(each for each in every if isinstance(each, Finding)),
     )
 
 

@@ -42,7 +42,6 @@ _TOGETHER: tuple[tuple[str, ...], ...] = tuple(tuple(row.split()) for row in (
     "max_train_epochs max_train_steps",
     "multires_noise_iterations multires_noise_discount",
     "noise_offset noise_offset_random_strength adaptive_noise_scale",
-    "loss_type huber_c huber_schedule huber_scale",
     "optimizer_type optimizer_args",
     "enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale",
 ))  # fmt: skip
@@ -258,9 +257,9 @@ def _alone(change: Change, other: Experiment, known: Sequence[Experiment]) -> st
     """How to run one change alone: an experiment that does, or `--set` upon the other one."""
     for each in known:
         idle = ignored(each).keys() & ignored(other).keys()
-        found = {k: v for k, v in differences(each, other).items() if k not in idle}
+        own = {k: v for k, v in differences(each, other).items() if k not in idle}
         # With other pictures or captions declared, it would not be this change alone.
-        if change.values and found == change.values and each.specs == other.specs:
+        if change.values and own == change.values and each.specs == other.specs:
             return f"--experiment {each.name}"
     return " ".join((f"--experiment {other.name}", *change.settings)) if change.settings else ""
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bespoke import captions
-from bespoke.contents import picture_count, read
+from bespoke.contents import Collection, Pair, picture_count, read
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.findings import Finding, listing, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-    from bespoke.pictures import Picture
     from bespoke.promise import DatasetSpec
 
 __all__ = [
@@ -29,32 +27,6 @@ COLLECTION = "training_data"
 """The name of the collection itself, in the dataset file and as a folder."""
 
 _REPEATS_FOLDER = re.compile(r"\d+_.+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    stem: str
-    picture: Path
-    caption: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Collection:
-    """One folder's pairs in the trainer's order, what was read of them, and what was found.
-
-    `pictures` and `captions` are by stem and hold what could be read; a caption is its first line,
-    stripped, which is all that the trainer reads.
-    """
-
-    folder: Path
-    pairs: tuple[Pair, ...]
-    findings: tuple[Finding, ...]
-    pictures: Mapping[str, Picture]
-    captions: Mapping[str, str]
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if finding.severity == "error")
 
 
 def is_folder(path: Path | str) -> bool:
@@ -124,25 +96,9 @@ def check(folder: Path, spec: DatasetSpec, options: Mapping[str, Any] | None = N
     from bespoke import colour_checks, form_checks, picture_checks  # numpy
 
     checks = (*form_checks.CHECKS, *picture_checks.CHECKS, *colour_checks.CHECKS)
-    contents = read(folder, spec, options or {})
-    findings = [finding for each in checks for finding in each(contents)]
-    pictures: dict[str, Picture] = {}
-    for name, picture in contents.pictures.items():
-        pictures.setdefault(Path(name).stem, picture)
-    extension = spec.caption_extension
-    return Collection(
-        folder=folder,
-        pairs=tuple(
-            Pair(stem=stem, picture=folder / names[0], caption=folder / (stem + extension))
-            for stem, names in contents.stems.items()
-            if stem + extension in contents.names["captions"]
-        ),
-        findings=tuple(sorted(findings, key=lambda finding: finding.file)),
-        pictures=pictures,
-        captions={
-            Path(name).stem: captions.first_line(text) for name, text in contents.captions.items()
-        },
-    )
+    collection = read(folder, spec, options or {})
+    findings = [*collection.findings, *(each for check in checks for each in check(collection))]
+    return replace(collection, findings=tuple(sorted(findings, key=lambda each: each.file)))
 
 
 def take(collection: Collection, count: int, folder: Path) -> Path:

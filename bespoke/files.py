@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import os
 import platform
@@ -42,6 +43,13 @@ def write_whole(path: Path, data: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def clear_parts(folder: Path, name: str = "") -> None:
+    """Delete what a killed process had not written to its end: of `name`, whom the caller owns."""
+    pattern = f".{glob.escape(name)}[.-]*.part" if name else ".*.part"
+    for path in folder.glob(pattern):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Checks of the files' form: are they there, whole, paired, and what the experiment promises?"""
+"""Checks of the files' form: are they there, complete, paired, and what the experiment declares?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bespoke.pictures import CELLS_OFF_TOLERATED, EIGHT_BIT_MODES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bespoke.contents import Contents
+    from bespoke.contents import Collection
     from bespoke.pictures import Picture
     from bespoke.promise import DatasetSpec
 
@@ -44,8 +44,8 @@ _COMPOUNDS = frozenset((
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def _number_of_pictures(contents: Contents) -> Iterator[Finding]:
-    spec, there = contents.spec, len(contents.names["pictures"])
+def _number_of_pictures(collection: Collection) -> Iterator[Finding]:
+    spec, there = collection.spec, len(collection.names["pictures"])
     if not there:
         yield error("pictures_none", "", "there is no picture that the trainer would take")
         return
@@ -61,28 +61,29 @@ def _number_of_pictures(contents: Contents) -> Iterator[Finding]:
             return
 
 
-def _pairing(contents: Contents) -> Iterator[Finding]:
-    stems = contents.stems
-    excused = {Path(name).stem for name in contents.names["ignored pictures"]}
+def _pairing(collection: Collection) -> Iterator[Finding]:
+    stems = collection.stems
+    captions = set(collection.names["captions"])
+    excused = {Path(name).stem for name in collection.names["ignored pictures"]}
     for stem, names in stems.items():
         if len(names) > 1:
             message = f"has the same name as {' and '.join(names[:-1])}; both would be trained"
             yield error("picture_twice", names[-1], message)
-        if stem + contents.spec.caption_extension not in contents.names["captions"]:
-            yield _without_caption(names[0], contents)
-    for name in contents.names["captions"]:
+        if stem + collection.spec.caption_extension not in captions:
+            yield _without_caption(names[0], collection)
+    for name in collection.names["captions"]:
         if Path(name).stem not in stems and Path(name).stem not in excused:
             yield error("picture_missing", name, "has no picture of the same name")
 
 
-def _without_caption(name: str, contents: Contents) -> Finding:
-    extension = contents.spec.caption_extension
+def _without_caption(name: str, collection: Collection) -> Finding:
+    extension = collection.spec.caption_extension
     wanted = Path(name).stem + extension
-    others = (*contents.names["captions"], *contents.names["ignored captions"])
+    others = (*collection.names["captions"], *collection.names["ignored captions"])
     near = [other for other in others if other.casefold() == wanted.casefold()]
-    borrowed = _borrowed_caption(contents.folder / name, extension)
+    borrowed = _borrowed_caption(collection.folder / name, extension)
     if near:
-        message = f"its caption is named {near[0]}; the trainer looks for {wanted} alone"
+        message = f"its caption is named {near[0]}; the trainer looks only for {wanted}"
     elif borrowed:
         message = f"has no {wanted}, and the trainer would take {borrowed} in its place"
         return error("caption_borrowed", name, message, borrowed=borrowed)
@@ -103,10 +104,10 @@ def _borrowed_caption(picture: Path, extension: str) -> str | None:
     return os.path.relpath(fallback, picture.parent)
 
 
-def _picture_form(contents: Contents) -> Iterator[Finding]:
-    for picture in contents.pictures.values():
+def _picture_form(collection: Collection) -> Iterator[Finding]:
+    for picture in collection.pictures.values():
         yield from _format_and_colours(picture)
-        yield from _size_and_cells(picture, contents.spec)
+        yield from _size_and_cells(picture, collection.spec)
 
 
 def _format_and_colours(picture: Picture) -> Iterator[Finding]:
@@ -143,8 +144,8 @@ def _size_and_cells(picture: Picture, spec: DatasetSpec) -> Iterator[Finding]:
         yield error("picture_cells", picture.file, message, cells_off=off)
 
 
-def _caption_form(contents: Contents) -> Iterator[Finding]:
-    for name, text in contents.captions.items():
+def _caption_form(collection: Collection) -> Iterator[Finding]:
+    for name, text in collection.texts.items():
         if text.startswith("\ufeff"):
             message = "begins with a byte-order mark, which stays in the text: save without it"
             yield error("caption_byte_order_mark", name, message)
@@ -155,26 +156,26 @@ def _caption_form(contents: Contents) -> Iterator[Finding]:
         elif not lines[0].replace("\ufeff", "").replace("\u200b", "").strip():
             yield error("caption_empty", name, "has a blank first line, and no other is read")
         if further:
-            message = f"has text on line {further[0]}; the trainer reads the first line alone"
+            message = f"has text on line {further[0]}; the trainer reads only the first line"
             yield error("caption_lines", name, message, lines=1 + len(further))
         if control := _CONTROL.search(text):
             message = f"has the control character {control[0]!r} at position {control.start()}"
             yield error("caption_control_character", name, message, position=control.start())
 
 
-def _caption_promises(contents: Contents) -> Iterator[Finding]:
-    for name, text in contents.captions.items():
+def _caption_content(collection: Collection) -> Iterator[Finding]:
+    for name, text in collection.texts.items():
         line = caption_text.first_line(text)
         for code in caption_text.malformed_hex_codes(line):
             message = f"{code} is no colour: six digits of 0-9 and a-f are needed after #"
             yield error("caption_hex_malformed", name, message, tag=code)
         if not line:
             continue
-        there, least = len(caption_text.hex_codes(line)), contents.spec.hex_codes_min
+        there, least = len(caption_text.hex_codes(line)), collection.spec.hex_codes_min
         if there < least:
             message = f"has {there} hex codes, and at least {least} are declared"
             yield error("caption_hex_few", name, message, hex_codes=there, declared=least)
-        for word in contents.spec.names:
+        for word in collection.spec.names:
             yield from _naming(name, line, word)
 
 
@@ -193,15 +194,15 @@ def _naming(name: str, line: str, word: str) -> Iterator[Finding]:
     yield finding("warning", "caption_word_glued", name, message, tag=glued)
 
 
-def _wording(contents: Contents) -> Iterator[Finding]:
+def _wording(collection: Collection) -> Iterator[Finding]:
     """Words run together, and tags or words said twice."""
     lines = {
         name: caption_text.HEX.sub("", caption_text.first_line(text)).replace("()", "").lower()
-        for name, text in contents.captions.items()
+        for name, text in collection.texts.items()
     }
     counts = Counter(word for line in lines.values() for word in set(_WORD.findall(line)))
     common = {word for word, count in counts.items() if count >= _COMMON and len(word) > 2}
-    features = tuple(word.lower() for word in contents.spec.names)
+    features = tuple(word.lower() for word in collection.spec.names)
     for name, line in lines.items():
         for word in sorted(set(_WORD.findall(line)) - common - _COMPOUNDS):
             # What ends in a declared word is _naming's.
@@ -218,28 +219,27 @@ def _wording(contents: Contents) -> Iterator[Finding]:
             yield finding("warning", "caption_repeated", name, message, tag=twice[0])
 
 
-def _ignored(contents: Contents) -> Iterator[Finding]:
-    for name in contents.names["ignored pictures"]:
+def _ignored(collection: Collection) -> Iterator[Finding]:
+    for name in collection.names["ignored pictures"]:
         message = "has an ending that the trainer does not take; rename or convert it"
         yield error("picture_ignored", name, message)
-    for name in contents.names["hidden"]:
+    for name in collection.names["hidden"]:
         yield finding("note", "file_hidden", name, "is hidden, and the trainer passes it over")
-    for name in contents.names["folders"]:
+    for name in collection.names["folders"]:
         below = 0
         with contextlib.suppress(OSError):
-            below = picture_count(contents.folder / name)
+            below = picture_count(collection.folder / name)
         if below:
             message = f"holds {below} pictures, and the trainer does not look into sub-folders"
             yield finding("warning", "folder_ignored", name, message, pictures=below)
 
 
-CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (
     _number_of_pictures,
-    lambda contents: iter(contents.faults),
     _pairing,
     _picture_form,
     _caption_form,
-    _caption_promises,
+    _caption_content,
     _wording,
     _ignored,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -88,11 +89,18 @@ def _capability(text: str) -> tuple[int, int] | None:
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
 
 
+# The torch that xformers' kernels were built for; with another one they do not load.
+XFORMERS_TORCH = {"0.0.35": "2.10.0"}
+
+
 def xformers_loads() -> bool:
     """Whether xformers is here with the torch that its kernels were built for."""
-    from bespoke.option_audit import XFORMERS_TORCH, installed
+    from importlib import metadata
 
-    versions = {name: version.partition("+")[0] for name, version in installed().items()}
+    versions = {}
+    for name in ("torch", "xformers"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name).partition("+")[0]
     wanted = XFORMERS_TORCH.get(versions.get("xformers", ""))
     return wanted is not None and versions.get("torch") == wanted
 

@@ -67,12 +67,11 @@ class Index:
         self._engine = sa.create_engine(
             f"sqlite:///{self.file}",
             poolclass=sa.pool.NullPool,
-            connect_args={"timeout": BUSY_S, "isolation_level": None},
+            connect_args={"isolation_level": None},
         )
-        # The driver's own BEGIN comes late and as a reader's, and a reader that turns writer is
-        # refused at once where another process writes.
-        sa.event.listen(self._engine, "begin", lambda each: each.exec_driver_sql("BEGIN IMMEDIATE"))
+        sa.event.listen(self._engine, "begin", self._begin)
         self._mute = False
+        self._locked_until = 0.0
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -159,12 +158,15 @@ class Index:
 
         self._transact(work)
 
-    def elsewhere(self) -> str:
-        """Where a rehearsal's record is, if this is not it."""
-        place = self._workspace / "rehearsal"
-        if not (place / FILE).exists():
-            return ""
-        return f". A rehearsal's record is in {place}: add --workspace {place}"
+    def _begin(self, connection: sa.Connection) -> None:
+        """Wait for another process, but not again within a minute: training goes on meanwhile.
+
+        The driver's own BEGIN comes late and as a reader's, and a reader that turns writer is
+        refused at once where another process writes.
+        """
+        patience = 0 if time.monotonic() < self._locked_until else 1000 * BUSY_S
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience:.0f}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _read(self, text: sa.Column[str], where: Any = True) -> list[RunRecord]:
         chosen = sa.select(_runs.c.name, text).where(where).order_by(*_ORDER)
@@ -190,8 +192,10 @@ class Index:
                 self._set_aside(error)
                 return self._once(work, file)
         except (OSError, sa.exc.SQLAlchemyError) as error:
-            locked = "locked by another process: wait for it, or stop it"
-            reason = locked if "locked" in str(error) else line(error)
+            reason = line(error)
+            if "locked" in reason:
+                self._locked_until = time.monotonic() + 60
+                reason = "locked by another process: wait for it, or stop it"
             raise ConfigError(f"{self.file}: {reason}") from error
 
     def _once(self, work: Callable[[sa.Connection], T], file: Path | None) -> T:

@@ -31,9 +31,9 @@ def problems(steps: Sequence[NextStep], known: Sequence[str]) -> Iterator[str]:
     """What is wrong with the steps together, a sentence each; `known` are the experiments."""
     bounds = [step.at_least for step in steps]
     for bound in sorted({bound for bound in bounds if bounds.count(bound) > 1}):
-        yield f"[[next]]: at_least: {bound:g} is written twice"
+        yield f"next: at_least {bound:g} is written twice"
     for name in (name for step in steps for name in step.experiments if name not in known):
-        yield f"[[next]]: experiments: no experiment {name!r}: {did_you_mean(name, known)}"
+        yield f"next: no experiment {name!r}: {did_you_mean(name, known)}"
 
 
 def reached(steps: Sequence[NextStep], score: float) -> NextStep | None:

@@ -1,4 +1,4 @@
-"""Options that do nothing, weaken one another or stop the trainer late, and prompts that mislead.
+"""Options that do nothing, weaken one another or stop the trainer late.
 
 Places in the trainer's source are those of v0.10.1: `tn` is train_network.py, `tu`
 library/train_util.py, `lora` networks/lora.py.
@@ -6,7 +6,6 @@ library/train_util.py, `lora` networks/lora.py.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from bespoke.settings import DATASET_FILE, effective
 from bespoke.validation import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from bespoke.config import Experiment
     from bespoke.prompts import Prompt
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 SAMPLED_TOKENS = 225
 """What a sample prompt may cost, whatever max_token_length (lpw_stable_diffusion.py:274)."""
-
-# The torch that xformers' kernels were built for; with another one they do not load.
-XFORMERS_TORCH = {"0.0.35": "2.10.0"}
 
 Look = Callable[[str], Any]
 Row = tuple[tuple[str, ...], Callable[[Look], object], str]
@@ -71,15 +67,11 @@ DATASET_ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 
 
-def audit(experiment: Experiment, versions: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
-    """Every finding on the experiment's options, by severity.
-
-    `versions` are the installed packages' by name; left out, they are asked of this interpreter.
-    """
+def audit(experiment: Experiment) -> tuple[Finding, ...]:
+    """Every finding on the experiment's options, by severity."""
     found = [
         *worker_findings(experiment),
         *bucket_findings(experiment),
-        *xformers_findings(experiment, installed() if versions is None else versions),
         *noise_findings(experiment),
         *ignored_findings(experiment),
     ]
@@ -182,32 +174,6 @@ def noise_findings(experiment: Experiment) -> Iterator[Finding]:
             "spreads by 0.044, not 0.052); use one of the two to know what acts"
         )
         yield finding("note", "noise_offset_weakened", "", message, noise_offset=o("noise_offset"))
-
-
-def installed() -> dict[str, str]:
-    """The versions of torch and xformers here, without importing either."""
-    from importlib import metadata
-
-    versions = {}
-    for name in ("torch", "xformers"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
-def xformers_findings(experiment: Experiment, versions: Mapping[str, str]) -> Iterator[Finding]:
-    """xformers beside a torch that its kernels were not built for; where both are installed."""
-    if not experiment.option("xformers") or not {"torch", "xformers"} <= versions.keys():
-        return
-    wanted = XFORMERS_TORCH.get(versions["xformers"].partition("+")[0])
-    torch = versions["torch"].partition("+")[0]
-    if wanted and torch != wanted:
-        message = (
-            f"xformers {versions['xformers']} is built for torch {wanted}, and torch {torch} is "
-            "installed: its kernels will not load; install the trainer's locked set, or write "
-            "xformers = false and sdpa = true"
-        )
-        yield finding("error", "xformers_torch", "", message, torch=torch, wanted=wanted)
 
 
 def prompt_findings(prompts: Iterable[Prompt]) -> Iterator[Finding]:

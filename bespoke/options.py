@@ -106,10 +106,9 @@ REFUSED = {
     "dataset_class": "it replaces the dataset that bespoke has checked: leave it out",
     "huggingface_token": "keep secrets out of files: set HF_TOKEN in the environment",
     "wandb_api_key": "keep secrets out of files: set WANDB_API_KEY in the environment",
+    "console_log_simple": _OWN,
     "debug_dataset": "with it the trainer shows pictures and trains nothing: leave it out",
 }  # fmt: skip
-# Schema keys of the dataset that would override the training file's value without a word.
-_NOT_IN_THE_DATASET = {"batch_size": "train_batch_size"}
 # What people write where no likeness of letters leads to what they mean.
 _MEANT = {
     "lr": "learning_rate", "text_lr": "text_encoder_lr", "batch_size": "train_batch_size",
@@ -122,61 +121,43 @@ _MEANT = {
 }  # fmt: skip
 
 
-def misplaced(section: str, key: str, value: object) -> str | None:
+def misplaced(section: str, key: str) -> str | None:
     """Why `key` cannot stand in this section, or None."""
-    option = table().section(section).get(key)
-    if option is None:
-        return _unknown(section, key)
-    if section != "training":
-        meant = _NOT_IN_THE_DATASET.get(key)
-        return meant and f"write {meant} in {PLACES['training']}; here it would override that one"
-    if key == "console_log_simple":
-        # Rich's log lines draw from the run's random numbers, so a resume would not repeat.
-        return "bespoke needs it true: leave it out" if value is False else None
     if key in REFUSED:
         return REFUSED[key]
-    return _of_the_dataset(key, option.dataset_key) if option.dataset_key else None
+    name, homes = _homes(key)
+    if section in homes and name == key:
+        return None
+    if homes:
+        sort = "training" if homes[0] == "training" else "dataset"
+        return f"a {sort} option: write {'it' if name == key else name} in {PLACES[homes[0]]}"
+    hints = [
+        name if section in homes else f"{name} (in {PLACES[homes[0]]})"
+        for name, homes in map(_homes, _meant(section, key))
+    ]
+    hint = f"did you mean {' or '.join(hints)}?" if hints else "and none with a name like it"
+    return f"the trainer has no such option; {hint}"
 
 
-def _unknown(section: str, key: str) -> str:
-    """Where a key that this section does not know belongs, or what may be meant."""
-    known = table()
-    twin = known.training.get(key)
-    if twin and not twin.dataset_key:
-        return REFUSED.get(key) or f"a training option: write it in {PLACES['training']}"
-    dataset_key = twin.dataset_key if twin and twin.dataset_key else key
-    elsewhere = any(dataset_key in known.section(other) for other in _DATASET_SECTIONS)
-    if not elsewhere or (key in _NOT_IN_THE_DATASET and section == "training"):
-        return _perhaps(section, key)
-    return _of_the_dataset(key, dataset_key)
+def _homes(key: str) -> tuple[str, list[str]]:
+    """The name that a file takes an option by, and the sections that it acts in.
+
+    The dataset's batch_size would override the training file's without a word, so it has none.
+    """
+    option = table().training.get(key)
+    name = option.dataset_key or key if option else key
+    sections = [s for s in _DATASET_SECTIONS if name in table().section(s) and key != "batch_size"]
+    return name, ["training", *sections] if option and not option.dataset_key else sections
 
 
-def _of_the_dataset(key: str, dataset_key: str) -> str:
-    known = table()
-    place = next(name for name in _DATASET_SECTIONS if dataset_key in known.section(name))
-    named = "it" if dataset_key == key else dataset_key
-    return f"a dataset option: write {named} in {PLACES[place]}"
-
-
-def _perhaps(section: str, key: str) -> str:
-    """The known names near `key`, each with its file where that is not this section's."""
-    known = table()
-    sections = ("training", "subsets", "datasets", "general")
-    place = {name: s for s in sections for name in known.section(s)}
-    # validation_seed is a key of both files that acts in both (train_network.py:1540).
-    place |= {**dict.fromkeys(_NOT_IN_THE_DATASET, ""), "validation_seed": "training"}
-    here = known.section(section)
+def _meant(section: str, key: str) -> list[str]:
+    """The names that are likely meant: of this section, or else of any."""
     plain = key.strip().strip("-").replace("-", "_").lower()
     if plain in _MEANT:
-        names = [_MEANT[plain]]
-    elif place.get(plain):
-        names = [plain]
-    else:
-        names = nearest(plain, here) or nearest(plain, place)
-    hints = []
-    for name in filter(place.get, names):
-        at_home = place[name] == "training" if section == "training" else name in here
-        hints.append(name if at_home else f"{name} (in {PLACES[place[name]]})")
-    if not hints:
-        return "the trainer has no such option, and none with a name like it"
-    return f"the trainer has no such option; did you mean {' or '.join(hints)}?"
+        return [_MEANT[plain]]
+    known = table()
+    names = {n for s in ("training", *_DATASET_SECTIONS) for n in known.section(s) if _homes(n)[1]}
+    if plain in names:
+        return [plain]
+    here = [name for name in names if section in _homes(name)[1]]
+    return nearest(plain, sorted(here)) or nearest(plain, sorted(names))

@@ -94,7 +94,7 @@ def problems(section: str, values: Mapping[str, object]) -> list[str]:
     lines: list[str] = []
     sound: dict[str, Any] = {}
     for key, value in values.items():
-        wrong = misplaced(section, key, value)
+        wrong = misplaced(section, key)
         if wrong is None:
             wrong = _wrong_value(table().section(section)[key], value, section == "training")
         if wrong is None:
@@ -207,14 +207,11 @@ def _wrong_list(option: Option, value: object) -> str | None:
 def _wrong_optimizer(name: str) -> str | None:
     """Its own names in any case; torch.optim's and dotted ones as they stand (train_util.py:4846).
 
-    A dotted name is not looked up: that would import the trainer's packages.
+    A dotted name is not looked up: that would import the trainer's packages. DAdapt's package is
+    not in the trainer's set.
     """
     own = [each for each in table().optimizers if not each.startswith("DAdapt")]
-    if name.lower().startswith("dadapt"):
-        return f"{shown(name)} needs the package dadaptation, which is not in the trainer's set"
-    if not name or "." in name or name in TORCH_OPTIMIZERS:
-        return None
-    if name.lower() in {each.lower() for each in own}:
+    if not name or "." in name or name in TORCH_OPTIMIZERS or name.lower() in map(str.lower, own):
         return None
     hint = did_you_mean(name, (*own, *TORCH_OPTIMIZERS))
     return f"the trainer knows no optimizer {shown(name)}: {hint}"

@@ -10,7 +10,7 @@ from bespoke.findings import Finding, error, finding
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bespoke.contents import Contents
+    from bespoke.contents import Collection
 
 COLOURS_TOLERATED = 1 / 3
 """Colours, as a share of the cells. The 203 have 4% at the median and 20% (116 of 576) at most."""
@@ -19,8 +19,8 @@ NEAR = 1 / 24
 """Near copies differ in fewer cells than this share: 23 of 24x24 at most."""
 
 
-def _many_colours(contents: Contents) -> Iterator[Finding]:
-    for name, art in contents.art():
+def _many_colours(collection: Collection) -> Iterator[Finding]:
+    for name, art in collection.art():
         colours, cells = len(PixelGrid(cells=art).colours), art.shape[0] * art.shape[1]
         if colours > cells * COLOURS_TOLERATED:
             message = (
@@ -30,11 +30,11 @@ def _many_colours(contents: Contents) -> Iterator[Finding]:
             yield finding("warning", "picture_colours", name, message, colours=colours, cells=cells)
 
 
-def _copies(contents: Contents) -> Iterator[Finding]:
+def _copies(collection: Collection) -> Iterator[Finding]:
     """The same art twice, and art that differs from an earlier picture's in a few cells."""
     import numpy as np
 
-    arts = dict(contents.art())
+    arts = dict(collection.art())
     names = list(arts)
     # All of one side: the collection declares how many cells its pictures have.
     cells = np.array([PixelGrid(cells=art).packed.ravel() for art in arts.values()])
@@ -50,17 +50,17 @@ def _copies(contents: Contents) -> Iterator[Finding]:
             yield finding("note", "picture_near_copy", name, message, near=near, cells_unlike=apart)
 
 
-def _scaled(contents: Contents) -> Iterator[Finding]:
+def _scaled(collection: Collection) -> Iterator[Finding]:
     """Pictures whose cells the trainer would break by scaling or cropping (train_util.py:286).
 
     Its own table of buckets, to which bucket_no_upscale = false scales, is not looked at.
     """
-    options = contents.options
-    if not options or contents.spec.cells is None or options["resolution"] is None:
+    options = collection.options
+    if not options or collection.spec.cells is None or options["resolution"] is None:
         return
     sides = options["resolution"]
     width, height = (sides, sides) if isinstance(sides, int) else sides
-    for name, picture in contents.pictures.items():
+    for name, picture in collection.pictures.items():
         size, steps = picture.size, options["bucket_reso_steps"]
         shown = f"is {size[0]}x{size[1]}"
         if not options["enable_bucket"]:
@@ -79,4 +79,4 @@ def _scaled(contents: Contents) -> Iterator[Finding]:
             yield finding("warning", "picture_bucketed", name, message, size=size)
 
 
-CHECKS: tuple[Callable[[Contents], Iterator[Finding]], ...] = (_many_colours, _copies, _scaled)
+CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (_many_colours, _copies, _scaled)

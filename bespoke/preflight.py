@@ -201,7 +201,6 @@ def examine(
             *unseen,
             *option_audit.audit(experiment),
             *option_audit.prompt_findings(prompts),
-            *schedule.phases(experiment, run),
             *(schedule.gate_findings(experiment, run, gate.epoch) if gate else ()),
         ),
         lines=compared.lines,

@@ -146,9 +146,7 @@ def load(path: Path) -> tuple[Prompt, ...]:
         if not isinstance(own, dict):
             continue
         if "name" in own:
-            problems.append(
-                f"{path.name}: [prompts.{name}]: name: leave it out: the table names it"
-            )
+            problems.append(f"{path.name}: prompts.{name}.name: leave it out: the table names it")
         row = {**inherited, **own, "name": name}
         prompt, wrong = validated(Prompt, row, path.name, ("prompts", name))
         problems += wrong

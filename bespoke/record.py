@@ -47,12 +47,12 @@ def run(chosen: argparse.Namespace) -> None:
 
 def _list(place: Path, *, as_json: bool) -> None:
     with store.opened(place) as record:
-        runs = record.runs()
+        runs, elsewhere = record.runs(), record.elsewhere()
     if as_json:
         rows = [{"name": each.name, "started": each.started, **outcome(each)} for each in runs]
         print(json.dumps(rows, indent=2))
         return
-    print(place / store.FILE)
+    print(f"{place / store.FILE}{elsewhere}")
     for each in runs:
         best = "no score" if each.best_score is None else f"best {each.best_score:.1f}"
         at = "" if each.best_epoch is None else f" at epoch {each.best_epoch}"

@@ -124,8 +124,6 @@ def recorded(job: Job, run: RunRecord) -> Iterator[Record]:
             ending = line(error)
             if isinstance(error, InterruptedRunError):
                 status = "cancelled"
-                row = {"time": now().isoformat(timespec="seconds"), "event": ending}
-                kept.interruption(run.name, row)
             elif not isinstance(error, GateStoppedError):
                 status = "failed"
             raise

@@ -7,7 +7,7 @@ Each caption goes through these steps until none changes it:
 3. A feature's hex goes where it cannot be the feature's: it is not in the picture, is the
    background's, lies only behind the figure, is far from every colour that the feature's own words
    name, or is the skin's. The background's goes where it is not the border's.
-4. A tag of the chosen class moves among the kept tags, behind the subject as far as they reach.
+4. The background moves among the kept tags, behind the subject as far as they reach.
 5. A caption above the window loses whole tags, the last first: repeated ones, then style,
    expression, unnamed things, accessories, clothing; never one with a hex or with a declared word.
 """
@@ -35,15 +35,12 @@ from bespoke.promise import DatasetSpec
 from bespoke.settings import by_folder
 from bespoke.sight import WINDOW
 from bespoke.toml_files import toml_lines
-from bespoke.validation import did_you_mean
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection as AnyOf
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from bespoke.config import Experiment
-    from bespoke.dataset import Collection
 
 TRIMMED = ("style", "expression", "other", "accessory", "clothing")
 """What a caption that is too long may lose, the first to go first."""
@@ -53,35 +50,20 @@ _NEVER = frozenset(("subject", "background", "lips", "eyes", "skin", "hair", "be
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """`keep` is the class that moves among the first `keep_tokens` tags; `limit` is in CLIP tokens;
-    tags that hold one of `names` are never trimmed."""
+    """The background moves among the first `keep_tokens` tags; `limit` is in CLIP tokens; tags that
+    hold one of `names` are never trimmed."""
 
-    keep: str = "background"
     keep_tokens: int = 3
     limit: int = 225
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """What was done to one tag. `after` is "" where it went."""
-
-    kind: str
-    before: str
-    after: str = ""
-    why: str
-
-    def __str__(self) -> str:
-        after = f" -> {self.after}" if self.after else ""
-        return f"{self.kind}: {self.before}{after} ({self.why})"
-
-
-def mend(text: str, grid: PixelGrid | None, rules: Rules) -> tuple[str, list[Change]]:
+def mend(text: str, grid: PixelGrid | None, rules: Rules) -> tuple[str, list[str]]:
     """A caption's first line, mended, and what was done; without a picture no hex is judged.
 
     A caption that would be left empty stays as it is: the trainer stops at such a one.
     """
-    changes: list[Change] = []
+    changes: list[str] = []
     mended = text
     while True:
         tags = list(_stated(mended, changes))
@@ -95,49 +77,47 @@ def mend(text: str, grid: PixelGrid | None, rules: Rules) -> tuple[str, list[Cha
             return text, []
 
 
-def _stated(text: str, changes: list[Change]) -> Iterator[Feature]:
+def _stated(text: str, changes: list[str]) -> Iterator[Feature]:
     """The features, each one tag, without the hex codes that state no feature's colour."""
     for feature in captions.features(captions.parse(text)):
-        tag, kind = feature, feature.kind
-        if feature.parts > 1 and kind != "palette":
-            tag = Feature(text=feature.text.replace(",", ""), kinds=feature.kinds)
-            why = f"commas made {feature.parts} tags of it"
-            changes.append(Change(kind="torn", before=feature.text, after=tag.text, why=why))
-        if kind in ("palette", "loose") and tag.codes:
+        tag = replace(feature, parts=1)
+        if feature.parts > 1 and feature.kind != "palette":
+            tag = replace(tag, text=feature.text.replace(",", ""))
+            changes.append(f"torn: {feature.text} (commas made {feature.parts} tags of it)")
+        if feature.kind in ("palette", "loose") and feature.codes:
             tag = _without(tag, tag.codes)
             # "palette: warm reds, #a81818" says something; "palette:" alone does not.
             if not re.sub(r"(?i)^\s*pal+ette|\W", "", tag.text):
                 tag = replace(tag, text="")
-            why = "its hex codes belong to no feature"
-            changes.append(Change(kind=kind, before=feature.text, after=tag.text, why=why))
+            changes.append(f"{feature.kind}: {feature.text} (its hex codes belong to no feature)")
         if tag.text or not feature.text:
-            yield replace(tag, parts=1)
+            yield tag
 
 
-def _without(tag: Feature, codes: AnyOf[str]) -> Feature:
+def _without(tag: Feature, codes: Collection[str]) -> Feature:
     text = captions.HEX.sub(lambda code: "" if code[0].lower() in codes else code[0], tag.text)
     text = " ".join(text.replace(",", " ").split())
     text = text.replace("( ", "(").replace(" )", ")").replace("()", "")
     return replace(tag, text=" ".join(text.split()))
 
 
-def _chosen(tags: Sequence[Feature], kind: str, grid: PixelGrid | None) -> int | None:
-    """The number of the tag of a class that says most: for the background, with the border's
-    colour; with any hex, led by the class; the first where several do as well."""
-    border = next(iter(grid.border)) if grid and kind == "background" else ""
+def _background(tags: Sequence[Feature], grid: PixelGrid | None) -> int | None:
+    """The number of the tag that says most of the background: with the border's colour, with any
+    hex, led by it; the first where several do as well."""
+    border = next(iter(grid.border)) if grid else ""
     ranks = [
-        (border in tag.codes, bool(tag.codes), kind == tag.kind, -number)
+        (border in tag.codes, bool(tag.codes), tag.kind == "background", -number)
         for number, tag in enumerate(tags)
-        if kind in tag.kinds
+        if "background" in tag.kinds
     ]
     return -max(ranks)[-1] if ranks else None
 
 
-def _judged(tags: list[Feature], grid: PixelGrid, changes: list[Change]) -> Iterator[Feature]:
+def _judged(tags: list[Feature], grid: PixelGrid, changes: list[str]) -> Iterator[Feature]:
     """The tags without the hex codes that the picture contradicts."""
     every = sum(grid.border.values())
     ground = {code for code, cells in grid.border.items() if cells >= every * GROUND_SHARE}
-    chosen = _chosen(tags, "background", grid)
+    chosen = _background(tags, grid)
     codes = frozenset(tags[chosen].codes if chosen is not None else ())
     # What else it names beside the border's colour may be a pattern that does not reach there.
     behind = codes if codes & ground else frozenset()
@@ -153,14 +133,14 @@ def _judged(tags: list[Feature], grid: PixelGrid, changes: list[Change]) -> Iter
                 wrong[code] = why
         kept = _without(tag, wrong) if wrong else tag
         if wrong:
-            why = "; ".join(f"{code} {reason}" for code, reason in wrong.items())
-            changes.append(Change(kind="hex dropped", before=tag.text, after=kept.text, why=why))
+            reasons = "; ".join(f"{code} {why}" for code, why in wrong.items())
+            changes.append(f"hex dropped: {tag.text} ({reasons})")
         if kept.text or not tag.text:
             yield kept
 
 
 def _not_the_figures(
-    code: str, tag: Feature, grid: PixelGrid, behind: AnyOf[str], skin: AnyOf[str]
+    code: str, tag: Feature, grid: PixelGrid, behind: Collection[str], skin: Collection[str]
 ) -> str:
     """Why a hex cannot be this tag's, which is of the figure; "" where it may be."""
     if code in behind:
@@ -175,20 +155,19 @@ def _not_the_figures(
 
 
 def _moved(
-    tags: list[Feature], grid: PixelGrid | None, rules: Rules, changes: list[Change]
+    tags: list[Feature], grid: PixelGrid | None, rules: Rules, changes: list[str]
 ) -> list[Feature]:
-    number = _chosen(tags, rules.keep, grid)
+    number = _background(tags, grid)
     if number is None or not 0 < rules.keep_tokens <= number:
         return tags
     opening = next((n for n, tag in enumerate(tags) if tag.kind != "subject"), 0)
     place = min(opening, rules.keep_tokens - 1)
-    why = f"from place {number + 1} to {place + 1}"
-    changes.append(Change(kind="moved", before=tags[number].text, why=why))
+    changes.append(f"moved: {tags[number].text} (from place {number + 1} to {place + 1})")
     rest = tags[:number] + tags[number + 1 :]
     return [*rest[:place], tags[number], *rest[place:]]
 
 
-def _trimmed(tags: list[Feature], rules: Rules, changes: list[Change]) -> list[Feature]:
+def _trimmed(tags: list[Feature], rules: Rules, changes: list[str]) -> list[Feature]:
     over = (count := tokens(", ".join(tag.text for tag in tags))) - rules.limit
     gone: set[int] = set()
     for number in _expendable(tags, rules) if over > 0 else ():
@@ -196,8 +175,7 @@ def _trimmed(tags: list[Feature], rules: Rules, changes: list[Change]) -> list[F
             break
         over -= tokens(f"{tags[number].text},")
         gone.add(number)
-        why = f"{count} tokens, and {rules.limit} are read"
-        changes.append(Change(kind="trimmed", before=tags[number].text, why=why))
+        changes.append(f"trimmed: {tags[number].text} ({count} tokens, {rules.limit} are read)")
     return [tag for number, tag in enumerate(tags) if number not in gone]
 
 
@@ -210,16 +188,17 @@ def _expendable(tags: Sequence[Feature], rules: Rules) -> Iterator[int]:
     yield from repeated
     for kind in TRIMMED:
         for number in (each for each in free if tags[each].kind == kind):
-            kept = _NEVER.union((rules.keep,)).intersection(tags[number].kinds)
             named = any(word.lower() in plain[number] for word in rules.names)
-            if not kept and not named and number not in repeated:
+            if not named and number not in repeated and not _NEVER & set(tags[number].kinds):
                 yield number
 
 
 # --- A whole folder -------------------------------------------------------------------------------
 
 
-def repair(collection: Collection, out: Path, rules: Rules) -> dict[str, tuple[str, list[Change]]]:
+def repair(
+    collection: dataset.Collection, out: Path, rules: Rules
+) -> dict[str, tuple[str, list[str]]]:
     """Write the pairs of `collection` into `out`, mended; what each caption is now, by stem.
 
     Text past a caption's first line stays as it is. The folder appears complete or not at all.
@@ -232,7 +211,7 @@ def repair(collection: Collection, out: Path, rules: Rules) -> dict[str, tuple[s
         raise DatasetError(f"{collection.folder}: no picture with a caption, so nothing to repair")
     if collection.folder.resolve() in (out.resolve(), *out.resolve().parents):
         raise ConfigError(f"{out}: is in the captions' own folder. Give another one with --out DIR")
-    mended: dict[str, tuple[str, list[Change]]] = {}
+    mended: dict[str, tuple[str, list[str]]] = {}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".captions.") as beside:
@@ -240,9 +219,9 @@ def repair(collection: Collection, out: Path, rules: Rules) -> dict[str, tuple[s
             complete.mkdir()
             for pair in collection.pairs:
                 text = pair.caption.read_bytes().decode()
-                picture = collection.pictures.get(pair.stem)
-                art = picture.art if picture else None
                 line = captions.first_line(text)
+                picture = collection.pictures.get(pair.picture.name)
+                art = picture.art if picture else None
                 grid = None if art is None else PixelGrid(cells=art)
                 mended[pair.stem] = new, _ = mend(line, grid, rules)
                 shutil.copyfile(pair.picture, complete / pair.picture.name)
@@ -268,33 +247,26 @@ def show(chosen: argparse.Namespace) -> None:
     options = by_folder(experiment)[dataset.COLLECTION]
     spec = experiment.specs.get(dataset.COLLECTION, DatasetSpec())
     name = chosen.name or f"{experiment.name}_repaired"
-    file = REPOSITORY / "experiments" / f"{name}.toml"
     if not SAFE_NAME.fullmatch(name):
         raise ConfigError(f"--name {name[:40]}: write at most 100 letters, digits and _")
-    if chosen.keep not in captions.FEATURES:
-        raise ConfigError(f"--keep {chosen.keep}: {did_you_mean(chosen.keep, captions.FEATURES)}")
+    file = REPOSITORY / "experiments" / f"{name}.toml"
     listed = chosen.out.with_name(f"{chosen.out.name}.changes.txt")
-    if file.exists():
-        raise ConfigError(f"{file}: is there already. Give the experiment another name with --name")
-    if os.path.exists(listed):  # noqa: PTH110 - no name is too long for it
-        raise ConfigError(f"{listed}: is there already. Give another folder with --out DIR")
-    rules = Rules(
-        keep=chosen.keep,
-        keep_tokens=int(options["keep_tokens"]),
-        limit=int(experiment.option("max_token_length") or WINDOW),
-        names=spec.names,
-    )
+    for path, option in ((file, "--name NAME"), (listed, "--out DIR")):
+        if os.path.exists(path):  # noqa: PTH110 - no name is too long for it
+            raise ConfigError(f"{path}: is there already. Give another one with {option}")
+    limit = int(experiment.option("max_token_length") or WINDOW)
+    rules = Rules(keep_tokens=int(options["keep_tokens"]), limit=limit, names=spec.names)
     mended = repair(before, chosen.out, rules)
     fewest = min(len(captions.hex_codes(line)) for line, _ in mended.values())
     new = replace(spec, hex_codes_min=fewest, caption_version=name)
     after = dataset.check(chosen.out, new, options)
-    write_whole(file, _experiment(experiment, new, chosen.keep))
+    write_whole(file, _experiment(experiment, new))
     rows = [f"{stem}: {change}" for stem, (_, changes) in mended.items() for change in changes]
     write_whole(listed, "\n".join([*rows, ""]).encode("utf-8", "backslashreplace"))
+    kinds = Counter(row.split(": ", 2)[1] for row in rows)
     old, left = (Counter(each.code for each in found.findings) for found in (before, after))
-    totals = Counter(change.kind for _, changes in mended.values() for change in changes)
     print(f"{chosen.out}: {len(mended)} pictures with mended captions")
-    print("  " + ", ".join(f"{kind} {count}" for kind, count in totals.most_common()))
+    print("  " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()))
     print(f"  every change: {listed}\nChecked again:")
     for code in sorted({*old, *left}, key=lambda code: left[code] - old[code]):
         print(f"  {code}: {old[code]} -> {left[code]}")
@@ -303,16 +275,16 @@ def show(chosen: argparse.Namespace) -> None:
     print(f"--data {data} --parent-data {was}")
 
 
-def _experiment(parent: Experiment, spec: DatasetSpec, keep: str) -> str:
+def _experiment(parent: Experiment, spec: DatasetSpec) -> str:
     """The TOML of an experiment that differs from `parent` in its captions alone."""
-    default, own = asdict(DatasetSpec()), asdict(spec)
     words = {
         "parent": parent.name,
-        "hypothesis": f"With the {keep} among the kept tags and only hex codes that fit the "
+        "hypothesis": "With the background among the kept tags and only hex codes that fit the "
         f"picture, {parent.name} learns what it is meant to.",
         "subject": parent.subject,
     }
+    default = asdict(DatasetSpec())
     # The measured minimum is said even where it is the default, 0.
-    stated = {k: v for k, v in own.items() if k == "hex_codes_min" or v != default[k]}
+    stated = {k: v for k, v in asdict(spec).items() if k == "hex_codes_min" or v != default[k]}
     rows = toml_lines({key: value for key, value in words.items() if value})
     return "\n".join([*rows, "", f"[data.{dataset.COLLECTION}]", *toml_lines(stated), ""])

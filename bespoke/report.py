@@ -184,9 +184,7 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
                 else [step for step in record.steps(run, known) if step]
             )
         yield write(run, folder, others=known, next_steps=steps)
-    # The list leaves pictures and decisions out; the newest are worth a look for them.
-    newest = [kept.run(run.name) for run in known[-FACES:]]
-    yield write_index([*known[:-FACES], *newest], folder)
+    yield write_index(known, folder)
 
 
 def page_name(name: str) -> str:
@@ -221,6 +219,7 @@ def _environment() -> Environment:
         outcome=outcome,
         gate=gate,
         duration=duration,
+        ticks=charts.ticks,
         page_name=page_name,
         version=__version__,
     )

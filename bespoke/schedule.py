@@ -137,19 +137,6 @@ def gate_findings(experiment: Experiment, run: Length, gate_epoch: int) -> Itera
     )  # fmt: skip
 
 
-def phases(experiment: Experiment, run: Length) -> Iterator[Finding]:
-    """Where in the schedule each epoch's checkpoint is taken, where that can be computed."""
-    rates = shares(experiment, run)
-    if rates is None:
-        return
-    low, shown = _low(rates), " ".join(f"{rate:.2f}" for rate in rates)
-    message = f"the learning rate at each epoch's end, as a share of its peak: {shown}"
-    if low:
-        message += f"; epochs {low} are annealed" if " " in low else f"; epoch {low} is annealed"
-    rounded = [round(rate, 4) for rate in rates]
-    yield finding("note", "schedule_phases", "", message, shares=rounded)
-
-
 def _low(rates: Sequence[float]) -> str:
     epochs = [str(epoch) for epoch in annealed(rates)]
     return " and ".join(filter(None, (", ".join(epochs[:-1]), *epochs[-1:])))

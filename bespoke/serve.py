@@ -46,7 +46,12 @@ def show(chosen: argparse.Namespace) -> None:
     """
     folder = workspace_path(chosen.workspace)[0] / FOLDER
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no reports yet: a run writes them, or `bespoke report`")
+        rehearsed = folder.parent / "rehearsal"
+        where = f". A rehearsal's are in {rehearsed}: add --workspace {rehearsed}"
+        raise ConfigError(
+            f"{folder}: no reports yet: a run writes them, or `bespoke report`"
+            f"{where if (rehearsed / FOLDER).is_dir() else ''}"
+        )
     token = os.environ.get(VARIABLE) if chosen.token is None else chosen.token
     with Server(folder, host=chosen.host, port=chosen.port, token=token or None) as serving:
         host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host

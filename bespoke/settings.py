@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from bespoke.options import table
 from bespoke.toml_files import read_toml
-from bespoke.validation import did_you_mean, shown
+from bespoke.validation import CLOSED, validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,26 +50,28 @@ class Block:
     subsets: tuple[Settings, ...]
 
 
+_Subsets = Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=CLOSED)
+class _File:
+    datasets: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    general: dict[str, Any] = Field(default_factory=dict)
+
+
 def read_dataset(repository: Path, problems: list[str]) -> tuple[Settings, tuple[Block, ...]]:
+    """The base dataset file; what is wrong with its form is added to `problems`."""
     content = read_toml(repository / DATASET_FILE, DATASET_FILE)
-    sections = ("general", "datasets")
-    problems += [
-        f"{DATASET_FILE}: {key}: unknown section: {did_you_mean(key, sections)}"
-        for key in content
-        if key not in sections
-    ]
-    general = _settings(content.get("general", {}), DATASET_FILE, "[general]", problems)
-    entries = _entries(content.get("datasets", []), DATASET_FILE, "[[datasets]]", problems)
+    file, wrong = validated(_File, content, DATASET_FILE)
+    problems += wrong
     blocks = tuple(
         Block(
-            subsets=_subsets(entry.pop("subsets", []), DATASET_FILE, problems),
-            settings=_settings(entry, DATASET_FILE, "[[datasets]]", problems),
+            subsets=_subsets(entry.pop("subsets", None), DATASET_FILE, problems),
+            settings=_settings(entry, DATASET_FILE),
         )
-        for entry in entries
+        for entry in (file.datasets if file else ())
     )
-    if not any(block.subsets for block in blocks):
-        problems.append(f"{DATASET_FILE}: [[datasets.subsets]]: none is written, so no pictures")
-    return general, blocks
+    return _settings(file.general if file else {}, DATASET_FILE), blocks
 
 
 def overlay_dataset(
@@ -100,29 +105,20 @@ def overlay_dataset(
     return blocks
 
 
-def _entries(value: object, origin: str, where: str, problems: list[str]) -> list[dict[str, Any]]:
-    if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-        return value
-    problems.append(f"{origin}: {where}: should be a list of tables, not {shown(value)}")
-    return []
-
-
-def _settings(value: object, origin: str, where: str, problems: list[str]) -> Settings:
-    if not isinstance(value, dict):
-        problems.append(f"{origin}: {where}: should be a table, not {shown(value)}")
-        return {}
-    return {key: Setting(value=inner, origin=origin) for key, inner in value.items()}
+def _settings(values: Mapping[str, Any], origin: str) -> Settings:
+    return {key: Setting(value=value, origin=origin) for key, value in values.items()}
 
 
 def _subsets(value: object, origin: str, problems: list[str]) -> tuple[Settings, ...]:
-    where = "[[datasets.subsets]]"
-    entries = _entries(value, origin, where, problems)
+    where = ("datasets", "subsets")
+    tables, wrong = validated(_Subsets, value, origin, where)
+    problems += wrong
     problems += [
-        f"{origin}: {where}: image_dir: the folder's name is needed"
-        for entry in entries
-        if not isinstance(entry.get("image_dir"), str)
+        f"{origin}: {'.'.join(where)}.{number}.image_dir: write the folder's name"
+        for number, table in enumerate(tables or (), start=1)
+        if not isinstance(table.get("image_dir"), str)
     ]
-    return tuple(_settings(entry, origin, where, problems) for entry in entries)
+    return tuple(_settings(table, origin) for table in tables or ())
 
 
 # --- What the trainer makes of the levels ---------------------------------------------------------

@@ -2,7 +2,7 @@
 
 The rules of the trainer's `process_caption` (train_util.py:821 at v0.10.1) and the tokenizer's
 silent cut at max_token_length (strategy_base.py:230); a test holds the shares to the trainer's own
-draws. Options of captions that no experiment here uses are named, and nothing is computed beside
+draws. Options of captions that no experiment here uses are named, and nothing is computed under
 them.
 """
 
@@ -50,7 +50,7 @@ class CaptionExposure:
 
 @dataclass(kw_only=True)
 class ClassExposure:
-    """One class of tags over all captions that name it, told by each one's first tag of the class.
+    """One class of tags over all captions that name it, by each one's first tag of the class.
 
     `share` of the training samples hold that tag, uncut; the tag is `kept` in place in so many
     captions; `positions` are the lowest and the highest place of it, counted from 0.
@@ -204,6 +204,9 @@ def _fits(costs: Sequence[int], room: int) -> float:
         return 0.0
     if len(costs) > _MANY_TAGS:
         return min(1.0, room / sum(costs))
+    if 2 * room >= sum(costs):
+        # What comes after it is drawn alike, and the smaller table tells the same.
+        return 1 - _fits(costs, sum(costs) - room - 1)
     most = min(len(costs), room // min(costs, default=1))
     number = np.arange(most + 1)[:, None]
     # chances[k, s]: k of the tags looked at so far, drawn at random, cost s in all.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 from typing import TYPE_CHECKING, Any
 
 from bespoke import checkpoints, resume, training, watch
 from bespoke.display import say
 from bespoke.errors import TrainerError
-from bespoke.files import document_path
+from bespoke.files import clear_parts, document_path
 from bespoke.journal import now
 from bespoke.processes import signals_held
 
@@ -26,6 +27,9 @@ def begin(job: Job, settings: Mapping[str, Any]) -> resume.Start:
         ConfigError: where an earlier start was of other settings, or there is no room.
     """
     request = job.request
+    clear_parts(job.output, job.name)
+    for folder in (job.output / "tests").glob(f"{glob.escape(job.name)}-*"):
+        clear_parts(folder)
     _note_changed_gate(job)
     with signals_held():
         start = None if request.fresh else _resumed(job, settings)

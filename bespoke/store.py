@@ -148,19 +148,6 @@ class Record:
 
         self._change(run_name, "the curves", change)
 
-    def interruption(self, run_name: str, row: Mapping[str, Any]) -> None:
-        """A row {time, event, …}; one that is there already is not added.
-
-        Raises:
-            ConfigError: where there is no such run.
-        """
-
-        def change(run: RunRecord) -> RunRecord:
-            rows = run.interruptions
-            return run if row in rows else replace(run, interruptions=(*rows, row))
-
-        self._change(run_name, "an interruption", change)
-
     def end(
         self,
         run_name: str,
@@ -169,7 +156,7 @@ class Record:
         ending: str = "",
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """This start of the run is over.
+        """This start of the run is over; where it is cancelled, that is an interruption of the run.
 
         Raises:
             ConfigError: where there is no such run, or `status` is none.
@@ -178,10 +165,14 @@ class Record:
             raise ConfigError(f"status: {status!r}: {did_you_mean(status, STATUSES)}")
 
         def change(run: RunRecord) -> RunRecord:
-            ended = replace(run, status=status, ending=ending, facts={**run.facts, **(facts or {})})
-            if dumps(ended) == dumps(run):
+            known = {**run.facts, **(facts or {})}
+            changed = replace(run, status=status, ending=ending, facts=known)
+            if dumps(changed) == dumps(run):
                 return run
-            return replace(ended, ended=now().isoformat(timespec="seconds"))
+            when = now().isoformat(timespec="seconds")
+            row = {"time": when, "event": ending}
+            rows = (*run.interruptions, row) if status == "cancelled" else run.interruptions
+            return replace(changed, ended=when, interruptions=rows)
 
         self._change(run_name, "the run's end", change)
         self._send()
@@ -194,9 +185,13 @@ class Record:
         """
         if name in self._own:
             return self._own[name][2]
-        run = self._index.run(clean(name))
+        try:
+            run = self._index.run(clean(name))
+        except ConfigError:
+            # A run goes on without the index, and so does its page.
+            run = next((each for each in self.runs() if each.name == name), None)
         if run is None:
-            raise ConfigError(f"{self._index.file}: has no run {name!r}")
+            raise self.nothing(f"run {name!r}")
         return run
 
     def named(self, text: str) -> str:
@@ -236,7 +231,13 @@ class Record:
 
     def nothing(self, what: str) -> ConfigError:
         """An error that says where nothing of the kind was found, and where else to look."""
-        return ConfigError(f"{self._index.file}: has no {what}{self._index.elsewhere()}")
+        return ConfigError(f"{self._index.file}: has no {what}{self.elsewhere()}")
+
+    def elsewhere(self) -> str:
+        """Where a rehearsal's record is, if this is not it."""
+        place = self._index.file.parent / "rehearsal"
+        there = (place / FILE).exists()
+        return f". A rehearsal's record is in {place}: add --workspace {place}" if there else ""
 
     def send_all(self, remote: Postgres) -> tuple[int, int, str | None]:
         """Send every row of every run: how many went, how many did not, and why these did not."""

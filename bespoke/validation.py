@@ -66,13 +66,14 @@ def validated(
 ) -> tuple[Checked | None, list[str]]:
     """`value` as a `kind`, a pydantic dataclass, or None with what is wrong: a line each.
 
-    Lines begin with the file's name, and name table and key; `at` is where in the file it stands.
+    Lines begin with the file's name and the key, as `gate.epoch` or `next.1.reason`, counted from
+    1; `at` is where in the file the value stands.
     """
     try:
         return TypeAdapter(kind).validate_python(value), []
     except ValidationError as error:
         lines = [line for each in error.errors() for line in _lines(kind, each, at)]
-    return None, [": ".join((file, *line)) for line in lines]
+    return None, [f"{file}: {line}" for line in lines]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -120,7 +121,7 @@ def key_shown(key: object) -> str:
     return text if plain else shown(text)
 
 
-def _lines(kind: type, error: ErrorDetails, at: tuple[str, ...]) -> list[list[str]]:
+def _lines(kind: type, error: ErrorDetails, at: tuple[str, ...]) -> list[str]:
     loc = [part for part in error["loc"] if part != "[key]"]
     match error["type"]:
         case "unexpected_keyword_argument":
@@ -135,10 +136,8 @@ def _lines(kind: type, error: ErrorDetails, at: tuple[str, ...]) -> list[list[st
             said = f"should be a table, not {shown(error['input'])}"
         case _:
             said = f"{_plain(error['msg'])}, not {shown(error['input'])}"
-    # Of a whole table the sentence itself begins with the key.
-    whole = error["type"] == "value_error" and is_dataclass(type(error["input"]))
-    place = _place([*at, *loc, *([""] if whole or not loc else [])])
-    return [[*filter(None, place), line] for line in said.splitlines()]
+    place = ".".join(key_shown(part + 1 if isinstance(part, int) else part) for part in (*at, *loc))
+    return [": ".join(filter(None, (place, line))) for line in said.splitlines()]
 
 
 def _plain(message: str) -> str:
@@ -146,19 +145,6 @@ def _plain(message: str) -> str:
     for technical, plain in _PLAIN.items():
         message = message.replace(technical, plain)
     return message
-
-
-def _place(loc: Sequence[int | str]) -> list[str]:
-    """`[prompts.one]`, `seeds`, `item 2`; of a list of tables `[[next]] number 1`, `reason`."""
-    names = [part and key_shown(part) for part in loc if isinstance(part, str)]
-    number = next((part + 1 for part in loc if isinstance(part, int)), None)
-    if number is not None and isinstance(loc[-1], int):
-        return [*_place(loc[:-1]), f"item {number}"]
-    *tables, key = names or [""]
-    table = ".".join(tables)
-    if number is not None:
-        return [f"[[{table}]] number {number}", key]
-    return [f"[{table}]", key] if table else [key]
 
 
 def _keys(kind: Any, loc: Sequence[int | str]) -> list[str]:

@@ -53,12 +53,6 @@ def project(repository: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_pictures() -> Path:
-    """Only until the last test that takes it is in tests/collection/, which has its own."""
-    pytest.skip("the artist's collection is for tests/collection/ alone")
-
-
-@pytest.fixture(scope="session")
 def sd_scripts() -> Path:
     """The submodule's files."""
     folder = REPOSITORY / "vendor" / "sd-scripts"

@@ -314,10 +314,10 @@ def test_every_problem_of_an_experiment_is_said_at_once_with_its_table(project: 
     assert sorted(refused(project, "odd").splitlines()) == sorted(
         [
             'experiments/odd.toml: expected: should be a list, not "x"',
-            "experiments/odd.toml: [gate]: epoch: is missing",
-            "experiments/odd.toml: [gate]: epok: unknown key: did you mean 'epoch'?",
-            "experiments/odd.toml: [test]: size: a multiple of 8 is needed, not 65",
-            "experiments/odd.toml: [data.training_data]: size: should be a whole number, not 2.5",
+            "experiments/odd.toml: gate.epoch: is missing",
+            "experiments/odd.toml: gate.epok: unknown key: did you mean 'epoch'?",
+            "experiments/odd.toml: test.size: a multiple of 8 is needed, not 65",
+            "experiments/odd.toml: data.training_data.size: should be a whole number, not 2.5",
             "experiments/odd.toml: confidance: unknown key: did you mean 'confidence'?",
             "experiments/odd.toml: network_dims: the trainer has no such option; "
             "did you mean network_dim or network_args?",

@@ -81,7 +81,7 @@ def test_a_folder_that_keeps_its_promises_is_clean(folder: Path) -> None:
 
 
 def test_the_cells_read_are_the_art_itself(folder: Path) -> None:
-    picture = dataset.check(folder, SPEC).pictures["lad_2"]
+    picture = dataset.check(folder, SPEC).pictures["lad_2.png"]
     assert picture.cells is not None
     assert np.array_equal(picture.cells, art(2))
     assert (picture.size, picture.mode, picture.format) == ((512, 512), "RGB", "PNG")
@@ -337,7 +337,7 @@ def test_the_cells_of_a_transparent_picture_are_what_the_trainer_sees(folder: Pa
     picture = enlarged(1).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize((512, 512)))
     picture.save(folder / "lad_1.png")
-    read = dataset.check(folder, SPEC).pictures["lad_1"]
+    read = dataset.check(folder, SPEC).pictures["lad_1.png"]
     assert read.cells is not None
     assert np.array_equal(read.cells, art(1))
     assert read.cells_off == 0.0
@@ -372,7 +372,7 @@ def test_a_png_damaged_anywhere_never_ends_in_a_traceback(
     path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
     collection = dataset.check(folder, DatasetSpec(cells=24))
     unreadable = any(found.code == "picture_unreadable" for found in collection.errors)
-    assert ("a" in collection.pictures) is not unreadable
+    assert ("a.png" in collection.pictures) is not unreadable
 
 
 def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None:

@@ -40,7 +40,7 @@ def test_every_field_can_be_written() -> None:
 def test_a_wrong_value_is_named_with_its_key_in_one_short_line(key: str, value: object) -> None:
     spec, problems = validated(DatasetSpec, {key: value}, "x.toml", ("data", "art"))
     assert spec is None
-    assert [line.startswith(f"x.toml: [data.art]: {key}: ") for line in problems] == [True]
+    assert [line.startswith(f"x.toml: data.art.{key}") for line in problems] == [True]
     assert len(problems[0]) < 160
 
 

@@ -44,6 +44,7 @@ def test_the_image_lets_in_what_a_package_holds_and_what_the_build_needs_alone()
     locks = {"locks/orchestrator.txt", "locks/trainer.txt"}
     assert let_in == (set(package.PROJECT) - {"locks"}) | locks | {
         "deploy/image.py",
+        "tools/options_scan.py",
         "vendor/sd-scripts",
     }
     for kept_out in ("**/.git", "**/.env*", "**/__pycache__"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bespoke.errors import ConfigError
-from bespoke.files import workspace, write_whole
+from bespoke.files import clear_parts, workspace, write_whole
 
 
 def test_a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -67,3 +67,18 @@ def test_a_workspace_that_is_read_only_is_refused() -> None:
 def test_a_workspace_that_cannot_be_one_is_refused(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"--workspace: .*{words}"):
         workspace(Path(name))
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_and_nobody_elses(
+    tmp_path: Path,
+) -> None:
+    names = (
+        ".a.run.json.1f.part",
+        ".a-000001.png.2f.part",
+        ".a_seed_43.run.json.3f.part",
+        "a.part",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    clear_parts(tmp_path, "a")
+    assert {path.name for path in tmp_path.iterdir()} == set(names[2:])

@@ -60,15 +60,14 @@ def refused(project: Path, *tables: str) -> str:
     ],
 )
 def test_what_is_wrong_with_a_step_is_said(project: Path, table: str, says: str) -> None:
-    assert refused(project, table).startswith(f"experiments/odd.toml: [[next]] number 1: {says}")
+    assert refused(project, table).startswith(f"experiments/odd.toml: next.1.{says}")
 
 
 def test_two_steps_of_one_bound_and_an_unknown_experiment_are_refused(project: Path) -> None:
     step = 'reason = "x"\nat_least = 7\nexperiments = ["keep_token_5"]'
     assert refused(project, step, step).splitlines() == [
-        "experiments/odd.toml: [[next]]: at_least: 7 is written twice",
-        "experiments/odd.toml: [[next]]: experiments: no experiment 'keep_token_5': "
-        "did you mean 'keep_tokens_5'?",
+        "experiments/odd.toml: next: at_least 7 is written twice",
+        "experiments/odd.toml: next: no experiment 'keep_token_5': did you mean 'keep_tokens_5'?",
     ]
 
 

@@ -16,13 +16,11 @@ from bespoke.option_audit import (
     ignored,
     ignored_findings,
     prompt_findings,
-    xformers_findings,
 )
 from bespoke.prompts import Prompt
 from bespoke.settings import DATASET_FILE, Block, Setting
 
 BASE: dict[str, Any] = {"network_module": "networks.lora", "max_train_epochs": 10}
-FITTING = {"torch": "2.10.0", "xformers": "0.0.35"}
 
 
 def put(values: dict[str, Any], origin: str) -> dict[str, Setting]:
@@ -43,7 +41,7 @@ def experiment(
 
 
 def codes(made: Experiment) -> list[tuple[str, str]]:
-    return [(each.severity, each.code) for each in audit(made, FITTING)]
+    return [(each.severity, each.code) for each in audit(made)]
 
 
 # What does nothing
@@ -190,24 +188,6 @@ def test_bucket_bounds_of_different_levels_are_held_together() -> None:
         ),
     )
     assert codes(made) == [("error", "bucket_bounds")]
-
-
-@pytest.mark.parametrize(
-    ("versions", "wrong"),
-    [
-        (FITTING, False),
-        ({"torch": "2.10.0+cu128", "xformers": "0.0.35"}, False),
-        ({"torch": "2.9.1", "xformers": "0.0.35"}, True),
-        ({"torch": "2.9.1"}, False),
-        ({"torch": "2.9.1", "xformers": "0.0.30"}, False),  # nothing is known of this one
-    ],
-)
-def test_xformers_is_held_to_the_torch_it_was_built_for(
-    versions: dict[str, str], wrong: bool
-) -> None:
-    found = [each.code for each in xformers_findings(experiment(xformers=True), versions)]
-    assert found == (["xformers_torch"] if wrong else [])
-    assert list(xformers_findings(experiment(xformers=False), versions)) == []
 
 
 # Prompts

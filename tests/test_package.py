@@ -287,7 +287,7 @@ def test_the_readme_is_made_from_the_experiments_own_data(zip_file: Path, reposi
 def test_out_names_a_folder_which_is_made_or_a_zip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | None, expected: str
 ) -> None:
-    monkeypatch.setattr(package.check, "examined", lambda _: Untroubled())
+    monkeypatch.setattr(package.preflight, "examined", lambda _: Untroubled())
     monkeypatch.setattr(package, "collect", lambda *_: [package.Entry(name="a", content=b"new")])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()

@@ -78,18 +78,18 @@ def test_a_prompt_takes_defaults_and_says_its_own(tmp_path: Path) -> None:
         ("steps = true", "steps: should be a whole number, not true"),
         ("scale = 0", "scale: should be at least 1, not 0"),
         ("seeds = []", "seeds: write 1 to 100 seeds, not 0"),
-        ("seeds = [-1]", "seeds: item 1: should be at least 0, not -1"),
+        ("seeds = [-1]", "seeds.1: should be at least 0, not -1"),
         ("seeds = [7, 7]", "the same seed twice"),
         ('negative = "a --d 5"', "negative: ' --' begins an option"),
         ('negative = "\\\\(a"', "negative: write brackets as they are"),
         ('negative = "a AND b"', "negative: ' AND ' parts"),
         (
             'expect = { hiar = "#ff0000" }',
-            "expect]: hiar: unknown feature: did you mean 'hair'?",
+            "one.expect.hiar: unknown feature: did you mean 'hair'?",
         ),
         (
             'expect = { hair = "red" }',
-            "expect]: hair: a colour like '#00ff00' is needed",
+            "one.expect.hair: a colour like '#00ff00' is needed",
         ),
         ('expect = { hair = "#ff0001" }', "#ff0001 is expected, and the text asks for #ff0000"),
         ('expect = { skin = "#ff0000" }', "the text asks for no colour for it"),
@@ -98,7 +98,7 @@ def test_a_prompt_takes_defaults_and_says_its_own(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_is_named_with_its_prompt(tmp_path: Path, line: str, told: str) -> None:
     said = refusal(tmp_path, f'[prompts.one]\ntext = "red hair (#ff0000)"\n{line}\n')
-    assert said.startswith("p.toml: [prompts.one")
+    assert said.startswith("p.toml: prompts.one")
     assert told in said
 
 
@@ -110,5 +110,5 @@ def test_names_that_pictures_could_not_be_told_by_are_refused(tmp_path: Path) ->
 def test_every_problem_of_a_file_is_said_together(tmp_path: Path) -> None:
     said = refusal(tmp_path, "[promts]\n[defaults]\nsize = 60\n[prompts.a]\n")
     assert "promts: unknown key: did you mean 'prompts'?" in said
-    assert "[prompts.a]: text: is missing" in said
+    assert "prompts.a.text: is missing" in said
     assert "prompts: is missing" in refusal(tmp_path, "")

@@ -12,7 +12,6 @@ from bespoke.schedule import (
     annealed,
     gate_findings,
     length,
-    phases,
     restarted,
     shares,
     warmup_steps,
@@ -119,14 +118,6 @@ def test_a_gate_right_after_a_restart_is_noted_with_better_epochs() -> None:
 def test_a_gate_elsewhere_in_the_run_is_clean(epoch: int) -> None:
     assert list(gate_findings(experiment(), RUN, epoch)) == []
     assert list(gate_findings(experiment(lr_scheduler="linear"), RUN, 4)) == []
-
-
-def test_every_epochs_phase_is_told() -> None:
-    (found,) = phases(experiment(), RUN)
-    assert found.measured["shares"] == pytest.approx(
-        [0.86, 0.42, 0.05, 0.94, 0.55, 0.12, 0.98, 0.67, 0.21, 0.0], abs=0.006
-    )
-    assert "epochs 3, 6 and 10 are annealed" in found.message
 
 
 def test_a_gate_beyond_the_last_epoch_is_a_warning_and_at_it_none() -> None:

@@ -201,7 +201,6 @@ def train(record: store.Record, name: str = "KEEP_3", epochs: int = 3) -> None:
     for epoch in range(1, epochs + 1):
         record.epoch(name, a_result(name, epoch), [a_decision(epoch)])
     record.curves(name, {"loss": [(step, 1 / step) for step in range(1, 700)]})
-    record.interruption(name, {"time": "t", "event": "stalled"})
     record.end(name, status="completed", ending="done")
 
 

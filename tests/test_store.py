@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from records import HOSTILE, a_decision, a_result, a_run, scores
 
-from bespoke import files, index, store
+from bespoke import files, index, report, store
 from bespoke.errors import ConfigError
 
 START = "2026-11-25T10:00:00+00:00"
@@ -90,7 +90,6 @@ def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
     def all_of_it() -> str:
         for _ in range(2):
             record.epoch("KEEP_3", a_result(), [a_decision()])
-            record.interruption("KEEP_3", {"time": "t", "event": "stalled"})
             record.end("KEEP_3", status="completed")
         record.curves("KEEP_3", {"loss": [(step, 1 / step) for step in range(1, 2000)]})
         return file_of(tmp_path).read_text()
@@ -119,7 +118,7 @@ def test_a_run_that_goes_on_keeps_what_it_has_and_adds_its_time(tmp_path: Path) 
     assert (run.facts["gpu_type"], run.facts["num_images"]) == ("A40", 203)
     assert run.curves["loss"] == [(1, 0.9), (2, 0.8), (3, 0.6), (4, 0.5)]
     assert list(run.starts) == [START, later.started]
-    assert run.interruptions == ()
+    assert [row["event"] for row in run.interruptions] == ["^C"]
 
 
 def test_the_time_of_a_start_that_was_killed_counts(tmp_path: Path) -> None:
@@ -211,21 +210,27 @@ def test_a_record_that_is_held_by_another_stops_no_run_and_has_all_of_it_later(
 ) -> None:
     with store.opened(tmp_path) as record:
         record.begin(a_run())
-    monkeypatch.setattr(index, "BUSY_S", 0.05)
+    monkeypatch.setattr(index, "BUSY_S", 0.5)
     other = sqlite3.connect(tmp_path / store.FILE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    begun = time.monotonic()
     with store.opened(tmp_path) as record:
         record.begin(a_run())
-        record.epoch("KEEP_3", a_result(), [])
-        assert record.run("KEEP_3").epochs == (a_result(),)
+        for epoch in (1, 2, 3):
+            record.epoch("KEEP_3", a_result(epoch=epoch), [])
+        assert len(record.run("KEEP_3").epochs) == 3
         assert own(record) == ["KEEP_3"]
+        pages = list(report.publish(record, tmp_path / "reports", "KEEP_3"))
+    assert len(pages) == 4
+    # It is waited for once.
+    assert time.monotonic() - begun < 5
     with store.opened(tmp_path) as record, pytest.raises(ConfigError, match="locked by another"):
         record.runs()
     other.execute("ROLLBACK")
     other.close()
     out = capsys.readouterr().out
     assert out.count("locked by another process") == 1
-    assert everything(tmp_path)[-1].epochs == (a_result(),)
+    assert [each.epoch for each in everything(tmp_path)[-1].epochs] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,8 @@ def collection(name: str, count: int, workspace: Path) -> Path:
         # A run beside this one may have drawn them meanwhile, or was killed in the midst of it.
         if not folder.is_dir():
             part = folder.with_name(f".{folder.name}.part")
-            shutil.rmtree(part, ignore_errors=True)
+            for left in folder.parent.glob(f"*{folder.name}.part*"):
+                shutil.rmtree(left, ignore_errors=True)
             draw(part, count)
             part.rename(folder)
     return folder
