@@ -4,8 +4,9 @@
 
 Valid files are mutated key by key: other types, huge, empty, nested, NaN, control characters, long;
 some as bytes. Most cases call `cli.main` in a worker, with a watchdog; one in fifty is a process of
-its own. Each case depends on its number and the seed alone, so that `--case` repeats one. Works in
-a copy of the project with drawn pictures and a rehearsed run.
+its own. A hang is 5 s of processor time, or 20 s by the clock. Each case depends on its number and
+the seed alone, so that `--case` repeats one. Works in a copy of the project with drawn pictures and
+a rehearsed run.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -353,12 +353,12 @@ def work(options: argparse.Namespace) -> None:
         case = Case(project, number, options.seed)
         words = case.words(options.only)
         results.write(json.dumps({"number": number, "kind": case.kind, "words": words}) + "\n")
-        begun = time.monotonic()
+        begun = sum(os.times()[:4])
         if number % 50 == 0 or (case.kind == "state" and words[0] == "run"):
             code, text = started(words, project)
         else:
             code, text = called(words, LIMIT_S * 4)
-        seconds = time.monotonic() - begun
+        seconds = sum(os.times()[:4]) - begun  # a busy machine is no hang
         results.write(json.dumps({"code": code, "seconds": seconds, "text": text[-4000:]}) + "\n")
 
 

@@ -194,7 +194,9 @@ def _picture(folder: Path, epoch: int, number: int, *, right: bool) -> PictureRe
     lucky = right or (epoch == RIGHT_FROM - 1 and number == 2)
     got = asked if lucky else WRONG[(number + epoch) % len(WRONG)]
     # What the model draws settles as it learns: other portraits at first, then small turns.
-    drawn = portrait(seed + (1000 * epoch if epoch < 4 else 0), subject, colours.rgb_of(got))
+    drawn = portrait(
+        seed + (1000 * epoch if epoch < 4 else 0), subject, {"background": colours.rgb_of(got)}
+    )
     file = folder / f"{number:02d}_{name}.png"
     _as_learnt(enlarged(drawn.cells), epoch).save(file, compress_level=1)
     apart = colours.difference(*(colours.lab(colours.rgb_of(code)) for code in (asked, got)))

@@ -66,17 +66,17 @@ def recorded(place: Path) -> dict[str, Any]:
     from bespoke import store
 
     with store.opened(place / "rehearsal") as record:
-        run = record.run(RUN)
-    row = json.loads(json.dumps(dataclasses.asdict(run), default=str))
-    for key in ("started", "ended", "interruptions", "timings"):
+        names = sorted(each.name for each in record.runs())
+    row = json.loads((place / "rehearsal" / "output" / f"{NAME}.record.json").read_text())
+    assert row["curves"].pop("loss"), "no loss was kept"
+    for key in ("uid", "started", "ended", "interruptions", "starts"):
         del row[key]
     for key in ("logs", "output"):
         del row["facts"][key]
-    del row["curves"]["loss"]
     pictures = {}
     for epoch in row["epochs"]:
         folder = Path(epoch["folder"])
-        for key in ("checkpoint", "checkpoint_sha256", "folder", "tested"):
+        for key in ("checkpoint", "checkpoint_sha256", "checkpoint_size", "folder", "tested"):
             del epoch[key]
         for each in epoch["pictures"]:
             data = (folder / each["file"]).read_bytes()
@@ -84,7 +84,10 @@ def recorded(place: Path) -> dict[str, Any]:
     for decision in row["decisions"]:
         del decision["evidence"]["checkpoint_sha256"]
     text = json.dumps(row, sort_keys=True).replace(str(place), "PLACE")
+    pages = sorted(path.name for path in (place / "rehearsal" / "reports").glob("*.html"))
     return {
+        "runs": names,
+        "pages": pages,
         "record": json.loads(re.sub(r"\d{4}-\d\d-\d\dT[\d-]+Z", "TIME", text)),
         "pictures": pictures,
     }
@@ -92,7 +95,7 @@ def recorded(place: Path) -> dict[str, Any]:
 
 def page(place: Path) -> list[str]:
     """The page's text and pictures, a line each, without times, durations and hashes of files."""
-    (file,) = (place / "rehearsal" / "reports").glob(f"{RUN}*.html")
+    file = place / "rehearsal" / "reports" / f"{RUN}.html"
     text = file.read_text(encoding="utf-8").replace(str(place), "PLACE")
     text = re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
     text = re.sub(
@@ -161,6 +164,12 @@ def strike(
     return f"{'+'.join(number.name for number in numbers)} to {target}", codes
 
 
+def completed(place: Path) -> bool:
+    """Whether bespoke has nothing left to do for this run."""
+    file = place / "rehearsal" / "output" / f"{NAME}.run.json"
+    return file.exists() and json.loads(file.read_text())["completed"]
+
+
 def over(place: Path) -> bool:
     """Whether the last checkpoint is there: soon after that, no process is left to strike."""
     return any(
@@ -196,8 +205,8 @@ class Torture:
 
     def _to_its_end(self, place: Path) -> None:
         for _ in range(60):
-            code, said = self._start(place, kill=self.kills > 0)
-            if code == 0 and ("done in" in said or "already trained" in said):
+            _, said = self._start(place, kill=self.kills > 0)
+            if completed(place):
                 return
         self.problems.append(f"{place.name}: not done after 60 starts: {said[-2000:]}")
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -81,14 +82,14 @@ _CHECKPOINT_PARTS = {
 
 
 def locate(wanted: str, *, models: Path, pinned: Pinned = SD15) -> BaseModel:
-    """Turn what the configuration says in pretrained_model_name_or_path into a model to train on.
+    """The model that pretrained_model_name_or_path means; nothing is downloaded or written.
 
-    Nothing is fetched or written. The pinned id is a file in `models`, the workspace's folder for
-    them; "random" a randomly initialised Stable Diffusion 1.5 there; a local path is used as it is
-    after a look at its header; another hub id is passed through.
+    The pinned id is a file in `models`, the workspace's folder for them; "random" a randomly
+    initialised Stable Diffusion 1.5 there; a local path is used as it is after a look at its
+    header; another hub id is passed through.
 
     Raises:
-        ConfigError: for what is neither, or is not a whole Stable Diffusion 1.5.
+        ConfigError: for what is neither, or is not a complete Stable Diffusion 1.5.
     """
     if wanted.casefold() in (pinned.repository.casefold(), pinned.fallback.casefold()):
         return BaseModel(path=str(models.absolute() / pinned.file), sha256=pinned.sha256)
@@ -241,7 +242,7 @@ def _obtain(pinned: Pinned, final: Path, announce: Announce) -> None:
     if free < needed:
         raise ConfigError(
             f"{final.parent}: {_gigabytes(free)} free, and the base model needs "
-            f"{_gigabytes(needed)} with the room a run takes; free some, or name another "
+            f"{_gigabytes(needed)} with the room for a run; free some, or name another "
             "workspace (--workspace)"
         )
     announce(f"downloading {pinned.file} ({_gigabytes(pinned.size)}) from {pinned.repository}")
@@ -277,10 +278,8 @@ def _attempt(repository: str, revision: str, file: str, folder: Path) -> Path | 
     # Plain HTTP, which resumes; RunPod's images ask for a transfer that may not be installed.
     os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_ENABLE_HF_TRANSFER": "0"}
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    if not sys.stdout.isatty():
-        disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     host = urlsplit(endpoint).hostname
     try:

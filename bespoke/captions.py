@@ -117,8 +117,8 @@ class Feature:
 
     @functools.cached_property
     def codes(self) -> tuple[str, ...]:
-        """Its hex codes in small letters."""
-        return tuple(code.lower() for code in hex_codes(self.text))
+        """Its hex codes in small letters, each once."""
+        return tuple(dict.fromkeys(code.lower() for code in hex_codes(self.text)))
 
 
 @dataclass(frozen=True, kw_only=True)

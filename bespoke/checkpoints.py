@@ -64,19 +64,14 @@ _NAMED = re.compile(
 _OURS = re.compile(
     r"lora_(?:te_text_model|unet_(?:down|mid|up)_blocks?)_\w+\.(?:lora_(?:down|up)\.weight|alpha)"
 )
-_FOREIGN: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"lora_unet_(double|single)_blocks_"), "a LoRA for Flux"),
-    (re.compile(r"lora_unet_joint_blocks_"), "a LoRA for Stable Diffusion 3"),
-    (re.compile(r"lora_te[12]_|lora_unet_(in|out)put_blocks_"), "a LoRA for Stable Diffusion XL"),
-    (re.compile(r".*\.(hada_|lokr_|oft_|dora_scale|diff$)"), "a LoRA of another kind"),
+_FOREIGN: tuple[tuple[str, str], ...] = (
+    (r"lora_unet_(double|single)_blocks_", "a LoRA for Flux"),
+    (r"lora_unet_joint_blocks_", "a LoRA for Stable Diffusion 3"),
+    (r"lora_te[12]_|lora_unet_(in|out)put_blocks_", "a LoRA for Stable Diffusion XL"),
+    (r".*\.(hada_|lokr_|oft_|dora_scale|diff$)", "a LoRA of another kind"),
+    (r"(unet|text_encoder|transformer|base_model)\..*lora", "a LoRA of diffusers' form"),
     (
-        re.compile(r"(unet|text_encoder|transformer|base_model)\..*lora"),
-        "a LoRA of diffusers' form",
-    ),
-    (
-        re.compile(
-            r"(model\.diffusion_model|conditioner|cond_stage_model|down_blocks|text_model)\."
-        ),
+        r"(model\.diffusion_model|conditioner|cond_stage_model|down_blocks|text_model)\.",
         "a whole model or a part of one, and no LoRA",
     ),
 )
@@ -214,7 +209,7 @@ def identify(path: Path) -> Lora:
 def _foreign(names: Sequence[str]) -> str | None:
     """What else a file of these tensors is, or None where it is a LoRA of networks.lora."""
     for pattern, what in _FOREIGN:
-        if any(map(pattern.match, names)):
+        if any(re.match(pattern, name) for name in names):
             return f"{what}; a LoRA of networks.lora for Stable Diffusion 1.5 is needed"
     strange = next((name for name in names if not _OURS.fullmatch(name)), None)
     if strange is not None or not any("lora_down" in name for name in names):

@@ -5,6 +5,7 @@ None of these is an error: the run would train, on captions that say something e
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,7 +79,7 @@ def check_colours(collection: Collection) -> Iterator[Finding]:
 
 def _absent(case: Case) -> Iterator[Finding]:
     for feature in case.features:
-        absent = [code for code in dict.fromkeys(feature.codes) if code not in case.grid.colours]
+        absent = [code for code in feature.codes if code not in case.grid.colours]
         if absent:
             code, there = absent[0], list(case.grid.colours)
             apart = colours.difference(_lab(there), _lab([code])[0])
@@ -99,7 +100,7 @@ def _background(case: Case) -> Iterator[Finding]:
         return
     every = sum(border.values())
     share = round(cells / every, 3)
-    own = round(sum(border.get(code, 0) for code in set(feature.codes)) / every, 3)
+    own = round(sum(border.get(code, 0) for code in feature.codes) / every, 3)
     message = (
         f"says that the background is {feature.codes[0]}, which is {own:.0%} of the border; "
         f"{share:.0%} of it is {most}"
@@ -141,7 +142,7 @@ def _only_background(case: Case) -> Iterator[Finding]:
     for feature in case.coloured:
         if "background" in feature.kinds:
             continue
-        for code in dict.fromkeys(feature.codes):
+        for code in feature.codes:
             cells = case.grid.colours.get(code, 0)
             if cells and code not in case.grid.figure:
                 message = f"{code} of the {feature.kind} is only behind the figure ({cells} cells)"
@@ -162,13 +163,14 @@ def _words(case: Case) -> Iterator[Finding]:
             yield case.warning("colour_word", each, message, seen=seen, **measured)
 
 
-def painted(text: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
+def painted(text: str, kinds: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """The colours that a tag names, less the words that, said of skin, are no colour of paint."""
     named = colours.named_in(text)
-    return [name for name in named if not ("skin" in kinds and name[1] in COMPLEXIONS)]
+    return tuple(name for name in named if not ("skin" in kinds and name[1] in COMPLEXIONS))
 
 
-def apart(codes: Sequence[str], named: Sequence[tuple[str, str]]) -> float:
+@functools.lru_cache(maxsize=1024)
+def apart(codes: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> float:
     """CIEDE2000 between the nearest of the codes and of the named colours; 0 without any named."""
     if not named:
         return 0.0

@@ -14,7 +14,7 @@ from bespoke.errors import ConfigError
 from bespoke.experiment_file import SAFE_NAME, ExperimentFile, TestSettings
 from bespoke.options import table
 from bespoke.options_values import problems as option_problems
-from bespoke.settings import DATASET_FILE, Block, Settings, overlay_dataset, put, read_dataset
+from bespoke.settings import DATASET_FILE, Settings, overlay_dataset, put, read_dataset
 from bespoke.toml_files import parsed, read_toml
 from bespoke.validation import did_you_mean, shown, validated
 
@@ -39,7 +39,7 @@ _REQUIRED = {
 class Experiment:
     """Everything one run is made from, before paths and the machine are known.
 
-    `training` holds the trainer's options; `general` and `blocks` the dataset's, in the three
+    `training` holds the trainer's options; `general` and `subsets` the dataset's, in the
     levels of kohya's dataset file. `specs` says of each named folder of data what it must hold;
     `test` which of the test prompts each epoch is tested with, and how small;
     `next_steps` is what its own `[[next]]` says comes after it;
@@ -60,7 +60,7 @@ class Experiment:
     drawn_if_missing: bool = False
     training: Settings = field(default_factory=dict)
     general: Settings = field(default_factory=dict)
-    blocks: tuple[Block, ...] = ()
+    subsets: tuple[Settings, ...] = ()
     specs: Mapping[str, DatasetSpec] = field(default_factory=dict)
     next_steps: tuple[ladder.NextStep, ...] = ()
     pinned: frozenset[str] = frozenset()
@@ -100,7 +100,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
     problems: list[str] = []
     chain = _chain(name, repository, problems)
     training = _base_training(repository, problems)
-    general, blocks = read_dataset(repository, problems)
+    general, subsets = read_dataset(repository, problems)
     specs: dict[str, DatasetSpec] = {}
     pinned: set[str] = set()
     for ancestor, file in reversed(chain):
@@ -108,17 +108,17 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         pinned |= file.training.keys()
         for key, value in file.training.items():
             put(training, key, value, origin)
-        blocks = overlay_dataset(general, blocks, file.dataset, origin, problems)
+        subsets = overlay_dataset(general, subsets, file.dataset, origin, problems)
         specs |= file.data
     for section, key, value in map(_override, overrides):
         if section == "training":
             put(training, key, value, "--set")
             pinned.add(key)
         else:
-            blocks = overlay_dataset(general, blocks, {key: value}, "--set", problems)
-    problems += check(training, general, blocks)
+            subsets = overlay_dataset(general, subsets, {key: value}, "--set", problems)
+    problems += check(training, general, subsets)
     problems += _missing(training)
-    problems += _leaving(training, blocks)
+    problems += _leaving(training, subsets)
     own = chain[0][1]
     unsound = ladder.problems(own.next, names(repository))
     problems += [f"experiments/{name}.toml: {problem}" for problem in unsound]
@@ -141,7 +141,7 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
         drawn_if_missing=own.drawn_if_missing,
         training=training,
         general=general,
-        blocks=blocks,
+        subsets=subsets,
         specs=specs,
         next_steps=tuple(sorted(own.next, key=lambda step: step.at_least)),
         pinned=frozenset(pinned),
@@ -160,12 +160,10 @@ def renamed(experiment: Experiment, prefix: str) -> Experiment:
 # --- What is wrong with it ------------------------------------------------------------------------
 
 
-def check(training: Settings, general: Settings, blocks: Iterable[Block]) -> list[str]:
+def check(training: Settings, general: Settings, subsets: Iterable[Settings]) -> list[str]:
     """Every option against the pinned trainer's table; one sentence a problem, with its origin."""
     levels = [("training", training), ("general", general)]
-    for block in blocks:
-        levels.append(("datasets", block.settings))
-        levels += [("subsets", subset) for subset in block.subsets]
+    levels += [("subsets", subset) for subset in subsets]
     lines: list[str] = []
     for section, settings in levels:
         values = {key: setting.value for key, setting in settings.items()}
@@ -183,7 +181,7 @@ def _missing(training: Settings) -> Iterator[str]:
             yield f"{TRAINING_FILE}: {key}: is missing: write for example {key} = {example}"
 
 
-def _leaving(training: Settings, blocks: Iterable[Block]) -> Iterator[str]:
+def _leaving(training: Settings, subsets: Iterable[Settings]) -> Iterator[str]:
     """Names that would leave the folders they are taken from, and files that cannot be verified."""
     form = training.get("save_model_as")
     if form is not None and form.value != "safetensors":
@@ -198,7 +196,7 @@ def _leaving(training: Settings, blocks: Iterable[Block]) -> Iterator[str]:
                 f"{folder.origin}: {key}: {shown(folder.value)} is taken from the workspace and "
                 "must stay in it: name a folder there, and the workspace itself with --workspace"
             )
-    for name in (subset.get("image_dir") for block in blocks for subset in block.subsets):
+    for name in (subset.get("image_dir") for subset in subsets):
         if name and isinstance(name.value, str) and not SAFE_NAME.fullmatch(name.value):
             yield (
                 f"{name.origin}: image_dir: {shown(name.value)}: write a name here, and say where "

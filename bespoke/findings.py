@@ -55,7 +55,10 @@ CAUSES: tuple[tuple[str, frozenset[str]], ...] = (
             "colour_background", "colour_absent", "palette_torn", "feature_torn", "colour_loose",
         )),
     ),
-    ("Words", frozenset(("caption_word_glued", "caption_repeated", "background_unnamed"))),
+    (
+        "Slips in the wording",
+        frozenset(("caption_word_glued", "caption_repeated", "background_unnamed")),
+    ),
 )  # fmt: skip
 """What a person mends in one go; every other code is a cause of its own."""
 

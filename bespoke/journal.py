@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from datetime import datetime, timezone
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError, is_full
 from bespoke.veil import veiled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PRINTED = "bespoke-event: "
@@ -18,6 +20,35 @@ PRINTED = "bespoke-event: "
 
 def now() -> datetime:
     return datetime.now(timezone.utc)
+
+
+def losses(logs: Path, steps_per_epoch: int, epoch: int) -> list[tuple[int, float]]:
+    """The losses that earlier starts of a run noted on their way to the end of `epoch`, by step.
+
+    `logs` holds the folders of its starts; what a start trained that a later one trained again, and
+    an earlier run of the same name, are left out.
+    """
+    points: dict[int, float] = {}
+    for file in sorted(logs.glob("*/events.jsonl")):
+        resumed = 0
+        for row in _rows(file):
+            if row.get("event") == "resumed":
+                resumed = row["epoch"] * steps_per_epoch
+            elif row.get("event") == "launched":
+                points = {step: loss for step, loss in points.items() if step <= resumed}
+                resumed = 0
+            elif row.get("event") == "progress" and math.isfinite(row.get("loss", math.nan)):
+                points[row["step"]] = row["loss"]
+    return sorted(each for each in points.items() if each[0] <= epoch * steps_per_epoch)
+
+
+def _rows(events: Path) -> Iterator[dict[str, Any]]:
+    """What a start wrote, without a line that is cut off."""
+    for line in events.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                yield row
 
 
 class Journal:

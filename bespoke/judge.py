@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, evaluate, gate, resume, sample
+from bespoke import checkpoints, evaluate, gate, journal, resume, sample
 from bespoke.display import say
 from bespoke.errors import BespokeError, GateStoppedError, is_full
 from bespoke.processes import signals_held
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bespoke.evaluate import EpochResult
     from bespoke.job import Job
     from bespoke.prompts import Prompt
+    from bespoke.resume import Start
     from bespoke.trainer import Event
 
     Tell = Callable[[str], None]
@@ -62,24 +63,28 @@ class EpochEvaluator:
         if isinstance(event, Progress) and event.loss is not None and math.isfinite(event.loss):
             self._losses.append((event.step, event.loss))
 
-    def take_up(self, epoch: int, *, finished: bool = False) -> None:
-        """Take up what earlier starts left: results of epochs up to `epoch`, and tests not made.
+    def take_up(self, start: Start) -> None:
+        """Take up what earlier starts left: results of epochs up to this start, tests not made.
 
-        What the last of them lacks in pictures is left to the trainer, unless all is `finished`.
+        What the last of them lacks in pictures is left to the trainer, if it is to be started.
 
         Raises:
-            GateStoppedError: where the gate had stopped the run or would have, and it is not
-                `finished` all the same.
+            GateStoppedError: where the gate had stopped the run or would have, and it was not
+                completed all the same.
         """
-        for each in (number for number in self._job.epochs if number <= epoch):
-            if each == epoch and not finished and self.lacks_pictures(each):
+        if start.steps_per_epoch is not None:
+            with self._spared("the losses of earlier starts could not be read", say):
+                logs = self._job.folder.parent
+                self._losses = journal.losses(logs, start.steps_per_epoch, start.epoch)
+        for each in (number for number in self._job.epochs if number <= start.epoch):
+            if each == start.epoch and not start.finished and self.lacks_pictures(each):
                 say(f"epoch {each}: not all its test pictures are there; the trainer draws them")
                 return
             with signals_held():
                 result = self._test(each, say)
                 decision = self._decide(each, result)
                 self._keep(result, decision, say)
-                if not finished:
+                if not start.completed:
                     self._act(each, decision, say)
 
     def lacks_pictures(self, epoch: int) -> bool:

@@ -33,9 +33,8 @@ def changes(experiment: Experiment) -> list[Change]:
         for key, s in settings.items()
         if s.origin == own
     ]
-    subsets = [subset for block in experiment.blocks for subset in block.subsets]
-    if any(subset["image_dir"].origin == own for subset in subsets):
-        folders = [subset["image_dir"].value for subset in subsets]
+    if any(subset["image_dir"].origin == own for subset in experiment.subsets):
+        folders = [subset["image_dir"].value for subset in experiment.subsets]
         rows.append(Change("dataset.subsets", None, folders))
     return rows
 

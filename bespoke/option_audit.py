@@ -114,8 +114,7 @@ def _written(experiment: Experiment) -> Iterator[tuple[str, Setting]]:
     """Each option that a file or `--set` writes, the innermost level of the dataset's once."""
     for key, setting in experiment.training.items():
         yield f"training.{key}", setting
-    levels = [subset for block in experiment.blocks for subset in block.subsets]
-    levels += [block.settings for block in experiment.blocks] + [experiment.general]
+    levels = (*experiment.subsets, experiment.general)
     seen: set[str] = set()
     for level in levels:
         for key, setting in level.items():

@@ -17,7 +17,7 @@ from bespoke.settings import put
 from bespoke.watch import ELEMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from bespoke.config import Experiment
     from bespoke.hardware import Gpu, Machine
@@ -216,19 +216,13 @@ def _vae(experiment: Experiment) -> int:
 
 def _grown(mib: int, experiment: Experiment, fixed: int = FIXED_MIB) -> int:
     """A measured peak at this experiment's picture size and rank; never less than measured."""
-    pixels = max(_areas(experiment), default=512 * 512) / (512 * 512)
+    written = experiment.general["resolution"].value if "resolution" in experiment.general else 512
+    sides = written if isinstance(written, (list, tuple)) else (written, written)
+    pixels = int(sides[0]) * int(sides[-1]) / (512 * 512)
     rank = int(experiment.option("network_dim") or 4)
     # Weights, gradients and moments of the LoRA: 12 bytes for each element beyond rank 32.
     lora = max(0, rank - 32) * ELEMENTS * 12 / (1 << 20)
     return round(fixed + max(0, mib - fixed) * max(1.0, pixels) + lora)
-
-
-def _areas(experiment: Experiment) -> Iterable[int]:
-    for settings in (experiment.general, *(block.settings for block in experiment.blocks)):
-        if "resolution" in settings:
-            written = settings["resolution"].value
-            sides = written if isinstance(written, (list, tuple)) else (written, written)
-            yield int(sides[0]) * int(sides[-1])
 
 
 def _lines(

@@ -2,17 +2,13 @@
 
 A pod starts its command again as soon as that ends, so this one ends only by a signal.
 start_training.sh hands over to it before set-up, and it starts that script again as its child: SSH
-is up during set-up, and a set-up that fails is counted like any failure. Hence it imports nothing
-but Python's own library.
-
-A boot runs again what ended with 0 or 130 (bespoke.run itself answers "already trained"), and not
-what ended with 5, a result, or a rehearsal that ended with 0. Anything else is a failure, also an
-attempt that was cut off and 2 and 3: pictures or a GPU may have come between two boots. ATTEMPTS
-failures without a new checkpoint between them are the last.
+is up during set-up, and a set-up that fails counts like any failure. Hence it imports nothing but
+Python's own library. After 0 and 130 the next boot runs it again (bespoke.run itself answers
+"already trained"), after 5, a result, and a rehearsal's 0 it does not. All else is a failure, an
+attempt that was cut off too; ATTEMPTS of them without a new checkpoint between are the last.
 
 Where BESPOKE_REPORT_TOKEN is set, the report is served on port 8888 behind it, and with
-BESPOKE_TENSORBOARD=1 TensorBoard on port 6006 below /<token>/: anyone who has a pod's address can
-reach its ports.
+BESPOKE_TENSORBOARD=1 TensorBoard on port 6006 below /<token>/: a pod's ports are open to anyone.
 """
 
 from __future__ import annotations
@@ -97,7 +93,7 @@ class Boot:
             except OSError as error:
                 _say(f"{IMAGE_START}: cannot be started, SSH may be missing: {error.strerror}")
             try:
-                place = workspace(_workspace_argument(arguments))
+                place = _workspace(arguments)
                 (place / "pod").mkdir(exist_ok=True)
                 stop = _is_to_stop(place)
                 self._serve(place)
@@ -191,11 +187,10 @@ def _wait(seconds: int) -> None:
         time.sleep(1)
 
 
-def _workspace_argument(arguments: Sequence[str]) -> Path | None:
+def _workspace(arguments: Sequence[str]) -> Path:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--workspace", nargs="?", type=Path)
-    wanted: Path | None = parser.parse_known_args(arguments)[0].workspace
-    return wanted
+    return workspace(parser.parse_known_args(arguments)[0].workspace)
 
 
 def _is_to_stop(place: Path) -> bool:
@@ -205,8 +200,8 @@ def _is_to_stop(place: Path) -> bool:
 
 
 def _checkpoints(place: Path) -> list[str]:
-    folders = ("output", "rehearsal/output")
-    return sorted(path.name for each in folders for path in (place / each).glob("*.safetensors"))
+    found = (*place.glob("output/*.safetensors"), *place.glob("rehearsal/output/*.safetensors"))
+    return sorted(path.name for path in found)
 
 
 def _read(file: Path) -> Record:

@@ -59,7 +59,7 @@ class Preflight:
         )
         codes = {each.code for each in self.option_findings}
         against = [str(each) for each in self.option_findings if each.code in UNTESTABLE]
-        answer = "NO:" if codes.intersection(UNTESTABLE[:2]) else "IN PART:" if against else "Yes."
+        answer = "NO." if codes.intersection(UNTESTABLE[:2]) else "In part." if against else "Yes."
         question = f"Can it test its hypothesis? {answer}"
         compared = [question] if self.experiment.parent else []
         return (f"{self.experiment.name} {state}: {numbers}", *compared, *against, *self.lines)

@@ -94,7 +94,7 @@ GUARD = 'cat; kill -s TERM -- "-$0" && sleep "$1" && kill -s KILL -- "-$0"'
 class Group:
     """A child in a process group of its own, with all that it starts.
 
-    A context manager: on the way out, whatever the reason, the whole group is stopped: `ask`, then
+    A context manager: on the way out, whatever the reason, the whole group is stopped: TERM, then
     KILL for what is left after `patience` seconds.
 
     Raises:
@@ -108,10 +108,8 @@ class Group:
         environment: Mapping[str, str],
         cwd: Path,
         patience: float = 10.0,
-        ask: signal.Signals = signal.SIGTERM,
     ) -> None:
         self._patience = patience
-        self._ask = ask
         try:
             # Cut between the child's start and its guard's, the child would be left alone.
             with signals_held():
@@ -185,7 +183,7 @@ class Group:
         """End the whole group; a second signal to us while it waits kills it at once."""
         with signals_held():
             if not emptied(self.pid, 0, self._child):
-                self.signal(self._ask)
+                self.signal(signal.SIGTERM)
                 emptied(self.pid, self._patience, self._child)
                 self.signal(signal.SIGKILL)
             self._child.wait()

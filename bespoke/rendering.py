@@ -9,7 +9,7 @@ import toml
 
 from bespoke.errors import ConfigError
 from bespoke.files import write_whole
-from bespoke.settings import Block, Setting, Settings, put
+from bespoke.settings import Setting, Settings, put
 from bespoke.toml_files import toml_lines
 from bespoke.validation import shown
 
@@ -48,7 +48,7 @@ class Rendered:
     receipt_file: Path
     training: Settings
     general: Settings
-    blocks: tuple[Block, ...]
+    subsets: tuple[Settings, ...]
     facts: Mapping[str, object]
 
     def option(self, key: str, default: Any = None) -> Any:
@@ -70,7 +70,7 @@ def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) 
         receipt_file=places.run / "receipt.toml",
         training=_placed_training(experiment, places),
         general=experiment.general,
-        blocks=tuple(_placed_block(block, places) for block in experiment.blocks),
+        subsets=tuple(_placed_subset(subset, places) for subset in experiment.subsets),
         facts=facts,
     )
     return rewrite(rendered, experiment)
@@ -143,14 +143,11 @@ def _placed_training(experiment: Experiment, places: Places) -> Settings:
     return training
 
 
-def _placed_block(block: Block, places: Places) -> Block:
-    subsets = []
-    for subset in block.subsets:
-        placed = dict(subset)
-        folder = places.data[str(subset["image_dir"].value)]
-        put(placed, "image_dir", str(folder), "path", "the folder found for this name")
-        subsets.append(placed)
-    return Block(settings=block.settings, subsets=tuple(subsets))
+def _placed_subset(subset: Settings, places: Places) -> Settings:
+    placed = dict(subset)
+    folder = places.data[str(subset["image_dir"].value)]
+    put(placed, "image_dir", str(folder), "path", "the folder found for this name")
+    return placed
 
 
 def _values(settings: Settings) -> dict[str, Any]:
@@ -158,11 +155,9 @@ def _values(settings: Settings) -> dict[str, Any]:
 
 
 def _dataset_lines(rendered: Rendered) -> Iterator[str]:
-    yield from ("[general]", *toml_lines(_values(rendered.general)))
-    for block in rendered.blocks:
-        yield from ("", "[[datasets]]", *toml_lines(_values(block.settings)))
-        for subset in block.subsets:
-            yield from ("", "[[datasets.subsets]]", *toml_lines(_values(subset)))
+    yield from ("[general]", *toml_lines(_values(rendered.general)), "", "[[datasets]]")
+    for subset in rendered.subsets:
+        yield from ("", "[[datasets.subsets]]", *toml_lines(_values(subset)))
 
 
 def _receipt(experiment: Experiment, rendered: Rendered) -> str:
@@ -184,11 +179,8 @@ def _receipt(experiment: Experiment, rendered: Rendered) -> str:
 def _sections(rendered: Rendered) -> Iterator[tuple[str, Settings]]:
     yield "training", rendered.training
     yield "dataset.general", rendered.general
-    for number, block in enumerate(rendered.blocks, start=1):
-        if block.settings:
-            yield f"dataset.{number}", block.settings
-        for count, subset in enumerate(block.subsets, start=1):
-            yield f"dataset.{number}.subset_{count}", subset
+    for number, subset in enumerate(rendered.subsets, start=1):
+        yield f"dataset.1.subset_{number}", subset
 
 
 def _cells(setting: Setting) -> dict[str, Any]:

@@ -150,8 +150,9 @@ def _not_the_figures(
     named = painted(tag.text, tag.kinds)
     if apart(tag.codes, named) > colours.FAR:
         return "is far from what the words name"
-    own = tag.kind in ("skin", "lips") or (named and apart([code], named) <= colours.FAR)
-    return "is the skin's" if code in skin and not own else ""
+    if code not in skin or tag.kind in ("skin", "lips"):
+        return ""
+    return "" if named and apart((code,), named) <= colours.FAR else "is the skin's"
 
 
 def _moved(

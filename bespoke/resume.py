@@ -39,7 +39,8 @@ class RunFile:
     `settings` names every option and every folder's content; `steps_per_epoch` is what the trainer
     said, None before that. `gate` is the policy that the run began with, `decisions` what it
     decided, by the epoch's number as text. `hashes` holds a sha256 by file name for each checkpoint
-    and for each state's weights, the one file of a state without a checksum of its own.
+    and for each state's weights, the one file of a state without a checksum of its own. A run is
+    `completed` once its last epoch is tested and no gate has stopped it.
     """
 
     settings: Mapping[str, Any]
@@ -47,16 +48,21 @@ class RunFile:
     gate: Mapping[str, Any] | None = None
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    completed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`)."""
+    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`).
+
+    What is finished may yet lack its last test or be stopped by its gate, unless `completed`.
+    """
 
     epoch: int = 0
     state: Path | None = None
     steps_per_epoch: int | None = None
     finished: bool = False
+    completed: bool = False
 
     @property
     def arguments(self) -> list[str]:
@@ -88,6 +94,7 @@ def read_record(output: Path, name: str) -> RunFile | None:
         gate=gate if isinstance(gate, dict) else None,
         decisions=decisions if isinstance(decisions, dict) else {},
         hashes=hashes if isinstance(hashes, dict) else {},
+        completed=content.get("completed") is True,
     )
 
 
@@ -101,41 +108,32 @@ def write_record(output: Path, name: str, record: RunFile) -> None:
     write_whole(record_path(output, name), text + "\n")
 
 
-def keep_decision(output: Path, name: str, epoch: int, decision: Mapping[str, Any]) -> None:
-    """Keep what the gate decided at `epoch`, whatever becomes of the test that it rests on.
+def update(output: Path, name: str, **changes: Any) -> None:
+    """Change some of what the run's file keeps; nothing where there is no such file.
 
     Raises:
         OSError: where it cannot be written.
     """
     record = read_record(output, name)
-    if record is not None:
-        decisions = {**record.decisions, str(epoch): decision}
-        write_record(output, name, replace(record, decisions=decisions))
+    if record is not None and record != (changed := replace(record, **changes)):
+        write_record(output, name, changed)
+
+
+def keep_decision(output: Path, name: str, epoch: int, decision: Mapping[str, Any]) -> None:
+    """Keep what the gate decided at `epoch`, whatever becomes of the test that it rests on."""
+    if record := read_record(output, name):
+        update(output, name, decisions={**record.decisions, str(epoch): decision})
 
 
 def keep_hashes(output: Path, name: str, epoch: int) -> None:
-    """Keep the hashes of the files of all epochs up to `epoch` that have none yet.
-
-    Raises:
-        OSError: where a file cannot be read, or the run's file not be written.
-    """
-    record = read_record(output, name)
-    if record is None:
-        return
-    files = {each: path for each, path in _hashed(output, name).items() if path.is_file()}
-    due = {each: path for each, path in files.items() if _epoch(each, name) <= epoch}
-    hashes = {each: record.hashes.get(each) or sha256(path) for each, path in due.items()}
-    if hashes != record.hashes:
-        write_record(output, name, replace(record, hashes=hashes))
-
-
-def _hashed(output: Path, name: str) -> dict[str, Path]:
-    """Every numbered checkpoint and state's weights, by the name under which a hash is kept."""
-    numbered = [path for path in output.glob(f"*-{'[0-9]' * 6}*") if _epoch(path.name, name)]
-    return {
-        path.name: path / checkpoints.WEIGHTS if path.name.endswith("-state") else path
-        for path in numbered
-    }
+    """Keep the hashes of the checkpoints and states of all epochs up to `epoch`."""
+    if record := read_record(output, name):
+        hashes = {}
+        for path in output.glob("*"):
+            file = path / checkpoints.WEIGHTS if path.name.endswith("-state") else path
+            if 1 <= _epoch(path.name, name) <= epoch and file.is_file():
+                hashes[path.name] = record.hashes.get(path.name) or sha256(file)
+        update(output, name, hashes=hashes)
 
 
 def _epoch(file: str, name: str) -> int:
@@ -149,7 +147,7 @@ def altered(output: Path, name: str) -> list[str]:
     return [
         f"{path.name}: changed since it was trained: sha256 is {now[:12]}…, was "
         f"{str(hashes[path.name])[:12]}…; its scores are those of the file that was trained"
-        for path in sorted(output.glob(f"{name}-*.safetensors"))
+        for path in sorted(output.glob("*.safetensors"))
         if path.name in hashes and (now := sha256(path)) != hashes[path.name]
     ]
 
@@ -160,12 +158,10 @@ def settings_of(
     """Everything that makes this run the run it is, by name."""
     settings: dict[str, Any] = {"base model": base, "trainer": commit}
     levels = [("training", rendered.training), ("dataset", rendered.general)]
-    for number, block in enumerate(rendered.blocks, start=1):
-        levels.append((f"dataset {number}", block.settings))
-        levels += [
-            (f"dataset {number} subset {count}", subset)
-            for count, subset in enumerate(block.subsets, start=1)
-        ]
+    levels += [
+        (f"dataset 1 subset {number}", subset)
+        for number, subset in enumerate(rendered.subsets, start=1)
+    ]
     for section, options in levels:
         settings |= {
             f"{section}.{key}": setting.value
@@ -211,7 +207,9 @@ def decide(
     steps = record.steps_per_epoch
     complete = [epoch for epoch in epochs if _is_complete(output, name, epoch, epochs[-1])]
     if complete == list(epochs):
-        return Start(epoch=epochs[-1], steps_per_epoch=steps, finished=True)
+        return Start(
+            epoch=epochs[-1], steps_per_epoch=steps, finished=True, completed=record.completed
+        )
     for epoch, state in checkpoints.states(output, name):
         if steps is None or epoch >= epochs[-1] or _corruption(state, record, settings):
             continue

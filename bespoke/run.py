@@ -107,7 +107,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                 keep=functools.partial(recording.keep, job, record),
                 show=functools.partial(recording.show, job, record),
             )
-            evaluator.take_up(start.epoch, finished=start.finished)
+            evaluator.take_up(start)
             if not start.finished:
                 launch = training.Plan(
                     rendered=rendered,
@@ -120,6 +120,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             found = starting.verified(job)
             if not start.finished:
                 evaluator.epoch(job.epochs[-1], say)
+        resume.update(job.output, job.name, completed=True)
     # The page is named before: what a person does next comes last.
     _summarise(job, found, evaluator, 0 if start.finished else time.monotonic() - started)
 

@@ -6,7 +6,6 @@ library/train_util.py.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,22 +31,19 @@ class Length:
 def length(experiment: Experiment, pictures: Mapping[str, int]) -> Length:
     """The run's length by the pictures of each subset's image_dir (tn:800, tn:913).
 
-    All pictures of a dataset are taken to share one bucket; each further one can add a batch.
+    All pictures are taken to share one bucket; each further one can add a batch.
     """
-    batches = 0
-    merged = iter(effective(experiment))
-    for block in experiment.blocks:
-        training, regular, size = 0, 0, 1
-        for options in itertools.islice(merged, len(block.subsets)):
-            size = int(options["batch_size"])
-            count = pictures.get(str(options["image_dir"]), 0)
-            if options["is_reg"]:
-                regular += count
-            else:
-                left = math.ceil(count * (1 - float(options["validation_split"] or 0)))
-                training += left * int(options["num_repeats"])
-        # Regularisation pictures are repeated until they are as many (tu:2170).
-        batches += math.ceil((2 * training if regular else training) / size)
+    training, regular, size = 0, 0, 1
+    for options in effective(experiment):
+        size = int(options["batch_size"])
+        count = pictures.get(str(options["image_dir"]), 0)
+        if options["is_reg"]:
+            regular += count
+        else:
+            left = math.ceil(count * (1 - float(options["validation_split"] or 0)))
+            training += left * int(options["num_repeats"])
+    # Regularisation pictures are repeated until they are as many (tu:2170).
+    batches = math.ceil((2 * training if regular else training) / size)
     steps = max(1, math.ceil(batches / int(experiment.option("gradient_accumulation_steps"))))
     epochs = int(experiment.option("max_train_epochs"))
     return Length(steps_per_epoch=steps, epochs=epochs, steps=steps * epochs)

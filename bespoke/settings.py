@@ -1,8 +1,8 @@
-"""The trainer's options with where each was written, and the three levels of its dataset file."""
+"""The trainer's options with where each was written, and the levels of its dataset file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -13,7 +13,7 @@ from bespoke.toml_files import read_toml
 from bespoke.validation import CLOSED, validated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bespoke.config import Experiment
@@ -42,83 +42,73 @@ def put(settings: Settings, key: str, value: object, origin: str, why: str = "")
     settings[key] = Setting(value=value, origin=origin, before=before, why=why)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """One entry of [[datasets]]: its own settings and those of each of its subsets."""
-
-    settings: Settings
-    subsets: tuple[Settings, ...]
-
-
 _Subsets = Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=CLOSED)
+class _Dataset:
+    subsets: _Subsets
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=CLOSED)
 class _File:
-    datasets: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    datasets: Annotated[list[_Dataset], Field(min_length=1, max_length=1)]
     general: dict[str, Any] = Field(default_factory=dict)
 
 
-def read_dataset(repository: Path, problems: list[str]) -> tuple[Settings, tuple[Block, ...]]:
-    """The base dataset file; what is wrong with its form is added to `problems`."""
+def read_dataset(repository: Path, problems: list[str]) -> tuple[Settings, tuple[Settings, ...]]:
+    """[general] and [[datasets.subsets]] of the base file; what is wrong is added to `problems`.
+
+    All subsets are of one dataset: what holds for all of them is written under [general].
+    """
     content = read_toml(repository / DATASET_FILE, DATASET_FILE)
     file, wrong = validated(_File, content, DATASET_FILE)
     problems += wrong
-    blocks = tuple(
-        Block(
-            subsets=_subsets(entry.pop("subsets", None), DATASET_FILE, problems),
-            settings=_settings(entry, DATASET_FILE),
-        )
-        for entry in (file.datasets if file else ())
+    if file is None:
+        return {}, ()
+    return _settings(file.general, DATASET_FILE), _subsets(
+        file.datasets[0].subsets, DATASET_FILE, problems
     )
-    return _settings(file.general if file else {}, DATASET_FILE), blocks
 
 
 def overlay_dataset(
     general: Settings,
-    blocks: tuple[Block, ...],
+    subsets: tuple[Settings, ...],
     content: Mapping[str, Any],
     origin: str,
     problems: list[str],
-) -> tuple[Block, ...]:
+) -> tuple[Settings, ...]:
     """Lay an experiment's [dataset] over what stands: keys into `general`, subsets as a whole."""
     if "subsets" in content:
-        if len(blocks) == 1:
-            subsets = _subsets(content["subsets"], origin, problems)
-            blocks = (replace(blocks[0], subsets=subsets),)
-        else:
-            problems.append(
-                f"{origin}: [[dataset.subsets]]: {DATASET_FILE} has {len(blocks)} [[datasets]], "
-                "so it is not clear whose subsets these are; keep one"
-            )
-    inner = [block.settings for block in blocks] + [s for b in blocks for s in b.subsets]
+        tables, wrong = validated(_Subsets, content["subsets"], origin, ("dataset", "subsets"))
+        problems += wrong
+        subsets = _subsets(tables or [], origin, problems)
     for key, value in content.items():
         if key == "subsets":
             continue
-        winner = next((rows[key] for rows in inner if key in rows), None)
+        winner = next((subset[key] for subset in subsets if key in subset), None)
         if winner is not None:
             problems.append(
-                f"{origin}: {key}: would have no effect, for a [[datasets]] entry or subset in "
-                f"{winner.origin} sets it too and wins; change it there"
+                f"{origin}: {key}: would have no effect: a subset in {winner.origin} sets it too "
+                "and wins: change it there"
             )
         put(general, key, value, origin)
-    return blocks
+    return subsets
 
 
 def _settings(values: Mapping[str, Any], origin: str) -> Settings:
     return {key: Setting(value=value, origin=origin) for key, value in values.items()}
 
 
-def _subsets(value: object, origin: str, problems: list[str]) -> tuple[Settings, ...]:
-    where = ("datasets", "subsets")
-    tables, wrong = validated(_Subsets, value, origin, where)
-    problems += wrong
+def _subsets(
+    tables: list[dict[str, Any]], origin: str, problems: list[str]
+) -> tuple[Settings, ...]:
     problems += [
-        f"{origin}: {'.'.join(where)}.{number}.image_dir: write the folder's name"
-        for number, table in enumerate(tables or (), start=1)
+        f"{origin}: subsets.{number}.image_dir: write the folder's name"
+        for number, table in enumerate(tables, start=1)
         if not isinstance(table.get("image_dir"), str)
     ]
-    return tuple(_settings(table, origin) for table in tables or ())
+    return tuple(_settings(table, origin) for table in tables)
 
 
 # --- What the trainer makes of the levels ---------------------------------------------------------
@@ -130,28 +120,21 @@ _ARGPARSE_NAMES = {"train_batch_size": "batch_size", "dataset_repeats": "num_rep
 def effective(experiment: Experiment) -> tuple[dict[str, Any], ...]:
     """Every dataset option of each subset as the trainer merges it, in the subsets' order.
 
-    Subset, then its dataset, then [general], then the training file, then the default; None counts
-    as not written (config_util.py:467). A key that datasets hold and subsets do not starts there.
+    Subset, then [general], then the training file, then the default; None counts as not written
+    (config_util.py:467). A key that datasets hold and subsets do not starts at [general].
     """
-    known = table()
-    training = {_ARGPARSE_NAMES.get(k, k): s.value for k, s in experiment.training.items()}
-    general = {key: setting.value for key, setting in experiment.general.items()}
+    keys = {**table().datasets, **table().subsets}
+    keys.pop("subsets")
+    training = {_ARGPARSE_NAMES.get(key, key): each for key, each in experiment.training.items()}
     merged = []
-    for block in experiment.blocks:
-        dataset = {key: setting.value for key, setting in block.settings.items()}
-        for subset in block.subsets:
-            own = {key: setting.value for key, setting in subset.items()}
-            levels = (own, dataset, general, training)
-            keys = {**known.datasets, **known.subsets}
-            keys.pop("subsets")
-            merged.append({key: _first(key, levels, keys[key].default) for key in keys})
+    for subset in experiment.subsets:
+        values: dict[str, Any] = {key: option.default for key, option in keys.items()}
+        for level in (training, experiment.general, subset):
+            values |= {k: s.value for k, s in level.items() if k in keys and s.value is not None}
+        merged.append(values)
     return tuple(merged)
 
 
 def by_folder(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """The same by each subset's image_dir."""
     return {str(options["image_dir"]): options for options in effective(experiment)}
-
-
-def _first(key: str, levels: Iterable[Mapping[str, Any]], default: Any) -> Any:
-    return next((level[key] for level in levels if level.get(key) is not None), default)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def begin(job: Job, settings: Mapping[str, Any]) -> resume.Start:
     """Where to start, with an earlier run moved away where that is asked for.
 
-    A rehearsal that was finished is rehearsed anew; one that was interrupted resumes.
+    A rehearsal that was completed is rehearsed anew; one that was interrupted resumes.
 
     Raises:
         ConfigError: where an earlier start was of other settings, or there is no room.
@@ -33,7 +33,7 @@ def begin(job: Job, settings: Mapping[str, Any]) -> resume.Start:
     _note_changed_gate(job)
     with signals_held():
         start = None if request.fresh else _resumed(job, settings)
-        if start is None or (start.finished and request.rehearse):
+        if start is None or (start.completed and request.rehearse):
             _set_aside(job)
             start = training.go_on(job, settings)
     if not start.finished and not request.rehearse:

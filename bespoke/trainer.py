@@ -44,37 +44,34 @@ STAGES: tuple[tuple[str, str], ...] = (
 )
 
 # What a failed run's last lines say, in the trainer's words and in what to do about it.
-KNOWN_FAILURES: tuple[tuple[re.Pattern[str], str], ...] = (
+KNOWN_FAILURES: tuple[tuple[str, str], ...] = (
     (
-        re.compile(r"CUDA out of memory|OutOfMemoryError"),
+        r"CUDA out of memory|OutOfMemoryError",
         "the GPU's memory is full: stop what else runs on it, or set "
         "training.gradient_checkpointing=true or a smaller training.train_batch_size",
     ),
     (
-        re.compile(r"No space left on device|I/O error: .*os error 28"),
-        "the disk is full: make room in the workspace and start again",
+        r"No space left on device|I/O error: .*os error 28",
+        "the disk is full: free some of the workspace's and start again",
     ),
     (
-        re.compile(r"out of shared memory"),
+        r"out of shared memory",
         "the container's shared memory is too small for the trainer's workers: docker run "
         "--shm-size=2g, or set training.max_data_loader_n_workers=0",
     ),
     (
         # By the launcher of the trainer, by torch of a worker.
-        re.compile(r"died with <Signals\.SIGKILL|is killed by signal: Killed"),
+        r"died with <Signals\.SIGKILL|is killed by signal: Killed",
         "something killed it, most often the system for want of memory (RAM, not the GPU's): "
         "look at the pod's memory",
     ),
+    (r"No data found", "the trainer found no pictures where its dataset file points"),
     (
-        re.compile(r"No data found"),
-        "the trainer found no pictures where its dataset file points",
+        r"fp16 mixed precision requires a GPU",
+        "the trainer sees no NVIDIA GPU: check nvidia-smi and the driver",
     ),
     (
-        re.compile(r"fp16 mixed precision requires a GPU"),
-        "this machine shows the trainer no GPU: check nvidia-smi and the driver",
-    ),
-    (
-        re.compile(r"xformers"),
+        r"xformers",
         "xformers does not load here: try --set training.xformers=false --set training.sdpa=true",
     ),
 )
@@ -228,56 +225,17 @@ def _number(text: str) -> float | None:
         return None
 
 
-class Folding:
-    """Splits the trainer's bytes into lines and drops the repeats of a progress bar.
-
-    A bar is redrawn after a carriage return, several times a step, and what is printed next may
-    stand on the bar's own line. One line is kept for each count that a bar reaches.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._bars: dict[str, str] = {}
-
-    def feed(self, chunk: bytes) -> Iterator[str]:
-        """The whole lines that `chunk` completes."""
-        *pieces, self._rest = re.split(rb"[\r\n]", self._rest + chunk)
-        for piece in pieces:
-            yield from self._lines(piece)
-
-    def close(self) -> Iterator[str]:
-        """What was left without a line's end."""
-        rest, self._rest = self._rest, b""
-        yield from self._lines(rest)
-
-    def _lines(self, piece: bytes) -> Iterator[str]:
-        text = piece.decode("utf-8", errors="replace").rstrip()
-        if not text:
-            return
-        bar = PROGRESS.search(text)
-        if not bar:
-            yield text
-            return
-        before, after = text[: bar.start()].strip(), text[bar.end() :].strip()
-        name = (bar["bar"] or "").strip()
-        if before:
-            yield before
-        # By its name: between two draws of one bar others may come and go.
-        if self._bars.get(name) != bar["step"]:
-            self._bars[name] = bar["step"]
-            yield bar[0].strip()
-        if after:
-            yield after
-
-
 class Reader:
     """Turns the trainer's bytes into a log's lines and into events.
 
-    `log` is written line by line, unbuffered: what a person follows is what has happened.
+    A bar is redrawn after a carriage return, several times a step, and what is printed next may
+    stand on the bar's own line: one line is kept for each count that a bar reaches. `log` is
+    written line by line, unbuffered: what a person follows is what has happened.
     """
 
     def __init__(self, log: BinaryIO) -> None:
         self._log = log
+        self._bars: dict[str, str] = {}
         self.tail: deque[str] = deque(maxlen=200)
 
     def events(self, chunks: Iterable[bytes]) -> Iterator[Event | None]:
@@ -289,12 +247,31 @@ class Reader:
 
     def lines(self, chunks: Iterable[bytes]) -> Iterator[str]:
         """Each line as it comes; an empty one where a chunk is empty."""
-        folding = Folding()
+        rest = b""
         for chunk in chunks:
             if not chunk:
                 yield ""
-            yield from map(self._kept, folding.feed(chunk))
-        yield from map(self._kept, folding.close())
+            *pieces, rest = re.split(rb"[\r\n]", rest + chunk)
+            for piece in pieces:
+                yield from map(self._kept, self._folded(piece))
+        yield from map(self._kept, self._folded(rest))
+
+    def _folded(self, piece: bytes) -> Iterator[str]:
+        text = piece.decode("utf-8", errors="replace").rstrip()
+        bar = PROGRESS.search(text)
+        if bar is None:
+            yield from [text] if text else []
+            return
+        before, after = text[: bar.start()].strip(), text[bar.end() :].strip()
+        name = (bar["bar"] or "").strip()
+        if before:
+            yield before
+        # By its name: between two draws of one bar others may come and go.
+        if self._bars.get(name) != bar["step"]:
+            self._bars[name] = bar["step"]
+            yield bar[0].strip()
+        if after:
+            yield after
 
     def _kept(self, line: str) -> str:
         line = veiled(line)
@@ -330,15 +307,10 @@ def failure(code: int, tail: Sequence[str], log_file: Path) -> TrainerError:
 
 def diagnosis(tail: Sequence[str]) -> str | None:
     """What the trainer's last lines say went wrong, and what to do where that is known."""
-    for line in reversed(tail):
-        # The launcher's own traceback follows the trainer's and says nothing.
-        if not EXCEPTION.match(line) or "CalledProcessError" in line:
-            continue
-        for pattern, advice in KNOWN_FAILURES:
-            if pattern.search(line):
-                return f"{line}: {advice}"
-        return line
-    for pattern, advice in KNOWN_FAILURES:
-        if any(pattern.search(line) for line in tail):
-            return advice
-    return None
+    # The launcher's own traceback follows the trainer's and says nothing.
+    raised = (line for line in reversed(tail) if EXCEPTION.match(line))
+    last = next((line for line in raised if "CalledProcessError" not in line), None)
+    lines = list(tail) if last is None else [last]
+    known = (text for pattern, text in KNOWN_FAILURES if any(re.search(pattern, x) for x in lines))
+    advice = next(known, None)
+    return ": ".join(text for text in (last, advice) if text) or None

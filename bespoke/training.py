@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bespoke.resume import Start
 
 # Between two events that tell of progress.
-PROGRESS_INTERVAL_S = 5.0
+PROGRESS_INTERVAL_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,8 @@ def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
         job.journal.write("set_aside", file=path)
     before = resume.read_record(job.output, job.name)
     record = before or resume.RunFile(settings=settings, gate=job.gate)
-    record = replace(record, settings=settings, steps_per_epoch=start.steps_per_epoch)
+    steps = start.steps_per_epoch
+    record = replace(record, settings=settings, steps_per_epoch=steps, completed=False)
     resume.write_record(job.output, job.name, record)
     resume.keep_hashes(job.output, job.name, start.epoch)
     if start.state is not None:

@@ -1,4 +1,4 @@
-"""What ends a run before its time: numbers gone bad, a trainer that stands still, a full disk."""
+"""What ends a run early: a loss that is no number, a trainer that stands still, a full disk."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StalledError(TrainerError):
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Bytes that a run writes, reckoned from its options."""
+    """Bytes that a run writes, computed from its options."""
 
     checkpoint: int
     state: int
@@ -87,18 +87,12 @@ def require_room(planned: Sizes, output: Path) -> str:
     Raises:
         ConfigError: where it does not fit.
     """
-    free = shutil.disk_usage(output).free
-    told = (
+    parts = (
         f"{_gb(planned.checkpoint * planned.checkpoints)} of checkpoints "
         f"({planned.checkpoints} x {planned.checkpoint / 1e6:.1f} MB), "
-        f"{_gb(planned.state * planned.states)} of states, {_gb(LOGS)} of logs; {_gb(free)} free"
+        f"{_gb(planned.state * planned.states)} of states, {_gb(LOGS)} of logs"
     )
-    if planned.total + MARGIN > free:
-        raise ConfigError(
-            f"{output}: the run will write {_gb(planned.total)}: {told}: make room, or name "
-            "another --workspace"
-        )
-    return f"the run will write {told}"
+    return _room(f"the run will write {_gb(planned.total)}: {parts}", planned.total, output)
 
 
 def require_room_for_all(planned: Sequence[int], folder: Path) -> str:
@@ -107,13 +101,17 @@ def require_room_for_all(planned: Sequence[int], folder: Path) -> str:
     Raises:
         ConfigError: where it does not fit.
     """
+    text = f"{len(planned)} runs will write {_gb(sum(planned))}"
+    return _room(text, sum(planned), folder)
+
+
+def _room(text: str, needed: int, folder: Path) -> str:
     free = shutil.disk_usage(folder).free
-    told = f"{len(planned)} runs will write {_gb(sum(planned))}; {_gb(free)} free"
-    if sum(planned) + MARGIN > free:
+    if needed + MARGIN > free:
         raise ConfigError(
-            f"{folder}: {told}: make room, ask for fewer, or name another --workspace"
+            f"{folder}: {text}; {_gb(free)} free: free some, or name another --workspace"
         )
-    return told
+    return f"{text}; {_gb(free)} free"
 
 
 def _gb(size: int) -> str:

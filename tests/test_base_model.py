@@ -166,9 +166,12 @@ def test_the_pinned_file_is_fetched_verified_and_once(
     assert said == []
 
 
-def test_a_download_that_breaks_off_is_resumed_by_itself(hub: Hub, models: Path) -> None:
+def test_a_download_that_breaks_off_is_resumed_by_itself_and_no_address_is_shown(
+    hub: Hub, models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     hub.cuts = 1
     assert fetch(models) == CONTENT
+    assert "http" not in "".join(capfd.readouterr())
     first, second = hub.starts()
     assert first == 0
     assert 0 < second <= HALF

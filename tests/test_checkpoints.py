@@ -1,14 +1,15 @@
-"""What the trainer leaves is whole, or it is said what is not."""
+"""What the trainer leaves is complete, or it is said what is not."""
 
 from __future__ import annotations
 
 import re
+import zipfile
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from bespoke import checkpoints
 from bespoke.errors import ConfigError, TrainerError
@@ -56,7 +57,7 @@ def test_everything_wrong_with_the_checkpoints_is_said_together(tmp_path: Path) 
     assert lines[0].startswith("a-000002.safetensors: incomplete or damaged")
     assert lines[1] == "a-000003.safetensors: carries epoch 7"
     assert lines[2] == "a-000004.safetensors: holds no weights"
-    assert lines[3].startswith("a-000005.safetensors: carries no epoch")
+    assert lines[3].startswith("a-000005.safetensors: no epoch in its metadata")
     assert lines[4].startswith("a-000006.safetensors: incomplete or damaged")
     assert lines[5] == "a-000007.safetensors: was not written"
 
@@ -202,3 +203,52 @@ def test_a_file_that_is_missing_cut_off_or_no_safetensors_is_said_to_be(tmp_path
         checkpoints.identify(tmp_path / "b.safetensors")
     with pytest.raises(ConfigError, match="there is no such file"):
         checkpoints.identify(tmp_path / "c.safetensors")
+
+
+def state(folder: Path, *, scaled: bool) -> Path:
+    """A state as accelerate writes it, small."""
+    folder.mkdir()
+    (folder / "train_state.json").write_text('{"current_epoch": 3, "current_step": 9}')
+    save_file({"x": np.ones(4, np.float32)}, folder / checkpoints.WEIGHTS)
+    names = ["optimizer.bin", "scheduler.bin", "random_states_0.pkl"]
+    for name in [*names, *(["scaler.pt"] if scaled else [])]:
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("data.pkl", b"content" * 9)
+    return folder
+
+
+def test_a_state_without_its_scaler_is_corrupt_in_fp16_alone(tmp_path: Path) -> None:
+    complete, without = state(tmp_path / "a", scaled=True), state(tmp_path / "b", scaled=False)
+    assert checkpoints.corruption(complete, scaled=True) is None
+    assert checkpoints.corruption(without) is None
+    assert "scaler.pt" in (checkpoints.corruption(without, scaled=True) or "")
+
+
+def test_no_flipped_byte_of_a_state_is_more_than_a_corrupt_state(tmp_path: Path) -> None:
+    folder = state(tmp_path / "a", scaled=True)
+    for name in ("optimizer.bin", "train_state.json", checkpoints.WEIGHTS):
+        content = (folder / name).read_bytes()
+        for at in range(len(content)):
+            for flip in (8, 0xFF):
+                changed = bytearray(content)
+                changed[at] ^= flip
+                (folder / name).write_bytes(changed)
+                why = checkpoints.corruption(folder)
+                assert why is None or name in why
+        (folder / name).write_bytes(content)
+
+
+def test_a_state_nested_beyond_reason_is_corrupt(tmp_path: Path) -> None:
+    folder = state(tmp_path / "a", scaled=False)
+    (folder / "train_state.json").write_text("[" * 100_000)
+    assert "train_state.json" in (checkpoints.corruption(folder) or "")
+
+
+@pytest.mark.parametrize("epoch", ["9" * 5000, "٣", "-1", ""])
+def test_an_epoch_that_no_run_can_have_is_none(tmp_path: Path, epoch: str) -> None:
+    path = tmp_path / "a.safetensors"
+    rows = load_file(lora(tmp_path, "a.safetensors"))
+    save_file(rows, path, {"ss_epoch": epoch})
+    assert checkpoints.identify(path).epoch is None
+    with pytest.raises(TrainerError, match="no epoch in its metadata"):
+        checkpoints.read_checkpoint(path)

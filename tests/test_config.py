@@ -8,6 +8,7 @@ import pytest
 
 from bespoke import config
 from bespoke.errors import ConfigError
+from bespoke.settings import DATASET_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +121,7 @@ def test_an_experiment_cannot_be_its_own_ancestor(project: Path) -> None:
 
 def test_a_typo_in_any_of_the_files_names_file_key_and_nearest_name(project: Path) -> None:
     change(project / config.TRAINING_FILE, "network_dim =", "network_dims =")
-    change(project / config.DATASET_FILE, "shuffle_caption", "shuffle_captions")
+    change(project / DATASET_FILE, "shuffle_caption", "shuffle_captions")
     append(project / "experiments" / "keep_tokens_3.toml", "keep_token = 4\n")
     change(project / "experiments" / "keep_tokens_3.toml", "hypothesis =", "hypotesis =")
     message = refused(project)
@@ -172,7 +173,7 @@ def test_broken_toml_is_named_with_its_line(project: Path) -> None:
 
 
 def test_a_file_that_is_not_utf8_is_named_with_the_byte(project: Path) -> None:
-    (project / config.DATASET_FILE).write_bytes(b"# caf\xe9\n")
+    (project / DATASET_FILE).write_bytes(b"# caf\xe9\n")
     assert "dataset_config.toml: not UTF-8 at byte 5" in refused(project)
 
 
@@ -323,3 +324,23 @@ def test_every_problem_of_an_experiment_is_said_at_once_with_its_table(project: 
             "did you mean network_dim or network_args?",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "datasets: is missing"),
+        ("[[datasets]]\n", "datasets.1.subsets: is missing"),
+        ('[[datasets]]\nsubsets = ["x"]\n', "datasets.1.subsets.1: should be a table"),
+        ("[[datasets]]\n[[datasets.subsets]]\n", "subsets.1.image_dir: write the folder's name"),
+        (
+            'datasets = [{subsets = [{image_dir = "x"}]}, {subsets = []}]',
+            "datasets: should have at",
+        ),
+        ("[[datasets]]\nresolution = 64\n", "datasets.1.resolution: unknown key"),
+    ],
+)
+def test_a_dataset_file_of_another_form_is_refused(project: Path, text: str, said: str) -> None:
+    (project / DATASET_FILE).write_text(text, encoding="utf-8")
+    lines = refused(project, "smoke").splitlines()
+    assert any(line.startswith(f"dataset_config.toml: {said}") for line in lines), lines

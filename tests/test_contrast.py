@@ -12,7 +12,7 @@ from bespoke import sight
 from bespoke.config import Experiment
 from bespoke.contrast import Ablation, Side, compare
 from bespoke.promise import DatasetSpec
-from bespoke.settings import Block, Setting
+from bespoke.settings import Setting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def make(name: str, dataset: dict[str, Any] | None = None, **training: Any) -> E
         subject="background",
         training=put({**BASE, **training}),
         general=put({**SHUFFLED, **(dataset or {})}),
-        blocks=(Block(settings={}, subsets=(put({"image_dir": "all"}),)),),
+        subsets=(put({"image_dir": "all"}),),
     )
 
 
@@ -203,11 +203,11 @@ def test_other_pictures_and_captions_are_told_by_their_contents(tmp_path: Path) 
 
 
 def test_an_added_subset_is_a_change_of_pictures() -> None:
-    more = Block(settings={}, subsets=(put({"image_dir": "all"}), put({"image_dir": "new"})))
+    more = (put({"image_dir": "all"}), put({"image_dir": "new"}))
     child = make("child")
     added = Experiment(
         name="child", run_name="c", output_name="c", training=child.training,
-        general=child.general, blocks=(more,),
+        general=child.general, subsets=more,
     )  # fmt: skip
     (change,) = compare(side(added), side(PARENT)).changes
     assert (change.section, change.shown) == ("pictures", "subsets: new added")

@@ -491,6 +491,7 @@ EVIL = {
     "hex": "eyes (" + " ".join(f"#{n:06x}" for n in range(8_000)) + ")",
     "hex tags": ", ".join(f"hair (#{n:06x})" for n in range(4_000)),
     "words": ", ".join(f"thing{n}" for n in range(7_000)), "colours": "red blue " * 7_000 + "hair",
+    "one colour": "red " + "blue#00ff7f" * 6_000,
     "glued": "redblue" * 9_000, "palette": "palette: " + "#00ff00, " * 7_000,
     "repeated": "dark " * 13_000, "background": "red background, " * 4_000,
 }  # fmt: skip

@@ -162,7 +162,7 @@ def test_every_verb_and_every_option_is_documented() -> None:
 
 
 def exit_codes() -> set[int]:
-    found = {0, 1}
+    found = {0, 1, errors.InterruptedRunError.exit_code}
     waiting = [errors.BespokeError]
     assert issubclass(processes.StartError, errors.BespokeError)
     assert issubclass(health.UnhealthyError, errors.BespokeError)

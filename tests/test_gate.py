@@ -30,7 +30,7 @@ def measured(seed: int, background: tuple[int, int, int] | None, noise: int = 0)
     rng = np.random.default_rng(seed)
     if background is None:
         return metrics.measure(rng.integers(0, 256, (512, 512, 3), dtype=np.uint8), asked)
-    drawn = drawing.portrait(seed, "lady", background)
+    drawn = drawing.portrait(seed, "lady", {"background": background})
     pixels = np.asarray(drawing.enlarged(drawn.cells)).astype(int)
     spread = rng.normal(0, noise, pixels.shape) if noise else 0
     return metrics.measure(np.clip(pixels + spread, 0, 255).astype(np.uint8), asked)

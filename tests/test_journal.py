@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bespoke.errors import ConfigError
-from bespoke.journal import PRINTED, Journal
+from bespoke.journal import PRINTED, Journal, losses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +60,28 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(ConfigError, match="cannot be made"):
         Journal().open(tmp_path, "a")
+
+
+def events(folder: Path, *rows: object) -> None:
+    folder.mkdir(parents=True)
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "events.jsonl").write_text("\n".join(lines))
+
+
+def progress(step: int, loss: float) -> dict[str, object]:
+    return {"event": "progress", "step": step, "loss": loss}
+
+
+def test_the_losses_of_earlier_starts_are_those_that_led_to_the_resumed_epoch(
+    tmp_path: Path,
+) -> None:
+    launched = {"event": "launched"}
+    events(tmp_path / "1", launched, progress(5, 9.0))
+    events(tmp_path / "2", launched, progress(4, 0.4), progress(12, 0.3), progress(19, 7.0))
+    resumed = {"event": "resumed", "epoch": 1}
+    broken = ("[" * 100_000, "3", '{"event": "progress"}', '{"event": "progr')
+    events(
+        tmp_path / "3", resumed, launched, progress(13, 0.2), progress(14, float("nan")), *broken
+    )
+    assert losses(tmp_path, 10, 2) == [(4, 0.4), (13, 0.2)]
+    assert losses(tmp_path, 10, 1) == [(4, 0.4)]

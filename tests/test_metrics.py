@@ -97,7 +97,7 @@ def test_navy_is_a_blue_and_black_is_none() -> None:
 def test_a_drawn_portrait_is_judged_by_its_ground() -> None:
     for number in range(5):
         for code, expected in (("#00aa3c", "match"), ("#ff69b4", "mismatch")):
-            drawn = drawing.portrait(number, "lady", colours.rgb_of(code))
+            drawn = drawing.portrait(number, "lady", {"background": colours.rgb_of(code)})
             cells = np.array(drawn.cells, dtype=np.uint8)
             for picture in (cells, noisy(enlarged(cells)), jpeg(enlarged(cells))):
                 assert ground_of(picture) == expected, (number, code)

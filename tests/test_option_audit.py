@@ -18,7 +18,7 @@ from bespoke.option_audit import (
     prompt_findings,
 )
 from bespoke.prompts import Prompt
-from bespoke.settings import DATASET_FILE, Block, Setting
+from bespoke.settings import DATASET_FILE, Setting
 
 BASE: dict[str, Any] = {"network_module": "networks.lora", "max_train_epochs": 10}
 
@@ -36,7 +36,7 @@ def experiment(
         output_name="one",
         training=put({**BASE, **training}, origin),
         general=put(dataset or {}, origin),
-        blocks=(Block(settings={}, subsets=({"image_dir": Setting(value="all", origin="x")},)),),
+        subsets=({"image_dir": Setting(value="all", origin="x")},),
     )
 
 
@@ -102,13 +102,13 @@ def test_a_dataset_option_without_effect_is_named_and_one_with_it_is_not(
 def test_a_weight_for_regularisation_pictures_needs_some() -> None:
     made = experiment(prior_loss_weight=1.0)
     assert ignored_keys(made) == {"training.prior_loss_weight"}
-    regular = Block(settings={}, subsets=(put({"image_dir": "r", "is_reg": True}, "x"),))
+    regular = put({"image_dir": "r", "is_reg": True}, "x")
     withs = Experiment(
         name="one",
         run_name="ONE",
         output_name="one",
         training=made.training,
-        blocks=(*made.blocks, regular),
+        subsets=(*made.subsets, regular),
     )
     assert ignored_keys(withs) == set()
 
@@ -172,22 +172,6 @@ def test_bucket_bounds_must_hold_the_resolution(dataset: dict[str, Any], wrong: 
     found = ("error", "bucket_bounds") in codes(experiment({"enable_bucket": True, **dataset}))
     assert found == wrong
     assert ("error", "bucket_bounds") not in codes(experiment(dataset))
-
-
-def test_bucket_bounds_of_different_levels_are_held_together() -> None:
-    made = Experiment(
-        name="one",
-        run_name="ONE",
-        output_name="one",
-        general=put({"enable_bucket": True}, "x"),
-        blocks=(
-            Block(
-                settings=put({"resolution": 64}, "x"),
-                subsets=(put({"image_dir": "all"}, "x"),),
-            ),
-        ),
-    )
-    assert codes(made) == [("error", "bucket_bounds")]
 
 
 # Prompts

@@ -126,16 +126,3 @@ def test_a_group_is_empty_only_when_its_last_process_is_gone(tmp_path: Path) -> 
     with group("import time; time.sleep(60)", tmp_path) as it:
         assert not emptied(it.pid, within=0)
     assert emptied(it.pid, within=0)
-
-
-def test_a_child_asked_by_int_has_its_own_way_out(tmp_path: Path) -> None:
-    left = tmp_path / "left"
-    script = (
-        "import pathlib, time\n"
-        "try:\n    print('up', flush=True)\n    time.sleep(60)\n"
-        f"except KeyboardInterrupt:\n    pathlib.Path({str(left)!r}).write_text('in order')\n"
-    )
-    command = [sys.executable, "-c", script]
-    with Group(command, environment=os.environ, cwd=tmp_path, ask=signal.SIGINT) as group:
-        next(chunk for chunk in group.output() if b"up" in chunk)
-    assert left.read_text() == "in order"

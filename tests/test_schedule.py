@@ -16,7 +16,7 @@ from bespoke.schedule import (
     shares,
     warmup_steps,
 )
-from bespoke.settings import Block, Setting
+from bespoke.settings import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def experiment(*subsets: dict[str, Any], **training: Any) -> Experiment:
         run_name="ONE",
         output_name="one",
         training=put({**OF_RECORD, **training}),
-        blocks=(Block(settings={}, subsets=tuple(put(subset) for subset in given)),),
+        subsets=tuple(put(subset) for subset in given),
     )
 
 

@@ -15,7 +15,7 @@ from bespoke.captions import tokens
 from bespoke.config import Experiment
 from bespoke.errors import ConfigError
 from bespoke.random_model import TOKENIZER, write_tokenizer
-from bespoke.settings import Block, Setting
+from bespoke.settings import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def look(*texts: str, limit: int = 225, **dataset: object) -> sight.Exposure:
         output_name="one",
         training=put(max_token_length=limit),
         general=put(**dataset),
-        blocks=(Block(settings={}, subsets=(put(image_dir="all"),)),),
+        subsets=(put(image_dir="all"),),
     )
     return sight.look(made, {"all": {f"c{n}": text for n, text in enumerate(texts)}})
 
@@ -133,8 +133,7 @@ def test_repeats_weigh_and_a_subset_without_captions_is_left_out() -> None:
         put(image_dir="b", caption_dropout_rate=1.0),
         put(image_dir="c"),
     )
-    blocks = (Block(settings={}, subsets=subsets),)
-    made = Experiment(name="one", run_name="ONE", output_name="one", blocks=blocks)
+    made = Experiment(name="one", run_name="ONE", output_name="one", subsets=subsets)
     seen = sight.look(made, {"a": {"x": SHORT}, "b": {"y": SHORT}})
     assert share(seen, "hair") == pytest.approx(0.75)
     assert len(seen.captions) == 2

@@ -196,5 +196,5 @@ def test_several_runs_must_fit_the_disk_together(
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 10**9))
     told = watch.require_room_for_all([300_000_000, 400_000_000], tmp_path)
     assert told == "2 runs will write 0.70 GB; 1.00 GB free"
-    with pytest.raises(ConfigError, match=r"3 runs will write 0\.90 GB; 1\.00 GB free: make room"):
+    with pytest.raises(ConfigError, match=r"3 runs will write 0\.90 GB; 1\.00 GB free: free some"):
         watch.require_room_for_all([300_000_000] * 3, tmp_path)

@@ -4,10 +4,6 @@ Nothing here is the artist's work. The captions follow the grammar of the real o
 sound (one line, at least 12 hex codes, lips named) and not where it is not: every hex code stands
 in the tag of the one feature that has that colour, so that shuffling the tags tears nothing apart,
 and the background is among the first three tags.
-
-The shapes are text, sprites.txt. In hair every `#` is shaded by code. Elsewhere a letter names its
-ink: o outline; s, t skin and its shade; w, e the eyes; p lips; c, v clothing and its shade; k what
-shows at the neck; a, b an accessory and its shade; g a detail of it.
 """
 
 from __future__ import annotations
@@ -31,42 +27,33 @@ if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
 
 Colour = tuple[int, int, int]
-# Top row, left column, rows.
-Sprite = tuple[int, int, tuple[str, ...]]
-# Name in the caption; the name of a garment's neck or an accessory's detail (empty: none).
-Named = tuple[str, str, Sprite]
 
 GRID = 24
 SIZE = 512
 SEED = 24_512
-
 # sRGB.
 _COLOURS = """
-almond efdecd  amber ffbf00  aqua 00e5e5  auburn 9a3524  black 141418  blonde e8c97a
-bronze c07b3a  caramel c68e5a  chestnut 80462c  cobalt 1047ab  copper b87333  coral ff7f50
-crimson dc143c  denim 1560bd  emerald 50c878  gold ffd700  indigo 4b0082  ivory f6f4e2
-jade 00a86b  khaki e6da8c  lavender dcdcf5  magenta e810e0  maroon 800810  mint 98f5b0
-mustard e1ad21  navy 080874  olive 808010  orchid da70d6  peach ffcba4  rose f04a82
-ruby d8115f  salmon fa8072  sapphire 0f52ba  scarlet f02410  sienna a0522d  silver c0c0c4
-slate 708090  tan d2b48c  teal 088080  turquoise 40e0d0
+amber ffbf00  aqua 00e5e5  auburn 9a3524  black 141418  blonde e8c97a  cobalt 1047ab
+copper b87333  coral ff7f50  crimson dc143c  emerald 50c878  gold ffd700  indigo 4b0082
+ivory f6f4e2  jade 00a86b  khaki e6da8c  lavender dcdcf5  magenta e810e0  maroon 800810
+mint 98f5b0  mustard e1ad21  navy 080874  olive 808010  orchid da70d6  rose f04a82
+ruby d8115f  salmon fa8072  sapphire 0f52ba  scarlet f02410  silver c0c0c4  slate 708090
+teal 088080  turquoise 40e0d0
+almond efdecd  bronze c07b3a  caramel c68e5a  chestnut 80462c  peach ffcba4  sienna a0522d
+tan d2b48c
 """
 COLOURS: dict[str, Colour] = {
     word: rgb_of(code) for word, code in re.findall(r"(\w+) (\w{6})", _COLOURS)
 }
-# What may have which colours; a word that stands twice is drawn twice as often.
-_WORDS = {
-    "background": "amber aqua cobalt copper coral crimson emerald gold indigo jade khaki lavender "
-    "maroon mint mustard navy olive orchid peach rose ruby salmon sapphire slate teal turquoise",
-    "hair": "auburn black black blonde chestnut chestnut copper silver turquoise rose indigo",
-    "skin": "almond peach peach tan caramel bronze sienna chestnut",
-    "eyes": "emerald sapphire teal jade amber slate chestnut turquoise",
-    "lips": "rose ruby crimson coral salmon scarlet maroon",
-    "clothes": "black cobalt crimson denim emerald indigo ivory jade lavender maroon mustard navy "
-    "olive orchid rose silver slate teal turquoise amber",
-    "neck": "ivory silver gold black mint coral lavender amber turquoise",
-    "accessory": "gold silver amber copper black navy slate ivory turquoise rose khaki",
-    "detail": "ruby emerald sapphire ivory magenta aqua scarlet orchid",
-}
+SKINS = ("almond", "bronze", "caramel", "chestnut", "peach", "sienna", "tan")
+# Each letter of a sprite: the feature that it belongs to, and the shade of that one's colour.
+INKS: dict[str, tuple[str, int]] = {
+    ".": ("background", 100),
+    "s": ("skin", 100), "t": ("skin", 84), "e": ("eyes", 100), "p": ("lips", 100),
+    "c": ("clothes", 100), "v": ("clothes", 80), "k": ("neck", 100),
+    "1": ("hair", 78), "2": ("hair", 100), "3": ("hair", 114),
+    "a": ("accessory", 100), "b": ("accessory", 80), "g": ("detail", 100),
+}  # fmt: skip
 # What a prompt may ask a colour for.
 FEATURES = ("background", "hair", "skin", "eyes", "lips")
 _WRONG_BACKGROUNDS: tuple[Colour, ...] = ((0x8A, 0x50, 0x3C), (0x30, 0x60, 0xC0))
@@ -81,9 +68,20 @@ class Portrait:
     caption: str
 
 
-def _read_sprites() -> dict[str, list[Named]]:
+@dataclass(frozen=True, kw_only=True)
+class Sprite:
+    """A shape by its name in the caption; `second` is that of what its other colour shows."""
+
+    name: str
+    second: str
+    top: int
+    left: int
+    rows: tuple[str, ...]
+
+
+def _read_sprites() -> dict[str, list[Sprite]]:
     """The sprites of every sheet; those of a sheet stand side by side, from its first row on."""
-    sheets: dict[str, list[Named]] = {}
+    sheets: dict[str, list[Sprite]] = {}
     text = Path(__file__).with_name("sprites.txt").read_text(encoding="utf-8")
     for title, body in re.findall(r"^\[(.+)\]\n((?:.+\n)+)", text, re.MULTILINE):
         lines = body.splitlines()
@@ -92,66 +90,89 @@ def _read_sprites() -> dict[str, list[Named]]:
         columns = re.finditer(r"\S+", rows[0])
         for (name, second, place), column in zip(described, columns, strict=True):
             top, left = map(int, place.split())
-            cells = (row[slice(*column.span())].strip() for row in rows)
-            sprite = (top, left, tuple(filter(None, cells)))
-            sheets.setdefault(title, []).append((name.strip(), second.strip(), sprite))
+            cells = tuple(filter(None, (row[slice(*column.span())].strip() for row in rows)))
+            sprite = Sprite(
+                name=name.strip(), second=second.strip(), top=top, left=left, rows=cells
+            )
+            sheets.setdefault(title, []).append(sprite)
     return sheets
 
 
 SPRITES = _read_sprites()
-HEAD, BROWS, LASHES = (sprite for _, _, sprite in SPRITES["face"])
 
 
-class _Sheet:
-    """One portrait while it is drawn: a grid of ink names, and the colour of each ink."""
+def portrait(seed: int, subject: str, colours: Mapping[str, Colour] | None = None) -> Portrait:
+    """The portrait of a "lad" or "lady" that belongs to `seed`.
 
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.grid = [["background 100"] * GRID for _ in range(GRID)]
-        self.colours: dict[str, Colour] = {"outline": (0, 0, 0), "white": (255, 255, 255)}
-        self.words: set[str] = set()
-        self.features: list[tuple[str, tuple[str, ...]]] = []
+    `colours` of FEATURES are used as they are, in the place of its own.
+    """
+    rng = random.Random(seed)  # noqa: S311 - a picture, not a secret
+    skin = rng.choice(SKINS)
+    back, hair, eyes, lips, cloth, neck, worn, trim = _words_apart(rng, skin)
+    style, garment, accessory = (
+        rng.choice(SPRITES[sheet]) for sheet in (f"hair of {subject}", "clothes", "accessories")
+    )
+    head, brows, lashes = SPRITES["face"]
+    grid = [["."] * GRID for _ in range(GRID)]
+    for sprite in (head, lashes if subject == "lady" else brows, garment, style, accessory):
+        _put(grid, sprite)
+    tags = {
+        "background": (back, "background"), "skin": (skin, "skin"), "eyes": (eyes, "eyes"),
+        "lips": (lips, "lips"), "hair": (hair, style.name), "clothes": (cloth, garment.name),
+        "neck": (neck, garment.second), "accessory": (worn, accessory.name),
+        "detail": (trim, accessory.second),
+    }  # fmt: skip
+    inks = _inks(rng, {feature: word for feature, (word, _) in tags.items()}, colours or {})
+    seen = {letter for row in grid for letter in row}
+    coded = []
+    for feature, (word, name) in tags.items():
+        codes = [hex_of(inks[each]) for each in INKS if INKS[each][0] == feature and each in seen]
+        wearing = "wearing " if feature == "accessory" else ""
+        if codes:
+            coded.append(f"{wearing}{word} {name} ({' '.join(codes)})")
+    first, *rest = coded
+    start = ("pixel art", f"portrait of bespoke punk {subject}", first, "24x24")
+    end = ("sharp pixel edges", "hard color borders", "retro pixel art style")
+    caption = ", ".join((*start, *rest, *end))
+    cells = tuple(tuple(inks[letter] for letter in row) for row in grid)
+    return Portrait(word=back, cells=cells, caption=caption)
 
-    def put(self, sprite: Sprite, inks: dict[str, str]) -> None:
-        top, left, rows = sprite
-        for y, row in enumerate(rows, top):
-            for x, letter in enumerate(row, left):
-                if letter != "." and y < GRID:
-                    self.grid[y][x] = inks[letter]
 
-    def word(self, kind: str, *apart_from: str) -> str:
-        """A colour word not yet in this portrait, easily told from those it lies next to."""
-        fresh = [word for word in _WORDS[kind].split() if word not in self.words]
-        apart = [COLOURS[word] for word in apart_from]
-        clear = [w for w in fresh if all(_distance(COLOURS[w], each) > 150 for each in apart)]
-        chosen = self.rng.choice(clear or fresh)
-        self.words.add(chosen)
-        return chosen
+def _words_apart(rng: random.Random, skin: str) -> list[str]:
+    """Eight colour words that are easily told from the skin and from one another."""
+    chosen, others = [skin], [word for word in COLOURS if word not in SKINS]
+    for word in rng.sample(others, len(others)):
+        if all(_distance(COLOURS[word], COLOURS[other]) > 110 for other in chosen):
+            chosen.append(word)
+    return chosen[1:9]
 
-    def ink(self, feature: str, word: str, percent: int = 100) -> str:
-        """The ink of a shade of `word`: near it, and a colour that no other ink here has."""
-        name = f"{feature} {percent}"
-        while True:
-            red, green, blue = (
-                min(255, max(0, value + self.rng.randrange(-4, 5)))
-                for value in _shade(COLOURS[word], percent)
-            )
-            if (red, green, blue) not in self.colours.values():
-                self.colours[name] = (red, green, blue)
-                return name
 
-    def feature(self, phrase: str, *inks: str) -> None:
-        self.features.append((phrase, inks))
+def _put(grid: list[list[str]], sprite: Sprite) -> None:
+    """Put a sprite's letters over what is there; hair is `#`, in three tones lit from the left."""
+    rows = sprite.rows
+    for y, row in enumerate(rows):
+        for x, letter in enumerate(row):
+            if letter == "." or sprite.top + y >= GRID:
+                continue
+            if letter == "#":
+                below = rows[y + 1][x : x + 1] if y + 1 < len(rows) else ""
+                edge = row[x + 1 : x + 2] != "#" or below != "#"
+                letter = "1" if edge else "3" if (x + y // 4) % 3 == 0 else "2"
+            grid[sprite.top + y][sprite.left + x] = letter
 
-    def caption(self) -> str:
-        """The tags of all features, with the hex codes that can be seen."""
-        seen = {ink for row in self.grid for ink in row}
-        tags = []
-        for phrase, inks in self.features:
-            codes = [hex_of(self.colours[ink]) for ink in inks if ink in seen]
-            if codes or not inks:
-                tags.append(f"{phrase} ({' '.join(codes)})" if codes else phrase)
-        return ", ".join(tags)
+
+def _inks(
+    rng: random.Random, words: Mapping[str, str], given: Mapping[str, Colour]
+) -> dict[str, Colour]:
+    """The colour of each letter: a shade of its feature's, near it, and no other letter's."""
+    inks: dict[str, Colour] = {"o": (0, 0, 0), "w": (255, 255, 255)}
+    for letter, (feature, percent) in INKS.items():
+        colour = near = _shade(COLOURS[words[feature]], percent)
+        while near in inks.values() or near is colour:
+            red, green, blue = (min(255, max(0, v + rng.randrange(-4, 5))) for v in colour)
+            near = (red, green, blue)
+        inks[letter] = _shade(given[feature], percent) if feature in given else near
+    return inks
 
 
 def draw(folder: Path, count: int = 203) -> None:
@@ -182,8 +203,7 @@ def collection(name: str, count: int, workspace: Path) -> Path:
     folder = workspace / "drawn" / f"{name}_{count}"
     if folder.is_dir():
         return folder
-    samples = "1 generated sample" if count == 1 else f"{count} generated samples"
-    say(f"{name}: no pictures found; using {samples}")
+    say(f"{name}: no pictures found; using {count} generated samples")
     with locked(folder.with_name(f".{folder.name}.lock")):
         # A run beside this one may have drawn them meanwhile, or was killed in the midst of it.
         if not folder.is_dir():
@@ -227,7 +247,7 @@ def sample(
     subject = "lady" if re.search(r"\blady\b", prompt) else "lad"
     note = PngInfo()
     note.add_text("Comment", "REHEARSAL: drawn by a fake trainer, no model made this")
-    cells = portrait(seed, subject, colours=colours).cells
+    cells = portrait(seed, subject, colours).cells
     return enlarged(cells).resize(size, resample=0), note
 
 
@@ -246,89 +266,6 @@ def _asked(prompt: str) -> dict[str, Colour]:
                     red, green, blue = COLOURS.get(name) or ImageColor.getrgb(name)[:3]
                     asked[feature] = (red, green, blue)
     return asked
-
-
-def portrait(
-    seed: int,
-    subject: str,
-    background: Colour | None = None,
-    *,
-    colours: Mapping[str, Colour] | None = None,
-) -> Portrait:
-    """The portrait of a "lad" or "lady" that belongs to `seed`.
-
-    `colours` of FEATURES, and `background`, are used as they are, in the place of its own.
-    """
-    sheet = _Sheet(random.Random(seed))  # noqa: S311 - a picture, not a secret
-    given = {**(colours or {}), **({} if background is None else {"background": background})}
-    back = sheet.word("background")
-    sheet.ink("background", back)
-    for phrase in ("pixel art", f"portrait of bespoke punk {subject}"):
-        sheet.feature(phrase)
-    sheet.feature(f"{back} background", "background 100")
-    sheet.feature("24x24")
-    skin = sheet.word("skin", back)
-    hair = sheet.word("hair", back, skin)
-    _head(sheet, subject, skin)
-    _clothes(sheet, back, skin)
-    _hair(sheet, subject, hair)
-    _accessory(sheet, (back, hair, skin))
-    for phrase in ("sharp pixel edges", "hard color borders", "retro pixel art style"):
-        sheet.feature(phrase)
-    for ink in sheet.colours:
-        name, _, percent = ink.rpartition(" ")
-        if name in given:
-            sheet.colours[ink] = _shade(given[name], int(percent))
-    cells = tuple(tuple(sheet.colours[ink] for ink in row) for row in sheet.grid)
-    return Portrait(word=back, cells=cells, caption=sheet.caption())
-
-
-def _head(sheet: _Sheet, subject: str, skin: str) -> None:
-    inks = {"o": "outline", "w": "white", "s": sheet.ink("skin", skin)}
-    inks["t"] = sheet.ink("skin", skin, 84)
-    sheet.feature(f"{skin} skin", inks["s"], inks["t"])
-    for letter, name in (("e", "eyes"), ("p", "lips")):
-        word = sheet.word(name, skin)
-        inks[letter] = sheet.ink(name, word)
-        sheet.feature(f"{word} {name}", inks[letter])
-    sheet.put(HEAD, inks)
-    sheet.put(LASHES if subject == "lady" else BROWS, inks)
-
-
-def _clothes(sheet: _Sheet, back: str, skin: str) -> None:
-    name, neck, sprite = sheet.rng.choice(SPRITES["clothes"])
-    cloth = sheet.word("clothes", back, skin)
-    collar = sheet.word("neck", cloth, skin)
-    inks = {"c": sheet.ink("cloth", cloth), "v": sheet.ink("cloth", cloth, 80)}
-    inks["k"] = sheet.ink("collar", collar)
-    sheet.put(sprite, inks)
-    sheet.feature(f"{cloth} {name}", inks["c"], inks["v"])
-    sheet.feature(f"{collar} {neck}", inks["k"])
-
-
-def _hair(sheet: _Sheet, subject: str, word: str) -> None:
-    """Three tones of one colour, as light from the upper left would make them."""
-    styles = SPRITES["hair of ladies" if subject == "lady" else "hair of lads"]
-    name, _, (top, left, rows) = sheet.rng.choice(styles)
-    tones = [sheet.ink("hair", word, percent) for percent in (78, 100, 114)]
-    marks = {(x, y) for y, row in enumerate(rows) for x, mark in enumerate(row) if mark == "#"}
-    for x, y in marks:
-        edge = (x + 1, y) not in marks or (x, y + 1) not in marks
-        sheet.grid[top + y][left + x] = tones[0 if edge else 1 + ((x + y // 4) % 3 == 0)]
-    sheet.feature(f"{word} {name}", *tones)
-
-
-def _accessory(sheet: _Sheet, near: tuple[str, ...]) -> None:
-    """One that does not hide the hair's tones, so that every caption has its 12 hex codes."""
-    name, detail, sprite = sheet.rng.choice(SPRITES["accessories"])
-    word = sheet.word("accessory", *near)
-    inks = {"a": sheet.ink("accessory", word), "b": sheet.ink("accessory", word, 80)}
-    sheet.feature(f"wearing {word} {name}", *inks.values())
-    if detail:
-        trim = sheet.word("detail", word)
-        inks["g"] = sheet.ink("detail", trim)
-        sheet.feature(f"{trim} {detail}", inks["g"])
-    sheet.put(sprite, inks)
 
 
 def _shade(colour: Colour, percent: int) -> Colour:

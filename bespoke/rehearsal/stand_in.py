@@ -190,14 +190,8 @@ class Training:
     def _save_model(self, path: Path, epoch: int) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
         say(f"\nsaving checkpoint: {path}")
-        facts = {
-            "epoch": epoch,
-            "steps": self.done,
-            "num_epochs": self.epochs,
-            "training_started_at": self.began,
-            "num_batches_per_epoch": self.batches,
-            "num_train_images": self.images,
-        }
+        facts = {"epoch": epoch, "steps": self.done, "num_epochs": self.epochs}
+        facts |= {"training_started_at": self.began, "num_train_images": self.images}
         self.write(path, self.network.checkpoint(facts), epoch)
 
     def _save_state(self, folder: Path, epoch: int) -> None:
@@ -211,7 +205,7 @@ class Training:
         say(f"\ngenerating sample images at step / サンプル画像生成 ステップ: {self.done}")
         file = Path(self.args.sample_prompts or "")
         if not file.is_file():
-            say(f"No prompt file / プロンプトファイルがありません: {self.args.sample_prompts}")
+            say(f"No prompt file / プロンプトファイルがありません: {file}")
             return
         from bespoke.rehearsal import drawing
 
@@ -288,10 +282,6 @@ class Network:
             Exception: of whatever kind a torn, missing or foreign file leads to.
         """
         weights = safetensors.numpy.load_file(folder / "model.safetensors")
-        if {(name, each.shape) for name, each in weights.items()} != {
-            (name, each.shape) for name, each in self.weights.items()
-        }:
-            raise RuntimeError("Error(s) in loading state_dict for LoRANetwork: size mismatch")
         for name in self._archives():
             unarchive(folder / name)
         generator = unarchive(folder / "random_states_0.pkl")["generator"]

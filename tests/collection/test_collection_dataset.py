@@ -119,7 +119,7 @@ def report(repository: Path, real_pictures: Path) -> preflight.Preflight:
 
 def test_keep_tokens_3_cannot_test_its_hypothesis(report: preflight.Preflight) -> None:
     lines = report.report()
-    assert lines[1] == "Can it test its hypothesis? NO:"
+    assert lines[1] == "Can it test its hypothesis? NO."
     verdict = "\n".join(lines[:6])
     for words in (
         "keep_tokens_3 cannot test its hypothesis",
