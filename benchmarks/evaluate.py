@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bespoke import metrics, pictures, score
+from bespoke import epoch_test, metrics, pictures
 
 
 def main() -> None:
@@ -47,7 +47,8 @@ def main() -> None:
         print(f"{name:22}{low:8.1f}{high:8.1f}{most:8.1f}")
     started = time.process_time()
     with mock.patch.object(pictures, "pixels", wraps=pictures.pixels) as read:
-        found = score.scored(files, "solid green background (#00ff00), pink hair (#ff66cc)")
+        asked = "solid green background (#00ff00), pink hair (#ff66cc)"
+        found = epoch_test.score_pictures(files, asked)
     seconds = time.process_time() - started
     opened = [str(call.args[0]) for call in read.call_args_list]
     assert len(opened) == len(set(opened)) == len(found), "a picture was read twice"

@@ -233,7 +233,7 @@ VERBS = (
   bespoke test --again epoch_tests/*            saved tests, by the metrics as they are now
 """,
         arguments=_test,
-        answer="epoch_test:test",
+        answer="recording:test",
     ),
     Verb(
         name="score",

@@ -1,6 +1,6 @@
 """Checkpoints and pictures tested by hand: `bespoke test` and `bespoke score`.
 
-A test by hand stands beside what a run found of itself: it never takes its place in the record.
+What is recorded of them is the record's to say.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 from bespoke import (
     base_model,
     checkpoints,
-    config,
     evaluate,
     hardware,
     prompts,
     sample,
-    store,
     trainer,
 )
 from bespoke.config import TRAINING_FILE
@@ -36,7 +34,7 @@ from bespoke.toml_files import read_toml
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bespoke.checkpoints import Lora
     from bespoke.evaluate import EpochResult
@@ -45,10 +43,11 @@ if TYPE_CHECKING:
 SCORED = ("visual_quality", "style_match", "prompt_adherence")
 
 
-def test(chosen: argparse.Namespace) -> None:
-    """`bespoke test`: pictures, metrics and a table; scores, record and commit where asked for.
+def test(chosen: argparse.Namespace, keep: Callable[[EpochResult], None]) -> None:
+    """Pictures, metrics and a table; scores and a commit where asked for.
 
-    Only a scored test is recorded, and only one of all the usual prompts as they are.
+    `keep` is given what may be recorded: saved tests that were measured again, and scored tests of
+    all the usual prompts as they are.
 
     Raises:
         ConfigError, TrainerError: where a checkpoint or a saved test cannot be tested.
@@ -67,12 +66,15 @@ def test(chosen: argparse.Namespace) -> None:
         if chosen.again:
             before = result.earlier[-1]
             print(f"before: {before['verdict']}, by metrics {before['metrics_version']}")
-        if chosen.score or chosen.auto_score:
+        scoring = chosen.score or chosen.auto_score
+        if scoring:
             result = _score(result, take_suggestion=chosen.auto_score)
-        if chosen.again or ((chosen.score or chosen.auto_score) and asked == usual):
-            _record(result, workspace(chosen.workspace), anew=not chosen.again)
-        elif chosen.score or chosen.auto_score:
-            say("not recorded: other prompts, size or steps than a run's own test")
+        if result.scored_by != evaluate.NOBODY and (scoring or chosen.again):
+            print(f"scored by {result.scored_by}: {result.summary()}")
+            if chosen.again or asked == usual:
+                keep(result)
+            else:
+                say("not recorded: other prompts, size or steps than a run's own test")
         if chosen.auto_commit:
             folder = Path(result.folder)
             say(commit(folder, f"Test {folder.name}: {result.summary()}"))
@@ -201,7 +203,7 @@ def _draw(
     return pictures
 
 
-# --- Scores and the record ------------------------------------------------------------------------
+# --- Scores ---------------------------------------------------------------------------------------
 
 
 def _score(result: EpochResult, *, take_suggestion: bool) -> EpochResult:
@@ -235,49 +237,6 @@ def _ask(key: str, default: int | None) -> int | None:
         if text.isdecimal() and len(text) < 3 and int(text) <= 10:
             return int(text)
         print(f"{text!r}: a whole number from 0 to 10 is needed")
-
-
-def _record(result: EpochResult, place: Path, *, anew: bool) -> None:
-    """Keep a scored test with the run that its checkpoint is of; a new one only where `anew`.
-
-    What the record has of the epoch stays, unless it is of this very test; a person's scores of the
-    same checkpoint are put to it.
-    """
-    if result.scored_by == evaluate.NOBODY:
-        return
-    print(f"scored by {result.scored_by}: {result.summary()}")
-    if result.epoch is None:
-        say(f"{Path(result.checkpoint).name}: carries no epoch, so its folder alone holds the test")
-        return
-    with store.opened(place, url=os.environ.get("BESPOKE_DATABASE_URL")) as record:
-        known = [run for run in record.runs() if result.run in (run.name, _output_name(run))]
-        name = next((run.name for run in reversed(known) if not run.baseline), None)
-        before = None
-        if name is not None:
-            epochs = record.run(name).epochs
-            before = next((each for each in epochs if each.epoch == result.epoch), None)
-        if before is None and not anew:
-            return
-        if before is not None and before.test != result.test:
-            if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
-                say(f"not recorded: epoch {result.epoch} of {name} keeps its own test")
-                return
-            result = evaluate.rescored(before, result.scores, "person")
-        name = name or _begin(record, result.run)
-        record.epoch(name, result, [])
-    say(f"recorded as epoch {result.epoch} of {name}")
-
-
-def _begin(record: store.Record, name: str) -> str:
-    """A run of which nothing is known but that its checkpoints are here."""
-    known = (each.name for each in config.known(REPOSITORY) if each.output_name == name)
-    record.begin(store.RunRecord(name=name, experiment=next(known, "")))
-    record.end(name, status="completed", ending="trained elsewhere; its epochs are tested")
-    return name
-
-
-def _output_name(run: store.RunRecord) -> object:
-    return run.settings.get("training.output_name", {}).get("value")
 
 
 # --- Any picture ----------------------------------------------------------------------------------

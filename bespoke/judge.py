@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from bespoke import checkpoints, evaluate, gate, journal, recording, resume, sample
+from bespoke import checkpoints, evaluate, gate, journal, resume, sample
 from bespoke.display import say
 from bespoke.errors import BespokeError, GateStoppedError, is_full
 from bespoke.processes import signals_held
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from bespoke.job import Job
     from bespoke.prompts import Prompt
     from bespoke.resume import Start
-    from bespoke.store import Record
     from bespoke.trainer import Event
 
     Tell = Callable[[str], None]
+    Keep = Callable[[EpochResult, gate.Decision | None, Sequence[tuple[int, float]]], None]
 
 
 class EpochEvaluator:
@@ -36,19 +36,21 @@ class EpochEvaluator:
 
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `rates` the learning rate at each epoch's end as a share of its peak, where that is known.
+    `keep` records a result, its decision and the losses so far; `show` writes the page.
     """
 
     def __init__(
         self,
         job: Job,
-        record: Record,
         *,
         prompts: Sequence[Prompt],
         samples: Sequence[sample.SampleSpec],
-        rates: Sequence[float] | None = None,
+        rates: Sequence[float] | None,
+        keep: Keep,
+        show: Callable[[], object],
     ) -> None:
         self._job = job
-        self._record = record
+        self._record, self._show = keep, show
         self._prompts = prompts
         self._samples = samples
         self._rates = rates
@@ -114,7 +116,7 @@ class EpochEvaluator:
                     tell(note)
                 self._keep(result, decision, tell)
                 with self._spared("the page could not be written", tell):
-                    recording.show(self._job, self._record)
+                    self._show()
             self._act(epoch, decision, tell)
 
     def best(self) -> str | None:
@@ -177,11 +179,8 @@ class EpochEvaluator:
     def _keep(self, result: EpochResult | None, decision: gate.Decision | None, tell: Tell) -> None:
         if result is None:
             return
-        name = self._job.experiment.run_name
         with self._spared(f"epoch {result.epoch} could not be recorded", tell):
-            self._record.epoch(name, result, [decision] if decision else [])
-            if self._losses:
-                self._record.curves(name, {"loss": self._losses})
+            self._record(result, decision, self._losses)
 
     def _act(self, epoch: int, decision: gate.Decision | None, tell: Tell) -> None:
         if decision is None:

@@ -1,24 +1,37 @@
-"""One start of a run in the record and on its page: begun, and ended by how the start ended."""
+"""What the record keeps of a run's start, its epochs and its end, and of tests by hand."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import hardware, rendering, report, schedule, store
+from bespoke import (
+    config,
+    epoch_test,
+    evaluate,
+    hardware,
+    rendering,
+    report,
+    schedule,
+    store,
+)
 from bespoke.display import say
 from bespoke.errors import GateStoppedError, InterruptedRunError
-from bespoke.files import document_path
+from bespoke.files import REPOSITORY, document_path, workspace
 from bespoke.journal import now
 from bespoke.owner import VARIABLE, line
 from bespoke.schema import RunRecord
 from bespoke.signals import signals_held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from bespoke.evaluate import EpochResult
+    from bespoke.gate import Decision
     from bespoke.job import Job
     from bespoke.preflight import Preflight
     from bespoke.rendering import Rendered
@@ -132,3 +145,68 @@ def show(job: Job, kept: Record) -> str:
     folder, name = job.workspace / report.FOLDER, job.experiment.run_name
     pages = {page.name: page for page in report.publish(kept, folder, name)}
     return str(pages[report.page_name(name)])
+
+
+def keep(
+    job: Job,
+    kept: Record,
+    result: EpochResult,
+    decision: Decision | None,
+    losses: Sequence[tuple[int, float]],
+) -> None:
+    """Record an epoch of this run, what the gate decided by it, and the losses so far."""
+    name = job.experiment.run_name
+    kept.epoch(name, result, [decision] if decision else [])
+    if losses:
+        kept.curves(name, {"loss": losses})
+
+
+# --- Tests by hand --------------------------------------------------------------------------------
+
+
+def test(chosen: argparse.Namespace) -> None:
+    """`bespoke test`: what epoch_test does, and its scored tests recorded.
+
+    Raises:
+        ConfigError, TrainerError: where a checkpoint or a saved test cannot be tested.
+    """
+    place = workspace(chosen.workspace)
+    epoch_test.test(chosen, lambda result: _keep_test(result, place, anew=not chosen.again))
+
+
+def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
+    """Keep a scored test with the run that its checkpoint is of; a new one only where `anew`.
+
+    What the record has of the epoch stays, unless it is of this very test; a person's scores of the
+    same checkpoint are put to it.
+    """
+    if result.epoch is None:
+        say(f"{Path(result.checkpoint).name}: carries no epoch, so its folder alone holds the test")
+        return
+    with store.opened(place, url=os.environ.get(VARIABLE)) as kept:
+        runs = [run for run in kept.runs() if result.run in (run.name, _output_name(run))]
+        name = next((run.name for run in reversed(runs) if not run.baseline), None)
+        epochs = kept.run(name).epochs if name is not None else ()
+        before = next((each for each in epochs if each.epoch == result.epoch), None)
+        if before is None and not anew:
+            return
+        if before is not None and before.test != result.test:
+            if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
+                say(f"not recorded: epoch {result.epoch} of {name} keeps its own test")
+                return
+            result = evaluate.rescored(before, result.scores, "person")
+        name = name or _begin(kept, result.run)
+        kept.epoch(name, result, [])
+    say(f"recorded as epoch {result.epoch} of {name}")
+
+
+def _begin(kept: Record, name: str) -> str:
+    """A run of which nothing is known but that its checkpoints are here."""
+    known = (each.name for each in config.known(REPOSITORY) if each.output_name == name)
+    kept.begin(RunRecord(name=name, experiment=next(known, "")))
+    kept.end(name, status="completed", ending="trained elsewhere; its epochs are tested")
+    return name
+
+
+def _output_name(run: RunRecord) -> object:
+    return run.settings.get("training.output_name", {}).get("value")

@@ -96,7 +96,14 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
         with recording.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
-            evaluator = EpochEvaluator(job, record, prompts=tested, samples=samples, rates=rates)
+            evaluator = EpochEvaluator(
+                job,
+                prompts=tested,
+                samples=samples,
+                rates=rates,
+                keep=functools.partial(recording.keep, job, record),
+                show=functools.partial(recording.show, job, record),
+            )
             evaluator.take_up(start)
             if not start.finished:
                 launch = training.Plan(
