@@ -11,9 +11,9 @@ for name in INT TERM HUP; do
 done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# As a pod's start command it may never end: bespoke.pod sees to that, and starts this script again.
+# As a pod's start command it may never end: bespoke.deploy.pod sees to that, and starts this script again.
 if [ -n "${RUNPOD_POD_ID:-}" ] && [ -z "${BESPOKE_POD_BOOTED:-}" ]; then
-  exec python3 -m bespoke.pod "$@"
+  exec python3 -m bespoke.deploy.pod "$@"
 fi
 # An unpacked package is checked before anything of it is used.
 if [ -f SHA256SUMS ] && ! sha256sum --quiet --strict --check SHA256SUMS >&2; then

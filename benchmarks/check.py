@@ -73,8 +73,8 @@ def audit(folder: Path) -> None:
     """In a child: one audit, its seconds and its peak of memory as JSON."""
     started = time.perf_counter()
     sys.path.insert(0, str(REPOSITORY))
-    from bespoke.dataset import check
-    from bespoke.promise import DatasetSpec
+    from bespoke.dataset.loading import check
+    from bespoke.experiment.dataset_spec import DatasetSpec
 
     collection = check(
         folder,

@@ -184,7 +184,7 @@ class Case:
 
     def toml(self, file: Path) -> None:
         """Mutate a TOML file, by its keys or as bytes."""
-        from bespoke.toml_files import parsed, toml_lines
+        from bespoke.experiment.toml_files import parsed, toml_lines
 
         raw = file.read_bytes()
         if self.draw.random() < 0.15:

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+sys.path.insert(0, str(REPOSITORY))
 
-from records import a_decision, a_result, a_run, scores  # noqa: E402 - the path comes first
-
-from bespoke import cli, schema, store  # noqa: E402
+from bespoke import cli  # noqa: E402 - the path comes first
 from bespoke.files import document_path  # noqa: E402
+from bespoke.record import run_record, store  # noqa: E402
+from tests.records import a_decision, a_result, a_run, scores  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ def fill(workspace: Path, runs: int, epochs: int, pictures: int) -> None:
     first, output = "RUN_00000", workspace / "output"
     with store.opened(workspace) as record:
         record.begin(a_run(first))
-        points = [(step, 1 / (step + 1)) for step in range(schema.POINTS)]
+        points = [(step, 1 / (step + 1)) for step in range(run_record.POINTS)]
         record.curves(first, {"loss": points})
         for epoch in range(1, epochs + 1):
             result = a_result(first, epoch, scores(epoch % 10, 7, 8), backgrounds=grounds)
@@ -84,7 +84,7 @@ def fill(workspace: Path, runs: int, epochs: int, pictures: int) -> None:
         run = record.run(first)
     for number in range(1, runs):
         name = f"RUN_{number:05}"
-        document_path(output, name).write_text(schema.dumps(replace(run, name=name, uid=name)))
+        document_path(output, name).write_text(run_record.dumps(replace(run, name=name, uid=name)))
     with store.opened(workspace) as record:
         measure("index made again", record.rebuild, 1)
 

@@ -1,6 +1,6 @@
 """Learn where in a portrait each feature lies; write the table.
 
-    python benchmarks/regions.py DATA [--out bespoke/regions.json]
+    python benchmarks/regions.py DATA [--out bespoke/evaluation/regions.json]
 
 DATA is the folder of the 203 pictures and captions. What it writes holds no picture: for each
 feature a grid of digits 0 to 9, and what it takes of that grid at the least.
@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bespoke import captions, colours, pictures
-from bespoke.canvas import PixelGrid
-from bespoke.view import CELLS, REGIONS
+from bespoke.dataset import colors, images
+from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.evaluation.view import CELLS, REGIONS
+from bespoke.experiment import caption_text
 
 WORDED = ("hair", "eyes", "clothing")
 LIKE = 10.0
@@ -49,7 +50,7 @@ Grid = NDArray[np.bool_]
 @dataclass(frozen=True, kw_only=True)
 class Original:
     caption: str
-    features: list[captions.Feature]
+    features: list[caption_text.Feature]
     grid: PixelGrid
     lab: NDArray[np.float64]
 
@@ -66,15 +67,15 @@ def originals(folder: Path) -> list[Original]:
     found = []
     for path in sorted(folder.glob("*.txt")):
         name = f"{path.stem}.png"
-        art = pictures.read(folder, name, CELLS).art
+        art = images.read(folder, name, CELLS).art
         assert art is not None, f"{name} is not 24x24 pixel art"
         text = path.read_text(encoding="utf-8")
         found.append(
             Original(
                 caption=text,
-                features=captions.features(captions.parse(text)),
+                features=caption_text.features(caption_text.parse(text)),
                 grid=PixelGrid(cells=art),
-                lab=colours.lab(art),
+                lab=colors.lab(art),
             )
         )
     return found
@@ -91,9 +92,9 @@ def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list
     lifts, own = [], []
     for number, each in enumerate(known):
         said = [f for f in each.features if f.kinds == (kind,)]
-        names = {name for feature in said for name in colours.named_in(feature.text)}
+        names = {name for feature in said for name in colors.named_in(feature.text)}
         for name in names - shades.keys():
-            apart = colours.difference(points[:, None], colours.shades(*name)).min(axis=1)
+            apart = colors.difference(points[:, None], colors.shades(*name)).min(axis=1)
             shades[name] = (apart <= LIKE)[place] & outside
         if names:
             like = np.any([shades[name] for name in sorted(names)], axis=0)
@@ -106,16 +107,16 @@ def by_skin(known: list[Original]) -> tuple[list[Grid], list[Grid]]:
     """Cells of the skin's own hex, and of the caption's codes that are redder than it."""
     skins, lips = [], []
     for each in known:
-        other = {k for k in captions.FEATURES if k not in ("skin", "eyes", "lips")}
+        other = {k for k in caption_text.FEATURES if k not in ("skin", "eyes", "lips")}
         own = each.codes("skin") - each.codes(*other)
         if not own:
             continue
         skins.append(each.cells_of(own))
-        _, a0, b0 = colours.lab([colours.rgb_of(code) for code in sorted(own)]).mean(axis=0)
+        _, a0, b0 = colors.lab([colors.rgb_of(code) for code in sorted(own)]).mean(axis=0)
         codes = sorted(
-            set(captions.hex_codes(each.caption.lower())) - each.codes("clothing", "hair")
+            set(caption_text.hex_codes(each.caption.lower())) - each.codes("clothing", "hair")
         )
-        points = colours.lab([colours.rgb_of(code) for code in codes])
+        points = colors.lab([colors.rgb_of(code) for code in codes])
         redder = points[:, 1] - a0 - (points[:, 2] - b0) / 3 > REDDER
         red = each.cells_of({code for code, is_so in zip(codes, redder, strict=True) if is_so})
         lips.append(red & within(skins[-1]))

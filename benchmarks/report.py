@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bespoke import colours, report
-from bespoke.evaluate import EpochResult, PictureResult
-from bespoke.gate import Decision
+from bespoke.dataset import colors
+from bespoke.evaluation.epoch_result import EpochResult, PictureResult
+from bespoke.evaluation.gate import Decision
+from bespoke.evaluation.scoring import Scores
+from bespoke.record import report
+from bespoke.record.run_record import RunRecord
 from bespoke.rehearsal.drawing import enlarged, portrait
-from bespoke.schema import RunRecord
-from bespoke.scoring import Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,11 +196,11 @@ def _picture(folder: Path, epoch: int, number: int, *, right: bool) -> PictureRe
     got = asked if lucky else WRONG[(number + epoch) % len(WRONG)]
     # What the model draws settles as it learns: other portraits at first, then small turns.
     drawn = portrait(
-        seed + (1000 * epoch if epoch < 4 else 0), subject, {"background": colours.rgb_of(got)}
+        seed + (1000 * epoch if epoch < 4 else 0), subject, {"background": colors.rgb_of(got)}
     )
     file = folder / f"{number:02d}_{name}.png"
     _as_learnt(enlarged(drawn.cells), epoch).save(file, compress_level=1)
-    apart = colours.difference(*(colours.lab(colours.rgb_of(code)) for code in (asked, got)))
+    apart = colors.difference(*(colors.lab(colors.rgb_of(code)) for code in (asked, got)))
     return PictureResult(
         prompt=name,
         text=f"pixel art, 24x24, portrait of bespoke punk {subject}, crown, neutral expression, "
@@ -211,7 +212,7 @@ def _picture(folder: Path, epoch: int, number: int, *, right: bool) -> PictureRe
             "background": {
                 "verdict": "match" if lucky else "mismatch",
                 "colour": got,
-                "name": colours.name_of(colours.rgb_of(got)),
+                "name": colors.name_of(colors.rgb_of(got)),
                 "delta_e": float(apart),
                 "asked": {"hex": [asked], "words": [name.split("_")[0]]},
             },

@@ -63,7 +63,7 @@ def outcome(place: Path) -> dict[str, Any]:
 
 def recorded(place: Path) -> dict[str, Any]:
     """The run as the record has it, and the pictures that it leads to."""
-    from bespoke import store
+    from bespoke.record import store
 
     with store.opened(place / "rehearsal") as record:
         names = sorted(each.name for each in record.runs())
@@ -147,7 +147,7 @@ def strike(
     for at, number in enumerate(numbers):
         if at:
             time.sleep(chance.uniform(0, 0.4))
-        pids = processes(place, "stand_in.py") if target != "bespoke" else []
+        pids = processes(place, "fake_trainer.py") if target != "bespoke" else []
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -226,7 +226,9 @@ class Torture:
                     **os.environ,
                     "BESPOKE_STOP_PATIENCE_S": str(PATIENCE_S),
                     "BESPOKE_FAKE_TRAINER_HOOK": str(REPOSITORY / "tests" / "trainer_faults.py"),
-                    "BESPOKE_STAND_IN_SECONDS_PER_STEP": self.chance.choice(("0.0002", "0.004")),
+                    "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": self.chance.choice(
+                        ("0.0002", "0.004")
+                    ),
                 },
             )
             try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__, origin, request, signals
+from bespoke import __version__, request, signals, version
 from bespoke.errors import reported
 from bespoke.files import REPOSITORY
 from bespoke.request import add_choices, add_data, add_strictness, add_switches, add_workspace
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Parser = argparse.ArgumentParser
 # A package names the experiment that it was made for.
-DEFAULT_EXPERIMENT = origin.told(REPOSITORY).get("experiment", request.DEFAULT_EXPERIMENT)
+DEFAULT_EXPERIMENT = version.told(REPOSITORY).get("experiment", request.DEFAULT_EXPERIMENT)
 RUN_EXAMPLES = """\
   python -m bespoke.run --experiment keep_tokens_3
   python -m bespoke.run --experiment keep_tokens_3 --set training.unet_lr=5e-5
@@ -201,7 +201,7 @@ VERBS = (
   bespoke check --strict --json                 for a script: exit code 2 or 3 where it is refused
 """,
         arguments=_check,
-        answer="preflight:show",
+        answer="dataset.preflight:show",
     ),
     Verb(
         name="captions",
@@ -213,7 +213,7 @@ VERBS = (
                 about="write repaired captions into a new folder",
                 examples="  bespoke captions repair --data ~/pictures --out ~/captions_v2\n",
                 arguments=_repair,
-                answer="repair:show",
+                answer="dataset.repair:show",
             ),
         ),
     ),
@@ -222,7 +222,7 @@ VERBS = (
         about="list the experiments there are",
         examples="  bespoke experiments\n  bespoke experiments --json\n",
         arguments=_json,
-        answer="listing:show",
+        answer="experiment.listing:show",
     ),
     Verb(
         name="test",
@@ -233,33 +233,33 @@ VERBS = (
   bespoke test --again epoch_tests/*            saved tests, by the metrics as they are now
 """,
         arguments=_test,
-        answer="recording:test",
+        answer="record.recorder:test",
     ),
     Verb(
         name="score",
         about="measure any pictures against what was asked",
         examples='  bespoke score epoch_4/*.png --prompt "solid green background (#00ff00)"\n',
         arguments=_score,
-        answer="epoch_test:score",
+        answer="evaluation.by_hand:score",
     ),
     Verb(
         name="compare",
         about="what differs between runs, and what came out",
         examples="  bespoke compare keep_tokens_3 keep_tokens_5 --settings\n",
         arguments=_compare,
-        answer="compare:show",
+        answer="record.compare:show",
     ),
     Verb(
         name="next",
         about="what the recorded scores say comes next",
         examples="  bespoke next keep_tokens_3\n",
         arguments=_optional_run,
-        answer="record:next_steps",
+        answer="record.verbs:next_steps",
     ),
     Verb(
         name="record",
         about="the record of all runs",
-        answer="record:run",
+        answer="record.verbs:run",
         arguments=_nothing,
         examples="""\
   bespoke record list
@@ -287,7 +287,7 @@ VERBS = (
         about="write the runs' pages again from the record",
         examples="  bespoke report\n  bespoke report keep_tokens_3 --json\n",
         arguments=_report,
-        answer="report:show",
+        answer="record.report:show",
     ),
     Verb(
         name="serve",
@@ -297,19 +297,19 @@ VERBS = (
   bespoke serve --host 0.0.0.0 --port 8888      with BESPOKE_REPORT_TOKEN set
 """,
         arguments=_serve,
-        answer="serve:show",
+        answer="record.serve:show",
     ),
     Verb(
         name="package",
         about="pack one experiment and all that it needs into a zip for a rented machine",
         examples="  bespoke package --experiment keep_tokens_5 --data ~/pictures --out ~/zips\n",
         arguments=_package,
-        answer="package:show",
+        answer="deploy.package:show",
     ),
     Verb(
         # For an image's HEALTHCHECK: a person reads the log.
         name="health",
-        answer="health:show",
+        answer="deploy.health:show",
     ),
 )
 
@@ -352,7 +352,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, *_: object) -> None:
-        commits = origin.commits(REPOSITORY)
+        commits = version.commits(REPOSITORY)
         print(f"bespoke {__version__}, commit {commits['bespoke']}")
         print(f"sd-scripts, commit {commits['trainer']}")
         raise SystemExit(0)
@@ -382,14 +382,14 @@ def run_main(given: Sequence[str] | None = None) -> int:
 
 
 def _train(asked: request.Request) -> int:
-    from bespoke.journal import Journal
+    from bespoke.trainer.journal import Journal
 
     journal = Journal(printed=asked.events)
     with reported(journal.keep_traceback), signals.raising():
         if asked.is_several:
-            from bespoke import side_by_side
+            from bespoke import multirun
 
-            return side_by_side.train(asked, journal)
+            return multirun.train(asked, journal)
         from bespoke.run import run
 
         run(asked, journal)

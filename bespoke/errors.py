@@ -10,8 +10,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeGuard
 
-from bespoke.display import painted
-from bespoke.veil import veiled
+from bespoke.console import painted
+from bespoke.redact import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from bespoke.errors import ConfigError, is_full
-from bespoke.veil import veiled
+from bespoke.redact import veiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,34 +20,26 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bespoke import (
-    checkpoints,
-    origin,
-    plan,
-    prompts,
-    rendering,
-    resume,
-    sample,
-    schedule,
-    starting,
-    training,
-)
-from bespoke.display import duration, say
+from bespoke import version
+from bespoke.console import duration, say
 from bespoke.errors import is_full
+from bespoke.evaluation import sampling
+from bespoke.experiment import prompts, rendering, schedule
+from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.files import REPOSITORY, held
-from bespoke.job import open_job
-from bespoke.promise import DatasetSpec
 from bespoke.rehearsal.fake import FakeTrainer
-from bespoke.sd_scripts import SdScripts
+from bespoke.trainer import checkpoints, fit, loop, resume, starting
+from bespoke.trainer.job import open_job
+from bespoke.trainer.sd_scripts import SdScripts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.job import Job
-    from bespoke.journal import Journal
-    from bespoke.judge import EpochEvaluator
+    from bespoke.evaluation.evaluator import EpochEvaluator
     from bespoke.request import Request
-    from bespoke.sd_scripts import Trainer
+    from bespoke.trainer.job import Job
+    from bespoke.trainer.journal import Journal
+    from bespoke.trainer.sd_scripts import Trainer
 
 
 def run(request: Request, journal: Journal) -> None:
@@ -78,42 +70,42 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else prompts.chosen(job.experiment, file)
     checked = starting.check(job, tested, functools.partial(_draw, job))
-    job = plan.fit(job)
-    samples = sample.write_for_training(tested, job.folder / "prompts.json") if tested else ()
-    commit = origin.commits(REPOSITORY)["bespoke"]
+    job = fit.fit(job)
+    samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
+    commit = version.commits(REPOSITORY)["bespoke"]
     rendered = starting.render(job, trainer, checked.data, commit)
     if job.request.dry_run:
         _show(rendered, trainer.command(rendered))
         return
     # What records, tests and shows takes a second to import: what ends before needs none of it.
-    from bespoke import recording
-    from bespoke.judge import EpochEvaluator
+    from bespoke.evaluation.evaluator import EpochEvaluator
+    from bespoke.record import recorder
 
     with held(job.output / f".{job.name}.lock", job.name):
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = starting.begin(job, settings)
-        row = recording.run_of(job, rendered, settings, checked.report, checked.parent)
-        with recording.recorded(job, row) as record:
+        row = recorder.run_of(job, rendered, settings, checked.report, checked.parent)
+        with recorder.recorded(job, row) as record:
             rates = schedule.shares(job.experiment, checked.report.length)
             evaluator = EpochEvaluator(
                 job,
                 prompts=tested,
                 samples=samples,
                 rates=rates,
-                keep=functools.partial(recording.keep, job, record),
-                show=functools.partial(recording.show, job, record),
+                keep=functools.partial(recorder.keep, job, record),
+                show=functools.partial(recorder.show, job, record),
             )
             evaluator.take_up(start)
             if not start.finished:
-                launch = training.Plan(
+                launch = loop.Plan(
                     rendered=rendered,
                     settings=settings,
                     command=trainer.command,
                     cwd=REPOSITORY,
                     offline=trainer.prepare(),
                 )
-                training.train(job, launch, start, evaluator)
+                loop.train(job, launch, start, evaluator)
             found = starting.verified(job)
             if not start.finished:
                 evaluator.epoch(job.epochs[-1], say)

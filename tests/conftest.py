@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bespoke import base_model, signals
+from bespoke import signals
 from bespoke.rehearsal.drawing import draw
+from bespoke.trainer import base_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,5 +229,5 @@ def caught_signals() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that run the real trainer come first: they take minutes, and two run at a time."""
     long = {item.path for item in items if item.get_closest_marker("trainer")}
-    long |= {item.path for item in items if item.path.name in ("test_judge.py", "test_pod.py")}
+    long |= {item.path for item in items if item.path.name in ("test_evaluator.py", "test_pod.py")}
     items.sort(key=lambda item: item.path not in long)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bespoke.evaluate import EpochResult, PictureResult
-from bespoke.gate import Decision
-from bespoke.schema import RunRecord
-from bespoke.scoring import Scores
+from bespoke.evaluation.epoch_result import EpochResult, PictureResult
+from bespoke.evaluation.gate import Decision
+from bespoke.evaluation.scoring import Scores
+from bespoke.record.run_record import RunRecord
 
 HOSTILE = "R'\"; DROP TABLE training_runs; --\n<b>[red]\u202e$(id) \u00e9\U0001f3a8"
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from bespoke import cli, errors, health, processes
+from bespoke import cli, errors
+from bespoke.deploy import health
+from bespoke.trainer import process
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -170,7 +172,7 @@ def test_every_verb_and_every_option_is_documented() -> None:
 def exit_codes() -> set[int]:
     found = {0, 1, errors.InterruptedRunError.exit_code}
     waiting = [errors.BespokeError]
-    assert issubclass(processes.StartError, errors.BespokeError)
+    assert issubclass(process.StartError, errors.BespokeError)
     assert issubclass(health.UnhealthyError, errors.BespokeError)
     while waiting:
         kind = waiting.pop()

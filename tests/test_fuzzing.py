@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from benchmarks import fuzz
-from bespoke import checkpoints, config, prompts, resume
 from bespoke.errors import BespokeError, TrainerError
-from bespoke.rendering import Places, render
-from bespoke.settings import DATASET_FILE, by_folder
-from bespoke.toml_files import parsed, toml_lines
+from bespoke.experiment import config, prompts
+from bespoke.experiment.rendering import Places, render
+from bespoke.experiment.settings import DATASET_FILE, by_folder
+from bespoke.experiment.toml_files import parsed, toml_lines
+from bespoke.trainer import checkpoints, resume
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORDS = st.sampled_from(["training", "dataset", "gate", "subsets", "epoch", "learning_rate", "x y"])

@@ -108,7 +108,7 @@ def test_from_its_first_line_on_a_start_ends_with_130(
 ) -> None:
     """At each of the modules that the start imports, however early."""
     verb = ["check"] if program == "bespoke" else []
-    for text in ("bespoke/cli", "argparse", "bespoke/files", "bespoke/config"):
+    for text in ("bespoke/cli", "argparse", "bespoke/files", "bespoke/experiment/config"):
         script = aimed.PROGRAM.format(text=text, action=aimed.SIGNAL.format(int(number)))
         script = script.replace('"bespoke.run"', repr(program))
         place = ["--workspace", str(tmp_path)]
@@ -146,7 +146,7 @@ def test_a_second_signal_kills_a_trainer_that_takes_its_time(
     child = subprocess.Popen(
         [sys.executable, "-m", "bespoke.run", "--rehearse", *arguments(tmp_path, drawn)],
         cwd=repository,
-        env={**os.environ, "BESPOKE_STAND_IN_FAULT": "hang@9", "BESPOKE_STOP_PATIENCE_S": "60"},
+        env={**os.environ, "BESPOKE_FAKE_TRAINER_FAULT": "hang@9", "BESPOKE_STOP_PATIENCE_S": "60"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

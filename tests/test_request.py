@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bespoke import resume
-from bespoke.job import open_job
-from bespoke.journal import Journal
 from bespoke.request import Request, parse
+from bespoke.trainer import resume
+from bespoke.trainer.job import open_job
+from bespoke.trainer.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The whole way, as a person starts it: real processes, the stand-in trainer, real files."""
+"""The whole way, as a person starts it: real processes, the fake trainer trainer, real files."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_second_rehearsal_moves_the_first_aside_and_loses_nothing(
 def test_a_trainer_that_fails_ends_the_run_with_4_in_words(
     rehearse: Rehearse, place: Path, fault: str, said: str
 ) -> None:
-    done = rehearse(BESPOKE_STAND_IN_FAULT=fault)
+    done = rehearse(BESPOKE_FAKE_TRAINER_FAULT=fault)
     assert done.returncode == 4, done.stdout + done.stderr
     assert said in done.stderr
     assert str(newest(place) / "train.log") in done.stderr
@@ -175,7 +175,7 @@ def test_a_trainer_that_fails_ends_the_run_with_4_in_words(
 def test_an_exit_code_of_0_is_not_believed_without_the_checkpoints(
     rehearse: Rehearse, fault: str, said: str
 ) -> None:
-    done = rehearse(BESPOKE_STAND_IN_FAULT=fault)
+    done = rehearse(BESPOKE_FAKE_TRAINER_FAULT=fault)
     assert done.returncode == 4, done.stdout
     assert "trainer exited 0, but checkpoints are missing or corrupt" in done.stderr
     assert said in done.stderr
@@ -191,8 +191,8 @@ def test_a_signal_ends_the_whole_group_with_130_and_a_record(
         cwd=repository,
         env={
             **os.environ,
-            "BESPOKE_STAND_IN_FAULT": fault,
-            "BESPOKE_STAND_IN_SECONDS_PER_STEP": "0.005",
+            "BESPOKE_FAKE_TRAINER_FAULT": fault,
+            "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.005",
             "BESPOKE_STOP_PATIENCE_S": "0.5",
         },
         stdout=subprocess.PIPE,

@@ -1,10 +1,10 @@
 """All that can go wrong with a trainer: run in the place of the fake one, as conftest.py sees to.
 
 Environment:
-    BESPOKE_STAND_IN_FAULT             KIND or KIND@STEP: see KINDS
-    BESPOKE_STAND_IN_FAULT_IN          the one output_name that the fault is for, of several runs
-    BESPOKE_STAND_IN_SECONDS_PER_STEP  pace of a step, or PACE@STEP from that step on
-    BESPOKE_STAND_IN_BACKGROUND        green_at:EPOCH, never, or flip (right in even epochs): when
+    BESPOKE_FAKE_TRAINER_FAULT             KIND or KIND@STEP: see KINDS
+    BESPOKE_FAKE_TRAINER_FAULT_IN          of several runs, the one output_name with the fault
+    BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP  pace of a step, or PACE@STEP from that step on
+    BESPOKE_FAKE_TRAINER_BACKGROUND        green_at:EPOCH, never, or flip (in even epochs): when
                                        the samples show the background that their prompt asks for
 
 The step of KIND@STEP counts from the run's first, also after a resume, and a fault strikes at that
@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import safetensors.numpy
 
-from bespoke.rehearsal import stand_in
+from bespoke.rehearsal import fake_trainer
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection
     from pathlib import Path
 
-FAULT = "BESPOKE_STAND_IN_FAULT"
+FAULT = "BESPOKE_FAKE_TRAINER_FAULT"
 KINDS: dict[str, str] = {
     "fail": "a Python traceback, exit code 1",
     "hang": "no further word; SIGTERM and SIGINT are ignored, only SIGKILL ends it",
@@ -53,7 +53,7 @@ KINDS: dict[str, str] = {
 }
 
 
-class Faulty(stand_in.Training):
+class Faulty(fake_trainer.Training):
     def __init__(self, args: argparse.Namespace, images: int, batches: int) -> None:
         super().__init__(args, images, batches)
         told = os.environ.get(FAULT, "")
@@ -63,13 +63,16 @@ class Faulty(stand_in.Training):
         if os.environ.get(f"{FAULT}_IN", args.output_name) != args.output_name:
             self.fault = ""
         self.fault_step = int(step or (self.steps_per_epoch + 1 if self.epochs > 1 else 1))
-        pace, _, since = os.environ.get("BESPOKE_STAND_IN_SECONDS_PER_STEP", "").partition("@")
-        self.told_pace, self.slow_from = float(pace or stand_in.SECONDS_PER_STEP), int(since or 0)
-        self.background = os.environ.get("BESPOKE_STAND_IN_BACKGROUND", "")
+        pace, _, since = os.environ.get("BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP", "").partition("@")
+        self.told_pace, self.slow_from = (
+            float(pace or fake_trainer.SECONDS_PER_STEP),
+            int(since or 0),
+        )
+        self.background = os.environ.get("BESPOKE_FAKE_TRAINER_BACKGROUND", "")
 
     def run(self) -> None:
         if self.fault == "nothing":
-            stand_in.say(stand_in.NO_DATA)
+            fake_trainer.say(fake_trainer.NO_DATA)
         else:
             super().run()
 
@@ -134,10 +137,10 @@ def strike(kind: str) -> None:
             time.sleep(60)
     if kind == "child":
         child = subprocess.Popen(["sleep", "600"])
-        stand_in.say(f"fake trainer: grandchild {child.pid} sleeps")
+        fake_trainer.say(f"fake trainer: grandchild {child.pid} sleeps")
         # Left running on purpose; without this Python would warn that it still runs.
         child.returncode = 0
 
 
 if __name__ == "__main__":
-    stand_in.main(sys.argv[1:], Faulty)
+    fake_trainer.main(sys.argv[1:], Faulty)

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bespoke.errors import ConfigError, reported
+from bespoke.experiment.options import TABLE_FILE
 from bespoke.files import write_whole
-from bespoke.options import TABLE_FILE
-from bespoke.processes import answer
+from bespoke.trainer.process import answer
 
 if TYPE_CHECKING:
     import argparse

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bespoke.colours import hex_of, rgb_of
-from bespoke.display import say
+from bespoke.console import say
+from bespoke.dataset.colors import hex_of, rgb_of
 from bespoke.files import locked
 
 if TYPE_CHECKING:

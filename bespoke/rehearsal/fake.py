@@ -1,4 +1,4 @@
-"""The fake trainer as a run sees it, in the shape of `bespoke.sd_scripts`."""
+"""The fake trainer as a run sees it, in the shape of `bespoke.trainer.sd_scripts`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bespoke.rendering import Rendered
+    from bespoke.experiment.rendering import Rendered
 
 
 class FakeTrainer:
@@ -19,7 +19,7 @@ class FakeTrainer:
     lacks: str | None = None
 
     def command(self, rendered: Rendered) -> list[str]:
-        script = Path(__file__).parent / "stand_in.py"
+        script = Path(__file__).parent / "fake_trainer.py"
         return [sys.executable, str(script), "--config_file", str(rendered.training_file)]
 
     def prepare(self) -> bool:

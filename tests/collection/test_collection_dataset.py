@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bespoke import captions, config, dataset, preflight
-from bespoke.canvas import PixelGrid
-from bespoke.captions import tokens
-from bespoke.promise import DatasetSpec
-from bespoke.repair import Rules, repair
+from bespoke.dataset import loading, preflight
+from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.repair import Rules, repair
+from bespoke.experiment import caption_text, config
+from bespoke.experiment.caption_text import tokens
+from bespoke.experiment.dataset_spec import DatasetSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.dataset import Collection, Finding
+    from bespoke.dataset.loading import Collection, Finding
 
 FACTS = DatasetSpec(pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",))
 OPTIONS = {
@@ -31,15 +32,15 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def real(real_pictures: Path) -> Collection:
-    return dataset.check(real_pictures, FACTS, OPTIONS)
+    return loading.check(real_pictures, FACTS, OPTIONS)
 
 
 def of(collection: Collection, code: str) -> list[Finding]:
     return [finding for finding in collection.findings if finding.code == code]
 
 
-def background_of(text: str) -> captions.Feature | None:
-    whole = captions.features(captions.parse(text))
+def background_of(text: str) -> caption_text.Feature | None:
+    whole = caption_text.features(caption_text.parse(text))
     return next((f for f in whole if "background" in f.kinds and f.codes), None)
 
 
@@ -58,7 +59,7 @@ def test_of_the_pictures_five_are_near_copies_and_nothing_else_is_found(real: Co
 
 
 def test_every_tag_but_ten_has_a_class(real: Collection) -> None:
-    tags = [tag for text in real.captions.values() for tag in captions.parse(text)]
+    tags = [tag for text in real.captions.values() for tag in caption_text.parse(text)]
     classes = Counter(tag.kind for tag in tags)
     assert (len(tags), classes["other"]) == (5_298, 10)
     assert (classes["subject"], classes["style"], classes["expression"]) == (609, 609, 203)
@@ -84,7 +85,7 @@ def test_197_captions_give_the_background_a_hex_and_195_agree_with_the_border(
 
 
 def test_all_but_one_of_3655_hex_codes_occur_in_their_picture(real: Collection) -> None:
-    assert sum(len(captions.hex_codes(text)) for text in real.captions.values()) == 3_655
+    assert sum(len(caption_text.hex_codes(text)) for text in real.captions.values()) == 3_655
     absent = [(found.file, found.measured["hex"]) for found in of(real, "colour_absent")]
     assert absent == [("lad_091_amit.txt", "#000000")]
 
@@ -103,7 +104,7 @@ def test_what_is_said_of_words(real: Collection) -> None:
     assert "dark dark" in {found.tag for found in of(real, "caption_repeated")}
     far = of(real, "colour_word")
     assert len(far) > 100
-    assert [found for found in far if captions.kinds_of(found.tag)[0] == "background"] == []
+    assert [found for found in far if caption_text.kinds_of(found.tag)[0] == "background"] == []
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def test_repairing_cures_the_captions_once_and_leaves_the_old_ones(
     old = contents(real_pictures)
     rules = Rules(names=("lips",))
     mended = repair(real, tmp_path / "new", rules)
-    after = dataset.check(tmp_path / "new", DatasetSpec(cells=24, names=("lips",)), OPTIONS)
+    after = loading.check(tmp_path / "new", DatasetSpec(cells=24, names=("lips",)), OPTIONS)
     assert contents(real_pictures) == old
     assert after.errors == ()
     left = Counter(finding.code for finding in after.findings)
@@ -170,7 +171,7 @@ def test_repairing_cures_the_captions_once_and_leaves_the_old_ones(
     }
     assert sum(tokens(text) > 225 for text in real.captions.values()) == 25
     for stem, (line, _) in mended.items():
-        named = [n for n, tag in enumerate(captions.parse(line)) if "background" in tag.kinds]
+        named = [n for n, tag in enumerate(caption_text.parse(line)) if "background" in tag.kinds]
         assert not named or named[0] < 3, stem
         assert "lips" in line
         assert tokens(line) <= 225

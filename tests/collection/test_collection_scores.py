@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bespoke import colours, metrics, pictures, view
-from bespoke.canvas import PixelGrid
-from bespoke.view import PictureGrid
-from tests.test_scoring import falls_in_order, means_of_versions
+from bespoke.dataset import colors, images
+from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.evaluation import metrics, view
+from bespoke.evaluation.view import PictureGrid
+from tests.evaluation.test_scoring import falls_in_order, means_of_versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ def test_the_originals_grounds_are_judged_as_their_captions_say(real_pictures: P
         ground = metrics.read_prompt(
             path.with_suffix(".txt").read_text(encoding="utf-8")
         ).background
-        grid = PictureGrid(pixels=pictures.pixels(path))
+        grid = PictureGrid(pixels=images.pixels(path))
         border = next(iter(PixelGrid(cells=grid.cells.astype(np.uint8)).border))
         if border in ground.codes:
             found.append(grid)
@@ -37,12 +38,12 @@ def test_the_originals_grounds_are_judged_as_their_captions_say(real_pictures: P
     ]
     assert len(right) >= 195
     assert np.mean(right) >= 0.99
-    points = colours.lab([colours.rgb_of(code) for code in codes])
+    points = colors.lab([colors.rgb_of(code) for code in codes])
     wrong = []
     # All 32,588 pairs take a minute: 32,361 are right.
     for j in range(0, len(codes), 16):
         other = metrics.Asked(background=metrics.Wanted(codes=(codes[j],)))
-        far = np.flatnonzero(colours.difference(points, points[j]) >= 20)[::3]
+        far = np.flatnonzero(colors.difference(points, points[j]) >= 20)[::3]
         wrong += [metrics.background(found[i], other)["verdict"] == "mismatch" for i in far]
     assert np.mean(wrong) >= 0.99
 
@@ -52,7 +53,7 @@ def test_originals_score_near_the_top_and_what_is_done_to_them_lower_in_order(
 ) -> None:
     some = sorted(real_pictures.glob("*.png"))[::20]
     captions = (path.with_suffix(".txt").read_text(encoding="utf-8") for path in some)
-    assert falls_in_order(means_of_versions(zip(map(pictures.pixels, some), captions, strict=True)))
+    assert falls_in_order(means_of_versions(zip(map(images.pixels, some), captions, strict=True)))
 
 
 def test_the_table_is_what_the_originals_teach(
