@@ -133,13 +133,15 @@ class EpochEvaluator:
             if kept := epoch_result.read_saved(folder, lora, tell):
                 self._results[epoch] = kept
                 return kept
-            result = epoch_result.evaluate(
+            epoch_result.evaluate(
                 run=self._job.experiment.run_name,
                 lora=lora,
                 pictures=self._pictures(epoch, folder),
                 prompts=self._prompts,
                 folder=folder,
             )
+            # As a resumed start reads it, so that the page's rows are in the same order.
+            result = epoch_result.read(folder)
             scores, backgrounds = asdict(result.scores), result.backgrounds()
             self._job.journal.write(
                 "tested", epoch=epoch, folder=folder, scores=scores, backgrounds=backgrounds
