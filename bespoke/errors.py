@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 from bespoke.console import painted
 from bespoke.redact import veiled
+from bespoke.signals import InterruptedRunError as InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,15 +50,6 @@ class GateStoppedError(BespokeError):
     """The gate ended the run: a result, not a failure."""
 
     exit_code = 5
-
-
-class InterruptedRunError(BaseException):
-    """A person or the machine ended the run.
-
-    No `Exception`: what spares a run the errors of a test or a page must not spare it this.
-    """
-
-    exit_code = 130
 
 
 @contextlib.contextmanager

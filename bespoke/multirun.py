@@ -23,7 +23,7 @@ from bespoke.console import duration, say
 from bespoke.dataset.preflight import subset_and_folder
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
-from bespoke.experiment.settings import effective
+from bespoke.experiment.effective_options import effective
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 if __name__ == "__main__":
@@ -9,9 +10,8 @@ if __name__ == "__main__":
     from bespoke import signals
 
     signals.handle_signals(": run the same command again to resume")
-    from bespoke import cli
-
-    sys.exit(cli.run_main())
+    # The command line is above this module, and is how this module is entered.
+    sys.exit(importlib.import_module("bespoke.cli").run_main())
 
 import functools
 import platform
@@ -24,7 +24,7 @@ from bespoke import version
 from bespoke.console import duration, say
 from bespoke.errors import is_full
 from bespoke.evaluation import sampling
-from bespoke.experiment import prompts, rendering, schedule
+from bespoke.experiment import config, prompts, rendering, schedule
 from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
@@ -68,7 +68,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     started = time.monotonic()
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
-    tested = () if job.request.no_test else prompts.chosen(job.experiment, file)
+    tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
     checked = starting.check(job, tested, functools.partial(_draw, job))
     job = fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 NUMBERS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
+class InterruptedRunError(BaseException):
+    """A person or the machine ended the run.
+
+    No `Exception`: what spares a run the errors of a test or a page must not spare it this.
+    """
+
+    exit_code = 130
+
+
 class _State:
     """`holds` counts the blocks, one within another, that no signal may cut."""
 
@@ -93,9 +102,6 @@ def check_signals() -> None:
         InterruptedRunError: where a signal has come; in the main thread alone.
     """
     if _state.first is not None and _in_main_thread():
-        # Imported by now, but not before the first signal may come.
-        from bespoke.errors import InterruptedRunError
-
         _state.raised = True
         name = signal.Signals(_state.first).name
         raise InterruptedRunError(f"stopped by {name}{_state.remedy}")

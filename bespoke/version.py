@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ def commits(repository: Path) -> dict[str, str]:
 
 
 def _commit(folder: Path) -> str:
-    from bespoke.trainer.process import answer
-
     # Without a .git of its own, git would answer for whatever clone lies around the folder.
     if not (folder / ".git").exists():
         return "unknown"
     asked = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return answer(asked, cwd=folder) or "unknown"
+    try:
+        done = subprocess.run(asked, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

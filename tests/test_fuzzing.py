@@ -21,8 +21,9 @@ from safetensors.numpy import save_file
 from benchmarks import fuzz
 from bespoke.errors import BespokeError, TrainerError
 from bespoke.experiment import config, prompts
+from bespoke.experiment.effective_options import by_folder
 from bespoke.experiment.rendering import Places, render
-from bespoke.experiment.settings import DATASET_FILE, by_folder
+from bespoke.experiment.settings import DATASET_FILE
 from bespoke.experiment.toml_files import parsed, toml_lines
 from bespoke.trainer import checkpoints, resume
 
@@ -64,7 +65,7 @@ def test_valid_files_with_a_key_or_three_changed_load_or_are_refused(tmp_path: P
         began = time.monotonic()
         try:
             experiment = config.load(name, repository=folder)
-            prompts.chosen(experiment, folder / prompts.PROMPTS_FILE)
+            config.test_prompts(experiment, folder / prompts.PROMPTS_FILE)
             data = dict.fromkeys(by_folder(experiment), tmp_path)
             places = Places(
                 workspace=tmp_path, run=folder, data=data, base_model="m", tokenizer=None

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.dataset.caption_exposure import NOT_COMPUTED
 from bespoke.experiment.dataset_spec import PICTURE_EXTENSIONS
+from bespoke.experiment.effective_options import by_folder, effective
 from bespoke.experiment.lint import ignored
 from bespoke.experiment.schedule import length, shares
-from bespoke.experiment.settings import by_folder, effective
 from bespoke.files import digest
 from bespoke.findings import finding
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke.errors import ConfigError
 from bespoke.experiment import caption_text as caption_text
 from bespoke.experiment.caption_text import tokens
-from bespoke.experiment.settings import effective
+from bespoke.experiment.effective_options import effective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

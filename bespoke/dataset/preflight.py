@@ -14,8 +14,8 @@ from bespoke.dataset.preflight_report import Preflight, unexamined
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 from bespoke.experiment import config, lint, prompts, schedule
 from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.effective_options import by_folder
 from bespoke.experiment.run_names import with_seed
-from bespoke.experiment.settings import by_folder
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY, workspace_path
 

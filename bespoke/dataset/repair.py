@@ -32,8 +32,8 @@ from bespoke.errors import ConfigError, DatasetError
 from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import Feature, tokens
 from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.effective_options import by_folder
 from bespoke.experiment.experiment_file import SAFE_NAME
-from bespoke.experiment.settings import by_folder
 from bespoke.experiment.toml_files import toml_lines
 from bespoke.files import REPOSITORY, write_whole
 

@@ -102,6 +102,10 @@ class EpochEvaluator:
             # Said when it is tested.
             return False
 
+    def adopt_first(self, epoch: int, since: int) -> None:
+        """Take the pictures drawn first of a resumed state for its epoch's; see `sampling`."""
+        sampling.adopt_first(self._job.output, self._job.name, epoch, since)
+
     def epoch(self, epoch: int, tell: Tell) -> None:
         """Test one epoch's checkpoint by the pictures that the trainer made of it.
 

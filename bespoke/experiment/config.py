@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError
-from bespoke.experiment import next_step
+from bespoke.experiment import next_step, prompts
 from bespoke.experiment.experiment_file import SAFE_NAME, ExperimentFile, TestSettings
 from bespoke.experiment.option_rules import problems as option_problems
 from bespoke.experiment.options import table
@@ -273,3 +273,20 @@ def _override(text: str) -> tuple[str, str, object]:
         content = parsed(f"value = {value}")
         value = content["value"] if len(content) == 1 else value
     return section, key.strip(), value
+
+
+def test_prompts(experiment: Experiment, file: Path) -> tuple[prompts.Prompt, ...]:
+    """The prompts of a file that each epoch is tested with, as the experiment's `[test]` says.
+
+    Raises:
+        ConfigError: where `[test]` names one that is not there, or as `prompts.load`.
+    """
+    test, known = experiment.test, prompts.load(file)
+    names = [prompt.name for prompt in known]
+    wanted = names if test.prompts is None else test.prompts
+    for name in wanted:
+        if name not in names:
+            where = f"experiments/{experiment.name}.toml: [test]: prompts"
+            raise ConfigError(f"{where}: {did_you_mean(name, names)}")
+    kept = [prompt for prompt in known if prompt.name in wanted]
+    return prompts.resized(kept, size=test.size, steps=test.steps)

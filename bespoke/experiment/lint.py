@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.experiment.caption_text import tokens
 from bespoke.experiment.config import TRAINING_FILE
-from bespoke.experiment.settings import DATASET_FILE, effective
+from bespoke.experiment.effective_options import effective
+from bespoke.experiment.settings import DATASET_FILE
 from bespoke.experiment.validation import shown
 from bespoke.findings import SEVERITIES, Finding, Severity, finding
 

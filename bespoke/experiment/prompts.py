@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from bespoke.experiment.config import Experiment
 
 PROMPTS_FILE = "test_prompts.toml"
 # No underscore: pictures are named {prompt}_{seed}, and must be told apart by it.
@@ -171,20 +170,3 @@ def resized(
     if wrong:
         raise ConfigError("\n".join(line.replace("option: ", "--", 1) for line in wrong))
     return tuple(replace(prompt, **given) for prompt in prompts)
-
-
-def chosen(experiment: Experiment, file: Path) -> tuple[Prompt, ...]:
-    """The prompts of a file that each epoch is tested with, as the experiment's `[test]` says.
-
-    Raises:
-        ConfigError: where `[test]` names one that is not there, or as `load`.
-    """
-    test, prompts = experiment.test, load(file)
-    names = [prompt.name for prompt in prompts]
-    wanted = names if test.prompts is None else test.prompts
-    for name in wanted:
-        if name not in names:
-            where = f"experiments/{experiment.name}.toml: [test]: prompts"
-            raise ConfigError(f"{where}: {did_you_mean(name, names)}")
-    kept = [prompt for prompt in prompts if prompt.name in wanted]
-    return resized(kept, size=test.size, steps=test.steps)

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bespoke.experiment.settings import effective
+from bespoke.experiment.effective_options import effective
 from bespoke.findings import Finding, finding
 
 if TYPE_CHECKING:

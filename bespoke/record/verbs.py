@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
 from bespoke.experiment import config, next_step
-from bespoke.experiment.settings import effective
+from bespoke.experiment.effective_options import effective
 from bespoke.files import REPOSITORY, workspace
 from bespoke.record import store
 from bespoke.record.compare import shown

@@ -7,11 +7,10 @@ import os
 import shlex
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bespoke.console import say
 from bespoke.errors import TrainerError
-from bespoke.evaluation import sampling
 from bespoke.experiment.rendering import rewrite
 from bespoke.experiment.settings import put
 from bespoke.files import write_whole
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from bespoke.evaluation.evaluator import EpochEvaluator
     from bespoke.experiment.rendering import Rendered
     from bespoke.trainer.job import Job
     from bespoke.trainer.resume import Start
@@ -45,7 +43,27 @@ class Plan:
     offline: bool
 
 
-def train(job: Job, plan: Plan, start: Start, evaluator: EpochEvaluator) -> None:
+class Evaluator(Protocol):
+    """What is told of a run as it goes on; `evaluation.evaluator` tests, scores and decides."""
+
+    def take(self, event: launch.Event | None) -> None:
+        """One event of the trainer, or a moment without any."""
+
+    def lacks_pictures(self, epoch: int) -> bool:
+        """Whether the resumed epoch's pictures are still to be drawn."""
+
+    def adopt_first(self, epoch: int, since: int) -> None:
+        """The resumed epoch's pictures are drawn, none before `since` (ns of the files' clock)."""
+
+    def epoch(self, epoch: int, tell: Callable[[str], None]) -> None:
+        """An epoch has ended.
+
+        Raises:
+            GateStoppedError: where the run is not to go on.
+        """
+
+
+def train(job: Job, plan: Plan, start: Start, evaluator: Evaluator) -> None:
     """Train until all epochs are done, resuming once after a standstill, once where the number of
     steps was wrong, and after each want of memory with the next smaller plan.
 
@@ -100,7 +118,7 @@ def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
     return start
 
 
-def _once(job: Job, plan: Plan, start: Start, evaluator: EpochEvaluator) -> None:
+def _once(job: Job, plan: Plan, start: Start, evaluator: Evaluator) -> None:
     command = [*plan.command(plan.rendered), *start.arguments]
     draws = start.state is not None and evaluator.lacks_pictures(start.epoch)
     if draws:
@@ -138,7 +156,7 @@ def _once(job: Job, plan: Plan, start: Start, evaluator: EpochEvaluator) -> None
             if isinstance(event, launch.EpochStarted):
                 ended = event.epoch - 1
                 if draws and ended == start.epoch:
-                    sampling.adopt_first(job.output, job.name, ended, launched)
+                    evaluator.adopt_first(ended, since=launched)
                     evaluator.epoch(ended, shown.say)
                 if ended > start.epoch:
                     note_epoch(job, ended, shown.say)

@@ -238,7 +238,8 @@ def test_folders_that_hold_no_trainer_are_named(tmp_path: Path) -> None:
 
 def test_checking_options_imports_nothing_heavy(repository: Path) -> None:
     program = (
-        "import sys; from bespoke.experiment import option_rules as o; o.problems('training', {'seed': 1});"
+        "import sys; from bespoke.experiment import option_rules as o;"
+        "o.problems('training', {'seed': 1});"
         "print(*sys.modules.keys() & {'torch', 'numpy', 'difflib', 'tools'})"
     )
     done = subprocess.run(
