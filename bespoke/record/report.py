@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__
+from bespoke import __version__, files
 from bespoke.console import duration
 from bespoke.dataset import images
 from bespoke.errors import ConfigError
@@ -52,23 +52,16 @@ _UNSEEN = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thumbnail:
-    """`uri` is a data: address, "" where there is no picture, and `fault` then says why.
+class Cell:
+    """One picture of the contact sheet.
 
-    `cells` says that the picture is its 24x24 cells and nothing else, to be enlarged unsmoothed.
+    `uri` is a data: address, "" where the picture is gone or another. `cells` says that it is its
+    24x24 cells and nothing else. `asked` and `got` are `#rrggbb`, or "" where not known.
     """
 
-    uri: str = ""
-    cells: bool = False
-    fault: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One picture of the contact sheet. `asked` and `got` are `#rrggbb`, or "" where not known."""
-
     result: PictureResult
-    thumbnail: Thumbnail
+    uri: str
+    cells: bool
     asked: str
     got: str
     name: str
@@ -118,15 +111,14 @@ def write(
 
 
 def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
-    """Write `index.html` over all runs: by experiment, newest first, then seed; baselines last.
+    """Write `index.html` over all runs: by experiment, newest first, then seed.
 
     Raises:
         OSError: where `folder` cannot be made or written.
     """
     groups: dict[str, list[RunRecord]] = {}
-    for run in sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True):
-        group = "Made before there was a record" if run.baseline else run.experiment
-        groups.setdefault(group or "No experiment", []).append(run)
+    for run in sorted(runs, key=lambda run: run.started, reverse=True):
+        groups.setdefault(run.experiment or "No experiment", []).append(run)
     for group_runs in groups.values():
         group_runs.sort(key=lambda run: str(run.seed))
     return _write(folder / "index.html", "index.html", groups=groups, count=len(runs))
@@ -155,7 +147,7 @@ def show(chosen: argparse.Namespace) -> None:
 def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Path]:
     """Write the page of one run, or of all, and then the index; yields each as it is written.
 
-    A run that has no page yet, as a baseline at first, is given one, since the index leads to it.
+    A run that has no page yet is given one, since the index leads to it.
 
     Raises:
         ConfigError: a record that cannot be read.
@@ -224,9 +216,11 @@ def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
     measured = picture.measured.get("background", {})
     delta_e = measured.get("delta_e")
     asked = measured.get("asked") or {}
+    uri = thumbnail(workspace / result.folder / picture.file, picture.sha256)
     return Cell(
         result=picture,
-        thumbnail=thumbnail(workspace / result.folder / picture.file, picture.sha256),
+        uri=uri,
+        cells=uri.startswith("data:image/png"),
         asked=_color(next(iter(asked.get("hex", ())), "")),
         got=_color(measured.get("colour")),
         name=str(measured.get("name") or ""),
@@ -242,23 +236,19 @@ def _color(value: object) -> str:
 
 # A page is written after every epoch: the pictures of earlier ones are not decoded again.
 @functools.lru_cache(maxsize=2048)
-def thumbnail(path: Path, sha256: str) -> Thumbnail:
-    """The picture at `path`, if it is the one with this hash.
+def thumbnail(path: Path, sha256: str) -> str:
+    """The picture at `path` as a data: address, "" if it is not the one with this hash.
 
     True cells become a lossless 24x24 PNG. Anything else is shrunk as it is, blur and noise
     included: a snapped copy would look sharper than what the model drew.
     """
     from PIL import Image, ImageOps
 
-    try:
-        raw = path.read_bytes()
-    except OSError:
-        return Thumbnail(fault="not on this disk")
-    if hashlib.sha256(raw).hexdigest() != sha256:
-        return Thumbnail(fault="another picture lies here now")
+    if not path.is_file() or files.sha256(path) != sha256:
+        return ""
     read = images.read(path.parent, path.name, CELLS)
     if isinstance(read, Finding):
-        return Thumbnail(fault="cannot be read")
+        return ""
     buffer, kind = io.BytesIO(), "webp" if read.art is None else "png"
     if read.art is not None:
         Image.fromarray(read.art).save(buffer, "PNG", optimize=True)
@@ -266,8 +256,7 @@ def thumbnail(path: Path, sha256: str) -> Thumbnail:
         with Image.open(path) as image:
             small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BOX)
         small.save(buffer, "WEBP", quality=80)
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return Thumbnail(uri=f"data:image/{kind};base64,{text}", cells=kind == "png")
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _differences(

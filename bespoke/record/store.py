@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import re
 import sys
 import time
 import uuid
@@ -20,11 +18,11 @@ from bespoke.errors import ConfigError
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import document_path, locked, write_whole
 from bespoke.record.index import FILE, Index, stamp
-from bespoke.record.postgres import Postgres, line
-from bespoke.record.run_record import BASELINES, RunRecord, clean, dumps, loads
+from bespoke.record.postgres import PATIENCE_S, Postgres, line
+from bespoke.record.run_record import RunRecord, clean, dumps, loads
 from bespoke.trainer.journal import now
 
-__all__ = ("BASELINES", "FILE", "Record", "RunRecord", "opened", "rebuild", "sync")
+__all__ = ("FILE", "Record", "RunRecord", "opened", "rebuild", "sync")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,13 +37,10 @@ def opened(workspace: Path, url: str | None = None) -> Iterator[Record]:
     """The workspace's record; with `url`, a PostgreSQL is sent the runs and epochs too.
 
     Raises:
-        ConfigError: where `url` is no address of PostgreSQL, or the workspace cannot be made.
+        ConfigError: where `url` is no address of PostgreSQL.
     """
     remote = Postgres(url) if url and url.strip() else None
-    try:
-        workspace.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{workspace}: cannot be made: {error.strerror}") from error
+    workspace.mkdir(parents=True, exist_ok=True)
     record = Record(workspace, remote)
     yield record
     if remote and record.trouble:
@@ -63,7 +58,7 @@ def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
     """
     remote, index = Postgres(url), Index(workspace)
     runs = index.runs()
-    sent, trouble = remote.send(runs, seconds=None)
+    sent, trouble = remote.send(runs, seconds=PATIENCE_S * (1 + len(runs)))
     index.note_sent(sent)
     return len(sent), len(runs) - len(sent), trouble
 
@@ -110,7 +105,7 @@ class Record:
         """
         name, started = clean(run.name), run.started or now().isoformat(timespec="seconds")
         run = replace(run, name=name, started=started)
-        file = file or document_path(self._index.output, re.sub(r"[^\w.-]+", "_", name)[:80])
+        file = file or document_path(self._index.output, name)
         with locked(self._lock):
             before = self._read(file, name)
             run = _resumed(before, run) if before else _first(run)
@@ -126,10 +121,10 @@ class Record:
         self,
         run_name: str,
         result: EpochResult,
-        decisions: Sequence[Decision],
+        decision: Decision | None,
         losses: Sequence[tuple[int, float]] = (),
     ) -> None:
-        """An epoch's result, what was decided by it, and the losses by step since this start.
+        """An epoch's result, what was decided by it, and the losses by step up to it.
 
         A person's scores of the same checkpoint stay, whatever the metrics say later.
 
@@ -143,14 +138,14 @@ class Record:
         def change(run: RunRecord) -> RunRecord:
             results = {each.epoch or 0: each for each in run.epochs}
             results[epoch] = _as_scored(result, results.get(epoch))
-            decided = {each.epoch: each for each in (*run.decisions, *decisions)}
-            new = [(step, loss) for step, loss in losses if math.isfinite(loss)]
-            old = [each for each in run.curves.get("loss", ()) if not new or each[0] < new[0][0]]
+            decided = {each.epoch: each for each in run.decisions}
+            if decision:
+                decided[decision.epoch] = decision
             return replace(
                 run,
                 epochs=tuple(results[number] for number in sorted(results)),
                 decisions=tuple(decided[number] for number in sorted(decided)),
-                curves={"loss": [*old, *new]} if old or new else {},
+                curves={"loss": losses} if losses else run.curves,
             )
 
         self._change(run_name, f"epoch {epoch}", change)
@@ -208,7 +203,7 @@ class Record:
         return best.name
 
     def runs(self) -> list[RunRecord]:
-        """Every run by its start, baselines first.
+        """Every run by its start.
 
         Raises:
             ConfigError: where the index cannot be read, and this process has no run of its own.
@@ -221,12 +216,7 @@ class Record:
                 raise
             runs = []
         runs = [*own.values(), *(run for run in runs if run.uid not in own)]
-        names = {run.name for run in runs}
-        baselines = [
-            replace(each, name=f"{each.name} (baseline)") if each.name in names else each
-            for each in BASELINES
-        ]
-        return sorted([*baselines, *runs], key=lambda run: (run.started, run.name))
+        return sorted(runs, key=lambda run: (run.started, run.name))
 
     def nothing(self, what: str) -> ConfigError:
         """An error that says where nothing of the kind was found, and where else to look."""

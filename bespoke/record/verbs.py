@@ -50,8 +50,7 @@ def _list(place: Path) -> None:
     print(f"{place / store.FILE}{elsewhere}")
     for each in runs:
         at = "" if each.best_epoch is None else f" at epoch {each.best_epoch}"
-        when = "baseline" if each.baseline else each.started
-        print(f"{shown(each.name)}\n    {each.status}, {_best(each)}{at}, {when}")
+        print(f"{shown(each.name)}\n    {each.status}, {_best(each)}{at}, {each.started}")
 
 
 def next_steps(chosen: argparse.Namespace) -> None:
@@ -65,7 +64,7 @@ def next_steps(chosen: argparse.Namespace) -> None:
         if name is None:
             # Not those that only try the machine.
             trials = {each.name for each in config.known(REPOSITORY) if each.subject == "machine"}
-            own = [each for each in runs if not each.baseline and each.experiment not in trials]
+            own = [each for each in runs if each.experiment not in trials]
             if not own:
                 raise record.nothing("run of an experiment yet: python -m bespoke.run makes one")
             name = max(own, key=lambda each: (bool(each.epochs), each.started)).name
@@ -104,7 +103,7 @@ def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     if experiment.hypothesis:
         yield f"    {experiment.hypothesis}"
     for run in runs:
-        if run.experiment == name and not run.baseline:
+        if run.experiment == name:
             yield f"    already run: {shown(run.name)}, {run.status}, {_best(run)}"
 
 

@@ -200,7 +200,7 @@ def database(request: pytest.FixtureRequest, server: Any) -> Database:
 def train(record: store.Record, name: str = "KEEP_3", epochs: int = 3) -> None:
     record.begin(a_run(name, starts={"t": {"total": 5400.0}}))
     for epoch in range(1, epochs + 1):
-        record.epoch(name, a_result(name, epoch), [a_decision(epoch)])
+        record.epoch(name, a_result(name, epoch), a_decision(epoch))
     record.end(name, status="completed", ending="done")
 
 
@@ -260,14 +260,14 @@ def test_what_a_person_wrote_there_stays(database: Database, tmp_path: Path) -> 
     )
     with store.opened(tmp_path, database.url) as record:
         record.begin(a_run())
-        record.epoch("KEEP_3", a_result(), [])
+        record.epoch("KEEP_3", a_result(), None)
         database.ask(
             "UPDATE training_runs SET key_findings = 'I like it', quality_score = 8.5 "
             "WHERE run_name = 'KEEP_3'"
         )
         database.ask("UPDATE epoch_results SET visual_quality_score = 9, notes = 'crisp' "
                      "WHERE observations IS NULL")  # fmt: skip
-        record.epoch("KEEP_3", a_result(given=scores(4, 4, 4), checkpoint="new"), [])
+        record.epoch("KEEP_3", a_result(given=scores(4, 4, 4), checkpoint="new"), None)
         record.end("KEEP_3", status="completed")
     (tmp_path / store.FILE).unlink()
     synced(tmp_path, database.url)
@@ -536,7 +536,7 @@ from tests.records import a_result, a_run, a_decision
 with store.opened(Path(sys.argv[1]), sys.argv[3] or None) as record:
     record.begin(a_run(sys.argv[2]))
     for epoch in range(1, 7):
-        record.epoch(sys.argv[2], a_result(sys.argv[2], epoch), [a_decision(epoch)])
+        record.epoch(sys.argv[2], a_result(sys.argv[2], epoch), a_decision(epoch))
         print(epoch, flush=True)
 """
 
