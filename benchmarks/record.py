@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from bespoke import cli  # noqa: E402 - the path comes first
 from bespoke.files import document_path  # noqa: E402
-from bespoke.record import run_record, store  # noqa: E402
+from bespoke.record import index, run_record, store  # noqa: E402
 from tests.records import a_decision, a_result, a_run, scores  # noqa: E402
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def fill(workspace: Path, runs: int, epochs: int, pictures: int) -> None:
     for number in range(1, runs):
         name = f"RUN_{number:05}"
         document_path(output, name).write_text(run_record.dumps(replace(run, name=name, uid=name)))
-    measure("index made again", lambda: store.rebuild(workspace), 1)
+    measure("index made again", index.Index(workspace).rebuild, 1)
 
 
 def once_more(record: store.Record, name: str) -> None:

@@ -73,7 +73,7 @@ def show(chosen: argparse.Namespace) -> None:
         ConfigError: where the record has no such run.
     """
     with store.opened(workspace(chosen.workspace)) as record:
-        runs = [record.run(name) for name in dict.fromkeys(map(record.named, chosen.runs))]
+        runs = list({run.uid: run for run in map(record.run, chosen.runs)}.values())
     table = Table()
     for name in ("", *(run.name for run in runs)):
         table.add_column(Text(shown(name)), overflow="fold")

@@ -74,13 +74,6 @@ class Postgres:
         self._idle_until = 0.0
         self._trouble: str | None = None
 
-    @property
-    def target(self) -> str:
-        """Its name without the password."""
-        parts = conninfo_to_dict(self.address)
-        user = parts.get("user") or os.environ.get("USER", "")
-        return f"{user}@{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
-
     def send(
         self, runs: Sequence[RunRecord], *, seconds: float = PATIENCE_S
     ) -> tuple[list[str], str | None]:

@@ -30,7 +30,7 @@ from bespoke.trainer.journal import now
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from jinja2 import Environment
 
@@ -42,9 +42,6 @@ FOLDER = "reports"
 CELLS = 24
 # Pixels of a picture that is not made of cells: six to each, so that their edges stay in step.
 SIDE = 6 * CELLS
-# Where a value comes from that says nothing of the experiment: this machine's places and names.
-PLACES = ("path", "experiment")
-
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -76,17 +73,10 @@ class Cell:
         return f"{', '.join(parts)}: {self.result.background}"
 
 
-def write(
-    run: RunRecord,
-    folder: Path,
-    *,
-    others: Sequence[RunRecord] = (),
-    next_steps: Sequence[str] = (),
-) -> Path:
+def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Path:
     """Write the run's page into `folder` and return its path.
 
-    `others` are searched for the parent. Paths of pictures that are not absolute are taken from
-    the workspace, in which `folder` lies.
+    Paths of pictures that are not absolute are taken from the workspace, in which `folder` lies.
 
     Raises:
         OSError: where `folder` cannot be made or written.
@@ -104,7 +94,7 @@ def write(
         rows=rows,
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
         charts=charts.of(run),
-        differences=list(_differences(run, others)),
+        differences=_differences(run),
         facts=[(" ".join(keys), value) for *keys, value in outcome.leaves(run.facts)],
         next_steps=next_steps,
     )
@@ -133,12 +123,11 @@ def show(chosen: argparse.Namespace) -> None:
     """
     place = workspace(chosen.workspace)
     with store.opened(place) as kept:
-        one = None if chosen.run is None else kept.named(chosen.run)
+        one = kept.run(chosen.run).name if chosen.run else None
         if chosen.json:
-            documents = [
-                json.loads(run_record.dumps(run)) for run in kept.runs() if one in (None, run.name)
-            ]
-            print(json.dumps(documents if one is None else documents[0], indent=2))
+            runs = [run for run in kept.runs() if one in (None, run.name)]
+            documents = [json.loads(run_record.dumps(run)) for run in runs]
+            print(json.dumps(documents[0] if one else documents, indent=2))
             return
         for page in publish(kept, place / FOLDER, one):
             print(page)
@@ -162,7 +151,7 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
         if not run.facts.get("rehearsal"):
             with contextlib.suppress(ConfigError):
                 steps = [step for step in verbs.steps(run, known) if step]
-        yield write(run, folder, others=known, next_steps=steps)
+        yield write(run, folder, next_steps=steps)
     yield write_index(known, folder)
 
 
@@ -259,19 +248,7 @@ def thumbnail(path: Path, sha256: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _differences(
-    run: RunRecord, others: Iterable[RunRecord]
-) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Option, the parent's value, and this run's row of the receipt.
-
-    Where the parent was recorded, its settings are compared; else what this experiment and its
-    command line wrote stands beside what it replaced.
-    """
-    parents = (each for each in others if run.parent in (each.name, each.experiment))
-    parent = max((p for p in parents if p.settings), key=lambda each: each.started, default=None)
+def _differences(run: RunRecord) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each option that this experiment or its command line wrote, and its row of the receipt."""
     own = (f"experiments/{run.experiment}.toml", "--set")
-    for key, row in run.settings.items():
-        before = parent.settings.get(key, {}).get("value") if parent else row.get("was")
-        differs = before != row.get("value") and row.get("from") not in PLACES
-        if differs if parent else row.get("from") in own:
-            yield key, before, row
+    return [(key, row) for key, row in run.settings.items() if row.get("from") in own]

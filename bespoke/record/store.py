@@ -22,7 +22,7 @@ from bespoke.record.postgres import PATIENCE_S, Postgres, line
 from bespoke.record.run_record import RunRecord, clean, dumps, loads
 from bespoke.trainer.journal import now
 
-__all__ = ("FILE", "Record", "RunRecord", "opened", "rebuild", "sync")
+__all__ = ("FILE", "Record", "RunRecord", "opened", "sync")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ def opened(workspace: Path, url: str | None = None) -> Iterator[Record]:
     yield record
     if remote and record.trouble:
         say(
-            f"the record is not yet complete at {remote.target}: {record.trouble}. "
+            f"PostgreSQL does not have all of the record yet: {record.trouble}. "
             "Nothing is lost: the next run sends the rest, or `bespoke record sync`"
         )
 
@@ -61,17 +61,6 @@ def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
     sent, trouble = remote.send(runs, seconds=PATIENCE_S * (1 + len(runs)))
     index.note_sent(sent)
     return len(sent), len(runs) - len(sent), trouble
-
-
-def rebuild(workspace: Path) -> int:
-    """Make the index again from the runs' files; returns of how many runs it is.
-
-    Raises:
-        ConfigError: where it cannot be written.
-    """
-    index = Index(workspace)
-    index.rebuild()
-    return len(index.runs())
 
 
 @dataclass(kw_only=True)
@@ -108,7 +97,9 @@ class Record:
         file = file or document_path(self._index.output, name)
         with locked(self._lock):
             before = self._read(file, name)
-            run = _resumed(before, run) if before else _first(run)
+            starts = {run.started: {}, **run.starts}
+            new = replace(run, uid=uuid.uuid4().hex, starts=starts)
+            run = _resumed(before, run) if before else new
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, dumps(run))
         # As the file has it: without a secret.
@@ -169,18 +160,7 @@ class Record:
         self._change(run_name, "the run's end", change)
         self._send()
 
-    def run(self, name: str) -> RunRecord:
-        """All that is known of a run.
-
-        Raises:
-            ConfigError: where there is no such run.
-        """
-        run = next((each for each in self.runs() if each.name == clean(name)), None)
-        if run is None:
-            raise self.nothing(f"run {name!r}")
-        return run
-
-    def named(self, text: str) -> str:
+    def run(self, text: str) -> RunRecord:
         """The run that `text` names: by its own name, else by its experiment.
 
         Of an experiment's runs it is the latest with a tested epoch, at the seed of its first run;
@@ -190,9 +170,8 @@ class Record:
             ConfigError: where there is neither, with the nearest name.
         """
         runs = self.runs()
-        if any(run.name == clean(text) for run in runs):
-            return clean(text)
-        matching = [run for run in runs if run.experiment == text]
+        matching = [run for run in runs if run.name == clean(text)]
+        matching = matching or [run for run in runs if run.experiment == text]
         if not matching:
             known = {each for run in runs for each in (run.name, run.experiment) if each}
             raise self.nothing(f"run {text!r}: {did_you_mean(text, known)}")
@@ -200,7 +179,7 @@ class Record:
         best = max(matching, key=lambda run: (bool(run.epochs), run.seed == seed, run.started))
         if len(matching) > 1:
             print(f"bespoke: {text}: {best.name}, of {len(matching)} runs", file=sys.stderr)
-        return best.name
+        return best
 
     def runs(self) -> list[RunRecord]:
         """Every run by its start.
@@ -249,14 +228,13 @@ class Record:
             try:
                 write_whole(file, dumps(changed))
             except OSError as error:
-                reason = f"could not be kept ({error.strerror}): the next event writes it"
-                say(f"{file}: {what} {reason}")
+                say(f"{file}: {what} not kept yet ({error.strerror}): the next event writes it")
                 return
             if own:
                 own.ahead = False
         self._keep(lambda: self._index.put(changed, file))
 
-    def _keep(self, work: Callable[[], None]) -> None:
+    def _keep(self, work: Callable[[], object]) -> None:
         """Change the index; where that fails it is said once, and the run goes on."""
         try:
             work()
@@ -288,11 +266,6 @@ class Record:
             self._index.note_sent(sent)
         except Exception as error:  # noqa: BLE001 - whatever a database does, training goes on
             self.trouble = line(error)
-
-
-def _first(run: RunRecord) -> RunRecord:
-    starts = {**run.starts, run.started: run.starts.get(run.started, {})}
-    return replace(run, uid=uuid.uuid4().hex, starts=starts)
 
 
 def _resumed(before: RunRecord, run: RunRecord) -> RunRecord:

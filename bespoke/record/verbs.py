@@ -13,6 +13,7 @@ from bespoke.experiment.effective_options import effective
 from bespoke.files import REPOSITORY, workspace
 from bespoke.record import store
 from bespoke.record.compare import shown
+from bespoke.record.index import Index
 from bespoke.record.postgres import VARIABLE
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.job == "list":
         _list(place)
     elif chosen.job == "rebuild":
-        print(f"{place / store.FILE}: made again, {store.rebuild(place)} runs")
+        print(f"{place / store.FILE}: made again, {Index(place).rebuild()} runs")
     else:
         url = os.environ.get(VARIABLE, "").strip()
         if not url:
@@ -68,7 +69,7 @@ def next_steps(chosen: argparse.Namespace) -> None:
             if not own:
                 raise record.nothing("run of an experiment yet: python -m bespoke.run makes one")
             name = max(own, key=lambda each: (bool(each.epochs), each.started)).name
-        print("\n".join(steps(record.run(record.named(name)), runs)))
+        print("\n".join(steps(record.run(name), runs)))
 
 
 def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:

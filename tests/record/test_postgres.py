@@ -394,7 +394,7 @@ def test_a_database_in_trouble_is_waited_for_once_and_has_all_of_it_later(
     gate, before = Gate(plain), plain.theirs()
     gate.mode, gate.pause = mode, 0.5
     said = hampered(tmp_path, gate.url, capsys)
-    assert "the record is not yet complete at postgres@127.0.0.1" in said
+    assert "PostgreSQL does not have all of the record yet" in said
     assert "bespoke record sync" in said
     gate.mode = "open"
     synced(tmp_path, gate.url)
@@ -434,7 +434,7 @@ def test_a_server_stopped_in_mid_run_is_not_waited_for(
         said = hampered(tmp_path, plain.url, capsys)
     finally:
         os.kill(plain.pid, signal.SIGCONT)
-    assert "not yet complete at" in said
+    assert "does not have all of the record yet" in said
     wait_for(lambda: store.sync(tmp_path, plain.url)[1] == 0, "the rest")
     whole(plain, runs=2)
 

@@ -185,28 +185,6 @@ def test_time_money_interruptions_and_next_steps_are_told(outline: Outline) -> N
         assert text in outline.text
 
 
-def test_a_recorded_parent_is_compared_and_places_are_left_out(
-    run: RunRecord, tmp_path: Path
-) -> None:
-    settings = {
-        "training.unet_lr": {"value": 5e-5, "from": "training_config.toml"},
-        "training.noise_offset": {"value": 0.0, "from": "training_config.toml"},
-        "training.output_dir": {"value": "/a", "from": "path"},
-    }
-    parent = replace(bare(name="p", experiment="elder"), settings=settings)
-    mine = {
-        **settings,
-        "training.unet_lr": {"value": 1e-4, "from": "experiments/elder.toml"},
-        "training.output_dir": {"value": "/b", "from": "path"},
-    }
-    child = replace(bare(), parent="elder", settings=mine)
-    shown = Outline(report.write(child, tmp_path, others=[parent])).text
-    differs = shown.partition("What differed from")[2].partition("How it went")[0]
-    assert "training.unet_lr 5e-05 0.0001" in differs
-    assert "output_dir" not in differs
-    assert "noise_offset" not in differs
-
-
 def test_a_page_is_written_again_whole(run: RunRecord, tmp_path: Path) -> None:
     early = sample(tmp_path, epochs=2)
     first = report.write(early, tmp_path / "reports")

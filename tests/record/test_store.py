@@ -233,7 +233,7 @@ def test_rebuilding_takes_the_files_alone(tmp_path: Path) -> None:
     runs = filled(tmp_path)
     file_of(tmp_path, "OTHER").unlink()
     assert everything(tmp_path) == runs
-    assert store.rebuild(tmp_path) == 2
+    assert index.Index(tmp_path).rebuild() == 2
     assert everything(tmp_path) == [each for each in runs if each.name != "OTHER"]
 
 
@@ -262,7 +262,7 @@ def test_what_a_full_disk_kept_from_the_file_is_there_with_the_next_event(
         record.epoch("KEEP_3", a_result(), None)
         (tmp_path / "gone").rename(output)
         record.epoch("KEEP_3", a_result(epoch=2), None)
-    assert "epoch 1 could not be kept" in capsys.readouterr().out
+    assert "epoch 1 not kept yet" in capsys.readouterr().out
     assert [each.epoch for each in everything(tmp_path)[-1].epochs] == [1, 2]
 
 
@@ -325,14 +325,14 @@ def test_what_the_record_does_not_know_is_named(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="was never begun"):
             record.epoch("KEEP_4", a_result(), None)
         with pytest.raises(ConfigError, match="did you mean 'KEEP_3'"):
-            record.named("KEEP_4")
+            record.run("KEEP_4")
         with pytest.raises(ConfigError, match="carries no epoch"):
             record.epoch("KEEP_3", a_result(epoch=None), None)
         with pytest.raises(ConfigError, match=rf"{tmp_path}/record.sqlite: has no run 'X'"):
-            record.named("X")
+            record.run("X")
         assert everything(tmp_path / "rehearsal") == []
         with pytest.raises(ConfigError, match=f"add --workspace {tmp_path}/rehearsal"):
-            record.named("X")
+            record.run("X")
 
 
 def test_an_experiment_names_its_latest_tested_run_at_its_first_seed(
@@ -349,6 +349,6 @@ def test_an_experiment_names_its_latest_tested_run_at_its_first_seed(
             record.begin(a_run(name, settings=settings, started=f"2026-11-{day}T10:00:00+00:00"))
             if name != "A_failed":
                 record.epoch(name, a_result(), None)
-        assert record.named("keep_tokens_3") == "A_again"
+        assert record.run("keep_tokens_3").name == "A_again"
         assert "keep_tokens_3: A_again, of 4 runs" in capsys.readouterr().err
-        assert record.named("A_seed_43") == "A_seed_43"
+        assert record.run("A_seed_43").name == "A_seed_43"
