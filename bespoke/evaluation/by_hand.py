@@ -138,8 +138,6 @@ def _identify(names: Sequence[Path], output: Path) -> list[Lora]:
             problems.append(str(error))
             continue
         loras.setdefault(lora.sha256, lora)
-        for note in lora.notes:
-            say(note)
     if problems:
         raise ConfigError("\n".join(problems))
     return list(loras.values())

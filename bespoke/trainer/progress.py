@@ -36,10 +36,9 @@ class Reading:
             self.progress = event
 
     def line(self) -> str | None:
-        """Epoch, time left, step, pace and loss in one line, once there is a loss."""
-        if self.progress is None or self.progress.loss is None:
-            return None
-        return "  ".join(self.facts())
+        """All of it in one line, once there is a loss."""
+        has_loss = self.progress is not None and self.progress.loss is not None
+        return "  ".join(self.facts()) if has_loss else None
 
     def facts(self) -> tuple[str, str, str]:
         """Which epoch; the time left; step, pace and loss."""
@@ -120,10 +119,6 @@ class Display:
             return
         self._due = time.monotonic() + PLAIN_INTERVAL_S
         say(line)
-
-    def say(self, text: str) -> None:
-        """One of our own lines while the display is up."""
-        say(text)
 
     def _drawn(self) -> Any:
         from rich.console import Group
