@@ -98,12 +98,12 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             )
             evaluator.take_up(start)
             if not start.finished:
+                trainer.prepare()
                 launch = loop.Plan(
                     rendered=rendered,
                     settings=settings,
                     command=trainer.command,
                     cwd=REPOSITORY,
-                    offline=trainer.prepare(),
                 )
                 loop.train(job, launch, start, evaluator)
             found = starting.verified(job)

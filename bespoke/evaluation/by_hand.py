@@ -185,7 +185,6 @@ def _draw(
             script=script,
             base_model=base.path,
             tokenizer=base_model.tokenizer_folder(models),
-            offline=not base.hub,
             half=half,
             folder=place / "logs" / "epoch_tests" / f"{now():%Y-%m-%dT%H-%M-%S.%fZ}",
             clip_skip=clip_skip,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,25 +53,18 @@ RANDOM_FOLDER = "random-sd15"
 class BaseModel:
     """What pretrained_model_name_or_path becomes in the rendered file.
 
-    `path` is absolute, or a hub id where `hub` is true: the trainer then fetches it itself.
-    `sha256` is known for the pinned file alone.
+    `path` is absolute; `sha256` is known for the pinned file alone.
     """
 
     path: str
     sha256: str | None = None
-    hub: bool = False
-
-
-# The hub's own rule for names, less its finer points.
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 def locate(wanted: str, *, models: Path, pinned: Pinned = SD15) -> BaseModel:
     """The model that pretrained_model_name_or_path means; nothing is downloaded or written.
 
     The pinned id is a file in `models`, the workspace's folder for them; "random" is a randomly
-    initialised model there; a local path and any other hub id are used as they are.
+    initialised model there; a local path is used as it is.
     """
     names = [name.casefold() for name in (pinned.repository, *pinned.copies)]
     path = Path(wanted).expanduser().absolute()
@@ -83,11 +75,9 @@ def locate(wanted: str, *, models: Path, pinned: Pinned = SD15) -> BaseModel:
         return BaseModel(path=str(random))
     if wanted and path.exists():
         return BaseModel(path=str(path))
-    if _HUB_ID.fullmatch(wanted) and not wanted.endswith(_FILE_SUFFIXES):
-        return BaseModel(path=wanted, hub=True)
     raise ConfigError(
-        f"pretrained_model_name_or_path: {wanted!r} is neither a file or folder on this machine "
-        f'nor a hub id (owner/name); write a path, or "{pinned.repository}"'
+        f"pretrained_model_name_or_path: no such file or folder: {wanted!r}; write the "
+        f'path of a model on this machine, or "{pinned.repository}"'
     )
 
 

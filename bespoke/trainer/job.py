@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bespoke.experiment import config
 from bespoke.experiment.run_names import named_by_overrides, with_seed
@@ -38,12 +38,6 @@ class Job:
     @property
     def output(self) -> Path:
         return self.workspace / str(self.experiment.option("output_dir"))
-
-    @property
-    def gate(self) -> dict[str, Any] | None:
-        """The experiment's gate as the run's record keeps it."""
-        policy = self.experiment.gate
-        return None if policy is None else asdict(policy)
 
     @property
     def adapts(self) -> bool:

@@ -140,7 +140,7 @@ def command(run: Path, training_file: Path, *, script: Path, precision: str) -> 
     ]
 
 
-def environment(inherited: Mapping[str, str], *, offline: bool) -> dict[str, str]:
+def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """The trainer's environment: lines at once and in UTF-8, nothing fetched, nothing guessed."""
     settings = {
         "PYTHONUNBUFFERED": "1",
@@ -150,9 +150,9 @@ def environment(inherited: Mapping[str, str], *, offline: bool) -> dict[str, str
         "TOKENIZERS_PARALLELISM": "false",
         # RunPod's images set it to 1, and huggingface-hub then fails without hf_transfer.
         "HF_HUB_ENABLE_HF_TRANSFER": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
     }
-    if offline:
-        settings |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     kept = {key: value for key, value in inherited.items() if not key.startswith("ACCELERATE_")}
     return kept | settings
 

@@ -39,23 +39,15 @@ class Plan:
     settings: Mapping[str, Any]
     command: Callable[[Rendered], list[str]]
     cwd: Path
-    offline: bool
 
 
 class Evaluator(Protocol):
     """What is told of a run as it goes on; `evaluation.evaluator` tests, scores and decides."""
 
-    def take(self, event: launch.Event | None) -> None:
-        """One event of the trainer, or a moment without any."""
-
-    def lacks_pictures(self, epoch: int) -> bool:
-        """Whether the resumed epoch's pictures are still to be drawn."""
-
-    def adopt_first(self, epoch: int, since: int) -> None:
-        """The resumed epoch's pictures are drawn, none before `since` (ns of the files' clock)."""
-
-    def epoch(self, epoch: int, tell: Callable[[str], None]) -> None:
-        """An epoch has ended; raises GateStoppedError where the run is to be stopped."""
+    def take(self, event: launch.Event | None) -> None: ...
+    def lacks_pictures(self, epoch: int) -> bool: ...
+    def adopt_first(self, epoch: int, since: int) -> None: ...
+    def epoch(self, epoch: int, tell: Callable[[str], None]) -> None: ...
 
 
 class StepsError(TrainerError):
@@ -96,7 +88,7 @@ def prepare(job: Job, settings: Mapping[str, Any]) -> Start:
         say(f"moved incomplete files to {aside}")
         job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
     if resume.read_record(job.output, job.name) is None:
-        resume.write_record(job.output, job.name, resume.RunFile(settings=settings, gate=job.gate))
+        resume.write_record(job.output, job.name, resume.RunFile(settings=settings))
     facts = {"settings": settings, "steps_per_epoch": start.steps_per_epoch, "completed": False}
     resume.update(job.output, job.name, **facts)
     resume.keep_hashes(job.output, job.name, start.epoch)
@@ -133,7 +125,7 @@ class _Training:
             log_file.open("ab", buffering=0) as log,
             Group(
                 command,
-                environment=launch.environment(os.environ, offline=self._plan.offline),
+                environment=launch.environment(os.environ),
                 cwd=self._plan.cwd,
                 patience=patience(),
             ) as group,

@@ -76,10 +76,8 @@ def outcome(
             timeout=timeout,
             check=False,
         )
-    except OSError as error:
-        raise StartError(f"{command[0]}: cannot be started: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise StartError(f"{command[0]}: took longer than {timeout:.0f} s") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartError(f"{command[0]}: {error}") from error
     return done.returncode, done.stdout.decode(errors="replace").strip()
 
 

@@ -41,16 +41,14 @@ KEPT_STATES = 2
 class RunFile:
     """What a run is, kept beside its checkpoints as `{name}.run.json`: a resume is held to it.
 
-    `settings` names every option and every folder's content; `steps_per_epoch` is what the trainer
-    said, None before that. `gate` is the policy that the run began with, `decisions` what it
-    decided, by the epoch's number as text. `hashes` holds a sha256 by file name for each checkpoint
-    and for each state's weights. A run is `completed` once its last epoch is tested and no gate has
-    stopped it.
+    `settings` names every option and every folder's content; `steps_per_epoch` is the trainer's
+    own. `decisions` are the gate's, by the epoch's number as text. `hashes` holds a sha256 by file
+    name for each checkpoint and for each state's weights. A run is `completed` once its last epoch
+    is tested and no gate has stopped it.
     """
 
     settings: Mapping[str, Any]
     steps_per_epoch: Annotated[int, Field(gt=0)] | None = None
-    gate: Mapping[str, Any] | None = None
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     completed: bool = False

@@ -37,8 +37,8 @@ class Trainer(Protocol):
 
     def command(self, rendered: Rendered) -> list[str]: ...
 
-    def prepare(self) -> bool:
-        """See to all that training needs here; returns whether it may stay offline."""
+    def prepare(self) -> None:
+        """See to all that training needs here."""
 
 
 class SdScripts:
@@ -69,7 +69,7 @@ class SdScripts:
             self._job.folder, rendered.training_file, script=self._script, precision=precision
         )
 
-    def prepare(self) -> bool:
+    def prepare(self) -> None:
         if self.lacks:
             raise ConfigError(
                 f"no NVIDIA GPU found, and {self.lacks} needs one. In Docker, add --gpus all; "
@@ -78,4 +78,3 @@ class SdScripts:
         if too_old := next((gpu.too_old for gpu in hardware.gpus() if gpu.too_old), None):
             raise ConfigError(f"{too_old}: use another GPU (CUDA_VISIBLE_DEVICES) or --rehearse")
         base_models.provide(self._base, models=self._job.models, announce=say)
-        return not self._base.hub

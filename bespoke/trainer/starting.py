@@ -91,7 +91,6 @@ def begin(job: Job, settings: Mapping[str, Any]) -> resume.Start:
     clear_parts(job.output, job.name)
     for folder in (job.output / "tests").glob(f"{glob.escape(job.name)}-*"):
         clear_parts(folder)
-    _note_changed_gate(job)
     with signals_held():
         try:
             start = None if request.fresh else loop.prepare(job, settings)
@@ -128,12 +127,3 @@ def _set_aside(job: Job) -> None:
         aside = checkpoints.set_aside(files, job.output, "earlier", job.name)
         say(f"moved {len(files)} files of an earlier run to {aside}")
         job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
-
-
-def _note_changed_gate(job: Job) -> None:
-    """A gate that was changed after the start may have been moved to where it passes."""
-    before = resume.read_record(job.output, job.name)
-    if before is None or before.gate == job.gate or job.request.fresh:
-        return
-    say(f"warning: the gate was changed after the start: was {before.gate}, is {job.gate}")
-    job.journal.write("gate_changed", before=before.gate, now=job.gate)
