@@ -1,40 +1,26 @@
-"""Checks of what is in the pictures: colours, copies, and what bucketing would do to them."""
+"""Checks of what is in the pictures: copies, and what bucketing would do to them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from bespoke.dataset.pixel_grid import PixelGrid
-from bespoke.findings import Finding, error, finding
+from bespoke.findings import Finding, finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bespoke.dataset.folder import Collection
 
-COLOURS_TOLERATED = 1 / 3
-"""Colours, as a share of the cells. The 203 have 4% at the median and 20% (116 of 576) at most."""
-
 NEAR = 1 / 24
 """Near copies differ in fewer cells than this share: 23 of 24x24 at most."""
-
-
-def _many_colours(collection: Collection) -> Iterator[Finding]:
-    for name, art in collection.art():
-        colours, cells = len(PixelGrid(cells=art).colours), art.shape[0] * art.shape[1]
-        if colours > cells * COLOURS_TOLERATED:
-            message = (
-                f"has {colours} colours in {cells} cells, as a photograph or a smoothed picture "
-                "would; draw it with fewer"
-            )
-            yield finding("warning", "picture_colours", name, message, colours=colours, cells=cells)
 
 
 def _copies(collection: Collection) -> Iterator[Finding]:
     """The same art twice, and art that differs from an earlier picture's in a few cells."""
     import numpy as np
 
-    arts = dict(collection.art())
+    arts = collection.arts
     names = list(arts)
     # All of one side: the collection declares how many cells its pictures have.
     cells = np.array([PixelGrid(cells=art).packed.ravel() for art in arts.values()])
@@ -58,25 +44,19 @@ def _scaled(collection: Collection) -> Iterator[Finding]:
     options = collection.options
     if not options or collection.spec.cells is None or options["resolution"] is None:
         return
-    sides = options["resolution"]
+    sides, steps = options["resolution"], options["bucket_reso_steps"]
     width, height = (sides, sides) if isinstance(sides, int) else sides
     for name, picture in collection.pictures.items():
-        size, steps = picture.size, options["bucket_reso_steps"]
-        shown = f"is {size[0]}x{size[1]}"
-        if not options["enable_bucket"]:
-            fits = size == (width, height)
-        elif min(size) < steps:
-            message = (
-                f"{shown}, smaller than the bucket's steps of {steps}; the trainer fails at it"
-            )
-            yield error("picture_bucketed", name, message, size=size)
-            continue
+        size = picture.size
+        if options["enable_bucket"]:
+            even = size[0] * size[1] <= width * height and not any(side % steps for side in size)
+            fits = even or not options["bucket_no_upscale"]
         else:
-            whole = size[0] * size[1] <= width * height and not any(s % steps for s in size)
-            fits = whole or not options["bucket_no_upscale"]
+            fits = size == (width, height)
         if not fits:
-            message = f"{shown}: to train at {width}x{height} the trainer scales or crops it"
+            message = f"is {size[0]}x{size[1]}: to train at {width}x{height} the trainer scales or "
+            message += "crops it"
             yield finding("warning", "picture_bucketed", name, message, size=size)
 
 
-CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (_many_colours, _copies, _scaled)
+CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (_copies, _scaled)

@@ -1,32 +1,24 @@
-"""Pictures and captions in pairs: finding the folder, checking it, taking some of it."""
+"""Finding a folder of pictures and captions, checking it, taking some of it."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke.dataset.folder import Collection, Pair, picture_count, read
+from bespoke.dataset.folder import Collection, listed, read
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.findings import Finding, listing, summary
+from bespoke.experiment.dataset_spec import PICTURE_EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from bespoke.experiment.dataset_spec import DatasetSpec
 
-__all__ = [
-    "COLLECTION", "Collection", "Finding", "Pair", "check", "listing", "locate",
-    "summary", "take",
-]  # fmt: skip
-
 COLLECTION = "training_data"
 """The name of the collection itself, in the dataset file and as a folder."""
-
-_REPEATS_FOLDER = re.compile(r"\d+_.+")
 
 
 def is_folder(path: Path | str) -> bool:
@@ -39,48 +31,23 @@ def locate(
 ) -> Path:
     """The folder that holds the pictures: `--data` as given, else `name` in either place.
 
-    Where a folder itself holds none, its one sub-folder in kohya's old manner (`10_bespoke_baby`,
-    repeats and name) is taken.
-
     Raises:
         ConfigError: `wanted` is no folder.
-        DatasetError: no pictures anywhere, or in several such sub-folders.
+        DatasetError: no pictures anywhere.
     """
     if wanted is not None and not is_folder(wanted):
         raise ConfigError(f"no such directory: {wanted}. Give the pictures' folder with --data DIR")
     places = [wanted] if wanted else [repository / name, workspace / name]
-    looked: list[str] = []
     for place in places:
-        folder, state = _with_pictures(place)
-        if folder is not None:
-            return folder
-        looked.append(f"{place} ({state})")
-    where = "there, or name another" if wanted else f"into {places[-1]}, or name their"
+        # Endings that the trainer ignores count: the check then says so, by name.
+        names = listed(place) if is_folder(place) else ()
+        if any(Path(file).suffix.lower() in PICTURE_EXTENSIONS for file in names):
+            return place
     option = "--data DIR" if name == COLLECTION else f"--data {name}=DIR"
     raise DatasetError(
-        f"no pictures found in {' or in '.join(looked)}. Put the pictures and captions {where} "
-        f"folder with {option}"
+        f"no pictures found in {' or in '.join(map(str, places))}. Put the pictures and captions "
+        f"there, or name their folder with {option}"
     )
-
-
-def _with_pictures(place: Path) -> tuple[Path | None, str]:
-    """The folder with pictures at or just below `place`; else None and why."""
-    try:
-        if picture_count(place):
-            return place, ""
-        below = sorted(
-            folder
-            for folder in place.iterdir()
-            if _REPEATS_FOLDER.fullmatch(folder.name) and folder.is_dir() and picture_count(folder)
-        )
-    except FileNotFoundError:
-        return None, "not there"
-    except OSError as error:
-        return None, f"cannot be read: {error.strerror}"
-    if len(below) > 1:
-        named = ", ".join(folder.name for folder in below)
-        raise DatasetError(f"{place}: pictures in several folders ({named}); name one with --data")
-    return (below[0], "") if below else (None, "no pictures in it")
 
 
 def check(folder: Path, spec: DatasetSpec, options: Mapping[str, Any] | None = None) -> Collection:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bespoke import findings
 from bespoke.dataset import ablation, caption_exposure, loading
-from bespoke.dataset.preflight_report import Preflight, unexamined
+from bespoke.dataset.preflight_report import Preflight, refused
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 from bespoke.experiment import config, lint, prompts, schedule
 from bespoke.experiment.dataset_spec import DatasetSpec
@@ -23,66 +23,15 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from bespoke.dataset.loading import Collection
+    from bespoke.dataset.folder import Collection
     from bespoke.experiment.config import Experiment
     from bespoke.experiment.prompts import Prompt
     from bespoke.findings import Finding, Severity
 
-__all__ = [
-    "Checked", "Preflight", "check", "examine", "examined", "folders", "parents_folders", "show",
-    "subset_and_folder",
-]  # fmt: skip
+__all__ = ["Checked", "Preflight", "check", "examine", "examined", "show", "subset_and_folder"]
+
 
 # --- Where the pictures are -----------------------------------------------------------------------
-
-
-def folders(
-    experiment: Experiment,
-    texts: Sequence[str],
-    *,
-    repository: Path,
-    workspace: Path,
-    drawn: Callable[[str], Path] | None = None,
-) -> dict[str, Path]:
-    """The folder of each subset: from `--data DIR` and `--data NAME=DIR`, else where it is found.
-
-    `drawn` makes pictures in a subset's place where none are named or found.
-
-    Raises:
-        ConfigError: a name that no subset has, or one given twice.
-        DatasetError: no pictures for a subset.
-    """
-    named = _named(texts, experiment, "--data")
-    places: dict[str, Path] = {}
-    for name in by_folder(experiment):
-        locate = functools.partial(
-            loading.locate, named.get(name), name=name, repository=repository, workspace=workspace
-        )
-        places[name] = (
-            locate() if drawn is None or name in named else _or_drawn(locate, name, drawn)
-        )
-    return places
-
-
-def _or_drawn(locate: Callable[[], Path], name: str, drawn: Callable[[str], Path]) -> Path:
-    try:
-        return locate()
-    except DatasetError:
-        return drawn(name)
-
-
-def parents_folders(parent: Experiment | None, texts: Sequence[str]) -> dict[str, Path]:
-    """The folders that `--parent-data DIR` and `--parent-data NAME=DIR` name.
-
-    Raises:
-        ConfigError: a name that no subset of the parent has, one given twice, no such folder, or
-            no parent at all.
-    """
-    named = _named(texts, parent, "--parent-data")
-    for folder in named.values():
-        if not loading.is_folder(folder):
-            raise ConfigError(f"no such directory: {folder}. Correct --parent-data")
-    return named
 
 
 def subset_and_folder(text: str) -> tuple[str, str]:
@@ -92,20 +41,23 @@ def subset_and_folder(text: str) -> tuple[str, str]:
 
 
 def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> dict[str, Path]:
+    """The folder of each subset that an option names.
+
+    Raises:
+        ConfigError: a name that no subset has, one given twice, or no such folder.
+    """
     named: dict[str, Path] = {}
+    known = by_folder(experiment) if experiment else {}
     for text in texts:
         name, folder = subset_and_folder(text)
-        if name in named:
-            raise ConfigError(f"{option} {text}: {name} is given twice")
+        if name not in known or name in named:
+            why = f"{name} is given twice" if name in named else did_you_mean(name, known)
+            raise ConfigError(f"{option} {text}: {why}")
         # The trainer runs from another folder than the person stands in. Unlike Path's, this
         # expansion leaves a person who is not there as it is.
         named[name] = Path(os.path.expanduser(folder)).absolute()  # noqa: PTH111
-    if named and experiment is None:
-        raise ConfigError(f"{option}: this experiment has no parent to compare with")
-    known = by_folder(experiment) if experiment else {}
-    for name in named:
-        if name not in known:
-            raise ConfigError(f"{option} {name}=…: {did_you_mean(name, known)}")
+        if not loading.is_folder(named[name]):
+            raise ConfigError(f"no such directory: {named[name]}. Correct {option}")
     return named
 
 
@@ -114,8 +66,7 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a run was found to be before its start: `data` is the folder of each subset, `parent`
-    the parent's run name."""
+    """`data` is the folder of each subset, `parent` the parent's run name."""
 
     data: dict[str, Path]
     report: Preflight
@@ -134,26 +85,41 @@ def check(
     seed: int | None = None,
     draw: Callable[[str], Path] | None = None,
 ) -> Checked:
-    """Find the pictures of an experiment and examine them; `data` and `parent_data` are as the
-    command line has them, `repository` is where pictures may be besides the workspace.
+    """Find the pictures of an experiment and examine them.
+
+    `data` and `parent_data` are as the command line has them. `repository` is where pictures may be
+    besides the workspace; `draw` makes a subset's where none are named or found.
 
     Raises:
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
     """
-    places = folders(experiment, data, repository=repository, workspace=workspace, drawn=draw)
+    named = _named(data, experiment, "--data")
+    places: dict[str, Path] = {}
+    for name in by_folder(experiment):
+        drawn = draw if name not in named else None
+        locate = functools.partial(
+            loading.locate, named.get(name), name=name, repository=repository, workspace=workspace
+        )
+        places[name] = locate() if drawn is None else _or_drawn(locate, name, drawn)
     # At another seed, so is what it is compared with: a seed is no change between the two.
-    known = [with_seed(each, seed) for each in config.known(REPOSITORY)]
-    parent = next((each for each in known if each.name == experiment.parent), None)
+    known = {each.name: with_seed(each, seed) for each in config.known(REPOSITORY)}
+    parent = known.get(experiment.parent or "")
     report = examine(
         experiment,
         places,
         parent=parent,
-        known=known,
         no_op="warning" if allow_no_op else "error",
-        parent_data=parents_folders(parent, parent_data),
+        parent_data=_named(parent_data, parent, "--parent-data"),
         prompts=prompts,
     )
     return Checked(data=places, report=report, parent=parent.run_name if parent else None)
+
+
+def _or_drawn(locate: Callable[[], Path], name: str, draw: Callable[[str], Path]) -> Path:
+    try:
+        return locate()
+    except DatasetError:
+        return draw(name)
 
 
 def examine(
@@ -161,7 +127,6 @@ def examine(
     data: Mapping[str, Path],
     *,
     parent: Experiment | None,
-    known: Sequence[Experiment] = (),
     no_op: Severity = "error",
     parent_data: Mapping[str, Path] | None = None,
     prompts: Sequence[Prompt] = (),
@@ -169,28 +134,25 @@ def examine(
     """Check the data, see it as the trainer will, and compare the experiment with its parent.
 
     `data` is the folder of each subset, `parent_data` that of those whose captions or pictures were
-    others in the parent. `known` are experiments that a confounded one can be sent to; `no_op` is
-    how bad it is that nothing differs from the parent. `prompts` are those that each epoch is
-    tested with.
+    others in the parent. `no_op` is how bad it is that nothing differs from it. `prompts` are those
+    that each epoch is tested with.
 
     Raises:
         DatasetError: where a folder cannot be listed.
     """
-    collections = {name: _checked(experiment, name, folder) for name, folder in data.items()}
+    collections = {name: _collection(experiment, name, folder) for name, folder in data.items()}
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
-    here = _side(experiment, collections, data)
+    here = _side(experiment, collections)
     gate = experiment.gate
-    compared = ablation.Ablation(changes=(), findings=(), lines=())
-    before: Mapping[str, float] = {}
-    unseen: Sequence[Finding] = ()
+    compared, before = ablation.Ablation(), dict[str, float]()
+    unseen: tuple[Finding, ...] = ()
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
         own = parent_data or {}
-        earlier = {name: _checked(parent, name, folder) for name, folder in own.items()}
-        there = _side(parent, {**collections, **earlier}, {**data, **own})
-        before = _shares(there.exposure)
-        compared = ablation.compare(here, there, known=known, no_op=no_op)
-        unseen = list(_unseen(experiment, parent, own))
+        earlier = {name: _collection(parent, name, folder) for name, folder in own.items()}
+        there = _side(parent, {**collections, **earlier})
+        compared = ablation.compare(here, there, no_op=no_op)
+        before, unseen = there.exposure.shares, tuple(_unseen(experiment, parent, own))
     return Preflight(
         experiment=experiment,
         collections=collections,
@@ -206,27 +168,24 @@ def examine(
             *(schedule.gate_findings(experiment, run, gate.epoch) if gate else ()),
         ),
         lines=compared.lines,
-        exposure=_shares(here.exposure),
+        exposure=here.exposure.shares,
         before=before,
         length=run,
     )
 
 
-def _checked(experiment: Experiment, name: str, folder: Path) -> Collection:
+def _collection(experiment: Experiment, name: str, folder: Path) -> Collection:
     spec = experiment.specs.get(name, DatasetSpec())
     return loading.check(folder, spec, by_folder(experiment).get(name))
 
 
-def _side(
-    experiment: Experiment, collections: Mapping[str, Collection], data: Mapping[str, Path]
-) -> ablation.Side:
+def _side(experiment: Experiment, collections: Mapping[str, Collection]) -> ablation.Side:
     captions = {name: each.captions for name, each in collections.items()}
-    exposure = caption_exposure.look(experiment, captions)
-    return ablation.Side(experiment=experiment, exposure=exposure, data=data)
-
-
-def _shares(exposure: caption_exposure.Exposure) -> dict[str, float]:
-    return {kind: each.share for kind, each in exposure.classes.items()}
+    return ablation.Side(
+        experiment=experiment,
+        exposure=caption_exposure.look(experiment, captions),
+        data={name: each.folder for name, each in collections.items()},
+    )
 
 
 def _unseen(
@@ -245,16 +204,13 @@ def _unseen(
 
 
 def _cut(exposure: caption_exposure.Exposure) -> Iterator[Finding]:
-    for each in exposure.captions:
-        if each.overflow > 0:
+    for (_, stem), tokens in exposure.tokens.items():
+        if tokens > exposure.limit:
             message = (
-                f"is {each.tokens} CLIP tokens long, and the encoder takes {exposure.limit}: what "
-                "comes last is cut off, another tag in each epoch where tags are shuffled"
+                f"is {tokens} CLIP tokens long, and the encoder takes {exposure.limit}: what comes "
+                "last is cut off, another tag in each epoch where tags are shuffled"
             )
-            yield findings.finding(
-                "warning", "caption_cut", f"{each.stem}.txt", message,
-                tokens=each.tokens, limit=exposure.limit,
-            )  # fmt: skip
+            yield findings.finding("warning", "caption_cut", f"{stem}.txt", message, tokens=tokens)
 
 
 # --- The verb -------------------------------------------------------------------------------------
@@ -287,7 +243,7 @@ def show(chosen: argparse.Namespace) -> None:
         report = examined(chosen)
     except BespokeError as error:
         if chosen.json:
-            print(unexamined(chosen.experiment, error))
+            print(refused(chosen.experiment, error))
         raise
     if chosen.json:
         print(report.as_json())

@@ -15,7 +15,7 @@ from bespoke.errors import BespokeError, ConfigError, DatasetError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bespoke.dataset.loading import Collection
+    from bespoke.dataset.folder import Collection
     from bespoke.experiment.config import Experiment
     from bespoke.experiment.schedule import Length
     from bespoke.findings import Finding
@@ -55,30 +55,28 @@ class Preflight:
         counts = Counter(finding.severity for finding in self.findings)
         state = "cannot start" if counts["error"] else "can start"
         numbers = ", ".join(
-            f"{counts[kind]} {kind}{'' if counts[kind] == 1 else 's'}"
-            for kind in findings.SEVERITIES
+            f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in findings.SEVERITIES
         )
-        codes = {each.code for each in self.option_findings}
-        against = [str(each) for each in self.option_findings if each.code in UNTESTABLE]
-        answer = "NO." if codes.intersection(UNTESTABLE[:2]) else "In part." if against else "Yes."
-        question = f"Can it test its hypothesis? {answer}"
-        compared = [question] if self.experiment.parent else []
-        return (f"{self.experiment.name} {state}: {numbers}", *compared, *against, *self.lines)
+        against = [each for each in self.option_findings if each.code in UNTESTABLE]
+        untested = any(each.code in UNTESTABLE[:2] for each in against)
+        answer = "NO." if untested else "In part." if against else "Yes."
+        compared = [f"Can it test its hypothesis? {answer}"] if self.experiment.parent else []
+        head = f"{self.experiment.name} {state}: {numbers}"
+        return (head, *compared, *map(str, against), *self.lines)
 
     def refusal(self, *, strict: bool = False) -> BespokeError | None:
         """The error to end with, if any; warnings count as errors where `strict`.
 
-        Options come before data: a run that is wrong by its options is wrong with any pictures. Of
-        pictures, which may be wrong by the hundred, a few are named: the report groups them all.
+        Options come before data: a run that is wrong by its options is wrong with any pictures.
         """
         stops = ("error", "warning") if strict else ("error",)
-        for each, kind, limit in (
-            (self.option_findings, ConfigError, 40),
-            (self.data_findings, DatasetError, 5),
+        for each, kind in (
+            (self.option_findings, ConfigError),
+            (self.data_findings, DatasetError),
         ):
             stopping = [finding for finding in each if finding.severity in stops]
             if stopping:
-                return kind(findings.listing(stopping, limit=limit))
+                return kind(findings.listing(stopping))
         return None
 
     def report(self, *, examples: int | None = 3, notes: bool = True) -> list[str]:
@@ -87,16 +85,11 @@ class Preflight:
         `examples` are shown of each kind, every one where it is None; without `notes` it is the
         short form that a run prints. Errors are left to `refusal`, unless all is to be shown.
         """
-        everything = examples is None
-        errors = {str(each) for each in self.findings if each.severity == "error"}
-        opening = [line for line in self.verdict if everything or line not in errors]
-        shown = [
-            each
-            for each in self.findings
-            if (everything or each.severity != "error")
-            and (notes or each.severity != "note")
-            and str(each) not in opening
-        ]
+        hidden = set() if examples is None else {"error"}
+        hidden |= set() if notes else {"note"}
+        left = {str(each) for each in self.findings if each.severity in hidden}
+        opening = [line for line in self.verdict if line not in left]
+        shown = [each for each in self.findings if str(each) not in {*left, *opening}]
         cure = [*self._worst(), *self._cure()] if notes else []
         return [*opening, *cure, *findings.summary(shown, examples=examples)]
 
@@ -115,7 +108,7 @@ class Preflight:
 
     def _cure(self) -> Iterator[str]:
         """The command that mends the captions, where one can be mended."""
-        mended = findings.CAUSES[0][1] - {"colour_shared"} | {"caption_cut"}
+        mended = findings.HEX_CODES - {"colour_shared"} | {"caption_cut"}
         collection = self.collections.get(loading.COLLECTION)
         if collection is None or not any(each.code in mended for each in self.data_findings):
             return
@@ -135,25 +128,20 @@ class Preflight:
         return _document(self.experiment.name, "\n".join(self.verdict), self.findings, shares)
 
 
-def unexamined(experiment: str, error: BespokeError) -> str:
+def refused(experiment: str, error: BespokeError) -> str:
     """The same object as `Preflight.as_json` for what could not be examined at all, and why."""
-    reasons = [
-        findings.error("pictures_none", "", line)
-        if isinstance(error, DatasetError)
-        else findings.error("experiment_refused", "", line)
-        for line in str(error).splitlines()
-    ]
-    return _document(experiment, f"{experiment} cannot start: {error}", reasons, {})
+    reason = findings.error("experiment_refused", "", str(error))
+    return _document(experiment, f"{experiment} cannot start: {error}", [reason], {})
 
 
 def _document(
-    experiment: str, verdict: str, found: Sequence[Finding], shares: Mapping[str, object]
+    experiment: str, verdict: str, listed: Sequence[Finding], shares: Mapping[str, object]
 ) -> str:
     document = {
         "experiment": experiment,
         "verdict": verdict,
-        "counts": Counter(each.code for each in found),
-        "findings": [asdict(each) for each in found],
+        "counts": Counter(each.code for each in listed),
+        "findings": [asdict(each) for each in listed],
         "exposure": shares,
     }
     return json.dumps(document, indent=2, default=str)

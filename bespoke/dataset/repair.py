@@ -14,7 +14,6 @@ Each caption goes through these steps until none changes it:
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from bespoke.dataset import colors, loading, preflight
 from bespoke.dataset.caption_exposure import WINDOW
-from bespoke.dataset.color_checks import apart, painted
+from bespoke.dataset.color_checks import apart, in_picture, painted
 from bespoke.dataset.pixel_grid import GROUND_SHARE, PixelGrid
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.experiment import caption_text
@@ -39,14 +38,13 @@ from bespoke.files import REPOSITORY, write_whole
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
+    from bespoke.dataset.folder import Collection
     from bespoke.experiment.config import Experiment
 
 TRIMMED = ("style", "expression", "other", "accessory", "clothing")
 """What a caption that is too long may lose, the first to go first."""
-
-_NEVER = frozenset(("subject", "background", "lips", "eyes", "skin", "hair", "beard"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,43 +57,40 @@ class Rules:
     names: tuple[str, ...] = ()
 
 
-def mend(text: str, grid: PixelGrid | None, rules: Rules) -> tuple[str, list[str]]:
-    """A caption's first line, mended, and what was done; without a picture no hex is judged.
+def mend(text: str, grid: PixelGrid | None, rules: Rules) -> str:
+    """A caption's first line, mended; without a picture no hex is judged.
 
     A caption that would be left empty stays as it is: the trainer stops at such a one.
     """
-    changes: list[str] = []
     mended = text
     while True:
-        tags = list(_stated(mended, changes))
+        tags = list(_joined(mended))
         if grid is not None:
-            tags = list(_judged(tags, grid, changes))
-        tags = _trimmed(_moved(tags, grid, rules, changes), rules, changes)
+            tags = list(_judged(tags, grid))
+        tags = _trimmed(_moved(tags, grid, rules), rules)
         if [tag.text for tag in tags] == caption_text.tags(mended):
-            return mended, changes
+            return mended
         mended = caption_text.first_line(", ".join(tag.text for tag in tags))
         if not mended:
-            return text, []
+            return text
 
 
-def _stated(text: str, changes: list[str]) -> Iterator[Feature]:
+def _joined(text: str) -> Iterator[Feature]:
     """The features, each one tag, without the hex codes that state no feature's colour."""
     for feature in caption_text.features(caption_text.parse(text)):
         tag = replace(feature, parts=1)
         if feature.parts > 1 and feature.kind != "palette":
             tag = replace(tag, text=feature.text.replace(",", ""))
-            changes.append(f"torn: {feature.text} (commas made {feature.parts} tags of it)")
         if feature.kind in ("palette", "loose") and feature.codes:
             tag = _without(tag, tag.codes)
             # "palette: warm reds, #a81818" says something; "palette:" alone does not.
             if not re.sub(r"(?i)^\s*pal+ette|\W", "", tag.text):
-                tag = replace(tag, text="")
-            changes.append(f"{feature.kind}: {feature.text} (its hex codes belong to no feature)")
+                continue
         if tag.text or not feature.text:
             yield tag
 
 
-def _without(tag: Feature, codes: Collection[str]) -> Feature:
+def _without(tag: Feature, codes: Container[str]) -> Feature:
     text = caption_text.HEX.sub(lambda code: "" if code[0].lower() in codes else code[0], tag.text)
     text = " ".join(text.replace(",", " ").split())
     text = text.replace("( ", "(").replace(" )", ")").replace("()", "")
@@ -114,7 +109,7 @@ def _background(tags: Sequence[Feature], grid: PixelGrid | None) -> int | None:
     return -max(ranks)[-1] if ranks else None
 
 
-def _judged(tags: list[Feature], grid: PixelGrid, changes: list[str]) -> Iterator[Feature]:
+def _judged(tags: list[Feature], grid: PixelGrid) -> Iterator[Feature]:
     """The tags without the hex codes that the picture contradicts."""
     every = sum(grid.border.values())
     ground = {code for code, cells in grid.border.items() if cells >= every * GROUND_SHARE}
@@ -124,114 +119,98 @@ def _judged(tags: list[Feature], grid: PixelGrid, changes: list[str]) -> Iterato
     behind = codes if codes & ground else frozenset()
     skin = frozenset(code for tag in tags if tag.kind == "skin" for code in tag.codes)
     for number, tag in enumerate(tags):
-        wrong: dict[str, str] = {}
-        for code in tag.codes if tag.kind in (*caption_text.FEATURES, "other") else ():
-            if code not in grid.colours:
-                wrong[code] = "is not in the picture"
-            elif number == chosen or tag.kind == "background":
-                wrong |= {} if code in ground | behind else {code: "is not the border's"}
-            elif why := _not_the_figures(code, tag, grid, behind, skin):
-                wrong[code] = why
+        if not in_picture(tag):
+            yield tag
+            continue
+        if number == chosen or tag.kind == "background":
+            fitting = ground | behind
+        else:
+            fitting = {code for code in tag.codes if _fits(code, tag, grid, behind, skin)}
+        wrong = {code for code in tag.codes if code not in fitting or code not in grid.colours}
         kept = _without(tag, wrong) if wrong else tag
-        if wrong:
-            reasons = "; ".join(f"{code} {why}" for code, why in wrong.items())
-            changes.append(f"hex dropped: {tag.text} ({reasons})")
         if kept.text or not tag.text:
             yield kept
 
 
-def _not_the_figures(
-    code: str, tag: Feature, grid: PixelGrid, behind: Collection[str], skin: Collection[str]
-) -> str:
-    """Why a hex cannot be this tag's, which is of the figure; "" where it may be."""
-    if code in behind:
-        return "is the background's"
-    if code not in grid.figure:
-        return "is only behind the figure"
+def _fits(
+    code: str, tag: Feature, grid: PixelGrid, behind: Container[str], skin: Container[str]
+) -> bool:
+    """Whether a hex can be that of this tag, which is of the figure."""
     named = painted(tag.text, tag.kinds)
-    if apart(tag.codes, named) > colors.FAR:
-        return "is far from what the words name"
-    if code not in skin or tag.kind in ("skin", "lips"):
-        return ""
-    return "" if named and apart((code,), named) <= colors.FAR else "is the skin's"
+    if code in behind or code not in grid.figure or apart(tag.codes, named) > colors.FAR:
+        return False
+    own = code not in skin or tag.kind in ("skin", "lips")
+    return own or bool(named and apart((code,), named) <= colors.FAR)
 
 
-def _moved(
-    tags: list[Feature], grid: PixelGrid | None, rules: Rules, changes: list[str]
-) -> list[Feature]:
+def _moved(tags: list[Feature], grid: PixelGrid | None, rules: Rules) -> list[Feature]:
     number = _background(tags, grid)
     if number is None or not 0 < rules.keep_tokens <= number:
         return tags
     opening = next((n for n, tag in enumerate(tags) if tag.kind != "subject"), 0)
     place = min(opening, rules.keep_tokens - 1)
-    changes.append(f"moved: {tags[number].text} (from place {number + 1} to {place + 1})")
     rest = tags[:number] + tags[number + 1 :]
     return [*rest[:place], tags[number], *rest[place:]]
 
 
-def _trimmed(tags: list[Feature], rules: Rules, changes: list[str]) -> list[Feature]:
-    over = (count := tokens(", ".join(tag.text for tag in tags))) - rules.limit
+def _trimmed(tags: list[Feature], rules: Rules) -> list[Feature]:
+    over = tokens(", ".join(tag.text for tag in tags)) - rules.limit
     gone: set[int] = set()
     for number in _expendable(tags, rules) if over > 0 else ():
-        if over <= 0:
-            break
-        over -= tokens(f"{tags[number].text},")
-        gone.add(number)
-        changes.append(f"trimmed: {tags[number].text} ({count} tokens, {rules.limit} are read)")
+        if over > 0:
+            over -= tokens(f"{tags[number].text},")
+            gone.add(number)
     return [tag for number, tag in enumerate(tags) if number not in gone]
 
 
-def _expendable(tags: Sequence[Feature], rules: Rules) -> Iterator[int]:
+def _expendable(tags: Sequence[Feature], rules: Rules) -> list[int]:
     """The numbers of the tags that a caption may lose, the first to go first."""
-    plain = [caption_text.HEX.sub("", tag.text).replace("()", "").strip().lower() for tag in tags]
-    first = {text: number for number, text in reversed(list(enumerate(plain)))}
+    texts = [tag.text.lower() for tag in tags]
     free = [number for number, tag in enumerate(tags) if not tag.codes][::-1]
-    repeated = dict.fromkeys(number for number in free if first[plain[number]] < number)
-    yield from repeated
+    order = [number for number in free if texts.index(texts[number]) < number]
     for kind in TRIMMED:
-        for number in (each for each in free if tags[each].kind == kind):
-            named = any(word.lower() in plain[number] for word in rules.names)
-            if not named and number not in repeated and not _NEVER & set(tags[number].kinds):
-                yield number
+        order += [
+            number
+            for number in free
+            if tags[number].kind == kind
+            and set(tags[number].kinds) <= set(TRIMMED)
+            and not any(word.lower() in texts[number] for word in rules.names)
+        ]
+    return list(dict.fromkeys(order))
 
 
 # --- A whole folder -------------------------------------------------------------------------------
 
 
-def repair(
-    collection: loading.Collection, out: Path, rules: Rules
-) -> dict[str, tuple[str, list[str]]]:
-    """Write the pairs of `collection` into `out`, mended; what each caption is now, by stem.
+def repair(collection: Collection, out: Path, rules: Rules) -> dict[str, str]:
+    """Write the pairs of `collection` into `out`, mended; each caption's first line, by stem.
 
     Text past a caption's first line stays as it is. The folder appears complete or not at all.
 
     Raises:
-        ConfigError: `out` is not empty, is in the old folder, or cannot be written.
+        ConfigError: `out` is not empty, as the old folder, or cannot be written.
         DatasetError: no pairs, or a caption that cannot be read.
     """
-    if not collection.pairs:
-        raise DatasetError(f"{collection.folder}: no picture with a caption, so nothing to repair")
-    if collection.folder.resolve() in (out.resolve(), *out.resolve().parents):
-        raise ConfigError(f"{out}: is in the captions' own folder. Give another one with --out DIR")
-    mended: dict[str, tuple[str, list[str]]] = {}
+    unreadable = [pair for pair in collection.pairs if pair.caption.name not in collection.texts]
+    if unreadable or not collection.pairs:
+        what = unreadable[0].caption.name if unreadable else "no picture with a caption"
+        raise DatasetError(f"{collection.folder}: nothing can be repaired: {what} cannot be read")
+    mended: dict[str, str] = {}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".captions.") as beside:
             complete = Path(beside) / "complete"
             complete.mkdir()
             for pair in collection.pairs:
-                text = pair.caption.read_bytes().decode()
+                text = collection.texts[pair.caption.name]
                 line = caption_text.first_line(text)
-                picture = collection.pictures.get(pair.picture.name)
-                art = picture.art if picture else None
+                art = collection.arts.get(pair.picture.name)
                 grid = None if art is None else PixelGrid(cells=art)
-                mended[pair.stem] = new, _ = mend(line, grid, rules)
+                mended[pair.stem] = new = mend(line, grid, rules)
                 shutil.copyfile(pair.picture, complete / pair.picture.name)
                 (complete / pair.caption.name).write_bytes(text.replace(line, new, 1).encode())
             # An empty folder may be there; anything else stops it.
             complete.replace(out)
-    except UnicodeDecodeError as failure:
-        raise DatasetError(f"{pair.caption.name}: is not UTF-8; save it as UTF-8") from failure
     except OSError as failure:
         message = f"{out}: cannot be written: {failure.strerror}. Give another one with --out DIR"
         raise ConfigError(message) from failure
@@ -252,24 +231,18 @@ def show(chosen: argparse.Namespace) -> None:
     if not SAFE_NAME.fullmatch(name):
         raise ConfigError(f"--name {name[:40]}: write at most 100 letters, digits and _")
     file = REPOSITORY / "experiments" / f"{name}.toml"
-    listed = chosen.out.with_name(f"{chosen.out.name}.changes.txt")
-    for path, option in ((file, "--name NAME"), (listed, "--out DIR")):
-        if os.path.exists(path):  # noqa: PTH110 - no name is too long for it
-            raise ConfigError(f"{path}: is there already. Give another one with {option}")
+    if file.exists():
+        raise ConfigError(f"{file}: is there already. Give another one with --name NAME")
     limit = int(experiment.option("max_token_length") or WINDOW)
     rules = Rules(keep_tokens=int(options["keep_tokens"]), limit=limit, names=spec.names)
     mended = repair(before, chosen.out, rules)
-    fewest = min(len(caption_text.hex_codes(line)) for line, _ in mended.values())
+    fewest = min(len(caption_text.hex_codes(line)) for line in mended.values())
     new = replace(spec, hex_codes_min=fewest, caption_version=name)
     after = loading.check(chosen.out, new, options)
     write_whole(file, _experiment(experiment, new))
-    rows = [f"{stem}: {change}" for stem, (_, changes) in mended.items() for change in changes]
-    write_whole(listed, "\n".join([*rows, ""]).encode("utf-8", "backslashreplace"))
-    kinds = Counter(row.split(": ", 2)[1] for row in rows)
-    old, left = (Counter(each.code for each in found.findings) for found in (before, after))
-    print(f"{chosen.out}: {len(mended)} pictures with mended captions")
-    print("  " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()))
-    print(f"  every change: {listed}\nChecked again:")
+    changed = sum(before.captions[stem] != line for stem, line in mended.items())
+    print(f"{chosen.out}: {len(mended)} pictures, {changed} captions mended. Checked again:")
+    old, left = (Counter(each.code for each in one.findings) for one in (before, after))
     for code in sorted({*old, *left}, key=lambda code: left[code] - old[code]):
         print(f"  {code}: {old[code]} -> {left[code]}")
     data, was = shlex.quote(str(chosen.out)), shlex.quote(str(before.folder))
