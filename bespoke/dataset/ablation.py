@@ -67,16 +67,6 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablation:
-    """`findings` say what the experiment cannot show, the worst first; `lines` what the model sees
-    of its subject."""
-
-    changes: tuple[Change, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    lines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Side:
     """An experiment with what the model sees of its captions, and the folder of each subset."""
 
@@ -89,9 +79,14 @@ class Side:
         return self.exposure.classes.get(self.experiment.subject)
 
 
-def compare(side: Side, parent: Side, *, no_op: Severity = "error") -> Ablation:
-    """What `side` changes from its parent; `no_op` is how bad it is that nothing differs."""
-    changes = (*_option_changes(side, parent), *_data_changes(side, parent))
+def compare(
+    side: Side, parent: Side, *, no_op: Severity = "error"
+) -> tuple[list[Finding], list[str]]:
+    """What the experiment cannot show, and in words what the model sees of its subject.
+
+    `no_op` is how bad it is that nothing differs.
+    """
+    changes = list(changed(side, parent))
     acting = [change for change in changes if not change.idle]
     name, before = side.experiment.name, parent.experiment.name
     findings = (
@@ -99,14 +94,7 @@ def compare(side: Side, parent: Side, *, no_op: Severity = "error") -> Ablation:
         _misses_subject(side, acting),
         _confounded(name, before, acting) if len(acting) > 1 else None,
     )
-    return Ablation(
-        changes=changes,
-        findings=tuple(each for each in findings if each is not None),
-        lines=tuple(_subject_lines(side, parent)),
-    )
-
-
-# --- What differs ---------------------------------------------------------------------------------
+    return [each for each in findings if each is not None], list(_subject_lines(side, parent))
 
 
 def _differences(one: Experiment, parent: Experiment) -> dict[str, str]:
@@ -137,7 +125,9 @@ def _is_learnt(key: str, either: Any) -> bool:
     return not key.startswith(_KEEPING) and bool(either or key not in _OFF_AT_ZERO)
 
 
-def _option_changes(side: Side, parent: Side) -> Iterator[Change]:
+def changed(side: Side, parent: Side) -> Iterator[Change]:
+    """Each thing that differs; of options that are one thing together, one."""
+    yield from _data_changes(side, parent)
     differing = _differences(side.experiment, parent.experiment)
     here, there = ignored(side.experiment), ignored(parent.experiment)
     same_captions = side.exposure.fingerprint == parent.exposure.fingerprint
@@ -175,9 +165,6 @@ def _data_changes(side: Side, parent: Side) -> Iterator[Change]:
 
 def _trained(path: Path) -> bool:
     return path.suffix.lower() in (*PICTURE_EXTENSIONS, ".txt", ".caption")
-
-
-# --- What it means --------------------------------------------------------------------------------
 
 
 def _no_op(one: str, parent: str, changes: Sequence[Change], severity: Severity) -> Finding:

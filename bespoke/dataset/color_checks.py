@@ -67,7 +67,7 @@ def check_colors(collection: Collection) -> Iterator[Finding]:
             features=features,
             colored=[each for each in features if each.codes and in_picture(each)],
             grid=PixelGrid(cells=arts[stem]),
-            shuffled=bool(collection.options.get("shuffle_caption")),
+            shuffled=collection.shuffled,
         )
         for check in CHECKS_OF_ONE:
             yield from check(case)
@@ -159,8 +159,8 @@ def painted(text: str, kinds: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 @functools.lru_cache(maxsize=1024)
 def apart(codes: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> float:
-    """CIEDE2000 between the nearest of the codes and of the named colours; 0 without any named."""
-    if not named:
+    """CIEDE2000 between the nearest of the codes and of the named colours; 0 where there are none."""
+    if not named or not codes:
         return 0.0
     shades = np.concatenate([colors.shades(*name) for name in named])
     return float(colors.difference(_lab(codes[:_MOST_CODES])[:, None], shades).min())

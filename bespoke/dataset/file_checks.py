@@ -1,4 +1,4 @@
-"""Checks of the files' form: are they there, complete, paired, and what the experiment declares?"""
+"""Checks of the files: are they there, complete, paired, unlike, and what is declared?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bespoke.dataset.images import CELLS_OFF_TOLERATED
+from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.experiment import caption_text
 from bespoke.findings import Finding, error, finding
 
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bespoke.dataset.folder import Collection
+
+NEAR = 1 / 24
+"""Near copies differ in fewer cells than this share: 23 of 24x24 at most."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 # "dark dark green", but not "#000000, #000000" nor "hair hairband".
@@ -90,6 +96,24 @@ def _picture_form(collection: Collection) -> Iterator[Finding]:
             yield error("picture_cells", name, message, cells_off=off)
 
 
+def _copies(collection: Collection) -> Iterator[Finding]:
+    """The same art twice, and art that differs from an earlier picture's in a few cells."""
+    arts = collection.arts
+    names = list(arts)
+    # All of one side: the collection declares how many cells its pictures have.
+    cells = np.array([PixelGrid(cells=art).packed.ravel() for art in arts.values()])
+    for number, name in enumerate(names[1:], start=1):
+        unlike = np.count_nonzero(cells[:number] != cells[number], axis=1)
+        nearest = int(unlike.argmin())
+        near, apart = names[nearest], int(unlike[nearest])
+        if apart == 0:
+            message = f"is the same art as {near}, which is thereby trained more often"
+            yield finding("warning", "picture_copy", name, message)
+        elif apart < cells.shape[1] * NEAR:
+            message = f"differs from {near} only in {apart} of {cells.shape[1]} cells"
+            yield finding("note", "picture_near_copy", name, message, cells_unlike=apart)
+
+
 def _caption_form(collection: Collection) -> Iterator[Finding]:
     for name, text in collection.texts.items():
         if text.startswith("\ufeff"):
@@ -157,5 +181,6 @@ def _wording(collection: Collection) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (
-    _number_of_pictures, _pairing, _picture_form, _caption_form, _caption_content, _wording,
+    _number_of_pictures, _pairing, _picture_form, _copies,
+    _caption_form, _caption_content, _wording,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bespoke.dataset import images
 from bespoke.errors import DatasetError
@@ -37,13 +37,12 @@ class Pair:
 class Collection:
     """A folder: its file names by kind, what could be read of them by name, and the findings.
 
-    `texts` holds the captions' whole texts. `options` are the subset's as the trainer merges them,
-    empty where they are not known.
+    `texts` holds the captions' whole texts; `shuffled` is whether the trainer shuffles their tags.
     """
 
     folder: Path
     spec: DatasetSpec
-    options: Mapping[str, Any]
+    shuffled: bool
     names: Mapping[str, list[str]]
     pictures: Mapping[str, Picture]
     texts: Mapping[str, str]
@@ -71,7 +70,7 @@ class Collection:
         return {name: each.art for name, each in self.pictures.items() if each.art is not None}
 
 
-def read(folder: Path, spec: DatasetSpec, options: Mapping[str, Any]) -> Collection:
+def read(folder: Path, spec: DatasetSpec, shuffled: bool) -> Collection:
     """Read every file of `folder` that matters, once; what cannot be read is a finding.
 
     Raises:
@@ -88,7 +87,7 @@ def read(folder: Path, spec: DatasetSpec, options: Mapping[str, Any]) -> Collect
     return Collection(
         folder=folder,
         spec=spec,
-        options=options,
+        shuffled=shuffled,
         names=names,
         pictures={name: each for name, each in pictures.items() if not isinstance(each, Finding)},
         texts={name: each for name, each in texts.items() if not isinstance(each, Finding)},

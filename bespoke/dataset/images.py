@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
 
 # numpy and PIL are imported inside the functions that decode: `bespoke --help` reaches this module.
 
@@ -34,33 +33,32 @@ _OPENED_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picture:
-    """A decoded picture, without its pixels.
+    """`size` is (width, height); `transparent` the share of pixels that are not opaque.
 
-    `size` is (width, height), `transparent` the share of pixels that are not opaque, `cells_off`
-    the share of pixels that differ from their cell's centre, None where the picture is smaller than
-    its cells or none are declared. `art` holds the cells where the picture is made of them: uint8
-    of shape (cells, cells, 3), in the colours that the trainer sees (alpha dropped).
+    `cells_off` is the share of pixels that differ from their cell's centre, None in a picture
+    smaller than its cells. `art` holds the cells of a picture that is made of them, as the trainer
+    sees them, alpha dropped: uint8 of shape (cells, cells, 3).
     """
 
-    file: str
     size: tuple[int, int]
     transparent: float
-    cells_off: float | None = None
-    art: NDArray[np.uint8] | None = None
+    cells_off: float | None
+    art: NDArray[np.uint8] | None
 
 
 def read(folder: Path, name: str, cells: int | None) -> Picture | Finding:
     """Decode one file, or say why it cannot be; `cells` is the side of the art."""
     try:
-        image, rgba = _decoded(folder / name)
+        rgba = _decoded(folder / name)
     except DatasetError as damage:
         return error("picture_unreadable", name, str(damage))
-    transparent = float((rgba[..., 3] != 255).mean()) if image.has_transparency_data else 0.0
-    if not cells or cells > min(image.size):
-        return Picture(file=name, size=image.size, transparent=transparent)
-    off, art = _cells(rgba, cells)
-    clean = art if off <= CELLS_OFF_TOLERATED else None
-    return Picture(file=name, size=image.size, transparent=transparent, cells_off=off, art=clean)
+    height, width = rgba.shape[:2]
+    transparent = float((rgba[..., 3] != 255).mean())
+    off, art = _cells(rgba, cells) if cells and cells <= min(width, height) else (None, None)
+    return Picture(
+        size=(width, height), transparent=transparent, cells_off=off,
+        art=art if off is not None and off <= CELLS_OFF_TOLERATED else None,
+    )  # fmt: skip
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
@@ -72,13 +70,13 @@ def pixels(path: Path) -> NDArray[np.uint8]:
     import numpy as np
 
     try:
-        return np.ascontiguousarray(_decoded(path)[1][..., :3])
+        return np.ascontiguousarray(_decoded(path)[..., :3])
     except DatasetError as damage:
         raise DatasetError(f"{path}: {damage}") from damage
 
 
-def _decoded(path: Path) -> tuple[Image.Image, NDArray[np.uint8]]:
-    """The picture as it was saved, and as RGBA: uint8 of shape (height, width, 4)."""
+def _decoded(path: Path) -> NDArray[np.uint8]:
+    """The picture as RGBA: uint8 of shape (height, width, 4)."""
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
@@ -88,9 +86,8 @@ def _decoded(path: Path) -> tuple[Image.Image, NDArray[np.uint8]]:
         with Image.open(io.BytesIO(path.read_bytes()), formats=_OPENED_FORMATS) as image:
             if image.width * image.height > LARGEST_DECODED:
                 raise DatasetError(f"{image.width}x{image.height} pixels are too many to decode")
-            image.load()
             opaque = image if image.has_transparency_data else image.convert("RGB")
-            return image, np.asarray(opaque.convert("RGBA"))
+            return np.asarray(opaque.convert("RGBA"))
     except DatasetError:
         raise
     except UnidentifiedImageError:

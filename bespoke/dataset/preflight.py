@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+import json
 import os
-from dataclasses import dataclass
+import shlex
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import findings
 from bespoke.dataset import ablation, caption_exposure, loading
-from bespoke.dataset.preflight_report import Preflight, refused
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 from bespoke.experiment import config, lint, prompts, schedule
 from bespoke.experiment.dataset_spec import DatasetSpec
@@ -26,12 +27,117 @@ if TYPE_CHECKING:
     from bespoke.dataset.folder import Collection
     from bespoke.experiment.config import Experiment
     from bespoke.experiment.prompts import Prompt
+    from bespoke.experiment.schedule import Length
     from bespoke.findings import Finding, Severity
 
-__all__ = ["Checked", "Preflight", "check", "examine", "examined", "show", "subset_and_folder"]
+UNTESTABLE = ("experiment_no_op", "experiment_misses_subject", "experiment_confounded")
+"""Findings that leave a hypothesis untested, or its outcome without a cause."""
 
 
-# --- Where the pictures are -----------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What is known before the start, as a person and as a script read it.
+
+    `data` is the folder of each subset, `parent` the parent's run name. `lines` say what the model
+    sees of the experiment's subject; `exposure` and `before` are the share of training samples
+    whose tag of each class is read to its end, here and in the parent.
+    """
+
+    experiment: Experiment
+    parent: str | None
+    data: dict[str, Path]
+    collections: Mapping[str, Collection]
+    data_findings: tuple[Finding, ...]
+    option_findings: tuple[Finding, ...]
+    lines: tuple[str, ...]
+    exposure: Mapping[str, float]
+    before: Mapping[str, float]
+    length: Length
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (*self.option_findings, *self.data_findings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each code."""
+        return dict(Counter(finding.code for finding in self.findings))
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Whether the run may start, then whether it can test its hypothesis."""
+        counts = Counter(finding.severity for finding in self.findings)
+        state = "cannot start" if counts["error"] else "can start"
+        numbers = ", ".join(
+            f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in findings.SEVERITIES
+        )
+        against = [each for each in self.option_findings if each.code in UNTESTABLE]
+        untested = any(each.code in UNTESTABLE[:2] for each in against)
+        answer = "NO." if untested else "In part." if against else "Yes."
+        compared = [f"Can it test its hypothesis? {answer}"] if self.experiment.parent else []
+        head = f"{self.experiment.name} {state}: {numbers}"
+        return (head, *compared, *map(str, against), *self.lines)
+
+    def refusal(self, *, strict: bool = False) -> BespokeError | None:
+        """The error to end with, if any; warnings count as errors where `strict`.
+
+        Options come before data: a run that is wrong by its options is wrong with any pictures.
+        """
+        stops = ("error", "warning") if strict else ("error",)
+        options = [each for each in self.option_findings if each.severity in stops]
+        data = [each for each in self.data_findings if each.severity in stops]
+        if options:
+            return ConfigError(findings.listing(options))
+        return DatasetError(findings.listing(data)) if data else None
+
+    def report(self, *, examples: int | None = 3, notes: bool = True) -> list[str]:
+        """What a person reads: the verdict, the worst captions and their cure, then the findings.
+
+        `examples` are shown of each kind, every one where it is None; without `notes` it is the
+        short form that a run prints. Errors are left to `refusal`, unless all is to be shown.
+        """
+        hidden = set() if examples is None else {"error"}
+        hidden |= set() if notes else {"note"}
+        left = {str(each) for each in self.findings if each.severity in hidden}
+        opening = [line for line in self.verdict if line not in left]
+        shown = [each for each in self.findings if str(each) not in {*left, *opening}]
+        cure = self._cure() if notes else ()
+        return [*opening, *cure, *findings.summary(shown, examples=examples)]
+
+    def _cure(self) -> Iterator[str]:
+        """The three captions with the most warnings, and the command that mends what it can."""
+        by_file: dict[str, list[Finding]] = defaultdict(list)
+        for each in self.data_findings:
+            if each.severity == "warning" and each.file.endswith(".txt"):
+                by_file[each.file].append(each)
+        worst = sorted(by_file.items(), key=lambda item: -len(item[1]))[:3]
+        if worst:
+            yield "Worst captions:"
+        for file, group in worst:
+            more = f", and {len(group) - 1} more" if len(group) > 1 else ""
+            yield f"  {file}: {group[0].message}{more}"
+        mended = findings.HEX_CODES - {"colour_shared"} | {"caption_cut"}
+        collection = self.collections.get(loading.COLLECTION)
+        if collection and any(each.code in mended for each in self.data_findings):
+            folder = collection.folder
+            out = folder.with_name(f"{folder.name}_repaired")
+            yield (
+                f"Mend them: python -m bespoke captions repair --experiment {self.experiment.name} "
+                f"--data {shlex.quote(str(folder))} --out {shlex.quote(str(out))}"
+            )
+
+    def as_json(self) -> str:
+        """One object: verdict, counts by code, findings, exposure by class of tags."""
+        return _document(
+            self.experiment.name,
+            "\n".join(self.verdict),
+            counts=self.counts,
+            findings=[asdict(each) for each in self.findings],
+            exposure={
+                kind: {"here": share, "parent": self.before.get(kind)}
+                for kind, share in self.exposure.items()
+            },
+        )
 
 
 def subset_and_folder(text: str) -> tuple[str, str]:
@@ -41,11 +147,7 @@ def subset_and_folder(text: str) -> tuple[str, str]:
 
 
 def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> dict[str, Path]:
-    """The folder of each subset that an option names.
-
-    Raises:
-        ConfigError: a name that no subset has, one given twice, or no such folder.
-    """
+    """The folder of each subset that an option names."""
     named: dict[str, Path] = {}
     known = by_folder(experiment) if experiment else {}
     for text in texts:
@@ -61,16 +163,33 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
     return named
 
 
-# --- The examination ------------------------------------------------------------------------------
+def locate(
+    experiment: Experiment,
+    texts: Sequence[str],
+    roots: Sequence[Path],
+    draw: Callable[[str], Path] | None = None,
+) -> dict[str, Path]:
+    """The folder of each subset: as `--data` names it, else by its name in `roots`, else drawn.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """`data` is the folder of each subset, `parent` the parent's run name."""
-
-    data: dict[str, Path]
-    report: Preflight
-    parent: str | None
+    Raises:
+        ConfigError: a folder or subset that is not there.
+        DatasetError: no pictures for a subset.
+    """
+    named = _named(texts, experiment, "--data")
+    located: dict[str, Path] = {}
+    for name in by_folder(experiment):
+        places = [named[name]] if name in named else [root / name for root in roots]
+        folder = next(filter(loading.holds_pictures, places), None)
+        if folder is None and draw is not None and name not in named:
+            folder = draw(name)
+        if folder is None:
+            option = "--data DIR" if name == loading.COLLECTION else f"--data {name}=DIR"
+            raise DatasetError(
+                f"no pictures found in {' or in '.join(map(str, places))}. Put the pictures and "
+                f"captions there, or name their folder with {option}"
+            )
+        located[name] = folder
+    return located
 
 
 def check(
@@ -79,47 +198,30 @@ def check(
     data: Sequence[str],
     parent_data: Sequence[str],
     allow_no_op: bool,
-    repository: Path,
-    workspace: Path,
+    roots: Sequence[Path],
     prompts: Sequence[Prompt],
     seed: int | None = None,
     draw: Callable[[str], Path] | None = None,
-) -> Checked:
+) -> Preflight:
     """Find the pictures of an experiment and examine them.
 
-    `data` and `parent_data` are as the command line has them. `repository` is where pictures may be
-    besides the workspace; `draw` makes a subset's where none are named or found.
+    `data` and `parent_data` are as the command line has them, `roots` where pictures may be; `draw`
+    makes a subset's where none are named or found.
 
     Raises:
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
     """
-    named = _named(data, experiment, "--data")
-    places: dict[str, Path] = {}
-    for name in by_folder(experiment):
-        drawn = draw if name not in named else None
-        locate = functools.partial(
-            loading.locate, named.get(name), name=name, repository=repository, workspace=workspace
-        )
-        places[name] = locate() if drawn is None else _or_drawn(locate, name, drawn)
     # At another seed, so is what it is compared with: a seed is no change between the two.
     known = {each.name: with_seed(each, seed) for each in config.known(REPOSITORY)}
     parent = known.get(experiment.parent or "")
-    report = examine(
+    return examine(
         experiment,
-        places,
+        locate(experiment, data, roots, draw),
         parent=parent,
         no_op="warning" if allow_no_op else "error",
         parent_data=_named(parent_data, parent, "--parent-data"),
         prompts=prompts,
     )
-    return Checked(data=places, report=report, parent=parent.run_name if parent else None)
-
-
-def _or_drawn(locate: Callable[[], Path], name: str, draw: Callable[[str], Path]) -> Path:
-    try:
-        return locate()
-    except DatasetError:
-        return draw(name)
 
 
 def examine(
@@ -133,41 +235,33 @@ def examine(
 ) -> Preflight:
     """Check the data, see it as the trainer will, and compare the experiment with its parent.
 
-    `data` is the folder of each subset, `parent_data` that of those whose captions or pictures were
-    others in the parent. `no_op` is how bad it is that nothing differs from it. `prompts` are those
-    that each epoch is tested with.
-
-    Raises:
-        DatasetError: where a folder cannot be listed.
+    `data` is the folder of each subset, `parent_data` that of those that were others in the parent.
+    `no_op` is how bad it is that nothing differs from it.
     """
     collections = {name: _collection(experiment, name, folder) for name, folder in data.items()}
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
-    here = _side(experiment, collections)
-    gate = experiment.gate
-    compared, before = ablation.Ablation(), dict[str, float]()
-    unseen: tuple[Finding, ...] = ()
+    here, gate = _side(experiment, collections), experiment.gate
+    options = [*lint.audit(experiment), *lint.prompt_findings(prompts)]
+    options += schedule.gate_findings(experiment, run, gate.epoch) if gate else ()
+    lines: list[str] = []
+    before: dict[str, float] = {}
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
         own = parent_data or {}
         earlier = {name: _collection(parent, name, folder) for name, folder in own.items()}
         there = _side(parent, {**collections, **earlier})
-        compared = ablation.compare(here, there, no_op=no_op)
-        before, unseen = there.exposure.shares, tuple(_unseen(experiment, parent, own))
+        compared, lines = ablation.compare(here, there, no_op=no_op)
+        options = [*compared, *_unseen(experiment, parent, own), *options]
+        before = there.exposure.shares
+    data_findings = [finding for each in collections.values() for finding in each.findings]
     return Preflight(
         experiment=experiment,
+        parent=parent.run_name if parent else None,
+        data=dict(data),
         collections=collections,
-        data_findings=(
-            *(finding for each in collections.values() for finding in each.findings),
-            *_cut(here.exposure),
-        ),
-        option_findings=(
-            *compared.findings,
-            *unseen,
-            *lint.audit(experiment),
-            *lint.prompt_findings(prompts),
-            *(schedule.gate_findings(experiment, run, gate.epoch) if gate else ()),
-        ),
-        lines=compared.lines,
+        data_findings=(*data_findings, *_cut(here.exposure)),
+        option_findings=tuple(options),
+        lines=tuple(lines),
         exposure=here.exposure.shares,
         before=before,
         length=run,
@@ -176,7 +270,8 @@ def examine(
 
 def _collection(experiment: Experiment, name: str, folder: Path) -> Collection:
     spec = experiment.specs.get(name, DatasetSpec())
-    return loading.check(folder, spec, by_folder(experiment).get(name))
+    shuffled = bool(by_folder(experiment)[name]["shuffle_caption"])
+    return loading.check(folder, spec, shuffled=shuffled)
 
 
 def _side(experiment: Experiment, collections: Mapping[str, Collection]) -> ablation.Side:
@@ -193,12 +288,11 @@ def _unseen(
 ) -> Iterator[Finding]:
     """Another caption version in the parent, whose captions are not at hand."""
     for name in sorted(experiment.specs.keys() & parent.specs.keys() - parent_data.keys()):
-        new, old = (each.specs[name].caption_version for each in (experiment, parent))
-        if new != old:
+        old = parent.specs[name].caption_version
+        if old != experiment.specs[name].caption_version:
             message = (
-                f"{name}: {parent.name} had the captions {old or 'of no version'}, which are not "
-                f"here: its shares are computed on these ({new or 'no version'}). Name its own "
-                f"with --parent-data {name}=DIR"
+                f"{name}: the captions of {parent.name} ({old or 'no version'}) are not here, so "
+                f"its shares are those of these. Name its own with --parent-data {name}=DIR"
             )
             yield findings.finding("warning", "parent_captions_unseen", "", message)
 
@@ -213,24 +307,16 @@ def _cut(exposure: caption_exposure.Exposure) -> Iterator[Finding]:
             yield findings.finding("warning", "caption_cut", f"{stem}.txt", message, tokens=tokens)
 
 
-# --- The verb -------------------------------------------------------------------------------------
-
-
 def examined(chosen: argparse.Namespace) -> Preflight:
-    """The preflight of what the command line names.
-
-    Raises:
-        ConfigError, DatasetError: where experiment or pictures cannot be found or read.
-    """
+    """The preflight of what the command line names."""
     return check(
         config.load(chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)),
         data=chosen.data,
         parent_data=chosen.parent_data,
         allow_no_op=chosen.allow_no_op,
-        repository=REPOSITORY,
-        workspace=workspace_path(chosen.workspace)[0],
+        roots=(REPOSITORY, workspace_path(chosen.workspace)[0]),
         prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
-    ).report
+    )
 
 
 def show(chosen: argparse.Namespace) -> None:
@@ -243,7 +329,8 @@ def show(chosen: argparse.Namespace) -> None:
         report = examined(chosen)
     except BespokeError as error:
         if chosen.json:
-            print(refused(chosen.experiment, error))
+            verdict = f"{chosen.experiment} cannot start: {error}"
+            print(_document(chosen.experiment, verdict, counts={}, findings=[], exposure={}))
         raise
     if chosen.json:
         print(report.as_json())
@@ -252,3 +339,7 @@ def show(chosen: argparse.Namespace) -> None:
     refusal = report.refusal(strict=chosen.strict)
     if refusal is not None:
         raise refusal
+
+
+def _document(experiment: str, verdict: str, **rest: object) -> str:
+    return json.dumps({"experiment": experiment, "verdict": verdict, **rest}, indent=2, default=str)

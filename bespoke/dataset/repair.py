@@ -1,15 +1,15 @@
-"""`bespoke captions repair`: a new caption version beside the old one, and an experiment on it.
+"""`bespoke captions repair`: mended captions beside the old ones, and an experiment on them.
 
 Each caption goes through these steps until none changes it:
 
-1. A feature that commas in its parentheses tear apart becomes one tag, with spaces for the commas.
+1. A feature that commas in its parentheses tear apart becomes one tag.
 2. Hex codes of no feature go: the palette list and the bare ones.
 3. A feature's hex goes where it cannot be the feature's: it is not in the picture, is the
    background's, lies only behind the figure, is far from every colour that the feature's own words
    name, or is the skin's. The background's goes where it is not the border's.
 4. The background moves among the kept tags, behind the subject as far as they reach.
-5. A caption above the window loses whole tags, the last first: repeated ones, then style,
-   expression, unnamed things, accessories, clothing; never one with a hex or with a declared word.
+5. A caption above the window loses whole tags in the order of TRIMMED, the last first; never one
+   with a hex or with a declared word.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke.dataset import colors, loading, preflight
@@ -39,6 +37,7 @@ from bespoke.files import REPOSITORY, write_whole
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Container, Iterator, Sequence
+    from pathlib import Path
 
     from bespoke.dataset.folder import Collection
     from bespoke.experiment.config import Experiment
@@ -79,15 +78,14 @@ def _joined(text: str) -> Iterator[Feature]:
     """The features, each one tag, without the hex codes that state no feature's colour."""
     for feature in caption_text.features(caption_text.parse(text)):
         tag = replace(feature, parts=1)
-        if feature.parts > 1 and feature.kind != "palette":
-            tag = replace(tag, text=feature.text.replace(",", ""))
         if feature.kind in ("palette", "loose") and feature.codes:
             tag = _without(tag, tag.codes)
             # "palette: warm reds, #a81818" says something; "palette:" alone does not.
             if not re.sub(r"(?i)^\s*pal+ette|\W", "", tag.text):
                 continue
-        if tag.text or not feature.text:
-            yield tag
+        elif feature.parts > 1:
+            tag = replace(tag, text=feature.text.replace(",", ""))
+        yield tag
 
 
 def _without(tag: Feature, codes: Container[str]) -> Feature:
@@ -119,28 +117,29 @@ def _judged(tags: list[Feature], grid: PixelGrid) -> Iterator[Feature]:
     behind = codes if codes & ground else frozenset()
     skin = frozenset(code for tag in tags if tag.kind == "skin" for code in tag.codes)
     for number, tag in enumerate(tags):
-        if not in_picture(tag):
-            yield tag
-            continue
-        if number == chosen or tag.kind == "background":
-            fitting = ground | behind
-        else:
-            fitting = {code for code in tag.codes if _fits(code, tag, grid, behind, skin)}
-        wrong = {code for code in tag.codes if code not in fitting or code not in grid.colours}
+        wrong = set()
+        if in_picture(tag):
+            own = number == chosen or tag.kind == "background"
+            fitting = ground | behind if own else _fitting(tag, grid, behind, skin)
+            wrong = {code for code in tag.codes if code not in fitting or code not in grid.colours}
         kept = _without(tag, wrong) if wrong else tag
         if kept.text or not tag.text:
             yield kept
 
 
-def _fits(
-    code: str, tag: Feature, grid: PixelGrid, behind: Container[str], skin: Container[str]
-) -> bool:
-    """Whether a hex can be that of this tag, which is of the figure."""
+def _fitting(
+    tag: Feature, grid: PixelGrid, behind: frozenset[str], skin: frozenset[str]
+) -> set[str]:
+    """The hex codes that can be those of this tag, which is of the figure."""
     named = painted(tag.text, tag.kinds)
-    if code in behind or code not in grid.figure or apart(tag.codes, named) > colors.FAR:
-        return False
-    own = code not in skin or tag.kind in ("skin", "lips")
-    return own or bool(named and apart((code,), named) <= colors.FAR)
+    if apart(tag.codes, named) > colors.FAR:
+        return set()
+    free = tag.kind in ("skin", "lips")
+    return {
+        code
+        for code in grid.figure.keys() & set(tag.codes) - behind
+        if free or code not in skin or (named and apart((code,), named) <= colors.FAR)
+    }
 
 
 def _moved(tags: list[Feature], grid: PixelGrid | None, rules: Rules) -> list[Feature]:
@@ -155,28 +154,25 @@ def _moved(tags: list[Feature], grid: PixelGrid | None, rules: Rules) -> list[Fe
 
 def _trimmed(tags: list[Feature], rules: Rules) -> list[Feature]:
     over = tokens(", ".join(tag.text for tag in tags)) - rules.limit
-    gone: set[int] = set()
-    for number in _expendable(tags, rules) if over > 0 else ():
-        if over > 0:
-            over -= tokens(f"{tags[number].text},")
-            gone.add(number)
-    return [tag for number, tag in enumerate(tags) if number not in gone]
-
-
-def _expendable(tags: Sequence[Feature], rules: Rules) -> list[int]:
-    """The numbers of the tags that a caption may lose, the first to go first."""
+    if over <= 0:
+        return tags
     texts = [tag.text.lower() for tag in tags]
-    free = [number for number, tag in enumerate(tags) if not tag.codes][::-1]
-    order = [number for number in free if texts.index(texts[number]) < number]
-    for kind in TRIMMED:
-        order += [
-            number
-            for number in free
-            if tags[number].kind == kind
-            and set(tags[number].kinds) <= set(TRIMMED)
-            and not any(word.lower() in texts[number] for word in rules.names)
-        ]
-    return list(dict.fromkeys(order))
+    first = {text: number for number, text in reversed(list(enumerate(texts)))}
+
+    def rank(number: int) -> int:
+        """What goes first: repeated tags, then the kinds of TRIMMED in order; -1 stays."""
+        tag, text = tags[number], texts[number]
+        if tag.codes or first[text] < number:
+            return -1 if tag.codes else 0
+        named = any(word.lower() in text for word in rules.names)
+        return -1 if named or set(tag.kinds) - set(TRIMMED) else 1 + TRIMMED.index(tag.kind)
+
+    ranks = {number: rank(number) for number in range(len(tags))}
+    for number in sorted(ranks, key=lambda number: (ranks[number], -number)):
+        if ranks[number] >= 0 and over > 0:
+            over -= tokens(f"{tags[number].text},")
+            del ranks[number]
+    return [tags[number] for number in ranks]
 
 
 # --- A whole folder -------------------------------------------------------------------------------
@@ -185,32 +181,27 @@ def _expendable(tags: Sequence[Feature], rules: Rules) -> list[int]:
 def repair(collection: Collection, out: Path, rules: Rules) -> dict[str, str]:
     """Write the pairs of `collection` into `out`, mended; each caption's first line, by stem.
 
-    Text past a caption's first line stays as it is. The folder appears complete or not at all.
+    Text past a caption's first line stays as it is.
 
     Raises:
-        ConfigError: `out` is not empty, as the old folder, or cannot be written.
+        ConfigError: `out` is there already or cannot be written.
         DatasetError: no pairs, or a caption that cannot be read.
     """
-    unreadable = [pair for pair in collection.pairs if pair.caption.name not in collection.texts]
-    if unreadable or not collection.pairs:
-        what = unreadable[0].caption.name if unreadable else "no picture with a caption"
-        raise DatasetError(f"{collection.folder}: nothing can be repaired: {what} cannot be read")
+    pairs, arts = collection.pairs, collection.arts
+    unreadable = [pair.caption.name for pair in pairs if pair.caption.name not in collection.texts]
+    if unreadable or not pairs:
+        what = f"{unreadable[0]} cannot be read" if unreadable else "no picture has a caption"
+        raise DatasetError(f"{collection.folder}: nothing to repair: {what}")
     mended: dict[str, str] = {}
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".captions.") as beside:
-            complete = Path(beside) / "complete"
-            complete.mkdir()
-            for pair in collection.pairs:
-                text = collection.texts[pair.caption.name]
-                line = caption_text.first_line(text)
-                art = collection.arts.get(pair.picture.name)
-                grid = None if art is None else PixelGrid(cells=art)
-                mended[pair.stem] = new = mend(line, grid, rules)
-                shutil.copyfile(pair.picture, complete / pair.picture.name)
-                (complete / pair.caption.name).write_bytes(text.replace(line, new, 1).encode())
-            # An empty folder may be there; anything else stops it.
-            complete.replace(out)
+        out.mkdir(parents=True)
+        for pair in pairs:
+            text, art = collection.texts[pair.caption.name], arts.get(pair.picture.name)
+            line = caption_text.first_line(text)
+            new = mend(line, None if art is None else PixelGrid(cells=art), rules)
+            mended[pair.stem] = new
+            shutil.copyfile(pair.picture, out / pair.picture.name)
+            (out / pair.caption.name).write_bytes(text.replace(line, new, 1).encode())
     except OSError as failure:
         message = f"{out}: cannot be written: {failure.strerror}. Give another one with --out DIR"
         raise ConfigError(message) from failure
@@ -238,7 +229,7 @@ def show(chosen: argparse.Namespace) -> None:
     mended = repair(before, chosen.out, rules)
     fewest = min(len(caption_text.hex_codes(line)) for line in mended.values())
     new = replace(spec, hex_codes_min=fewest, caption_version=name)
-    after = loading.check(chosen.out, new, options)
+    after = loading.check(chosen.out, new, shuffled=before.shuffled)
     write_whole(file, _experiment(experiment, new))
     changed = sum(before.captions[stem] != line for stem, line in mended.items())
     print(f"{chosen.out}: {len(mended)} pictures, {changed} captions mended. Checked again:")
@@ -256,10 +247,8 @@ def _experiment(parent: Experiment, spec: DatasetSpec) -> str:
         "parent": parent.name,
         "hypothesis": "With the background among the kept tags and only hex codes that fit the "
         f"picture, {parent.name} learns what it is meant to.",
-        "subject": parent.subject,
+        **({"subject": parent.subject} if parent.subject else {}),
     }
-    default = asdict(DatasetSpec())
-    # The measured minimum is said even where it is the default, 0.
-    stated = {k: v for k, v in asdict(spec).items() if k == "hex_codes_min" or v != default[k]}
-    rows = toml_lines({key: value for key, value in words.items() if value})
-    return "\n".join([*rows, "", f"[data.{loading.COLLECTION}]", *toml_lines(stated), ""])
+    stated = {key: value for key, value in asdict(spec).items() if value not in (None, "", ())}
+    table = [f"[data.{loading.COLLECTION}]", *toml_lines(stated)]
+    return "\n".join([*toml_lines(words), "", *table, ""])
