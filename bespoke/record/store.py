@@ -97,7 +97,7 @@ class Record:
         file = file or document_path(self._index.output, name)
         with locked(self._lock):
             before = self._read(file, name)
-            starts = {run.started: {}, **run.starts}
+            starts = {**run.starts, run.started: run.starts.get(run.started, {})}
             new = replace(run, uid=uuid.uuid4().hex, starts=starts)
             run = _resumed(before, run) if before else new
             file.parent.mkdir(parents=True, exist_ok=True)

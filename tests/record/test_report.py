@@ -168,11 +168,6 @@ def test_only_the_picture_that_was_measured_is_shown(run: RunRecord, tmp_path: P
     assert len(shown.all("img")) == 2 * (len(PROMPTS) - 3)
 
 
-def test_swatches_show_the_asked_colour_and_the_one_that_came(outline: Outline) -> None:
-    swatches = [each for each in outline.all("span") if str(each.get("class")).startswith("swatch")]
-    assert [each["style"] for each in swatches[:2]] == ["background:#00ff00", "background:#8a503c"]
-
-
 def test_zero_and_false_are_values_and_the_reason_of_a_change_is_told(outline: Outline) -> None:
     assert "training.noise_offset 0.0 training_config.toml" in outline.text
     assert "training.xformers False --set True" in outline.text
@@ -457,19 +452,6 @@ def test_cells_are_enlarged_by_whole_numbers_and_axes_are_named(
             assert axes[:2] == ["epoch", "score, 0 to 10"]
             assert len(axes) == 6
         view.close()
-
-
-def test_all_of_it_can_be_reached_and_opened_by_keyboard(browser: Browser, page: Path) -> None:
-    view, _ = opened(browser, page, 1280, "light")
-    view.keyboard.press("Tab")
-    assert view.evaluate("document.activeElement.className") == "skip"
-    view.locator("summary", has_text="Every option").focus()
-    view.keyboard.press("Enter")
-    assert view.get_by_role("rowheader", name="training.noise_offset").is_visible()
-    sheet = view.get_by_role("table", name="Pictures by epoch and prompt")
-    assert sheet.get_by_role("row").count() == 11
-    assert sheet.get_by_role("img").count() == 70
-    view.close()
 
 
 def test_hostile_text_does_nothing_in_a_browser(
