@@ -13,14 +13,13 @@ from bespoke.console import say
 from bespoke.errors import TrainerError
 from bespoke.experiment.rendering import rewrite
 from bespoke.experiment.settings import put
-from bespoke.files import write_whole
+from bespoke.files import REPOSITORY, write_whole
 from bespoke.trainer import checkpoints, hardware, launch, monitor, resume
 from bespoke.trainer.process import Group, patience, signals_held
 from bespoke.trainer.progress import Display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import Any
 
     from bespoke.experiment.rendering import Rendered
@@ -38,7 +37,6 @@ class Plan:
     rendered: Rendered
     settings: Mapping[str, Any]
     command: Callable[[Rendered], list[str]]
-    cwd: Path
 
 
 class Evaluator(Protocol):
@@ -126,7 +124,7 @@ class _Training:
             Group(
                 command,
                 environment=launch.environment(os.environ),
-                cwd=self._plan.cwd,
+                cwd=REPOSITORY,
                 patience=patience(),
             ) as group,
             Display(len(job.epochs), silent=job.request.events) as shown,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import toml
 
 from bespoke.experiment import config
-from bespoke.experiment.settings import put
 from bespoke.trainer import fit
 from bespoke.trainer.hardware import Gpu
 
@@ -43,13 +41,9 @@ def experiment(repository: Path) -> Experiment:
 
 
 def planned(
-    experiment: Experiment,
-    on: Gpu,
-    *,
-    begun: dict[str, object] | None = None,
-    xformers: bool = True,
+    experiment: Experiment, on: Gpu, begun: dict[str, object] | None = None
 ) -> dict[str, object]:
-    fitted = fit.apply(fit.plan(on, experiment, begun, xformers=xformers), experiment)
+    fitted = fit.apply(fit.plan(on, experiment, begun), experiment)
     return {key: fitted.option(key) for key in fit.KEYS}
 
 
@@ -62,8 +56,6 @@ def test_a_card_of_24_gb_and_more_takes_the_whole_batch_at_once_in_bf16(
         "gradient_accumulation_steps": 1,
         "gradient_checkpointing": False,
         "mixed_precision": "bf16",
-        "xformers": True,
-        "sdpa": False,
         "highvram": True,
         "vae_batch_size": 16,
     }
@@ -92,23 +84,6 @@ def test_memory_that_others_use_is_not_planned_with(experiment: Experiment) -> N
     assert chosen["train_batch_size"] == 2
 
 
-def test_larger_pictures_and_ranks_need_more(experiment: Experiment) -> None:
-    general = dict(experiment.general)
-    put(general, "resolution", 768, "--set")
-    larger = replace(experiment, general=general)
-    on = gpu("NVIDIA GeForce RTX 3080", 12288, (8, 6))
-    assert planned(larger, on)["train_batch_size"] == 2
-    training = dict(experiment.training)
-    put(training, "network_dim", 256, "--set")
-    wider = replace(experiment, training=training)
-    assert fit.grown(5910, wider) > fit.grown(5910, experiment) + 1000
-
-
-def test_xformers_that_does_not_load_gives_way_to_sdpa(experiment: Experiment) -> None:
-    chosen = planned(experiment, gpu("NVIDIA L40S", 46068, (8, 9)), xformers=False)
-    assert (chosen["xformers"], chosen["sdpa"]) == (False, True)
-
-
 @pytest.mark.parametrize(
     ("pin", "kept"),
     [
@@ -132,14 +107,14 @@ def test_what_a_person_wrote_is_never_changed(
 
 def test_an_experiments_own_file_pins_too(repository: Path) -> None:
     smoke = config.load("smoke", repository=repository)
-    changes = fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), smoke, xformers=True)
+    changes = fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), smoke)
     assert set(changes) == {"highvram", "vae_batch_size"}
 
 
 def test_an_interrupted_run_keeps_its_plan_on_another_card(experiment: Experiment) -> None:
     large = planned(experiment, gpu("NVIDIA H100", 81559, (9, 0)))
     begun = {f"training.{key}": value for key, value in large.items()}
-    resumed = planned(experiment, gpu("Quadro RTX 8000", 8192, (7, 5)), begun=begun)
+    resumed = planned(experiment, gpu("Quadro RTX 8000", 8192, (7, 5)), begun)
     assert {key: resumed[key] for key in fit.KEPT} == {key: large[key] for key in fit.KEPT}
     # How latents are made is no part of the run.
     assert resumed["vae_batch_size"] == 8
@@ -211,6 +186,14 @@ def test_a_card_that_torch_cannot_use_is_not_planned_for(
 ) -> None:
     done = rehearse(tmp_path, drawn, repository, driver(tmp_path / "old", OLD), "--dry-run")
     assert "6.1, and torch 2.10 needs 7.0 or newer, so no option is changed" in done.stdout
+
+
+def test_larger_pictures_than_were_measured_are_not_planned_for(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    larger = ("--set", "dataset.resolution=768", "--dry-run")
+    done = rehearse(tmp_path, drawn, repository, driver(tmp_path / "h100", H100), *larger)
+    assert "plan: memory is measured for pictures up to 512 px" in done.stdout
 
 
 def test_a_run_resumes_elsewhere_with_the_plan_it_began_with(

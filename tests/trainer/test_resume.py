@@ -236,7 +236,7 @@ def test_a_checkpoint_taken_away_is_asked_for_and_nothing_is_trained_again(
     assert tensors(tmp_path) == untouched
 
 
-def tested(place: Path, drawn: Path, *arguments: str, **variables: str) -> str:
+def with_tests(place: Path, drawn: Path, *arguments: str, **variables: str) -> str:
     """What a start with tests and a gate said, of four short epochs."""
     words = [word for word in command(place, drawn) if word != "--no-test"]
     short = ("--set", "training.max_train_epochs=4", "--set", "dataset.num_repeats=1")
@@ -256,7 +256,7 @@ def tested(place: Path, drawn: Path, *arguments: str, **variables: str) -> str:
 def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run of four epochs with tests; to be copied."""
     place = tmp_path_factory.mktemp("finished")
-    assert "exit code 0" in tested(place, drawn)
+    assert "exit code 0" in with_tests(place, drawn)
     return place
 
 
@@ -282,7 +282,7 @@ def test_what_a_resumed_epoch_lacks_in_pictures_is_drawn_and_tested(
     shutil.rmtree(folder)
     for path in sorted((output / "sample").glob(f"{NAME}_e000003_*"))[4:]:
         path.unlink()
-    said = tested(tmp_path / "w", drawn)
+    said = with_tests(tmp_path / "w", drawn)
     assert "epoch 3: not all its test pictures are there; the trainer draws them" in said
     assert "epoch 3: background right in 9 of 9" in said
     assert "exit code 0" in said
@@ -300,7 +300,7 @@ def test_a_gate_that_stopped_a_run_stops_it_again_whatever_became_of_its_test(
         "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.6@205",
     }
     longer = ("--set", "training.max_train_epochs=7")
-    assert "exit code 5" in tested(tmp_path, drawn, *longer, **never)
+    assert "exit code 5" in with_tests(tmp_path, drawn, *longer, **never)
     output = tmp_path / "rehearsal" / "output"
     (folder,) = (output / "tests").glob(f"{NAME}-000004-*")
     if damage == "torn":
@@ -314,7 +314,7 @@ def test_a_gate_that_stopped_a_run_stops_it_again_whatever_became_of_its_test(
         for kind in (".safetensors", "-state"):
             source, target = (output / f"{NAME}-00000{n}{kind}" for n in (4, 5))
             shutil.copytree(source, target) if kind == "-state" else save_epoch(source, target, 5)
-    again = tested(tmp_path, drawn, *longer, **never)
+    again = with_tests(tmp_path, drawn, *longer, **never)
     assert "the same command with --no-gate resumes" in again
     assert "exit code 5" in again
     assert "the trainer starts" not in again
@@ -337,7 +337,7 @@ def test_a_changed_checkpoint_is_named_and_keeps_the_scores_of_the_trained_one(
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    said = tested(tmp_path / "w", drawn)
+    said = with_tests(tmp_path / "w", drawn)
     assert f"warning: {path.name}: changed since it was trained" in said
     assert "exit code 0" in said
     (folder,) = (output / "tests").glob(f"{NAME}-000002-*")
@@ -352,7 +352,7 @@ def test_a_state_whose_weights_were_changed_is_passed_over_for_the_one_before(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    said = tested(tmp_path / "w", drawn)
+    said = with_tests(tmp_path / "w", drawn)
     assert "resuming after epoch 2" in said
     assert tensors(tmp_path / "w") == tensors(finished)
 
@@ -365,7 +365,7 @@ def test_a_wrong_number_of_steps_is_mended_by_the_trainers_own(
     content = json.loads(file.read_text(encoding="utf-8"))
     steps = content["steps_per_epoch"]
     file.write_text(json.dumps({**content, "steps_per_epoch": steps - 20}), encoding="utf-8")
-    said = tested(tmp_path / "w", drawn)
+    said = with_tests(tmp_path / "w", drawn)
     assert f"said {steps - 20} steps an epoch, the trainer says {steps}" in said
     assert "exit code 0" in said
     assert tensors(tmp_path / "w") == tensors(finished)
