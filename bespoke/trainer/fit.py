@@ -31,8 +31,8 @@ KEYS = (
     *("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
     *("mixed_precision", "highvram", "vae_batch_size"),
 )
-# Of these, what an interrupted run keeps on whatever machine it resumes.
-KEPT = KEYS[:-2]
+# What only changes together; and what an interrupted run keeps wherever it resumes.
+SPLIT, KEPT = KEYS[:3], KEYS[:4]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def plan(gpu: Gpu, experiment: Experiment, begun: Mapping[str, Any] | None = Non
     that an interrupted run was recorded with, which it keeps.
     """
     free = set(KEYS) - experiment.pinned
-    wanted = _wanted(gpu, experiment, free)
+    wanted = _wanted(gpu, experiment)
     for key in KEPT if begun is not None else ():
         wanted.pop(key, None)
         if (value := (begun or {}).get(f"training.{key}")) is not None:
@@ -97,12 +97,13 @@ def fits(gpu: Gpu, mib: float) -> bool:
     return math.ceil(mib * MARGIN) + SPARE_MIB <= gpu.free_mib
 
 
-def _wanted(gpu: Gpu, experiment: Experiment, free: set[str]) -> Changes:
+def _wanted(gpu: Gpu, experiment: Experiment) -> Changes:
     wanted: Changes = {}
     is_ampere = (gpu.capability or (0, 0)) >= hardware.AMPERE
     if experiment.option("mixed_precision") == "fp16" and is_ampere:
         wanted["mixed_precision"] = ("bf16", "from Ampere on: no loss to scale, no overflow")
-    if best := _best(gpu, experiment, free):
+    if not experiment.pinned & set(SPLIT):
+        best = _best(gpu, experiment)
         why = f"the fastest that was measured to fit {gpu.free_mib} MiB"
         wanted |= {
             "train_batch_size": (best.batch, why),
@@ -126,20 +127,11 @@ def _product(experiment: Experiment) -> int:
     return batch * int(experiment.option("gradient_accumulation_steps"))
 
 
-def _best(gpu: Gpu, experiment: Experiment, free: set[str]) -> MemoryProfile | None:
-    """The fastest that fits; the least where none does; None where the keys are pinned."""
-    batch = experiment.option("train_batch_size")
-    checkpointing = bool(experiment.option("gradient_checkpointing"))
-    split = {"train_batch_size", "gradient_accumulation_steps"} <= free
-    allowed = [
-        each
-        for each in PROFILES
-        if _product(experiment) % each.batch == 0
-        and (split or each.batch == batch)
-        and ("gradient_checkpointing" in free or each.checkpointing == checkpointing)
-    ]
-    fitting = [each for each in allowed if fits(gpu, each.mib)]
-    return fitting[0] if fitting else min(allowed, key=lambda each: each.mib, default=None)
+def _best(gpu: Gpu, experiment: Experiment) -> MemoryProfile:
+    """The fastest that fits; the least where none does."""
+    allowed = [each for each in PROFILES if _product(experiment) % each.batch == 0]
+    fitting = (each for each in allowed if fits(gpu, each.mib))
+    return next(fitting, min(allowed, key=lambda each: each.mib))
 
 
 def fit(job: Job) -> Job:

@@ -131,17 +131,15 @@ class _Training:
         ):
             job.journal.write("launched", pid=group.pid, command=command)
             reader = launch.Reader(log)
-            watching = monitor.Watch(job.output, self._room())
+            # A rehearsal's files are small.
+            needed = monitor.LOGS if job.request.rehearse else job.sizes.epoch
+            watching = monitor.Watch(job.output, needed)
             for event in reader.events(group.output()):
                 self._take(event, shown, watching)
             code = group.wait()
         job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - began, 1))
         if code != 0:
             raise launch.failure(code, reader.tail, log_file)
-
-    def _room(self) -> int:
-        # A rehearsal's files are small.
-        return monitor.LOGS if self._job.request.rehearse else self._job.sizes.epoch
 
     def _take(self, event: launch.Event | None, shown: Display, watching: monitor.Watch) -> None:
         if isinstance(event, launch.Progress):
