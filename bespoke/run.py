@@ -85,9 +85,9 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = starting.begin(job, settings)
-        row = recorder.run_of(job, rendered, settings, checked.report, checked.parent)
+        row = recorder.run_of(job, rendered, settings, checked, checked.parent)
         with recorder.recorded(job, row) as record:
-            rates = schedule.shares(job.experiment, checked.report.length)
+            rates = schedule.shares(job.experiment, checked.length)
             evaluator = EpochEvaluator(
                 job,
                 prompts=tested,

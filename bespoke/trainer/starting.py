@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bespoke.trainer.sd_scripts import Trainer
 
 
-def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> preflight.Checked:
+def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> preflight.Preflight:
     """The pictures' folders, once nothing found before the start speaks against them.
 
     `tested` are the prompts that each epoch is tested with; `draw` makes a subset's pictures where
@@ -31,22 +31,20 @@ def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> pr
     """
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
-    checked = preflight.check(
+    report = preflight.check(
         experiment,
         data=request.data,
         parent_data=request.parent_data,
         seed=request.seed,
         allow_no_op=request.allow_no_op,
         # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
-        repository=job.workspace if request.rehearse else REPOSITORY,
-        workspace=job.workspace,
+        roots=(job.workspace,) if request.rehearse else (REPOSITORY, job.workspace),
         prompts=tested,
         draw=draw if draws else None,
     )
-    report = checked.report
     for line in report.report(examples=1, notes=False):
         say(line)
-    job.journal.write("checked", data=checked.data, verdict=report.verdict, counts=report.counts)
+    job.journal.write("checked", data=report.data, verdict=report.verdict, counts=report.counts)
     write_whole(job.folder / "preflight.json", report.as_json())
     refusal = report.refusal(strict=request.strict)
     if refusal is not None:
@@ -54,10 +52,10 @@ def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> pr
     if experiment.pictures_taken is not None:
         for name, collection in report.collections.items():
             into = job.folder / "pictures" / name
-            checked.data[name] = loading.take(collection, experiment.pictures_taken, into)
+            report.data[name] = loading.take(collection, experiment.pictures_taken, into)
             there = len(collection.pairs)
             say(f"{name}: {min(experiment.pictures_taken, there)} of {there} pictures taken")
-    return checked
+    return report
 
 
 def render(
