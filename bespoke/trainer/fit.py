@@ -29,10 +29,10 @@ ORIGIN = "plan"
 # What a plan may change: nothing in the mathematics of a step.
 KEYS = (
     *("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
-    *("mixed_precision", "highvram", "vae_batch_size"),
+    *("mixed_precision", "xformers", "sdpa", "highvram", "vae_batch_size"),
 )
 # What only changes together; and what an interrupted run keeps wherever it resumes.
-SPLIT, KEPT = KEYS[:3], KEYS[:4]
+SPLIT, KEPT = KEYS[:3], KEYS[:6]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,9 @@ def fits(gpu: Gpu, mib: float) -> bool:
 
 def _wanted(gpu: Gpu, experiment: Experiment) -> Changes:
     wanted: Changes = {}
+    if experiment.option("xformers") and not hardware.xformers_loads():
+        why = "xformers' kernels do not load here"
+        wanted |= {"xformers": (False, why), "sdpa": (True, why)}
     is_ampere = (gpu.capability or (0, 0)) >= hardware.AMPERE
     if experiment.option("mixed_precision") == "fp16" and is_ampere:
         wanted["mixed_precision"] = ("bf16", "from Ampere on: no loss to scale, no overflow")

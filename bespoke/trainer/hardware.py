@@ -72,6 +72,17 @@ def _gpu(number: int, row: list[str]) -> Gpu:
     )
 
 
+def xformers_loads() -> bool:
+    """Whether xformers is here with the torch that its kernels were built for."""
+    from importlib import metadata
+
+    try:
+        versions = [metadata.version(name).partition("+")[0] for name in ("xformers", "torch")]
+    except metadata.PackageNotFoundError:
+        return False
+    return versions == ["0.0.35", "2.10.0"]
+
+
 def smaller(options: Mapping[str, Any], pinned: Collection[str] = frozenset()) -> dict[str, Any]:
     """The training options to change for less memory at the same effective batch; {} at the end.
 
