@@ -103,7 +103,6 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                     rendered=rendered,
                     settings=settings,
                     command=trainer.command,
-                    cwd=REPOSITORY,
                 )
                 loop.train(job, launch, start, evaluator)
             found = starting.verified(job)
