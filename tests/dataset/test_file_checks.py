@@ -104,10 +104,10 @@ def test_all_problems_are_reported_together_in_the_order_of_names(folder: Path) 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (DatasetSpec(pictures=4), "4 pictures are declared, and 3 found"),
+        (DatasetSpec(pictures=4), "4 pictures are declared, and 3 are there"),
         (DatasetSpec(pictures_min=3, pictures_max=3), ""),
-        (DatasetSpec(pictures_min=4), "at least 4 pictures are declared, and 3 found"),
-        (DatasetSpec(pictures_max=2), "at most 2 pictures are declared, and 3 found"),
+        (DatasetSpec(pictures_min=4), "at least 4 pictures are declared, and 3 are there"),
+        (DatasetSpec(pictures_max=2), "at most 2 pictures are declared, and 3 are there"),
     ],
 )
 def test_the_number_of_pictures_is_held_to_what_is_declared(
