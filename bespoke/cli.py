@@ -68,11 +68,6 @@ def _repair(parser: Parser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=request.folder, required=True, help="the new folder"
     )
-    parser.add_argument(
-        "--name",
-        metavar="NAME",
-        help="of the experiment written for the new captions (default: EXPERIMENT_repaired)",
-    )
     parser.set_defaults(allow_no_op=True, parent_data=[])
 
 
