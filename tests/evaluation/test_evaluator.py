@@ -84,7 +84,6 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
     assert [each.backgrounds()["match"] for each in run.epochs] == [0, 0, 9, 9, 9]
     assert [each.outcome for each in run.decisions] == ["GO"]
     assert len(run.curves["loss"]) > 10
-    assert max(value for _, value in run.curves["lr/unet"]) == pytest.approx(1e-4, rel=0.02)
     assert run.settings["dataset.general.keep_tokens"]["from"] == "experiments/keep_tokens_3.toml"
     page = (tmp_path / "rehearsal" / "reports" / f"{RUN}.html").read_text(encoding="utf-8")
     assert "Nothing here is a result." in page
