@@ -9,8 +9,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
 from bespoke import files
 from bespoke.evaluation import epoch_result
 from bespoke.record import store
