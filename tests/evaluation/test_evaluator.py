@@ -86,12 +86,11 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
     page = (tmp_path / "rehearsal" / "reports" / f"{RUN}.html").read_text(encoding="utf-8")
     assert "Nothing here is a result." in page
     assert page.count("<img") >= 45
-    # The list shows the run by a picture, and no link of it leads nowhere.
+    # No link of the list leads nowhere.
     index = tmp_path / "rehearsal" / "reports" / "index.html"
     listed = index.read_text(encoding="utf-8")
-    assert listed.count("<img") == 1
     links = re.findall(r'href="([^"#]+)"', listed)
-    assert len(links) == 3
+    assert len(links) == 1
     assert all(index.with_name(link).is_file() for link in links)
 
 
