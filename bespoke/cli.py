@@ -119,7 +119,7 @@ def _score(parser: Parser) -> None:
 def _compare(parser: Parser) -> None:
     named = "runs by name, or experiments for their latest run"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=named)
-    add_switches(parser, settings="only the settings in which two runs differ, and where from")
+    add_switches(parser, settings="only the settings in which they differ")
     add_workspace(parser)
 
 
