@@ -138,7 +138,7 @@ def test_without_a_gpu_the_options_of_record_are_refused_with_what_can_be_done(
     if shutil.which("nvidia-smi"):
         pytest.skip("this machine has a GPU")
     done = start(repository, "--data", str(drawn))
-    refused(done, 2, 'mixed_precision = "fp16" needs an NVIDIA GPU', "--rehearse")
+    refused(done, 2, 'no NVIDIA GPU found, and mixed_precision = "fp16" needs one', "--rehearse")
 
 
 def test_a_data_name_that_no_subset_has_is_refused(project: Path, drawn: Path) -> None:

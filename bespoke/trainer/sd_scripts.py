@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,7 +61,7 @@ class SdScripts:
     def lacks(self) -> str | None:
         option = self._job.experiment.option
         needs = (("mixed_precision", "fp16"), ("xformers", True))
-        wanted = [f"{key} = {str(value).lower()}" for key, value in needs if option(key) == value]
+        wanted = [f"{key} = {json.dumps(value)}" for key, value in needs if option(key) == value]
         return wanted[0] if wanted and not hardware.gpus() else None
 
     def command(self, rendered: Rendered) -> list[str]:
