@@ -122,7 +122,7 @@ def test_an_experiment_that_is_its_own_ancestor_shows_the_circle(project: Path) 
 def test_a_workspace_that_cannot_be_written_says_so(project: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = start(project, "--workspace", str(tmp_path / "file"))
-    refused(done, 2, "cannot be written", "--workspace")
+    refused(done, 2, "cannot write to the workspace", "--workspace")
 
 
 def test_a_submodule_that_is_not_there_is_named_before_anything_large_is_fetched(
