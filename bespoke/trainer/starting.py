@@ -62,6 +62,7 @@ def render(
     job: Job, trainer: Trainer, data: dict[str, Path], bespoke_commit: str
 ) -> rendering.Rendered:
     """The two files that the trainer reads, and the receipt, in the run's folder."""
+    trainer.require()
     places = rendering.Places(
         workspace=job.workspace,
         run=job.folder,
