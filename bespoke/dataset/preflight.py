@@ -311,11 +311,7 @@ def examined(chosen: argparse.Namespace) -> Preflight:
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the findings; with `--json` one object, also where there is nothing to look into.
-
-    Raises:
-        ConfigError, DatasetError: where the run would be refused.
-    """
+    """Print the findings; with `--json` one object, also where there is nothing to look into."""
     try:
         report = examined(chosen)
     except BespokeError as error:

@@ -349,7 +349,7 @@ def hostile(run: RunRecord, text: str) -> RunRecord:
         settings={
             text: {"value": text, "from": "--set", "was": text, "was_from": text, "why": text}
         },
-        preflight={"verdict": text, "findings": [finding], "exposure": {text: {"here": 1.0}}},
+        preflight={"verdict": text, "findings": [finding]},
         facts={text: {text: text}},
         epochs=tuple(spoilt(each) for each in run.epochs[:2]),
         decisions=(Decision(epoch=4, outcome="GO", reason=text, evidence={text: text}),),
