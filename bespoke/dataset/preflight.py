@@ -179,7 +179,6 @@ def examine(
     collections = {name: _checked(experiment, name, folder) for name, folder in data.items()}
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
     here = _side(experiment, collections, data)
-    gate = experiment.gate
     compared = ablation.Ablation(changes=(), findings=(), lines=())
     before: Mapping[str, float] = {}
     unseen: Sequence[Finding] = ()
@@ -202,8 +201,7 @@ def examine(
             *compared.findings,
             *unseen,
             *lint.audit(experiment),
-            *lint.prompt_findings(prompts),
-            *(schedule.gate_findings(experiment, run, gate.epoch) if gate else ()),
+            *schedule.gate_findings(experiment, run),
         ),
         lines=compared.lines,
         exposure=_shares(here.exposure),
