@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from bespoke.dataset.loading import Collection
     from bespoke.experiment.config import Experiment
-    from bespoke.experiment.prompts import Prompt
     from bespoke.findings import Finding, Severity
 
 __all__ = [
@@ -130,7 +129,6 @@ def check(
     allow_no_op: bool,
     repository: Path,
     workspace: Path,
-    prompts: Sequence[Prompt],
     seed: int | None = None,
     draw: Callable[[str], Path] | None = None,
 ) -> Checked:
@@ -151,7 +149,6 @@ def check(
         known=known,
         no_op="warning" if allow_no_op else "error",
         parent_data=parents_folders(parent, parent_data),
-        prompts=prompts,
     )
     return Checked(data=places, report=report, parent=parent.run_name if parent else None)
 
@@ -164,14 +161,12 @@ def examine(
     known: Sequence[Experiment] = (),
     no_op: Severity = "error",
     parent_data: Mapping[str, Path] | None = None,
-    prompts: Sequence[Prompt] = (),
 ) -> Preflight:
     """Check the data, see it as the trainer will, and compare the experiment with its parent.
 
     `data` is the folder of each subset, `parent_data` that of those whose captions or pictures were
     others in the parent. `known` are experiments that a confounded one can be sent to; `no_op` is
-    how bad it is that nothing differs from the parent. `prompts` are those that each epoch is
-    tested with.
+    how bad it is that nothing differs from the parent.
 
     Raises:
         DatasetError: where a folder cannot be listed.
@@ -264,6 +259,7 @@ def examined(chosen: argparse.Namespace) -> Preflight:
     Raises:
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
     """
+    prompts.load(REPOSITORY / prompts.PROMPTS_FILE)  # refused where they are wrong
     return check(
         config.load(chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)),
         data=chosen.data,
@@ -271,7 +267,6 @@ def examined(chosen: argparse.Namespace) -> Preflight:
         allow_no_op=chosen.allow_no_op,
         repository=REPOSITORY,
         workspace=workspace_path(chosen.workspace)[0],
-        prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
     ).report
 
 

@@ -33,8 +33,8 @@ from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import Feature, tokens
 from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.experiment.effective_options import by_folder
-from bespoke.experiment.experiment_file import SAFE_NAME
 from bespoke.experiment.toml_files import toml_lines
+from bespoke.experiment.validation import SAFE_NAME
 from bespoke.files import REPOSITORY, write_whole
 
 if TYPE_CHECKING:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError
 from bespoke.experiment import prompts
-from bespoke.experiment.experiment_file import ExperimentFile, Statement, step_problems
+from bespoke.experiment.experiment_file import (
+    ExperimentFile,
+    Statement,
+    overlay_alone,
+    step_problems,
+)
 from bespoke.experiment.option_rules import problems as option_problems
 from bespoke.experiment.options import table
 from bespoke.experiment.settings import Setting, Settings, overlay_dataset, put, read_dataset
@@ -135,8 +140,7 @@ def _chain(name: str, repository: Path, problems: list[str]) -> list[tuple[str, 
         file, wrong = validated(ExperimentFile, content, origin)
         problems += wrong
         if file is None:  # its options can be checked all the same
-            tables = {key: content.get(key) for key in ("training", "dataset")}
-            file = ExperimentFile(**{k: v for k, v in tables.items() if isinstance(v, dict)})
+            file = overlay_alone(content)
         chain.append((wanted, file))
         wanted = content.get("parent")
     return chain
@@ -162,7 +166,7 @@ def _override(text: str) -> ExperimentFile:
     with contextlib.suppress(ValueError):
         content = parsed(f"value = {value}")
         value = content["value"] if len(content) == 1 else value
-    return ExperimentFile(**{section: {key.strip(): value}})
+    return overlay_alone({section: {key.strip(): value}})
 
 
 def test_prompts(experiment: Experiment, file: Path) -> tuple[prompts.Prompt, ...]:

@@ -14,7 +14,7 @@ from bespoke.experiment.prompts import Size, Steps
 from bespoke.experiment.validation import CLOSED, SAFE_NAME, Text, did_you_mean, matching, one_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Name = Annotated[
     Text, matching(SAFE_NAME.pattern, "be a file's name of letters, digits, '.', '_' and '-' alone")
@@ -85,6 +85,15 @@ class ExperimentFile(Statement):
     training: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     data: dict[str, DatasetSpec] = field(default_factory=dict)
+
+
+def overlay_alone(content: Mapping[str, Any]) -> ExperimentFile:
+    """A file's options, whatever else is in it."""
+    training, dataset = content.get("training"), content.get("dataset")
+    return ExperimentFile(
+        training=training if isinstance(training, dict) else {},
+        dataset=dataset if isinstance(dataset, dict) else {},
+    )
 
 
 def step_problems(steps: Sequence[NextStep], known: Sequence[str]) -> list[str]:

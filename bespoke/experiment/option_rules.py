@@ -85,23 +85,23 @@ def type_of(option: Option, listed: bool) -> Any:
         "str": Text,
         "Path": Text,
         "int_or_float": Annotated[number, BeforeValidator(_no_long_ratio)],
-        "int_or_pair": _pair(whole) if listed else whole,
-        "float_pair": _pair(number),
+        "int_or_pair": _list_of(whole, 2, 2) if listed else whole,
+        "float_pair": _list_of(number, 2, 2),
         "dict": dict[str, Any],
     }
-    kind = kinds[option.kind]
+    kind: Any = kinds[option.kind]
     if rule := _RULES.get(option.name):
         kind = Annotated[kind, rule]
     elif option.choices:
         kind = Annotated[kind, one_of([each for each in option.choices if each is not None])]
     # A number alone does for text_encoder_lr too (train_network.py:738).
     if option.many and (listed or option.name != "text_encoder_lr"):
-        return Annotated[list[kind], Field(strict=True, max_length=1000)]
+        return _list_of(kind, 0, 1000)
     return kind
 
 
-def _pair(kind: Any) -> Any:
-    return Annotated[list[kind], Field(strict=True, min_length=2, max_length=2)]
+def _list_of(kind: Any, fewest: int, most: int) -> Any:
+    return Annotated[list[kind], Field(strict=True, min_length=fewest, max_length=most)]
 
 
 def _no_long_ratio(value: object) -> object:

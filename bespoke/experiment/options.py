@@ -1,8 +1,7 @@
 """What bespoke knows of the pinned trainer's options: their names, types, and where each belongs.
 
-The trainer takes a TOML as it stands: unknown keys, text for a number and values outside `choices`
-pass its parser (train_util.py:4760 at v0.10.1). What it would not say is said here and in the
-rules of the values. `python tools/options_scan.py vendor/sd-scripts` writes the table anew.
+The trainer takes a TOML as it stands (train_util.py:4760 at v0.10.1): what it would not say is said
+here and by the rules. `python tools/options_scan.py vendor/sd-scripts` writes the table anew.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke.experiment.validation import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
 SECTIONS = ("training", "general", "subsets")
 TABLE_FILE = Path(__file__).with_name("trainer_options.json")
@@ -26,18 +25,21 @@ TABLE_FILE = Path(__file__).with_name("trainer_options.json")
 class Option:
     """One option of the training file, or one key of the dataset file.
 
-    `kind` is bool, int, float (a whole number will do), exact_float (it will not), str, Path,
-    int_or_float, int_or_pair, float_pair or dict. `many` takes a list of that kind.
-    `default` is the training file's, which the dataset's keys of the same name fall back on.
-    `dataset_key` is the dataset file's name for a training option that belongs there.
+    `many` takes a list of its kind. `default` is the training file's, which the dataset's keys of
+    the same name fall back on. `dataset_key` is the dataset file's name for a training option that
+    belongs there.
     """
 
     name: str
     kind: str
     default: Any = None
-    many: bool = False
-    choices: tuple[Any, ...] = ()
+    nargs: object = None
+    choices: Sequence[Any] = ()
     dataset_key: str | None = None
+
+    @property
+    def many(self) -> bool:
+        return self.nargs is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +63,12 @@ def table() -> Table:
     return Table(
         commit=read["commit"],
         sections={
-            section: {name: _option(name, **record) for name, record in read[section].items()}
+            section: {name: Option(name=name, **record) for name, record in read[section].items()}
             for section in SECTIONS
         },
         lora_args=tuple(read["lora_args"]),
         optimizers=tuple(read["optimizers"]),
     )
-
-
-def _option(name: str, *, nargs: object = None, choices: Iterable[Any] = (), **rest: Any) -> Option:
-    return Option(name=name, many=nargs is not None, choices=tuple(choices), **rest)
 
 
 PLACES = {
@@ -98,7 +96,8 @@ REFUSED = {
 MEANT = {
     "lr": "learning_rate", "epochs": "max_train_epochs", "steps": "max_train_epochs",
     "rank": "network_dim", "dim": "network_dim", "alpha": "network_alpha",
-    "precision": "mixed_precision", "model": "pretrained_model_name_or_path",
+    "batch_size": "train_batch_size", "precision": "mixed_precision",
+    "model": "pretrained_model_name_or_path",
 }  # fmt: skip
 
 
@@ -119,17 +118,15 @@ def misplaced(section: str, key: str) -> str | None:
 
 
 def _homes(key: str) -> tuple[str, list[str]]:
-    """The name that a file takes an option by, and the sections that it acts in.
-
-    The dataset's batch_size would override the training file's without a word, so it has none.
-    """
+    """The name that a file takes an option by, and the sections that it acts in."""
     option = table().training.get(key)
     name = option.dataset_key or key if option else key
-    if option and not option.dataset_key:
-        return name, [each for each in SECTIONS if name in table().sections[each]]
-    return name, [
-        each for each in SECTIONS[1:] if name in table().sections[each] and name != "batch_size"
-    ]
+    homes = [section for section in SECTIONS if name in table().sections[section]]
+    if name == "batch_size":  # it would override train_batch_size without a word
+        homes = []
+    if name in table().training and table().training[name].dataset_key:
+        homes.remove("training")
+    return name, homes
 
 
 def _meant(key: str) -> list[str]:

@@ -129,7 +129,8 @@ def resized(
     Raises:
         ConfigError: where either is out of range.
     """
-    given = {k: v for k, v in {"size": size, "steps": steps}.items() if v is not None}
+    sizes: dict[str, Any] = {"size": size, "steps": steps}
+    given = {key: value for key, value in sizes.items() if value is not None}
     _, wrong = validated(Defaults, given, "option")
     if wrong:
         raise ConfigError("\n".join(line.replace("option: ", "--", 1) for line in wrong))

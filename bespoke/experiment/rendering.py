@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where this machine keeps what the TOMLs name.
-
-    `data` maps each subset's name to the folder of its pictures; `prompts` is the file of what each
-    epoch is tested with, None where it is not.
-    """
+    """Where this machine keeps what the TOMLs name: `data` by each subset's name."""
 
     workspace: Path
     run: Path
@@ -63,7 +59,7 @@ class Rendered:
 def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) -> Rendered:
     """Write `training.toml`, `dataset.toml` and `receipt.toml` into the run's folder.
 
-    `facts` head the receipt: what is known of the run besides its options.
+    `facts` head the receipt.
     """
     rendered = Rendered(
         training_file=places.run / "training.toml",
@@ -71,7 +67,7 @@ def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) 
         receipt_file=places.run / "receipt.toml",
         training=_placed_training(experiment, places),
         general=experiment.general,
-        subsets=tuple(_placed_subset(subset, places) for subset in experiment.subsets),
+        subsets=tuple(_placed_subset(subset, places.data) for subset in experiment.subsets),
         facts=facts,
     )
     return rewrite(rendered, experiment)
@@ -157,10 +153,10 @@ def _placed_training(experiment: Experiment, places: Places) -> Settings:
     return training
 
 
-def _placed_subset(subset: Settings, places: Places) -> Settings:
+def _placed_subset(subset: Settings, data: Mapping[str, Path]) -> Settings:
     placed = dict(subset)
-    folder = places.data[str(subset["image_dir"].value)]
-    put(placed, "image_dir", str(folder), "path", "the folder found for this name")
+    folder = str(data[placed["image_dir"].value])
+    put(placed, "image_dir", folder, "path", "the folder found for this name")
     return placed
 
 

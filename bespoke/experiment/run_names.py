@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bespoke.errors import ConfigError
-from bespoke.experiment.config import Experiment
 from bespoke.experiment.option_rules import problems
 from bespoke.experiment.settings import put
 from bespoke.experiment.toml_files import toml_value
+
+if TYPE_CHECKING:
+    from bespoke.experiment.config import Experiment
 
 
 def renamed(experiment: Experiment, prefix: str = "", suffix: str = "") -> Experiment:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """How long a run is, in optimizer steps on one process."""
+    """How long a run is, in optimizer steps."""
 
     steps_per_epoch: int
     epochs: int

@@ -55,7 +55,7 @@ class _File:
 
 
 def read_dataset(repository: Path, problems: list[str]) -> tuple[Settings, tuple[Settings, ...]]:
-    """[general] and [[datasets.subsets]] of the base file; what is wrong is added to `problems`."""
+    """[general] and [[datasets.subsets]] of the base file."""
     content = read_toml(repository / DATASET_FILE, DATASET_FILE)
     file, wrong = validated(_File, content, DATASET_FILE)
     problems += wrong

@@ -31,6 +31,8 @@ def read_toml(path: Path, name: str) -> dict[str, Any]:
         ConfigError: where it cannot be read, is not UTF-8, or is not TOML; with the line.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ConfigError(f"{name}: no such file")
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except OSError as error:

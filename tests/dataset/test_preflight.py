@@ -17,7 +17,7 @@ from PIL import Image
 
 from bespoke.dataset import preflight
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.experiment import config, prompts
+from bespoke.experiment import config
 
 
 def examined(repository: Path, folder: Path, name: str, *overrides: str) -> preflight.Prereport:
@@ -203,20 +203,3 @@ def test_a_name_that_is_no_folder_is_refused_in_a_line(
     assert done.returncode == 2
     assert done.stderr.startswith("bespoke: no such directory: ")
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_the_prompts_are_looked_at_as_they_are_rendered(
-    repository: Path, drawn: Path, tmp_path: Path
-) -> None:
-    experiment = config.load("keep_tokens_3", repository=repository)
-
-    def found(text: str) -> list[str]:
-        file = tmp_path / "p.toml"
-        file.write_text(f'[prompts.a]\ntext = "{text}"\n', encoding="utf-8")
-        report = preflight.examine(
-            experiment, {"training_data": drawn}, parent=None, prompts=prompts.load(file)
-        )
-        return [code for code in report.counts if code.startswith("prompt_")]
-
-    assert found("pink hair (#ff66cc), " + "a " * 200) == []
-    assert found("a " * 226) == ["prompt_too_long"]
