@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HEX = re.compile(r"#[0-9a-fA-F]{6}(?![0-9a-zA-Z])")
-# With a digit, since a number sign may mean other things: "#selfie", "#1".
+# A number sign may mean other things: "#selfie", "#1".
 _MALFORMED = re.compile(
-    r"#(?![0-9a-fA-F]{6}(?![0-9a-zA-Z]))(?=[a-zA-Z]*[0-9])[0-9a-zA-Z]{3,}|#[a-fA-F]{3}\b"
+    r"#(?![0-9a-fA-F]{6}(?![0-9a-zA-Z]))(?:(?=[a-zA-Z]*[0-9])[0-9a-zA-Z]{3,}|[a-fA-F]{3,}\b)"
 )
 
 
