@@ -102,7 +102,7 @@ def test_names_that_pictures_could_not_be_told_by_are_refused(tmp_path: Path) ->
 def test_every_problem_of_a_file_is_said_together(tmp_path: Path) -> None:
     said = refusal(tmp_path, "[promts]\n[defaults]\nsize = 60\n")
     assert "promts: unknown key: did you mean 'prompts'?" in said
-    assert "defaults.size: should be at least 64" in said
+    assert "defaults.size: should be a multiple of 8, not 60" in said
     assert "prompts: is missing" in said
 
 
