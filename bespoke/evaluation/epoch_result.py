@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from PIL import Image
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
-from bespoke.dataset import images as images
-from bespoke.errors import ConfigError
-from bespoke.evaluation import sampling
-from bespoke.evaluation.scoring import Scores
+from bespoke.dataset import images
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.evaluation import metrics, sampling, scoring
+from bespoke.evaluation.view import CELLS
 from bespoke.files import sha256, write_whole
 from bespoke.trainer.journal import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from bespoke.evaluation.sampling import SampleSpec
     from bespoke.experiment.prompts import Prompt
     from bespoke.trainer.checkpoints import Lora
 
 RESULT_FILE = "result.json"
-CELLS = 24
-# A test whose scores nobody gave: neither the metrics nor a person.
-NOBODY = "nobody"
-UNSCORED = Scores(visual_quality=None, style_match=None, prompt_adherence=None)
-
 
 _Number = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -47,14 +44,18 @@ class _Measurement(BaseModel):
     asked: dict[str, list[str]] = {}
 
 
-_MEASUREMENTS = TypeAdapter(dict[str, _Measurement])
+class _Measured(BaseModel):
+    """What is read of all metrics."""
+
+    background: _Measurement = _Measurement()
+    features: dict[str, _Measurement] = {}
+    cells: _Measurement = _Measurement()
+    palette: _Measurement = _Measurement()
+    edges: _Measurement = _Measurement()
 
 
-def _measurements(measured: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Hold what a file says was measured to what is read of it."""
-    read = {name: measured.get(name, {}) for name in ("background", "cells", "palette", "edges")}
-    _MEASUREMENTS.validate_python(read)
-    _MEASUREMENTS.validate_python(measured.get("features", {}))
+def _readable(measured: Mapping[str, Any]) -> Mapping[str, Any]:
+    _Measured.model_validate(measured)
     return measured
 
 
@@ -72,7 +73,7 @@ class PictureResult:
     seed: int
     file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     sha256: str
-    measured: Annotated[Mapping[str, Any], AfterValidator(_measurements)]
+    measured: Annotated[Mapping[str, Any], AfterValidator(_readable)]
     made: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,20 +82,15 @@ class PictureResult:
         verdict = self.measured.get("background", {}).get("verdict")
         return verdict if verdict in ("match", "mismatch") else "unmeasured"
 
-    @property
-    def black(self) -> bool:
-        """Whether there is nothing in it but black, which is what NaN ends as."""
-        return "black" in self.measured.get("background", {}).get("reason", "")
-
 
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
     """Everything known of one checkpoint.
 
     `run` is the run's name, `epoch` counts from 1 and is None for a checkpoint that carries none;
-    `folder` holds the pictures; `suggested` are the metrics' scores, `scores` those that stand,
-    by "metrics", by "person", or as yet by "nobody"; `tested` is when, in UTC (ISO 8601). `earlier`
-    keeps the scores given before, oldest first: a later scoring replaces nothing.
+    `folder` holds the pictures; `suggested` are the metrics' scores, `scores` those that stand, by
+    "metrics" or by "person"; `tested` is when, in UTC (ISO 8601). `earlier` keeps the scores that
+    stood before, oldest first.
     """
 
     run: str
@@ -105,8 +101,8 @@ class EpochResult:
     folder: str
     metrics_version: int
     pictures: tuple[PictureResult, ...]
-    suggested: Scores
-    scores: Scores
+    suggested: scoring.Scores
+    scores: scoring.Scores
     scored_by: str
     tested: str
     earlier: tuple[Mapping[str, Any], ...] = ()
@@ -122,10 +118,8 @@ class EpochResult:
 
     def backgrounds(self) -> dict[str, int]:
         """How many pictures' backgrounds are match, mismatch and unmeasured."""
-        counts = {"match": 0, "mismatch": 0, "unmeasured": 0}
-        for picture in self.pictures:
-            counts[picture.background] += 1
-        return counts
+        counts = Counter(picture.background for picture in self.pictures)
+        return {word: counts[word] for word in ("match", "mismatch", "unmeasured")}
 
     @property
     def background_right(self) -> bool:
@@ -134,9 +128,10 @@ class EpochResult:
 
     def background_words(self) -> str:
         """In how many pictures the background is right."""
-        counts, black = self.backgrounds(), sum(picture.black for picture in self.pictures)
+        counts = self.backgrounds()
         words = f"background right in {counts['match']} of {len(self.pictures)} pictures"
-        if black:
+        reasons = [each.measured.get("background", {}).get("reason") for each in self.pictures]
+        if black := reasons.count(metrics.BLACK):
             return f"{words} ({black} black, as where the model gives NaN)"
         return f"{words} ({counts['unmeasured']} not measured)" if counts["unmeasured"] else words
 
@@ -154,15 +149,30 @@ class EpochResult:
             f"style {scores.style_match}, prompt {scores.prompt_adherence})"
         )
 
-    def as_json(self) -> str:
-        document = {**asdict(self), "verdict": self.verdict, "mean": self.scores.mean}
-        return json.dumps(document, indent=1, sort_keys=True, default=str) + "\n"
+
+def asked_words(measured: Mapping[str, Any]) -> str:
+    """The colour that was asked of a background or a feature, as the prompt has it."""
+    asked = measured.get("asked", {})
+    return " ".join((*asked.get("words", ()), *asked.get("hex", ())))
 
 
-# --- Read back ------------------------------------------------------------------------------------
+# --- Kept and read back ---------------------------------------------------------------------------
 
 
 _RESULT = TypeAdapter(EpochResult)
+
+
+def folder_for(parent: Path, lora: Lora, suffix: str = "") -> Path:
+    """Where one checkpoint's test is kept: by its content, so that no other's mixes in."""
+    return parent / f"{lora.path.stem}-{lora.sha256[:8]}{suffix}"
+
+
+def write(result: EpochResult) -> EpochResult:
+    """Write `result.json` to the result's folder."""
+    document = {**asdict(result), "verdict": result.verdict, "mean": result.scores.mean}
+    text = json.dumps(document, indent=1, sort_keys=True, default=str) + "\n"
+    write_whole(Path(result.folder) / RESULT_FILE, text)
+    return result
 
 
 def read(folder: Path) -> EpochResult:
@@ -208,11 +218,6 @@ def read_saved(folder: Path, lora: Lora, tell: Callable[[str], None]) -> EpochRe
 # --- Made -----------------------------------------------------------------------------------------
 
 
-def folder_for(parent: Path, lora: Lora) -> Path:
-    """Where one checkpoint's test is kept: by its content, so that no other's mixes in."""
-    return parent / f"{lora.path.stem}-{lora.sha256[:8]}"
-
-
 def evaluate(
     *,
     run: str,
@@ -220,23 +225,17 @@ def evaluate(
     pictures: Mapping[SampleSpec, Path],
     prompts: Sequence[Prompt],
     folder: Path,
-    take_suggestion: bool = True,
 ) -> EpochResult:
     """Keep, measure and score a checkpoint's pictures; write `result.json` to `folder`.
 
     Each is copied as `{prompt}_{seed}.png`, and as `{prompt}_{seed}_24.png` with a pixel a cell.
-    The metrics' own scores stand, or none where not `take_suggestion`, until `score` gives others.
 
     Raises:
-        ConfigError: where a picture is missing, or the folder holds a result already.
+        TrainerError: where a picture is missing.
         DatasetError: where a picture cannot be read.
     """
-    from bespoke.evaluation import metrics, scoring
-
-    if (folder / RESULT_FILE).exists():
-        raise ConfigError(f"{folder / RESULT_FILE}: is there already; it is not overwritten")
     if missing := sampling.missing_pictures(sampling.sample_specs(prompts), pictures):
-        raise ConfigError(f"{lora.path.name}: {missing}")
+        raise TrainerError(f"{lora.path.name}: {missing}")
     by_name = {prompt.name: prompt for prompt in prompts}
     folder.mkdir(parents=True, exist_ok=True)
     results = tuple(
@@ -253,25 +252,39 @@ def evaluate(
         metrics_version=metrics.VERSION,
         pictures=results,
         suggested=suggested,
-        scores=suggested if take_suggestion else UNSCORED,
-        scored_by="metrics" if take_suggestion else NOBODY,
+        scores=suggested,
+        scored_by="metrics",
         tested=now().isoformat(timespec="milliseconds"),
     )
-    return _write(result, folder)
+    return write(result)
 
 
-def score(folder: Path, scores: Scores, by: str) -> EpochResult:
-    """Let other scores stand for the test in `folder`; those that stood are kept as `earlier`."""
-    result = read(folder)
-    if (result.scores, result.scored_by) == (scores, by):
-        return result
-    return _write(rescored(result, scores, by), folder)
+def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResult:
+    pixels = images.pixels(path)
+    name = f"{prompt.name}_{seed}"
+    small = io.BytesIO()
+    # Nearest takes the pixel at each cell's centre.
+    Image.fromarray(pixels).resize((CELLS, CELLS), Image.Resampling.NEAREST).save(small, "PNG")
+    write_whole(folder / f"{name}_{CELLS}.png", small.getvalue())
+    write_whole(folder / f"{name}.png", path.read_bytes())
+    made = {key: getattr(prompt, key) for key in ("negative", "steps", "scale", "size")}
+    return PictureResult(
+        prompt=prompt.name,
+        text=prompt.text,
+        seed=seed,
+        file=f"{name}.png",
+        sha256=sha256(folder / f"{name}.png"),
+        measured=metrics.measure(pixels, metrics.read_prompt(prompt.text)),
+        made={**made, "sampler": sampling.SAMPLER},
+    )
 
 
-def rescored(result: EpochResult, scores: Scores, by: str) -> EpochResult:
+def rescored(result: EpochResult, scores: scoring.Scores, by: str) -> EpochResult:
     """The same test with other scores, those that stood among `earlier`."""
-    before = [] if result.scored_by == NOBODY else [_scoring(result)]
-    return replace(result, scores=scores, scored_by=by, earlier=(*result.earlier, *before))
+    keys = ("scores", "suggested", "scored_by", "metrics_version", "verdict")
+    stood = {**asdict(result), "verdict": result.verdict}
+    before = {**{key: stood[key] for key in keys}, "backgrounds": result.backgrounds()}
+    return replace(result, scores=scores, scored_by=by, earlier=(*result.earlier, before))
 
 
 def measure_again(folder: Path) -> EpochResult:
@@ -283,8 +296,6 @@ def measure_again(folder: Path) -> EpochResult:
         ConfigError: where a picture is not, to the byte, the one that was tested.
         DatasetError: where it cannot be read.
     """
-    from bespoke.evaluation import metrics, scoring
-
     result = read(folder)
     pictures = []
     for picture in result.pictures:
@@ -294,59 +305,11 @@ def measure_again(folder: Path) -> EpochResult:
             raise ConfigError(f"{path}: is not the picture that was tested")
         pictures.append(replace(picture, measured=measured))
     suggested = scoring.suggest([picture.measured for picture in pictures])
-    renewed = replace(
-        result,
+    scores = suggested if result.scored_by == "metrics" else result.scores
+    again = replace(
+        rescored(result, scores, result.scored_by),
         pictures=tuple(pictures),
         metrics_version=metrics.VERSION,
         suggested=suggested,
-        scores=suggested if result.scored_by == "metrics" else result.scores,
-        earlier=(*result.earlier, _scoring(result)),
     )
-    return _write(renewed, folder)
-
-
-def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResult:
-    from PIL import Image
-
-    from bespoke.evaluation import metrics
-
-    pixels = images.pixels(path)
-    name = f"{prompt.name}_{seed}"
-    small = io.BytesIO()
-    # Nearest takes the pixel at each cell's centre.
-    Image.fromarray(pixels).resize((CELLS, CELLS), Image.Resampling.NEAREST).save(small, "PNG")
-    write_whole(folder / f"{name}_{CELLS}.png", small.getvalue())
-    write_whole(folder / f"{name}.png", path.read_bytes())
-    return PictureResult(
-        prompt=prompt.name,
-        text=prompt.text,
-        seed=seed,
-        file=f"{name}.png",
-        sha256=sha256(folder / f"{name}.png"),
-        measured=metrics.measure(pixels, metrics.read_prompt(prompt.text)),
-        made=how_made(prompt),
-    )
-
-
-def how_made(prompt: Prompt) -> dict[str, Any]:
-    """How a prompt's pictures are made, besides its text and seed."""
-    keys = ("negative", "steps", "scale", "size")
-    return {**{key: getattr(prompt, key) for key in keys}, "sampler": sampling.SAMPLER}
-
-
-def _scoring(result: EpochResult) -> dict[str, Any]:
-    """What is kept of a scoring that another one follows."""
-    return {
-        "scores": asdict(result.scores),
-        "suggested": asdict(result.suggested),
-        "scored_by": result.scored_by,
-        "verdict": result.verdict,
-        "metrics_version": result.metrics_version,
-        "backgrounds": result.backgrounds(),
-        "until": now().isoformat(timespec="seconds"),
-    }
-
-
-def _write(result: EpochResult, folder: Path) -> EpochResult:
-    write_whole(folder / RESULT_FILE, result.as_json())
-    return result
+    return write(again)

@@ -36,7 +36,6 @@ class EpochEvaluator:
     """Evaluates one run's epochs over all its starts.
 
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
-    `rates` the learning rate at each epoch's end as a share of its peak, where that is known.
     `keep` records a result, its decision and the losses so far; `show` writes the page.
     """
 
@@ -46,15 +45,12 @@ class EpochEvaluator:
         *,
         prompts: Sequence[Prompt],
         samples: Sequence[sampling.SampleSpec],
-        rates: Sequence[float] | None,
         keep: Keep,
         show: Callable[[], object],
     ) -> None:
         self._job = job
         self._record, self._show = keep, show
-        self._prompts = prompts
-        self._samples = samples
-        self._rates = rates
+        self._prompts, self._samples = prompts, samples
         self._policy = None if job.request.no_gate else job.experiment.gate
         self._results: dict[int, EpochResult] = {}
         self._losses: list[tuple[int, float]] = []
@@ -70,8 +66,7 @@ class EpochEvaluator:
         What the last of them lacks in pictures is left to the trainer, if it is to be started.
 
         Raises:
-            GateStoppedError: where the gate had stopped the run or would have, and it was not
-                completed all the same.
+            GateStoppedError: where the gate had stopped the run, and it was not completed since.
         """
         if start.steps_per_epoch is not None:
             with self._spared("the losses of earlier starts could not be read", say):
@@ -117,8 +112,8 @@ class EpochEvaluator:
             decision = self._decide(epoch, result)
             if result is not None:
                 tell(self._line(result))
-                for note in gate.notes(list(self._results.values())):
-                    tell(note)
+                if worse := gate.regression(list(self._results.values())):
+                    tell(worse)
                 self._keep(result, decision, tell)
                 with self._spared("the page could not be written", tell):
                     self._show()
@@ -134,22 +129,21 @@ class EpochEvaluator:
         with self._spared(f"epoch {epoch} could not be tested", tell):
             lora = self._lora(epoch)
             folder = self._folder(lora)
-            if kept := epoch_result.read_saved(folder, lora, tell):
-                self._results[epoch] = kept
-                return kept
-            epoch_result.evaluate(
-                run=self._job.experiment.run_name,
-                lora=lora,
-                pictures=self._pictures(epoch, folder),
-                prompts=self._prompts,
-                folder=folder,
-            )
-            # As a resumed start reads it, so that the page's rows are in the same order.
-            result = epoch_result.read(folder)
-            scores, backgrounds = asdict(result.scores), result.backgrounds()
-            self._job.journal.write(
-                "tested", epoch=epoch, folder=folder, scores=scores, backgrounds=backgrounds
-            )
+            result = epoch_result.read_saved(folder, lora, tell)
+            if result is None:
+                epoch_result.evaluate(
+                    run=self._job.experiment.run_name,
+                    lora=lora,
+                    pictures=self._pictures(epoch, folder),
+                    prompts=self._prompts,
+                    folder=folder,
+                )
+                # As a resumed start reads it, so that the page's rows are in the same order.
+                result = epoch_result.read(folder)
+                scores, backgrounds = asdict(result.scores), result.backgrounds()
+                self._job.journal.write(
+                    "tested", epoch=epoch, folder=folder, scores=scores, backgrounds=backgrounds
+                )
             self._results[epoch] = result
         return self._results.get(epoch)
 
@@ -166,16 +160,15 @@ class EpochEvaluator:
 
     def _pictures(self, epoch: int, folder: Path) -> dict[sampling.SampleSpec, Path]:
         """The trainer's pictures; for those that are gone, the copies of an earlier test."""
-        drawn = sampling.find_pictures(self._job.output, self._job.name, epoch, self._samples)
         copies = {spec: folder / f"{spec.prompt}_{spec.seed}.png" for spec in self._samples}
-        pictures = {spec: drawn.get(spec, copy) for spec, copy in copies.items()}
-        return {spec: path for spec, path in pictures.items() if path.is_file()}
+        drawn = sampling.find_pictures(self._job.output, self._job.name, epoch, self._samples)
+        return {spec: path for spec, path in (copies | drawn).items() if path.is_file()}
 
     def _decide(self, epoch: int, result: EpochResult | None) -> gate.Decision | None:
         """The gate's decision: by the result, or where there is none what the run's file kept."""
         if self._policy is None or epoch != self._policy.epoch:
             return None
-        if result is not None and result.epoch == epoch:
+        if result is not None:
             return gate.decide(result, self._policy)
         record = resume.read_record(self._job.output, self._job.name)
         try:
@@ -208,10 +201,7 @@ class EpochEvaluator:
         if self._job.experiment.subject == "machine":
             # A random model draws noise: its scores would look like a failure.
             return f"epoch {result.epoch}: {len(result.pictures)} test picture drawn"
-        line = f"epoch {result.epoch}: {result.summary()}"
-        if self._rates and result.epoch and result.epoch <= len(self._rates):
-            line += f"; learning rate at {self._rates[result.epoch - 1]:.0%} of its peak"
-        return line
+        return f"epoch {result.epoch}: {result.summary()}"
 
     @contextlib.contextmanager
     def _spared(self, what: str, tell: Tell) -> Iterator[None]:
