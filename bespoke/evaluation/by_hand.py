@@ -107,8 +107,6 @@ def _test(chosen: argparse.Namespace, wanted: Sequence[Prompt]) -> list[EpochRes
     folders = {lora: epoch_result.folder_for(folder, lora, f"-{wish}") for lora in loras}
     results = {lora: epoch_result.read_saved(folders[lora], lora, say) for lora in loras}
     for lora in loras:
-        for note in lora.notes:
-            say(note)
         if results[lora]:
             say(f"{lora.path.name}: is tested already, in {folders[lora]}")
     missing = [lora for lora in loras if results[lora] is None]
@@ -153,7 +151,6 @@ def _draw(
             script=script,
             base_model=base.path,
             tokenizer=base_model.tokenizer_folder(models),
-            offline=not base.hub,
             half=half,
             folder=place / "logs" / "epoch_tests" / f"{now():%Y-%m-%dT%H-%M-%S.%fZ}",
             clip_skip=clip_skip,

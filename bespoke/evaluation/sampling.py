@@ -162,7 +162,6 @@ class GenImg:
     script: Path
     base_model: str
     tokenizer: Path
-    offline: bool
     half: bool
     folder: Path
     clip_skip: int | None = None
@@ -228,7 +227,7 @@ def _command(weights: Sequence[Path], tool: GenImg) -> list[str]:
 def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str], None]) -> None:
     """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
     write_whole(tool.folder / "command.txt", shlex.join(command) + "\n")
-    environment = launch.environment(os.environ, offline=tool.offline)
+    environment = launch.environment(os.environ)
     log_file = tool.folder / "gen_img.log"
     due = time.monotonic() + _INTERVAL_S
     with (
