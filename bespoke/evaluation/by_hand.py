@@ -42,8 +42,7 @@ _SCORES = TypeAdapter(Scores)
 def test(chosen: argparse.Namespace, keep: Callable[[EpochResult], None]) -> None:
     """Pictures, metrics and a table; scores and a commit where they are wanted.
 
-    `keep` is given what may be recorded: saved tests that were measured again, and scored tests of
-    all the usual prompts as they are.
+    `keep` is given what may be recorded: scored tests of the usual prompts as they are.
 
     Raises:
         ConfigError, TrainerError: where a checkpoint or a saved test cannot be tested.
@@ -105,7 +104,7 @@ def _test(chosen: argparse.Namespace, wanted: Sequence[Prompt]) -> list[EpochRes
     # Other prompts, sizes or steps are another test.
     folder, wish = Path.cwd() / "epoch_tests", hashlib.sha256(repr(wanted).encode()).hexdigest()[:6]
     folders = {lora: epoch_result.folder_for(folder, lora, f"-{wish}") for lora in loras}
-    results = {lora: epoch_result.read_saved(folders[lora], lora, say) for lora in loras}
+    results = {lora: epoch_result.read_saved(folders[lora], say) for lora in loras}
     for lora in loras:
         if results[lora]:
             say(f"{lora.path.name}: is tested already, in {folders[lora]}")
@@ -160,9 +159,6 @@ def _draw(
         drawn = sampling.draw([lora.path for lora in together], wanted, tool, say)
         pictures |= dict(zip(together, drawn, strict=True))
     return pictures
-
-
-# --- Scores ---------------------------------------------------------------------------------------
 
 
 def _scored_by_person(result: EpochResult) -> EpochResult:
@@ -225,14 +221,8 @@ def score_pictures(files: Sequence[Path], prompt: str) -> list[dict[str, Any]]:
     return rows
 
 
-# --- Git ------------------------------------------------------------------------------------------
-
-
 def commit(folder: Path, message: str) -> str:
-    """Commit what lies in `folder` and nothing else; nothing is ever pushed.
-
-    Returns what git says: what it refuses is no error.
-    """
+    """Commit what lies in `folder` and nothing else, never pushed; what git refuses is no error."""
     try:
         for arguments in (["add"], ["commit", "--quiet", "-m", message]):
             command = ["git", *arguments, "--", "."]

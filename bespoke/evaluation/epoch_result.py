@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
@@ -33,8 +32,6 @@ _Number = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class _Measurement(BaseModel):
-    """What is read of one metric."""
-
     verdict: str = ""
     value: _Number | None = None
     reason: str = ""
@@ -45,8 +42,6 @@ class _Measurement(BaseModel):
 
 
 class _Measured(BaseModel):
-    """What is read of all metrics."""
-
     background: _Measurement = _Measurement()
     features: dict[str, _Measurement] = {}
     cells: _Measurement = _Measurement()
@@ -61,11 +56,8 @@ def _readable(measured: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureResult:
-    """One picture of one checkpoint.
-
-    `prompt` is the prompt's name in test_prompts.toml, `text` what was asked; `file` is relative to
-    the result's folder; `sha256` is the picture's own; `measured` is what `metrics.measure` gave;
-    `made` holds the negative prompt, steps, scale, size and sampler.
+    """One picture of one checkpoint: `prompt` is a name in test_prompts.toml, `text` what it asks,
+    `file` a name in the result's folder, `measured` by `metrics.measure`, `made` how it was drawn.
     """
 
     prompt: str
@@ -87,10 +79,9 @@ class PictureResult:
 class EpochResult:
     """Everything known of one checkpoint.
 
-    `run` is the run's name, `epoch` counts from 1 and is None for a checkpoint that carries none;
-    `folder` holds the pictures; `suggested` are the metrics' scores, `scores` those that stand, by
-    "metrics" or by "person"; `tested` is when, in UTC (ISO 8601). `earlier` keeps the scores that
-    stood before, oldest first.
+    `epoch` counts from 1, None where the file carries none; `suggested` are the metrics' scores,
+    `scores` those that stand, by "metrics" or by "person", `earlier` those before, oldest first;
+    `tested` is a time in UTC (ISO 8601).
     """
 
     run: str
@@ -156,9 +147,6 @@ def asked_words(measured: Mapping[str, Any]) -> str:
     return " ".join((*asked.get("words", ()), *asked.get("hex", ())))
 
 
-# --- Kept and read back ---------------------------------------------------------------------------
-
-
 _RESULT = TypeAdapter(EpochResult)
 
 
@@ -168,11 +156,12 @@ def folder_for(parent: Path, lora: Lora, suffix: str = "") -> Path:
 
 
 def write(result: EpochResult) -> EpochResult:
-    """Write `result.json` to the result's folder."""
+    """Write `result.json` to the result's folder, and read it back as a later start does."""
+    folder = Path(result.folder)
     document = {**asdict(result), "verdict": result.verdict, "mean": result.scores.mean}
     text = json.dumps(document, indent=1, sort_keys=True, default=str) + "\n"
-    write_whole(Path(result.folder) / RESULT_FILE, text)
-    return result
+    write_whole(folder / RESULT_FILE, text)
+    return read(folder)
 
 
 def read(folder: Path) -> EpochResult:
@@ -192,10 +181,8 @@ def read(folder: Path) -> EpochResult:
         raise ConfigError(f"{path}: damaged: {where}: {first['msg']}") from error
 
 
-def read_saved(folder: Path, lora: Lora, tell: Callable[[str], None]) -> EpochResult | None:
-    """The result that `folder` holds of a checkpoint, None without one.
-
-    One that is damaged, or of another checkpoint, is renamed, so that it is made anew.
+def read_saved(folder: Path, tell: Callable[[str], None]) -> EpochResult | None:
+    """The result that `folder` holds, None without one; a damaged one is renamed, to be made anew.
 
     Raises:
         OSError: where it cannot be renamed.
@@ -203,19 +190,12 @@ def read_saved(folder: Path, lora: Lora, tell: Callable[[str], None]) -> EpochRe
     if not (folder / RESULT_FILE).exists():
         return None
     try:
-        result = read(folder)
-        if (result.checkpoint_sha256, result.epoch) == (lora.sha256, lora.epoch):
-            return result
-        problem = f"{folder / RESULT_FILE}: damaged: it is of another checkpoint"
+        return read(folder)
     except ConfigError as error:
-        problem = str(error)
-    aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
-    (folder / RESULT_FILE).rename(aside)
-    tell(f"{problem}; kept as {aside.name}, and tested again")
-    return None
-
-
-# --- Made -----------------------------------------------------------------------------------------
+        aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
+        (folder / RESULT_FILE).rename(aside)
+        tell(f"{error}; kept as {aside.name}, and tested again")
+        return None
 
 
 def evaluate(
@@ -242,31 +222,32 @@ def evaluate(
         _picture(by_name[spec.prompt], spec.seed, path, folder) for spec, path in pictures.items()
     )
     suggested = scoring.suggest([picture.measured for picture in results])
-    result = EpochResult(
-        run=run,
-        epoch=lora.epoch,
-        checkpoint=str(lora.path),
-        checkpoint_sha256=lora.sha256,
-        checkpoint_size=lora.size,
-        folder=str(folder.absolute()),
-        metrics_version=metrics.VERSION,
-        pictures=results,
-        suggested=suggested,
-        scores=suggested,
-        scored_by="metrics",
-        tested=now().isoformat(timespec="milliseconds"),
+    return write(
+        EpochResult(
+            run=run,
+            epoch=lora.epoch,
+            checkpoint=str(lora.path),
+            checkpoint_sha256=lora.sha256,
+            checkpoint_size=lora.size,
+            folder=str(folder.absolute()),
+            metrics_version=metrics.VERSION,
+            pictures=results,
+            suggested=suggested,
+            scores=suggested,
+            scored_by="metrics",
+            tested=now().isoformat(timespec="milliseconds"),
+        )
     )
-    return write(result)
 
 
 def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResult:
-    pixels = images.pixels(path)
     name = f"{prompt.name}_{seed}"
-    small = io.BytesIO()
-    # Nearest takes the pixel at each cell's centre.
-    Image.fromarray(pixels).resize((CELLS, CELLS), Image.Resampling.NEAREST).save(small, "PNG")
-    write_whole(folder / f"{name}_{CELLS}.png", small.getvalue())
     write_whole(folder / f"{name}.png", path.read_bytes())
+    measured = _measured(folder / f"{name}.png", prompt.text)
+    with Image.open(path) as image:
+        # Nearest takes the pixel at each cell's centre.
+        small = image.resize((CELLS, CELLS), Image.Resampling.NEAREST)
+    small.save(folder / f"{name}_{CELLS}.png")
     made = {key: getattr(prompt, key) for key in ("negative", "steps", "scale", "size")}
     return PictureResult(
         prompt=prompt.name,
@@ -274,42 +255,43 @@ def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResu
         seed=seed,
         file=f"{name}.png",
         sha256=sha256(folder / f"{name}.png"),
-        measured=metrics.measure(pixels, metrics.read_prompt(prompt.text)),
+        measured=measured,
         made={**made, "sampler": sampling.SAMPLER},
     )
 
 
 def rescored(result: EpochResult, scores: scoring.Scores, by: str) -> EpochResult:
     """The same test with other scores, those that stood among `earlier`."""
-    keys = ("scores", "suggested", "scored_by", "metrics_version", "verdict")
-    stood = {**asdict(result), "verdict": result.verdict}
-    before = {**{key: stood[key] for key in keys}, "backgrounds": result.backgrounds()}
-    return replace(result, scores=scores, scored_by=by, earlier=(*result.earlier, before))
+    earlier = (*result.earlier, _scoring(result))
+    return replace(result, scores=scores, scored_by=by, earlier=earlier)
+
+
+def _scoring(result: EpochResult) -> dict[str, Any]:
+    keys = ("scores", "suggested", "scored_by", "metrics_version")
+    scoring = {key: value for key, value in asdict(result).items() if key in keys}
+    return {**scoring, "verdict": result.verdict, "backgrounds": result.backgrounds()}
 
 
 def measure_again(folder: Path) -> EpochResult:
-    """Measure and score the pictures in `folder` again, with the metrics as they are now.
-
-    What was measured and scored before is kept as `earlier`. A person's scores go on to stand.
+    """Measure the pictures in `folder` with the metrics as they are now; a person's scores stay.
 
     Raises:
         ConfigError: where a picture is not, to the byte, the one that was tested.
         DatasetError: where it cannot be read.
     """
     result = read(folder)
-    pictures = []
     for picture in result.pictures:
-        path = folder / picture.file
-        measured = metrics.measure(images.pixels(path), metrics.read_prompt(picture.text))
-        if sha256(path) != picture.sha256:
-            raise ConfigError(f"{path}: is not the picture that was tested")
-        pictures.append(replace(picture, measured=measured))
-    suggested = scoring.suggest([picture.measured for picture in pictures])
-    scores = suggested if result.scored_by == "metrics" else result.scores
-    again = replace(
-        rescored(result, scores, result.scored_by),
-        pictures=tuple(pictures),
-        metrics_version=metrics.VERSION,
-        suggested=suggested,
+        if sha256(folder / picture.file) != picture.sha256:
+            raise ConfigError(f"{folder / picture.file}: is not the picture that was tested")
+    pictures = tuple(
+        replace(picture, measured=_measured(folder / picture.file, picture.text))
+        for picture in result.pictures
     )
-    return write(again)
+    suggested = scoring.suggest([picture.measured for picture in pictures])
+    scores = result.scores if result.scored_by == "person" else suggested
+    again = replace(result, pictures=pictures, metrics_version=metrics.VERSION, suggested=suggested)
+    return write(replace(again, scores=scores, earlier=(*result.earlier, _scoring(result))))
+
+
+def _measured(picture: Path, text: str) -> dict[str, Any]:
+    return metrics.measure(images.pixels(picture), metrics.read_prompt(text))

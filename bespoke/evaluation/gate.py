@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Outcome = Literal["GO", "STOP", "INCONCLUSIVE"]
 Answer = Literal["match", "mismatch", "undecided", "unmeasured"]
 
-# The fewest pictures that two epochs must share for the noise between them to be measured.
+# Pictures that two epochs must share for the noise between them to be measured.
 FEWEST_PAIRS = 4
 
 
@@ -78,15 +78,12 @@ def decide(result: EpochResult, policy: Policy) -> Decision:
 
 def _example(result: EpochResult) -> str:
     """The first picture that missed, in words: what it shows and what was asked."""
-    missed = next((each for each in result.pictures if each.background == "mismatch"), None)
-    if missed is None:
+    missed = [each for each in result.pictures if each.background == "mismatch"]
+    if not missed:
         return ""
-    ground = missed.measured["background"]
-    seen, asked = f"{ground.get('name')} ({ground.get('colour')})", asked_words(ground)
-    return f"; {missed.prompt} shows {seen}, asked: {asked}"
-
-
-# --- Over the epochs ------------------------------------------------------------------------------
+    ground = missed[0].measured["background"]
+    seen = f"{ground.get('name')} ({ground.get('colour')})"
+    return f"; {missed[0].prompt} shows {seen}, asked: {asked_words(ground)}"
 
 
 def settled(results: Sequence[EpochResult]) -> list[tuple[int, Answer]]:
@@ -101,10 +98,7 @@ def first_right(results: Sequence[EpochResult]) -> int | None:
 
 
 def flips(results: Sequence[EpochResult]) -> list[int]:
-    """The epochs at which a background that was right is wrong again, or the other way about.
-
-    The first turn from wrong to right is learning; what comes after it is oscillation.
-    """
+    """The epochs at which the background turned, without the first turn from wrong to right."""
     known = [(epoch, word) for epoch, word in settled(results) if word in ("match", "mismatch")]
     turns = [epoch for (_, was), (epoch, word) in itertools.pairwise(known) if word != was]
     return turns[1:] if known and known[0][1] == "mismatch" else turns
@@ -148,10 +142,8 @@ def listed(epochs: Sequence[int]) -> str:
 
 
 def regression(results: Sequence[EpochResult]) -> str | None:
-    """Whether the newest epoch is worse than the best before it by more than the measured noise.
-
-    The noise is that of the differences between pictures of one prompt and one seed in both
-    epochs: their mean must lie below zero by more than two of its standard errors.
+    """Whether the newest epoch is worse than the best before it by more than the measured noise:
+    two standard errors of the differences between pictures of one prompt and seed.
     """
     known = [result for _, result in numbered(results)]
     before = best(known[:-1])
@@ -163,12 +155,10 @@ def regression(results: Sequence[EpochResult]) -> str | None:
         return None
     fall = -statistics.fmean(changes)
     noise = 2 * statistics.stdev(changes) / math.sqrt(len(changes))
-    if fall <= max(noise, 0):
-        return None
-    return (
-        f"epoch {known[-1].epoch} is worse than epoch {before.epoch}: by {fall:.1f} ± "
-        f"{noise:.1f} of 10 over {len(changes)} pictures"
+    words = (
+        f"epoch {known[-1].epoch} is worse than epoch {before.epoch}: by {fall:.1f} ± {noise:.1f}"
     )
+    return f"{words} of 10 over {len(changes)} pictures" if fall > noise else None
 
 
 def _scored(result: EpochResult) -> dict[tuple[str, int], float]:

@@ -133,8 +133,6 @@ def _wanted_ground(tag: caption_text.Feature | None) -> Wanted:
     return Wanted(codes=tag.codes, words=words, several=bool(_SEVERAL.search(clause)))
 
 
-# --- What is measured -----------------------------------------------------------------------------
-
 # Shares of the ground that the asked colour must have: PART as one of several ("stripes"), else
 # MOST. Along the border the very hex needs but EXACT of what the largest other colour has: where an
 # original is half and half its caption names one.
@@ -162,17 +160,16 @@ def measure(picture: NDArray[np.uint8], wanted: Asked) -> dict[str, Any]:
 def background(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
     """The ground's colour compared with the asked one: verdict, colour, name, delta_e.
 
-    It is the asked one where the colours that are as asked make up enough of the ground: PART.
-    Measured: 195 of the 196 originals whose background's hex is their border's have it; 32,361 of
-    the 32,588 pairs of an original and another's hex, 20 or more from its own, do not match.
+    It is right for 195 of the 196 originals whose background's hex is their border's, and wrong for
+    32,361 of the 32,588 pairs of an original and another's hex, 20 or more from its own.
     """
     every, ground = grid.ground_colours, wanted.background
     asked = {"asked": ground.as_json()}
     if not every:
-        return _unmeasured("no colour stands out where the ground should be") | asked
+        return asked | _unmeasured("no colour stands out where the ground should be")
     if not ground:
-        no_color = _unmeasured("the prompt asks no background colour")
-        return no_color | asked | _shown(every[0].rgb, None)
+        shown = _shown(every[0].rgb, None)
+        return asked | shown | _unmeasured("the prompt asks no background colour")
     labs, shares, borders = (
         np.array([getattr(own, key) for own in every]) for key in ("lab", "share", "border")
     )

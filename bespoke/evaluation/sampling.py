@@ -61,10 +61,9 @@ def escape(text: str) -> str:
 
 
 def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[SampleSpec, ...]:
-    """Write the trainer's `--sample_prompts` file, one entry a picture; `file` ends in .json.
+    """Write the trainer's `--sample_prompts` file, one entry a picture.
 
-    Of the three forms that it takes (tu:6329) JSON alone holds any text as it is: a line of the
-    .txt form is split at " --", and the library that reads the .toml form mistakes backslashes.
+    Of its three forms (tu:6329) JSON alone holds any text as it is.
     """
     rows = [
         {
@@ -87,11 +86,10 @@ def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[SampleSpe
 def find_pictures(
     output: Path, output_name: str, epoch: int, samples: Iterable[SampleSpec]
 ) -> dict[SampleSpec, Path]:
-    """The pictures that the trainer made of this epoch's checkpoint.
+    """The pictures that the trainer made of this epoch's checkpoint, the newest for each sample.
 
     One counts by its whole name (tu:6572), where it is complete, and where it is no older than its
-    checkpoint's can be: what an earlier run or start left under the same name is. Of several for
-    one sample the newest counts.
+    checkpoint's can be: what an earlier run or start left under the same name is.
 
     Raises:
         TrainerError: where there is no such checkpoint, or it is not complete.
@@ -119,11 +117,7 @@ def adopt_first(output: Path, output_name: str, epoch: int, since: int) -> None:
     """Give the pictures that `--sample_at_first` made of a resumed state their epoch's name.
 
     The trainer names them after epoch 0 (tn:1332), but draws the weights it has loaded, and sets
-    the random states back afterwards (tu:6443). `since`, in nanoseconds of the files' own clock,
-    tells them from those of an earlier start.
-
-    Raises:
-        OSError: where one cannot be renamed.
+    the random states back afterwards (tu:6443). Those before `since` (ns) are of an earlier start.
     """
     first = f"{output_name}_e000000_"
     for path in (output / "sample").glob(f"{glob.escape(first)}*.png"):
