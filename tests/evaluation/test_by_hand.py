@@ -156,23 +156,14 @@ def test_a_checkpoint_is_found_in_the_workspace_by_its_own_or_its_runs_name(
     output.mkdir(parents=True)
     for epoch in (1, 2):
         lora(output, f"a-{epoch:06d}.safetensors", epoch=epoch)
-    hand_test("a-000001.safetensors")
+    # The same file twice is tested once.
+    hand_test("a-000001.safetensors", output / "a-000001.safetensors")
     hand_test("a")
     assert drawings == ["a-000001.safetensors", "a-000002.safetensors"]
     assert f"testing {output / 'a-000002.safetensors'}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         hand_test("b")
     assert capsys.readouterr().err == f"bespoke: b: no such file, here or in {output}\n"
-
-
-def test_the_same_file_twice_is_tested_once(
-    repo: Path, tmp_path: Path, drawings: list[str]
-) -> None:
-    first = lora(tmp_path, "a-000004.safetensors")
-    copy = tmp_path / "a-000004 (1).safetensors"
-    copy.write_bytes(first.read_bytes())
-    hand_test(first, copy)
-    assert len(drawings) == 1
 
 
 def test_what_is_no_checkpoint_is_said_before_any_picture(
@@ -184,14 +175,6 @@ def test_what_is_no_checkpoint_is_said_before_any_picture(
     assert refused.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert drawings == []
-
-
-def test_without_a_person_nothing_is_scored(
-    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer(monkeypatch, "", lora(tmp_path, "a-000001.safetensors", epoch=1), "--score")
-    assert "not scored: no terminal to ask at" in capsys.readouterr().out
-    assert not (tmp_path / "workspace" / store.FILE).exists()
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, typed: str, *words: str | Path) -> None:
@@ -214,9 +197,13 @@ def test_a_person_types_three_numbers_or_takes_the_suggestion(
     answer(monkeypatch, "\n", path, "--score")
     hand_test(path, "--auto-score")
     assert epoch_result.read(folder).scores == result.scores
+    # Where nobody types, nothing is scored.
+    answer(monkeypatch, "", lora(tmp_path, "c.safetensors", epoch=3), "--score")
+    assert "not scored: no terminal to ask at" in capsys.readouterr().out
+    before = set((repo / "epoch_tests").iterdir())
     other = lora(tmp_path, "b.safetensors", epoch=2)
     answer(monkeypatch, "\n", other, "--score")
-    (second,) = set((repo / "epoch_tests").iterdir()) - {folder}
+    (second,) = set((repo / "epoch_tests").iterdir()) - before
     result = epoch_result.read(second)
     assert (result.scores, result.scored_by) == (result.suggested, "person")
 
@@ -235,16 +222,14 @@ def test_checkpoints_of_one_clip_skip_share_a_process_and_others_have_their_own(
         checkpoints.identify(lora(tmp_path, f"{name}.safetensors", epoch=number, clip_skip=skip))
         for number, (name, skip) in enumerate((("a", "None"), ("b", "2"), ("c", "None")), start=1)
     ]
-    asked = [prompt("x"), prompt("y", seeds=(1, 2))]
-    place = tmp_path / "place"
-    made = DRAW(loras, asked, place, "random")
-    assert [list(made[each]) for each in loras] == [list(sampling.sample_specs(asked))] * 3
-    commands = sorted(path.read_text() for path in place.rglob("command.txt"))
-    assert len(commands) == 2
+    wanted = [prompt("x"), prompt("y", seeds=(1, 2))]
+    pictures = DRAW(loras, wanted, tmp_path, "random")
+    assert [list(pictures[each]) for each in loras] == [list(sampling.sample_specs(wanted))] * 3
+    commands = sorted(path.read_text() for path in tmp_path.rglob("command.txt"))
     weights = [[f"{name}.safetensors" in each for name in "abc"] for each in commands]
     assert sorted(weights) == [[False, True, False], [True, False, True]]
     assert ["--clip_skip 2" in each for each in commands] == [row[1] for row in weights]
-    assert all(f"--ckpt {place / 'models' / 'random-sd15'} " in each for each in commands)
+    assert all(f"--ckpt {tmp_path / 'models' / 'random-sd15'} " in each for each in commands)
 
 
 # What keeps git from committing
@@ -269,11 +254,6 @@ def test_what_git_refuses_is_said_in_its_words(repo: Path, prevent: str, said: s
     refused = by_hand.commit(folder, "m")
     assert refused.startswith("not committed: ")
     assert said in refused
-
-
-def test_without_git_nothing_is_committed(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(repo / "nothing"))
-    assert by_hand.commit(repo, "m").startswith("not committed: git: ")
 
 
 @pytest.mark.parametrize("script", ["quick_test_epoch.py", "auto_test_epoch.py"])

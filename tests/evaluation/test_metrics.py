@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bespoke.dataset import colors
-from bespoke.evaluation import metrics, view
+from bespoke.evaluation import metrics
 from bespoke.evaluation.scoring import suggest
-from bespoke.rehearsal import drawing
 
 Pixels = NDArray[np.uint8]
 
@@ -95,15 +94,6 @@ def test_navy_is_a_blue_and_black_is_none() -> None:
     assert ground_of(enlarged(portrait("#04040e")), "blue background") == "mismatch"
 
 
-def test_a_drawn_portrait_is_judged_by_its_ground() -> None:
-    for number in range(5):
-        for code, expected in (("#00aa3c", "match"), ("#ff69b4", "mismatch")):
-            drawn = drawing.portrait(number, "lady", {"background": colors.rgb_of(code)})
-            cells = np.array(drawn.cells, dtype=np.uint8)
-            for picture in (cells, noisy(enlarged(cells)), jpeg(enlarged(cells))):
-                assert ground_of(picture) == expected, (number, code)
-
-
 def test_one_of_several_colours_matches_where_several_were_asked() -> None:
     half = np.zeros((512, 512, 3), np.uint8)
     half[:, :200], half[:, 200:] = (0, 200, 60), (250, 100, 180)
@@ -136,11 +126,9 @@ def test_noise_through_jpeg_has_no_ground(quality: int) -> None:
 
 
 def test_grey_in_noise_is_no_green_and_stays_grey() -> None:
-    rng = np.random.default_rng(2)
-    for cells in 8 * [portrait("#828282", "#00ff00", wide=True)]:
-        picture = np.clip(cells + rng.normal(0, 12, cells.shape), 0, 255).astype(np.uint8)
-        assert ground_of(picture) == "mismatch"
-        assert ground_of(picture, "grey background") == "match"
+    picture = noisy(portrait("#828282", "#00ff00", wide=True), 12)
+    assert ground_of(picture) == "mismatch"
+    assert ground_of(picture, "grey background") == "match"
 
 
 @pytest.mark.parametrize(
@@ -271,9 +259,3 @@ def test_a_black_picture_is_said_to_be_no_result_and_never_a_match() -> None:
     assert (scores.visual_quality, scores.prompt_adherence, scores.mean) == (None, 0, None)
     drawn = metrics.measure(enlarged(portrait("#000000")), wanted)
     assert drawn["background"]["verdict"] == "match"
-
-
-def test_every_region_is_of_the_collections_size_and_holds_something() -> None:
-    for likelihood in view.LIKELIHOOD.values():
-        assert likelihood.shape == (24, 24)
-        assert likelihood.max() > 0.5
