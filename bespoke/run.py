@@ -91,7 +91,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                 job,
                 prompts=tested,
                 samples=samples,
-                keep=functools.partial(recorder.keep, job, record),
+                keep=functools.partial(record.epoch, job.experiment.run_name),
                 show=functools.partial(recorder.show, job, record),
             )
             evaluator.take_up(start)
@@ -101,7 +101,6 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                     rendered=rendered,
                     settings=settings,
                     command=trainer.command,
-                    cwd=REPOSITORY,
                 )
                 loop.train(job, launch, start, evaluator)
             found = starting.verified(job)
