@@ -31,7 +31,7 @@ def test_a_json_list_holds_one_object_a_picture(
     assert first["scores"]["prompt_adherence"] == 10
 
 
-def test_a_person_reads_what_was_found_and_what_was_asked(
+def test_a_person_reads_what_is_seen_and_what_was_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["score", str(saved(tmp_path / "a.png", "#ff69b4")), "--prompt", PROMPT])
