@@ -79,19 +79,12 @@ def _test(parser: Parser) -> None:
         nargs="*",
         help="a file, or its name in the workspace's output/; of a run's name, the newest",
     )
-    parser.add_argument("--prompts", metavar="FILE", type=Path, help="not test_prompts.toml")
     parser.add_argument(
         "--base-model",
         metavar="MODEL",
         help="a file, a folder or a hub id (default: the one in training_config.toml)",
     )
     add_workspace(parser)
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=request.folder,
-        help="takes a folder for each checkpoint (default: epoch_tests, in the repository's top)",
-    )
     parser.add_argument("--size", metavar="PIXELS", type=int, help="smaller pictures, for a look")
     parser.add_argument("--steps", metavar="N", type=int, help="fewer steps, for a look")
     add_switches(

@@ -24,7 +24,7 @@ from bespoke import version
 from bespoke.console import duration, say
 from bespoke.errors import is_full
 from bespoke.evaluation import sampling
-from bespoke.experiment import config, prompts, rendering, schedule
+from bespoke.experiment import config, prompts, rendering
 from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
@@ -87,12 +87,10 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         start = starting.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked, checked.parent)
         with recorder.recorded(job, row) as record:
-            rates = schedule.shares(job.experiment, checked.length)
             evaluator = EpochEvaluator(
                 job,
                 prompts=tested,
                 samples=samples,
-                rates=rates,
                 keep=functools.partial(record.epoch, job.experiment.run_name),
                 show=functools.partial(recorder.show, job, record),
             )
