@@ -5,7 +5,8 @@ python auto_test_epoch.py CHECKPOINT... [--help]
 
 import sys
 
-from bespoke.cli import auto_test_main
+from bespoke import cli, signals
 
 if __name__ == "__main__":
-    sys.exit(auto_test_main())
+    signals.handle_signals()
+    sys.exit(cli.main(["test", "--score", *sys.argv[1:]]))

@@ -5,7 +5,8 @@ python quick_test_epoch.py CHECKPOINT... [--help]
 
 import sys
 
-from bespoke.cli import quick_test_main
+from bespoke import cli, signals
 
 if __name__ == "__main__":
-    sys.exit(quick_test_main())
+    signals.handle_signals()
+    sys.exit(cli.main(["test", *sys.argv[1:]]))

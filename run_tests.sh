@@ -25,6 +25,7 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+.venv/bin/lint-imports
 .venv/bin/shellcheck -x ./*.sh tests/*.sh .ci/run
 .venv/bin/hadolint Dockerfile
 # Two at a time: most tests wait for processes. The model that the trainer's tests start from, 2 GB

@@ -3,14 +3,24 @@
 # It has no logic of its own: every argument goes through to bespoke.run, and a second start does
 # no set-up again.
 set -euo pipefail
+# Between two commands, and as soon as the one that runs has ended; Python has its own way out.
+stopped() { echo "bespoke: stopped by SIG$1: run the same command again to resume" >&2; exit 130; }
+for name in INT TERM HUP; do
+  # shellcheck disable=SC2064 # each trap has its own name
+  trap "stopped $name" "$name"
+done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# As a pod's start command it may never end: bespoke.pod sees to that, and starts this script again.
+# As a pod's start command it may never end: bespoke.deploy.pod sees to that, and starts this script again.
 if [ -n "${RUNPOD_POD_ID:-}" ] && [ -z "${BESPOKE_POD_BOOTED:-}" ]; then
-  exec python3 -m bespoke.pod "$@"
+  exec python3 -m bespoke.deploy.pod "$@"
 fi
-# An unpacked package is held to its manifest before anything of it is used.
-[ ! -f manifest.json ] || python3 -I bespoke/manifest.py || exit
+# An unpacked package is checked before anything of it is used.
+if [ -f SHA256SUMS ] && ! sha256sum --quiet --strict --check SHA256SUMS >&2; then
+  echo "bespoke: the files named above are not as they were packed. Unzip the package again, or" >&2
+  echo "bespoke: delete SHA256SUMS where you changed them yourself" >&2
+  exit 2
+fi
 # shellcheck source=setup.sh
 source ./setup.sh
 

@@ -73,14 +73,19 @@ def audit(folder: Path) -> None:
     """In a child: one audit, its seconds and its peak of memory as JSON."""
     started = time.perf_counter()
     sys.path.insert(0, str(REPOSITORY))
-    from bespoke.bucketing import Bucketing
-    from bespoke.dataset import Promise, check
+    from bespoke.dataset.loading import check
+    from bespoke.experiment.dataset_spec import DatasetSpec
 
     collection = check(
         folder,
-        Promise(size=512, cells=24, hex_codes_min=12, names=("lips",)),
-        bucketing=Bucketing(enable_bucket=True, bucket_no_upscale=True),
-        shuffled=True,
+        DatasetSpec(size=512, cells=24, hex_codes_min=12, names=("lips",)),
+        {
+            "shuffle_caption": True,
+            "resolution": 512,
+            "enable_bucket": True,
+            "bucket_no_upscale": True,
+            "bucket_reso_steps": 64,
+        },
     )
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -21,7 +21,8 @@ from PIL import Image, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bespoke import metrics, pictures, score
+from bespoke.dataset import images
+from bespoke.evaluation import by_hand, metrics
 
 
 def main() -> None:
@@ -33,21 +34,22 @@ def main() -> None:
     rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {"as it is": [], "noise": [], "blurred": []}
     for file in files:
-        picture = pictures.pixels(file)
+        picture = images.pixels(file)
         text = file.with_suffix(".txt").read_text(encoding="utf-8")
         noise = np.clip(picture + rng.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
         blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(6)))
         for name, each in zip(times, (picture, noise, blurred), strict=True):
             started = time.process_time()
-            metrics.measure(each, metrics.asked(text))
+            metrics.measure(each, metrics.read_prompt(text))
             times[name].append(1000 * (time.process_time() - started))
     print(f"{'ms of CPU a picture':22}{'median':>8}{'95%':>8}{'most':>8}")
     for name, values in times.items():
         low, high, most = np.percentile(values, (50, 95, 100))
         print(f"{name:22}{low:8.1f}{high:8.1f}{most:8.1f}")
     started = time.process_time()
-    with mock.patch.object(pictures, "pixels", wraps=pictures.pixels) as read:
-        found = score.scored(files, "solid green background (#00ff00), pink hair (#ff66cc)")
+    with mock.patch.object(images, "pixels", wraps=images.pixels) as read:
+        asked = "solid green background (#00ff00), pink hair (#ff66cc)"
+        found = by_hand.score_pictures(files, asked)
     seconds = time.process_time() - started
     opened = [str(call.args[0]) for call in read.call_args_list]
     assert len(opened) == len(set(opened)) == len(found), "a picture was read twice"

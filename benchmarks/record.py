@@ -19,21 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+sys.path.insert(0, str(REPOSITORY))
 
-import sqlalchemy as sa  # noqa: E402
-from records import a_decision, a_result, a_run, scores  # noqa: E402 - the path comes first
-
-from bespoke import cli, rows, schema, store  # noqa: E402
+from bespoke import cli  # noqa: E402 - the path comes first
+from bespoke.files import document_path  # noqa: E402
+from bespoke.record import run_record, store  # noqa: E402
+from tests.records import a_decision, a_result, a_run, scores  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-TABLES = (schema.runs, schema.documents, schema.decisions, schema.epochs, schema.pictures)
 
 
 def main() -> None:
@@ -71,27 +70,23 @@ def main() -> None:
 
 
 def fill(workspace: Path, runs: int, epochs: int, pictures: int) -> None:
-    """One run through the front door, and its rows again under other names."""
+    """One run through the front door, and its file again under other names."""
     grounds = tuple("match" if number % 3 else "mismatch" for number in range(pictures))
-    first, template = "RUN_00000", {}
+    first, output = "RUN_00000", workspace / "output"
     with store.opened(workspace) as record:
         record.begin(a_run(first))
-        record.curves(first, {"loss": [(step, 1 / (step + 1)) for step in range(store.POINTS)]})
+        points = [(step, 1 / (step + 1)) for step in range(run_record.POINTS)]
+        record.curves(first, {"loss": points})
         for epoch in range(1, epochs + 1):
             result = a_result(first, epoch, scores(epoch % 10, 7, 8), backgrounds=grounds)
             record.epoch(first, result, [a_decision(epoch)])
-        record.end(first, status="completed", timings={"training": 3600.0})
-    engine = schema.local_engine(workspace / store.FILE)
-    with engine.begin() as connection:
-        uid = rows.find(connection, first)["uid"]
-        for table in TABLES:
-            found = connection.execute(sa.select(table).where(table.c.uid == uid)).mappings()
-            template[table] = [dict(row) for row in found]
-        for number in range(1, runs):
-            name = f"RUN_{number:05}"
-            for table, told in template.items():
-                new = {"uid": name, **({"name": name} if table is schema.runs else {})}
-                connection.execute(sa.insert(table), [{**row, **new} for row in told])
+        record.end(first, status="completed")
+        run = record.run(first)
+    for number in range(1, runs):
+        name = f"RUN_{number:05}"
+        document_path(output, name).write_text(run_record.dumps(replace(run, name=name, uid=name)))
+    with store.opened(workspace) as record:
+        measure("index made again", record.rebuild, 1)
 
 
 def quietly(arguments: list[str]) -> None:

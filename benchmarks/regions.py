@@ -1,9 +1,9 @@
-"""Learn where in a portrait each feature lies, and how the originals measure; write the table.
+"""Learn where in a portrait each feature lies; write the table.
 
-    python benchmarks/regions.py DATA [--out bespoke/regions.json]
+    python benchmarks/regions.py DATA [--out bespoke/evaluation/regions.json]
 
 DATA is the folder of the 203 pictures and captions. What it writes holds no picture: for each
-feature a grid of digits 0 to 9, what it takes of that grid at the least, and quantiles of numbers.
+feature a grid of digits 0 to 9, and what it takes of that grid at the least.
 
 The captions' hex codes alone would teach little: in 167 the background's is another feature's too,
 and those of lips and eyes are mostly the skin's. So hair, eyes and clothing are learnt from the
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bespoke import captions, colours, metrics, pictures, regions
-from bespoke.canvas import Canvas, canvas_of
-from bespoke.regions import CELLS, TABLE
+from bespoke.dataset import colors, images
+from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.evaluation.view import CELLS, REGIONS
+from bespoke.experiment import caption_text
 
 WORDED = ("hair", "eyes", "clothing")
 LIKE = 10.0
@@ -44,27 +44,20 @@ FAINT = 0.5
 LEAST_SHARE = 0.3
 """Of a region, for a feature as small as the lips: one of their four cells."""
 
-NUMBERS = ("bleeding_face", "bleeding_hair", "cells", "edges", "hair_tones", "palette")
-QUANTILES = np.linspace(0, 100, 21)
-
 Grid = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Original:
     caption: str
-    features: list[captions.Feature]
-    pixels: NDArray[np.uint8]
-    canvas: Canvas
+    features: list[caption_text.Feature]
+    grid: PixelGrid
     lab: NDArray[np.float64]
-    ground: Grid
 
     def cells_of(self, codes: set[str]) -> Grid:
         """The cells of `codes` outside the ground."""
-        cells = 0
-        for code in codes:
-            cells |= self.canvas.cells.get(code, 0)
-        return unpacked(cells) & ~self.ground
+        numbers = [int(code[1:], 16) for code in codes]
+        return np.isin(self.grid.packed, numbers) & ~self.grid.ground
 
     def codes(self, *kinds: str) -> set[str]:
         return {code for each in self.features if each.kind in kinds for code in each.codes}
@@ -74,27 +67,18 @@ def originals(folder: Path) -> list[Original]:
     found = []
     for path in sorted(folder.glob("*.txt")):
         name = f"{path.stem}.png"
-        art = pictures.read(folder, name, CELLS).art
+        art = images.read(folder, name, CELLS).art
         assert art is not None, f"{name} is not 24x24 pixel art"
-        canvas = canvas_of(art)
         text = path.read_text(encoding="utf-8")
         found.append(
             Original(
                 caption=text,
-                features=captions.features(captions.parse(text)),
-                pixels=pictures.pixels(folder / name),
-                canvas=canvas,
-                lab=colours.lab(art),
-                ground=unpacked(canvas.ground),
+                features=caption_text.features(caption_text.parse(text)),
+                grid=PixelGrid(cells=art),
+                lab=colors.lab(art),
             )
         )
     return found
-
-
-def unpacked(mask: int) -> Grid:
-    """A canvas's set of cells as a grid."""
-    rows = [[mask >> (y * (CELLS + 1) + x) & 1 for x in range(CELLS)] for y in range(CELLS)]
-    return np.array(rows, dtype=bool)
 
 
 def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list[Grid]]:
@@ -103,14 +87,14 @@ def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list
     # Each colour is compared once, not in every cell that has it.
     points, place = np.unique(labs.reshape(-1, 3), axis=0, return_inverse=True)
     place = place.reshape(labs.shape[:3])
-    outside = ~np.array([each.ground for each in known])
+    outside = ~np.array([each.grid.ground for each in known])
     shades: dict[tuple[str, str], Grid] = {}
     lifts, own = [], []
     for number, each in enumerate(known):
         said = [f for f in each.features if f.kinds == (kind,)]
-        names = {name for feature in said for name in colours.named_in(feature.text)}
+        names = {name for feature in said for name in colors.named_in(feature.text)}
         for name in names - shades.keys():
-            apart = colours.difference(points[:, None], colours.shades(*name)).min(axis=1)
+            apart = colors.difference(points[:, None], colors.shades(*name)).min(axis=1)
             shades[name] = (apart <= LIKE)[place] & outside
         if names:
             like = np.any([shades[name] for name in sorted(names)], axis=0)
@@ -123,16 +107,16 @@ def by_skin(known: list[Original]) -> tuple[list[Grid], list[Grid]]:
     """Cells of the skin's own hex, and of the caption's codes that are redder than it."""
     skins, lips = [], []
     for each in known:
-        other = {k for k in captions.FEATURES if k not in ("skin", "eyes", "lips")}
+        other = {k for k in caption_text.FEATURES if k not in ("skin", "eyes", "lips")}
         own = each.codes("skin") - each.codes(*other)
         if not own:
             continue
         skins.append(each.cells_of(own))
-        _, a0, b0 = colours.lab([colours.rgb_of(code) for code in sorted(own)]).mean(axis=0)
+        _, a0, b0 = colors.lab([colors.rgb_of(code) for code in sorted(own)]).mean(axis=0)
         codes = sorted(
-            set(captions.hex_codes(each.caption.lower())) - each.codes("clothing", "hair")
+            set(caption_text.hex_codes(each.caption.lower())) - each.codes("clothing", "hair")
         )
-        points = colours.lab([colours.rgb_of(code) for code in codes])
+        points = colors.lab([colors.rgb_of(code) for code in codes])
         redder = points[:, 1] - a0 - (points[:, 2] - b0) / 3 > REDDER
         red = each.cells_of({code for code, is_so in zip(codes, redder, strict=True) if is_so})
         lips.append(red & within(skins[-1]))
@@ -154,7 +138,7 @@ def digits(likely: NDArray[np.float64], brightest: float | None = None) -> list[
 
 def learnt(known: list[Original]) -> dict[str, Any]:
     """`regions` and `shares`: of its region, what a feature's own colours take in four of five."""
-    ground = np.mean([each.ground for each in known], axis=0)
+    ground = np.mean([each.grid.ground for each in known], axis=0)
     grids = {"background": digits(ground, 1.0)}
     own: dict[str, list[Grid]] = {}
     for kind in WORDED:
@@ -171,41 +155,13 @@ def learnt(known: list[Original]) -> dict[str, Any]:
     return {"regions": grids, "shares": shares}
 
 
-def quantiles(known: list[Original]) -> dict[str, list[float]]:
-    """Of each number that `metrics.measure` gives of an original for its own caption."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for each in known:
-        measured = metrics.measure(each.pixels, metrics.asked(each.caption))
-        for part in ("face", "hair"):
-            measured[f"bleeding_{part}"] = measured["bleeding"].get(part, {})
-        for name, result in measured.items():
-            if isinstance(result, dict) and "value" in result:
-                values[name].append(result["value"])
-    return {
-        name: [round(float(v), 3) for v in np.percentile(numbers, QUANTILES)]
-        for name, numbers in sorted(values.items())
-    }
-
-
-def write(table: dict[str, Any]) -> None:
-    regions.TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    regions.table.cache_clear()
-    regions.region.cache_clear()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--out", type=Path, default=REGIONS)
     chosen = parser.parse_args()
-    known = originals(chosen.data)
-    table = learnt(known)
-    # The numbers are measured by the regions just learnt; where they stand is of no matter yet.
-    regions.TABLE = chosen.out
-    table["quantiles"] = {name: [0.0, 1.0] for name in NUMBERS}
-    write(table)
-    table["quantiles"] = quantiles(known)
-    write(table)
+    learned = learnt(originals(chosen.data))
+    chosen.out.write_text(json.dumps(learned, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bespoke import colours, report
-from bespoke.evaluate import EpochResult, PictureResult
-from bespoke.gate import Decision
+from bespoke.dataset import colors
+from bespoke.evaluation.epoch_result import EpochResult, PictureResult
+from bespoke.evaluation.gate import Decision
+from bespoke.evaluation.scoring import Scores
+from bespoke.record import report
+from bespoke.record.run_record import RunRecord
 from bespoke.rehearsal.drawing import enlarged, portrait
-from bespoke.scoring import Scores
-from bespoke.store import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +105,7 @@ def sample(workspace: Path, *, epochs: int = 10, right_from: int = RIGHT_FROM) -
                 {"code": "schedule_phases", "severity": "note", "file": "",
                  "message": "epochs 4, 7 and 10 are annealed"},
             ],
-            "sight": {
+            "exposure": {
                 "background": {"here": 0.93, "parent": 0.71},
                 "hair": {"here": 0.88, "parent": 0.88},
             },
@@ -126,7 +127,10 @@ def sample(workspace: Path, *, epochs: int = 10, right_from: int = RIGHT_FROM) -
             {"time": "2026-03-02T22:10:40+00:00", "event": "standstill", "minutes": 12},
             {"time": "2026-03-02T22:11:02+00:00", "event": "resumed", "from_epoch": 3},
         ),
-        timings={"set_up": 95.0, "training": 10_890.0, "testing": 640.0},
+        starts={
+            "2026-03-02T21:04:11+00:00": {"set_up": 95.0, "training": 4_120.0},
+            "2026-03-02T22:10:40+00:00": {"training": 6_770.0, "testing": 640.0},
+        },
     )  # fmt: skip
 
 
@@ -191,10 +195,12 @@ def _picture(folder: Path, epoch: int, number: int, *, right: bool) -> PictureRe
     lucky = right or (epoch == RIGHT_FROM - 1 and number == 2)
     got = asked if lucky else WRONG[(number + epoch) % len(WRONG)]
     # What the model draws settles as it learns: other portraits at first, then small turns.
-    drawn = portrait(seed + (1000 * epoch if epoch < 4 else 0), subject, colours.rgb_of(got))
+    drawn = portrait(
+        seed + (1000 * epoch if epoch < 4 else 0), subject, {"background": colors.rgb_of(got)}
+    )
     file = folder / f"{number:02d}_{name}.png"
     _as_learnt(enlarged(drawn.cells), epoch).save(file, compress_level=1)
-    apart = colours.difference(*(colours.lab(colours.rgb_of(code)) for code in (asked, got)))
+    apart = colors.difference(*(colors.lab(colors.rgb_of(code)) for code in (asked, got)))
     return PictureResult(
         prompt=name,
         text=f"pixel art, 24x24, portrait of bespoke punk {subject}, crown, neutral expression, "
@@ -206,7 +212,7 @@ def _picture(folder: Path, epoch: int, number: int, *, right: bool) -> PictureRe
             "background": {
                 "verdict": "match" if lucky else "mismatch",
                 "colour": got,
-                "name": colours.name_of(colours.rgb_of(got)),
+                "name": colors.name_of(colors.rgb_of(got)),
                 "delta_e": float(apart),
                 "asked": {"hex": [asked], "words": [name.split("_")[0]]},
             },

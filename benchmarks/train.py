@@ -170,7 +170,7 @@ class Running:
 
     def poll(self) -> None:
         """Take in what the trainer's log has grown by."""
-        from bespoke import trainer
+        from bespoke.trainer import launch
 
         log = next(iter(self.place.glob("**/train.log")), None)
         if log is not None:
@@ -181,10 +181,10 @@ class Running:
             self.read += len(whole)
             now = time.monotonic()
             for line in whole.decode(errors="replace").splitlines():
-                event = trainer.parse(line)
-                if isinstance(event, trainer.EpochStarted) and self.steps:
+                event = launch.parse(line)
+                if isinstance(event, launch.EpochStarted) and self.steps:
                     self._between = True
-                elif isinstance(event, trainer.Progress) and event.step > self.step:
+                elif isinstance(event, launch.Progress) and event.step > self.step:
                     if self._between:
                         self.gaps.append(now - self.steps[-1][0])
                     self._between = False
@@ -253,7 +253,7 @@ class Benchmark:
 
     def prepare(self) -> None:
         """The base model, and the card's own rate at matrix products."""
-        from bespoke import base_model
+        from bespoke.trainer import base_model
 
         started = time.monotonic()
         base_model.random_sd15(self.place / "models" / base_model.RANDOM_FOLDER, print)

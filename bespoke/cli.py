@@ -1,35 +1,186 @@
-"""The command line: argparse and nothing else. What a verb needs is imported when it is called."""
+"""The command line: the verbs and their arguments. What a verb needs is imported when it runs."""
 
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__, arguments, origin
-from bespoke.arguments import RUN_EXAMPLES
+from bespoke import __version__, request, signals, version
 from bespoke.errors import reported
+from bespoke.files import REPOSITORY
+from bespoke.request import add_choices, add_data, add_strictness, add_switches, add_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 Parser = argparse.ArgumentParser
+# A package names the experiment that it was made for.
+DEFAULT_EXPERIMENT = version.told(REPOSITORY).get("experiment", request.DEFAULT_EXPERIMENT)
+RUN_EXAMPLES = """\
+  python -m bespoke.run --experiment keep_tokens_3
+  python -m bespoke.run --experiment keep_tokens_3 --set training.unet_lr=5e-5
+  python -m bespoke.run --experiment expanded_dataset --data generated=~/generated
+  python -m bespoke.run --experiment keep_tokens_3 --with-parent --seeds 42,43
+  python -m bespoke.run --experiment smoke      can this machine train at all?
+  python -m bespoke.run --rehearse              all of it with no GPU and no download
+
+exit codes: 0 done, 1 unexpected, 2 configuration, 3 pictures or captions, 4 the trainer failed,
+5 the gate stopped the run, 130 interrupted
+"""
+
+
+def _nothing(_: Parser) -> None:
+    """For a verb that only its jobs have arguments for."""
+
+
+def _json(parser: Parser) -> None:
+    add_switches(parser, json="as JSON, for a script")
+
+
+def _experiment(parser: Parser) -> None:
+    parser.add_argument(
+        "--experiment",
+        metavar="NAME",
+        default=DEFAULT_EXPERIMENT,
+        help=f"a file's name in experiments/, without .toml (default: {DEFAULT_EXPERIMENT})",
+    )
+
+
+def _run(parser: Parser) -> None:
+    request.add_arguments(parser, DEFAULT_EXPERIMENT)
+
+
+def _check(parser: Parser) -> None:
+    _experiment(parser)
+    add_choices(parser)
+    add_strictness(parser)
+    add_switches(parser, all="show every finding, not three of a kind")
+    _json(parser)
+
+
+def _repair(parser: Parser) -> None:
+    _experiment(parser)
+    add_choices(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", type=request.folder, required=True, help="the new folder"
+    )
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help="of the experiment written for the new captions (default: EXPERIMENT_repaired)",
+    )
+    parser.set_defaults(allow_no_op=True, parent_data=[])
+
+
+def _test(parser: Parser) -> None:
+    parser.add_argument(
+        "weights",
+        metavar="CHECKPOINT",
+        type=Path,
+        nargs="*",
+        help="a file, or its name in the workspace's output/; of a run's name, the newest",
+    )
+    parser.add_argument("--prompts", metavar="FILE", type=Path, help="not test_prompts.toml")
+    parser.add_argument(
+        "--base-model",
+        metavar="MODEL",
+        help="a file, a folder or a hub id (default: the one in training_config.toml)",
+    )
+    add_workspace(parser)
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=request.folder,
+        help="takes a folder for each checkpoint (default: epoch_tests, in the repository's top)",
+    )
+    parser.add_argument("--size", metavar="PIXELS", type=int, help="smaller pictures, for a look")
+    parser.add_argument("--steps", metavar="N", type=int, help="fewer steps, for a look")
+    add_switches(
+        parser,
+        score="ask for scores, and record them",
+        auto_score="take the suggested scores, and record them",
+        auto_commit="commit each test's folder to git, and nothing else; never a push",
+    )
+    parser.add_argument(
+        "--again",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="measure and score saved tests again; the scores before are kept with them",
+    )
+
+
+def _score(parser: Parser) -> None:
+    parser.add_argument("pictures", metavar="PICTURE", type=Path, nargs="+")
+    parser.add_argument("--prompt", metavar="TEXT", required=True, help="what was asked")
+    _json(parser)
+
+
+def _compare(parser: Parser) -> None:
+    named = "runs by name, or experiments for their latest run"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=named)
+    add_switches(parser, settings="only the settings in which two runs differ, and where from")
+    _json(parser)
+    add_workspace(parser)
+
+
+def _optional_run(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", nargs="?", help="a run, or the latest of a name")
+    add_workspace(parser)
+
+
+def _report(parser: Parser) -> None:
+    _optional_run(parser)
+    add_switches(parser, json="print all that is known of one run as JSON; write no page")
+
+
+def _record_list(parser: Parser) -> None:
+    _json(parser)
+    add_workspace(parser)
+
+
+def _serve(parser: Parser) -> None:
+    add_workspace(parser)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="where to listen; anything but this machine itself needs a token (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8347, help="(default: 8347; 0 takes a free one)"
+    )
+    parser.add_argument(
+        "--token", help="what a reader must know; better set as BESPOKE_REPORT_TOKEN, out of sight"
+    )
+
+
+def _package(parser: Parser) -> None:
+    _experiment(parser)
+    add_data(parser)
+    parser.add_argument(
+        "--out",
+        metavar="PATH",
+        type=request.folder,
+        help="the zip, or the folder for it (default: runpod_NAME_EXPERIMENT.zip, here)",
+    )
+    add_switches(parser, replace="even where another file of that name is there")
+    parser.set_defaults(overrides=(), allow_no_op=False, parent_data=[])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
     """`answer` is "module:function" of this package, which takes what was parsed; jobs without one
-    are answered by their verb's."""
+    are answered by their verb's. One without `about` is not listed."""
 
     name: str
-    about: str
-    examples: str
-    arguments: Callable[[Parser], None] = lambda _: None
+    about: str = ""
+    examples: str = ""
+    arguments: Callable[[Parser], None] = add_workspace
     answer: str = ""
     jobs: tuple[Verb, ...] = ()
 
@@ -39,7 +190,7 @@ VERBS = (
         name="run",
         about="check, render, train and verify experiments",
         examples=RUN_EXAMPLES,
-        arguments=arguments.run,
+        arguments=_run,
     ),
     Verb(
         name="check",
@@ -49,130 +200,94 @@ VERBS = (
   bespoke check --experiment keep_tokens_5 --data ~/pictures --all
   bespoke check --strict --json                 for a script: exit code 2 or 3 where it is refused
 """,
-        arguments=arguments.check,
-        answer="check:show",
+        arguments=_check,
+        answer="dataset.preflight:show",
     ),
     Verb(
         name="captions",
         about="work on the captions",
-        examples="  bespoke captions repair --out ~/captions_v2\n",
+        arguments=_nothing,
         jobs=(
             Verb(
                 name="repair",
-                about="write a repaired caption version beside the old one",
-                examples="""\
-  bespoke captions repair --out ~/captions_v2
-  bespoke captions repair --data ~/pictures --out ~/captions_v2 --keep background
-""",
-                arguments=arguments.repair,
-                answer="check:repair",
+                about="write repaired captions into a new folder",
+                examples="  bespoke captions repair --data ~/pictures --out ~/captions_v2\n",
+                arguments=_repair,
+                answer="dataset.repair:show",
             ),
         ),
     ),
     Verb(
         name="experiments",
         about="list the experiments there are",
+        examples="  bespoke experiments\n  bespoke experiments --json\n",
+        arguments=_json,
+        answer="experiment.listing:show",
+    ),
+    Verb(
+        name="test",
+        about="test checkpoints by hand: pictures, metrics, scores",
         examples="""\
-  bespoke experiments
-  bespoke experiments --json
+  bespoke test NAME-000004.safetensors          pictures and a table; nothing is recorded
+  bespoke test NAME-0000*.safetensors --auto-score --auto-commit
+  bespoke test --again epoch_tests/*            saved tests, by the metrics as they are now
 """,
-        arguments=arguments.as_json,
-        answer="listing:show",
+        arguments=_test,
+        answer="record.recorder:test",
     ),
     Verb(
         name="score",
         about="measure any pictures against what was asked",
-        examples="""\
-  bespoke score picture.png --prompt "punk lady, pink hair, solid green background (#00ff00)"
-  bespoke score epoch_4/*.png --prompt "solid green background" --json
-""",
-        arguments=arguments.score,
-        answer="score:show",
-    ),
-    Verb(
-        name="rescore",
-        about="measure and score a saved epoch's pictures again, keeping both verdicts",
-        examples="""\
-  bespoke rescore epoch_tests/*
-  bespoke rescore workspace/output/tests/bespoke_baby_sd15_lora_keep_tokens_3-000004-1a2b3c4d
-""",
-        arguments=arguments.rescore,
-        answer="epoch_test:again",
+        examples='  bespoke score epoch_4/*.png --prompt "solid green background (#00ff00)"\n',
+        arguments=_score,
+        answer="evaluation.by_hand:score",
     ),
     Verb(
         name="compare",
         about="what differs between runs, and what came out",
-        examples="""\
-  bespoke compare keep_tokens_3 SD15_PERFECT
-  bespoke compare SD15_KEEP_TOKENS_3_EXPERIMENT SD15_FINAL_CORRECTED_CAPTIONS --json
-""",
-        arguments=arguments.compare,
-        answer="compare:compare",
-    ),
-    Verb(
-        name="diff",
-        about="the settings in which two runs differ, and where from",
-        examples="  bespoke diff keep_tokens_3 keep_tokens_5\n",
-        arguments=functools.partial(arguments.compare, nargs=2),
-        answer="compare:diff",
+        examples="  bespoke compare keep_tokens_3 keep_tokens_5 --settings\n",
+        arguments=_compare,
+        answer="record.compare:show",
     ),
     Verb(
         name="next",
         about="what the recorded scores say comes next",
-        examples="""\
-  bespoke next                                  after the latest run
-  bespoke next keep_tokens_3
-""",
-        arguments=arguments.optional_run,
-        answer="record:next_steps",
+        examples="  bespoke next keep_tokens_3\n",
+        arguments=_optional_run,
+        answer="record.verbs:next_steps",
     ),
     Verb(
         name="record",
         about="the record of all runs",
-        answer="record:run",
+        answer="record.verbs:run",
+        arguments=_nothing,
         examples="""\
   bespoke record list
-  bespoke record show keep_tokens_3
+  bespoke record rebuild                        from the runs' own files
   bespoke record sync                           send what BESPOKE_DATABASE_URL does not have yet
 """,
         jobs=(
             Verb(
                 name="list",
                 about="every run, by its start",
-                examples="  bespoke record list --json\n",
-                arguments=arguments.record_list,
+                arguments=_record_list,
             ),
             Verb(
-                name="show",
-                about="all that is known of one run, as JSON",
-                examples="  bespoke record show SD15_KEEP_TOKENS_3_EXPERIMENT\n",
-                arguments=arguments.record_show,
+                name="rebuild",
+                about="make record.sqlite again from the runs' own files",
             ),
             Verb(
                 name="sync",
                 about="send what BESPOKE_DATABASE_URL does not have yet",
-                examples="  bespoke record sync\n",
-                arguments=arguments.workspace,
-            ),
-            Verb(
-                name="migrate",
-                about="add the columns that the tables there lack",
-                examples="""\
-  bespoke record migrate                        asks before it changes anything
-""",
-                arguments=arguments.record_migrate,
             ),
         ),
     ),
     Verb(
         name="report",
         about="write the runs' pages again from the record",
-        examples="""\
-  bespoke report
-  bespoke report keep_tokens_3
-""",
-        arguments=arguments.optional_run,
-        answer="report:show",
+        examples="  bespoke report\n  bespoke report keep_tokens_3 --json\n",
+        arguments=_report,
+        answer="record.report:show",
     ),
     Verb(
         name="serve",
@@ -181,63 +296,47 @@ VERBS = (
   bespoke serve                                 on this machine alone
   bespoke serve --host 0.0.0.0 --port 8888      with BESPOKE_REPORT_TOKEN set
 """,
-        arguments=arguments.serve,
-        answer="serve:show",
+        arguments=_serve,
+        answer="record.serve:show",
     ),
     Verb(
         name="package",
         about="pack one experiment and all that it needs into a zip for a rented machine",
-        examples="""\
-  bespoke package                               runpod_KEEP_TOKENS_3_EXPERIMENT.zip, here
-  bespoke package --experiment keep_tokens_5 --data ~/pictures --out ~/zips
-""",
-        arguments=arguments.package,
-        answer="package:show",
+        examples="  bespoke package --experiment keep_tokens_5 --data ~/pictures --out ~/zips\n",
+        arguments=_package,
+        answer="deploy.package:show",
     ),
     Verb(
+        # For an image's HEALTHCHECK: a person reads the log.
         name="health",
-        about="whether this machine's newest run goes on or ended well",
-        examples="""\
-  bespoke health                                exit code 0 while a run goes on or has ended well
-  bespoke health --workspace /workspace
-""",
-        arguments=arguments.workspace,
-        answer="health:show",
-    ),
-    Verb(
-        name="completion",
-        about="print a shell's completions",
-        examples="""\
-  bespoke completion bash >~/.local/share/bash-completion/completions/bespoke
-  bespoke completion zsh >~/.zfunc/_bespoke
-""",
-        arguments=arguments.completion,
-        answer="cli:complete",
+        answer="deploy.health:show",
     ),
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """All of the command line, as argparse knows it."""
-    whole = argparse.ArgumentParser(
+    top = argparse.ArgumentParser(
         prog="bespoke",
-        description="Train, judge and compare LoRA experiments with sd-scripts.",
+        description="Train, test and compare LoRA experiments with sd-scripts.",
         epilog="Each verb's own --help has examples.",
     )
-    whole.add_argument("--version", action=_Version, help="this version, and both commits")
-    _add(whole, "verb", VERBS)
-    return whole
+    top.add_argument("--version", action=_Version, help="this version, and both commits")
+    _add(top, "verb", VERBS)
+    return top
 
 
 def _add(parent: Parser, level: str, verbs: Sequence[Verb]) -> None:
     below = parent.add_subparsers(dest=level, metavar=level.upper(), required=True)
     for verb in verbs:
+        # Whatever has a help, be it empty, is listed.
+        listed: dict[str, Any] = {"help": verb.about} if verb.about else {}
         one = below.add_parser(
             verb.name,
-            help=verb.about,
-            description=f"{verb.about[0].upper()}{verb.about[1:]}.",
-            epilog=f"examples:\n{verb.examples}",
+            description=f"{verb.about[:1].upper()}{verb.about[1:]}.",
+            epilog=f"examples:\n{verb.examples}" if verb.examples else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            **listed,
         )
         verb.arguments(one)
         if verb.answer:
@@ -253,7 +352,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, *_: object) -> None:
-        commits = origin.commits(REPOSITORY)
+        commits = version.commits(REPOSITORY)
         print(f"bespoke {__version__}, commit {commits['bespoke']}")
         print(f"sd-scripts, commit {commits['trainer']}")
         raise SystemExit(0)
@@ -261,89 +360,39 @@ class _Version(argparse.Action):
 
 def main(given: Sequence[str] | None = None) -> int:
     """`python -m bespoke VERB …`; returns 0, or raises SystemExit with the error's code."""
-    words = list(sys.argv[1:] if given is None else given)
-    chosen = parser().parse_args(words)
+    chosen = parser().parse_args(given)
     if chosen.verb == "run":
-        return _run(chosen, words[words.index("run") + 1 :])
-    with reported():
+        return _train(request.from_parsed(chosen))
+    with reported(), signals.raising():
         module, _, function = chosen.answer.partition(":")
         getattr(importlib.import_module(f"bespoke.{module}"), function)(chosen)
     return 0
 
 
-def complete(chosen: argparse.Namespace) -> None:
-    """`bespoke completion SHELL`: the script that the shell reads."""
-    import shtab
-
-    print(shtab.complete(parser(), chosen.shell))
-
-
 def run_main(given: Sequence[str] | None = None) -> int:
     """`python -m bespoke.run …`: the main job alone."""
-    words = list(sys.argv[1:] if given is None else given)
     alone = argparse.ArgumentParser(
         prog="python -m bespoke.run",
-        description="Check, render, train and verify one experiment, or several side by side.",
+        description="Check, render, train and verify experiments, one a GPU, one after another.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"examples:\n{RUN_EXAMPLES}",
     )
-    arguments.run(alone)
-    return _run(alone.parse_args(words), words)
+    _run(alone)
+    return _train(request.from_parsed(alone.parse_args(given)))
 
 
-def _run(chosen: argparse.Namespace, given: Sequence[str]) -> int:
-    from bespoke.journal import Journal
+def _train(asked: request.Request) -> int:
+    from bespoke.trainer.journal import Journal
 
-    journal = Journal(printed=chosen.events)
-    with reported(journal.keep_traceback):
-        from bespoke.job import Request
+    journal = Journal(printed=asked.events)
+    with reported(journal.keep_traceback), signals.raising():
+        if asked.is_several:
+            from bespoke import multirun
+
+            return multirun.train(asked, journal)
         from bespoke.run import run
 
-        experiments = tuple(chosen.experiment or [arguments.DEFAULT_EXPERIMENT])
-        told: dict[str, Any] = {**vars(chosen), "experiment": experiments[0]}
-        for several in ("overrides", "data", "parent_data"):
-            told[several] = tuple(told[several])
-        request = Request(**{each.name: told[each.name] for each in fields(Request)})
-        if len(experiments) == 1 and not chosen.seeds and not chosen.with_parent:
-            run(request, journal)
-            return 0
-        from bespoke import side_by_side
-
-        which = argparse.ArgumentParser(add_help=False)
-        arguments.runs(which)
-        which.add_argument("--data", action="append")
-        asked = side_by_side.Several(
-            request=request,
-            experiments=experiments,
-            seeds=chosen.seeds,
-            with_parent=chosen.with_parent,
-            at_once=chosen.at_once,
-            passed_on=tuple(which.parse_known_args(given)[1]),
-        )
-        return side_by_side.train(asked, journal)
-
-
-def quick_test_main() -> int:
-    """`quick_test_epoch.py CHECKPOINT…`"""
-    about = "Pictures of checkpoints, and what they measure."
-    return _test("quick", about, arguments.epoch_test)
-
-
-def auto_test_main() -> int:
-    """`auto_test_epoch.py CHECKPOINT… [--auto-score] [--auto-commit]`"""
-    about = "Test, score and record checkpoints: you are asked for scores, unless told."
-    return _test("auto", about, arguments.auto_test)
-
-
-def _test(how: str, about: str, asked: Callable[[Parser], None]) -> int:
-    alone = argparse.ArgumentParser(prog=f"{how}_test_epoch.py", description=about)
-    asked(alone)
-    chosen = alone.parse_args()
-    with reported():
-        from bespoke import epoch_test
-
-        told = {**vars(chosen), "weights": tuple(chosen.weights)}
-        getattr(epoch_test, how)(epoch_test.Request(**told))
+        run(asked, journal)
     return 0
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
+import math
 import os
 import platform
 import secrets
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from bespoke.errors import ConfigError
-from bespoke.veil import veiled
+from bespoke.errors import ConfigError, is_full
+from bespoke.redact import veiled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCUMENT = ".record.json"
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
@@ -41,6 +46,13 @@ def write_whole(path: Path, data: str | bytes) -> None:
         raise
 
 
+def clear_parts(folder: Path, name: str = "") -> None:
+    """Delete what a killed process had not written to its end: of `name`, whom the caller owns."""
+    pattern = f".{glob.escape(name)}[.-]*.part" if name else ".*.part"
+    for path in folder.glob(pattern):
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def held(path: Path, what: str) -> Iterator[None]:
     """Own `what` while inside. The system lets go of it when the process ends, however it ends.
@@ -48,14 +60,13 @@ def held(path: Path, what: str) -> Iterator[None]:
     Raises:
         ConfigError: where another process has it, with who that is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as stream:
+    with _open_lock(path) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
             holder = stream.read().strip() or "another process"
-            raise ConfigError(f"{what}: is being worked on by {holder}; wait, or stop it") from None
+            raise ConfigError(f"{what}: locked by {holder}; wait, or stop it") from None
         stream.truncate(0)
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         stream.write(f"process {os.getpid()} on {platform.node()} since {when}\n")
@@ -63,22 +74,46 @@ def held(path: Path, what: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """The same, once whoever has it lets go."""
+    with _open_lock(path) as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _open_lock(path: Path) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a+", encoding="utf-8")
+
+
 def workspace_path(wanted: Path | None) -> tuple[Path, str]:
     """Where pictures, checkpoints and logs are, and who said so.
 
     `wanted`, else BESPOKE_WORKSPACE, else /workspace where it can be written, else ./workspace.
+
+    Raises:
+        ConfigError: where it is named after a user that is not there, or not in UTF-8.
     """
     named = os.environ.get("BESPOKE_WORKSPACE")
     pod_volume = Path("/workspace")
     if wanted is not None:
-        folder, told_by = wanted, "--workspace"
+        folder, source = wanted, "--workspace"
     elif named:
-        folder, told_by = Path(named), "BESPOKE_WORKSPACE"
+        folder, source = Path(named), "BESPOKE_WORKSPACE"
     elif pod_volume.is_dir() and os.access(pod_volume, os.W_OK):
-        folder, told_by = pod_volume, "the default"
+        folder, source = pod_volume, "the default"
     else:
-        folder, told_by = Path("workspace"), "the default"
-    return folder.expanduser().absolute(), told_by
+        folder, source = Path("workspace"), "the default"
+    try:
+        # The rendered files and the record are UTF-8, and hold it.
+        str(folder).encode()
+        return folder.expanduser().absolute(), source
+    except UnicodeEncodeError:
+        shown = os.fsencode(folder).decode(errors="replace")
+        raise ConfigError(f"{source}: not UTF-8: {shown}; name another folder") from None
+    except RuntimeError as error:
+        raise ConfigError(f"{source}: {folder}: {error}; name another folder") from None
 
 
 def workspace(wanted: Path | None) -> Path:
@@ -87,18 +122,48 @@ def workspace(wanted: Path | None) -> Path:
     Raises:
         ConfigError: where it cannot be made or written.
     """
-    folder, told_by = workspace_path(wanted)
+    folder, source = workspace_path(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Asking for permission is not enough: root may write, a read-only mount may not.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        if is_full(error):
+            raise
         raise ConfigError(
-            f"{folder}: the workspace ({told_by}) cannot be written: {error.strerror}; "
+            f"{folder}: cannot write to the workspace ({source}): {error.strerror}; "
             "name another with --workspace"
         ) from error
     return folder
+
+
+def document_path(output: Path, name: str) -> Path:
+    """The record's own file of the run whose checkpoints are `output/NAME-….safetensors`."""
+    return output / f"{name}{DOCUMENT}"
+
+
+def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:
+    """One hash of the names and contents of a folder's files that are `wanted`."""
+    whole = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and wanted(path)):
+        whole.update(repr((path.name, hashlib.blake2b(path.read_bytes()).hexdigest())).encode())
+    return whole.hexdigest()
+
+
+def seconds(variable: str, default: float) -> float:
+    """A time that a variable of the environment may say otherwise.
+
+    Raises:
+        ConfigError: where it says no such time.
+    """
+    text = os.environ.get(variable) or str(default)
+    try:
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    except ValueError:
+        pass
+    raise ConfigError(f"{variable}: {text!r}: write seconds, such as {default:g}")
 
 
 def sha256(path: Path) -> str:

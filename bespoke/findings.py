@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -47,18 +47,47 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def summary(findings: Iterable[Finding], *, examples: int = 3) -> list[str]:
-    """Lines for a terminal: a heading by severity and code with its count, then examples."""
+CAUSES: tuple[tuple[str, frozenset[str]], ...] = (
+    (
+        "Hex codes that the model cannot tie to one feature",
+        frozenset((
+            "colour_shared_background", "colour_shared", "colour_only_background", "colour_word",
+            "colour_background", "colour_absent", "palette_torn", "feature_torn", "colour_loose",
+        )),
+    ),
+    (
+        "Slips in the wording",
+        frozenset(("caption_word_glued", "caption_repeated", "background_unnamed")),
+    ),
+)  # fmt: skip
+"""What a person mends in one go; every other code is a cause of its own."""
+
+
+def summary(findings: Iterable[Finding], *, examples: int | None = 3) -> list[str]:
+    """Lines for a terminal, the errors first, with so many examples of each kind.
+
+    Warnings of one cause are one kind; of notes and of them one example is shown. Where `examples`
+    is None every finding is shown under its severity and code.
+    """
     groups: dict[tuple[Severity, str], list[Finding]] = defaultdict(list)
     for each in findings:
-        groups[each.severity, each.code].append(each)
+        cause = next((name for name, codes in CAUSES if each.code in codes), each.code)
+        together = examples is not None and each.severity == "warning"
+        groups[each.severity, cause if together else each.code].append(each)
     lines: list[str] = []
-    for severity, code in sorted(groups, key=lambda key: SEVERITIES.index(key[0])):
-        group = groups[severity, code]
-        lines.append(f"{severity}: {code} ({len(group)})")
-        lines.extend(f"  {each}" for each in group[:examples])
-        if len(group) > examples:
-            lines.append(f"  … and {len(group) - examples} more")
+    for severity, cause in sorted(groups, key=lambda key: SEVERITIES.index(key[0])):
+        group = groups[severity, cause]
+        counts = Counter(each.code for each in group)
+        if len(counts) > 1:
+            files = len({each.file for each in group})
+            lines.append(f"{severity}: {cause} ({len(group)} in {files} files)")
+            lines.append("  " + ", ".join(f"{code} {n}" for code, n in counts.most_common()))
+        else:
+            lines.append(f"{severity}: {group[0].code} ({len(group)})")
+        limit = examples if severity == "error" or examples is None else min(examples, 1)
+        lines.extend(f"  {each}" for each in group[:limit])
+        if limit is not None and len(group) > limit:
+            lines[-1] += f" … and {len(group) - limit} more (--all lists them)"
     return lines
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from bespoke import options_scan, origin  # noqa: E402 - run as a file, in the image
+from bespoke import version  # noqa: E402 - run as a file, in the image
+from tools import options_scan  # noqa: E402
 
 
 def main(bespoke: str, trainer: str) -> None:
@@ -24,7 +25,7 @@ def main(bespoke: str, trainer: str) -> None:
         if commit != "unknown" and not re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commit):
             sys.exit(f"{name}: {commit!r}: 40 hexadecimal digits are needed")
     commits = {"bespoke": bespoke, "trainer": made_for}
-    (REPOSITORY / origin.FILE).write_text(json.dumps(commits) + "\n", encoding="utf-8")
+    (REPOSITORY / version.FILE).write_text(json.dumps(commits) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import fcntl
 import importlib.util
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bespoke import base_model
+from bespoke import signals
 from bespoke.rehearsal.drawing import draw
+from bespoke.trainer import base_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,24 +34,27 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("PYTHONPYCACHEPREFIX", str(REPOSITORY / ".pytest_cache" / "bytecode"))
 
+# The fake trainer does what the variables of trainer_faults.py say, in each process from here on.
+os.environ["BESPOKE_FAKE_TRAINER_HOOK"] = str(REPOSITORY / "tests" / "trainer_faults.py")
+
+
+# Under nohup, too, the tests' own processes meet HUP.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
 
 
-@pytest.fixture(scope="session")
-def real_pictures() -> Path:
-    """The artist's 203 pictures and captions, which are never part of the repository."""
-    folder = pictures_folder()
-    if not folder.is_dir():
-        pytest.skip("the real collection is not on this machine (BESPOKE_TEST_PICTURES names it)")
+@pytest.fixture
+def project(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the project's own configuration, to be broken."""
+    folder = tmp_path / "project"
+    shutil.copytree(repository / "experiments", folder / "experiments")
+    for name in ("training_config.toml", "dataset_config.toml"):
+        shutil.copy(repository / name, folder / name)
     return folder
-
-
-def pictures_folder() -> Path:
-    named = os.environ.get("BESPOKE_TEST_PICTURES")
-    return Path(named) if named else REPOSITORY.parent / "shared" / "data" / "bespoke_baby_203"
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +162,7 @@ def smoke_run(
             (place / "models").mkdir()
             (place / "models" / "random-sd15").symlink_to(random_model)
             done = subprocess.run(
-                [sys.executable, "-m", "bespoke.run", *SMOKE, *smoke_data(), "--workspace", place],
+                [sys.executable, "-m", "bespoke.run", *SMOKE, "--workspace", place],
                 cwd=repository,
                 env={**os.environ, "HOME": str(place)},
                 capture_output=True,
@@ -167,12 +173,6 @@ def smoke_run(
             assert done.returncode == 0, done.stdout + done.stderr
             (place / "trained").touch()
     return place
-
-
-def smoke_data() -> tuple[str, ...]:
-    """The real collection where it is on this machine; else the run draws its own."""
-    folder = pictures_folder()
-    return ("--data", str(folder)) if folder.is_dir() else ()
 
 
 @pytest.fixture(scope="session")
@@ -216,35 +216,18 @@ def _own_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-# CUDA MPS as the real one: a daemon in a session of its own, told to quit through a second process.
-MPS_DAEMON = """#!/bin/sh
-pid="$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid"
-case "$FAKE $1" in
-"hangs -d") exec sleep 1000;;
-"fails -d") echo "no such device"; exit 3;;
-*" -d") setsid sleep 1000 & echo $! >"$pid"; echo "$! $CUDA_VISIBLE_DEVICES" >>"$BOOK";;
-"deaf "*) exec sleep 1000;;
-*) read -r what; [ "$what" = quit ] && kill "$(cat "$pid")";;
-esac
-"""
-
-
 @pytest.fixture
-def mps_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where each daemon writes its process id and the GPUs it sees; a daemon is on the PATH."""
-    program = tmp_path / "mps_bin" / "nvidia-cuda-mps-control"
-    program.parent.mkdir()
-    program.write_text(MPS_DAEMON)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("BOOK", str(tmp_path / "book"))
-    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
-    monkeypatch.delenv("BESPOKE_MPS", raising=False)
-    return tmp_path / "book"
+def caught_signals() -> Iterator[None]:
+    """This process meets signals as bespoke does, for the length of one test."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.NUMBERS}
+    signals.handle_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that run the real trainer come first: they take minutes, and two run at a time."""
     long = {item.path for item in items if item.get_closest_marker("trainer")}
-    long |= {item.path for item in items if item.path.name in ("test_judge.py", "test_pod.py")}
+    long |= {item.path for item in items if item.path.name in ("test_evaluator.py", "test_pod.py")}
     items.sort(key=lambda item: item.path not in long)

@@ -43,14 +43,14 @@ boot() {
   local begun=$SECONDS code=0
   : >"$place/printed"
   "${clean[@]}" RUNPOD_POD_ID=pod BESPOKE_WORKSPACE="$place/volume" \
-    BESPOKE_POD_START_SCRIPT=/none ./start_training.sh --rehearse >"$place/printed" 2>&1 &
+    BESPOKE_POD_WHEN_DONE=keep ./start_training.sh --rehearse >"$place/printed" 2>&1 &
   until grep -q "the pod stays up" "$place/printed"; do
     kill -0 $! || { cat "$place/printed"; echo "FAILED: the start command ended"; exit 1; }
     sleep 0.5
   done
   kill -TERM $!
   wait $! || code=$?
-  grep -E "attempt|exit code|whole checkpoints" "$place/printed"
+  grep -E "attempt|exit code|complete checkpoints" "$place/printed"
   echo "$((SECONDS - begun)) s, ended with $code"
 }
 printf '\n== a pod boots from nothing, and again\n'

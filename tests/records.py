@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bespoke.evaluate import EpochResult, PictureResult
-from bespoke.gate import Decision
-from bespoke.scoring import Scores
-from bespoke.store import RunRecord
+from bespoke.evaluation.epoch_result import EpochResult, PictureResult
+from bespoke.evaluation.gate import Decision
+from bespoke.evaluation.scoring import Scores
+from bespoke.record.run_record import RunRecord
 
 HOSTILE = "R'\"; DROP TABLE training_runs; --\n<b>[red]\u202e$(id) \u00e9\U0001f3a8"
 
@@ -21,6 +21,7 @@ def a_run(name: str = "KEEP_3", **known: Any) -> RunRecord:
     settings = {
         "training.unet_lr": {"value": 1e-4, "from": "training_config.toml"},
         "training.seed": {"value": 42, "from": "training_config.toml"},
+        "training.output_name": {"value": "keep_3", "from": "experiments/keep_tokens_3.toml"},
         "training.noise_offset": {"value": 0.0, "from": "--set"},
         "dataset.general.keep_tokens": {
             "value": 3,

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from bespoke import cli, errors, health, processes
+from bespoke import cli, errors
+from bespoke.deploy import health
+from bespoke.trainer import process
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -43,8 +45,14 @@ def verbs() -> dict[tuple[str, ...], argparse.ArgumentParser]:
     return found
 
 
-def options(parser: argparse.ArgumentParser) -> set[str]:
-    return {word for action in parser._actions for word in action.option_strings}
+def options(parser: argparse.ArgumentParser, *, shown: bool = False) -> set[str]:
+    """All of them, or those that a person is `shown`."""
+    return {
+        word
+        for action in parser._actions
+        if not (shown and action.help == argparse.SUPPRESS)
+        for word in action.option_strings
+    }
 
 
 @functools.cache
@@ -155,16 +163,16 @@ def test_every_verb_and_every_option_is_documented() -> None:
             missing.append(f"bespoke {' '.join(path)}")
         missing += [
             f"{' '.join(path) or 'bespoke'} {option}"
-            for option in sorted(options(parser))
+            for option in sorted(options(parser, shown=True))
             if option.startswith("--") and option != "--help" and option not in mentioned
         ]
     assert not missing, "\nnot documented:\n" + "\n".join(missing)
 
 
 def exit_codes() -> set[int]:
-    found = {0, 1}
+    found = {0, 1, errors.InterruptedRunError.exit_code}
     waiting = [errors.BespokeError]
-    assert issubclass(processes.StartError, errors.BespokeError)
+    assert issubclass(process.StartError, errors.BespokeError)
     assert issubclass(health.UnhealthyError, errors.BespokeError)
     while waiting:
         kind = waiting.pop()
@@ -205,7 +213,7 @@ def test_every_variable_that_is_read_is_in_one_of_two_tables_and_no_other() -> N
     tabled = [name for cell in cells for name in cell]
     ours = [*REPOSITORY.glob("*.sh"), *(REPOSITORY / "bespoke").rglob("*.py")]
     read = variables(*ours)
-    tests = variables(*(REPOSITORY / "tests").glob("*.py"))
+    tests = variables(*(REPOSITORY / "tests").rglob("*.py"))
     assert read <= {*tabled}, f"in no table: {sorted(read - {*tabled})}"
     assert {*tabled} <= read | tests, f"read nowhere: {sorted({*tabled} - read - tests)}"
     assert len(tabled) == len({*tabled}), "in both tables, or twice"
@@ -213,12 +221,11 @@ def test_every_variable_that_is_read_is_in_one_of_two_tables_and_no_other() -> N
     assert variables(*DOCUMENTS) <= known, f"not there: {sorted(variables(*DOCUMENTS) - known)}"
 
 
-def test_each_verbs_help_has_examples_that_exist() -> None:
+def test_each_example_of_a_verbs_help_exists() -> None:
     for path, parser in VERBS.items():
         if not path:
             continue
         text = parser.format_help()
-        assert "examples:" in text, f"bespoke {' '.join(path)} --help"
         for line in text.partition("examples:")[2].splitlines():
             for named, rest in commands(line.strip()):
                 assert named in VERBS, line

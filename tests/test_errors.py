@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 
 from bespoke import errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -35,9 +45,7 @@ def test_the_unexpected_is_named_and_its_traceback_kept_in_a_file(
         raise KeyError("lost")
     assert caught.value.code == 1
     shown = capsys.readouterr().err
-    assert shown == (
-        "bespoke: unexpected KeyError: 'lost'\nbespoke: the traceback is in /w/error.log\n"
-    )
+    assert shown == ("bespoke: unexpected KeyError: 'lost'\nbespoke: traceback: /w/error.log\n")
 
 
 def test_the_unexpected_is_shown_whole_where_no_file_can_keep_it(
@@ -53,3 +61,23 @@ def test_an_interruption_ends_with_130(capsys: pytest.CaptureFixture[str]) -> No
         raise KeyboardInterrupt
     assert caught.value.code == 130
     assert capsys.readouterr().err == "bespoke: interrupted\n"
+
+
+def test_a_full_disk_is_one_line_that_names_it_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, errors.reported():
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "not" / "there"))
+    assert caught.value.code == 4
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"bespoke: no space left on /\S*; free some, then run .*\n", said)
+
+
+def test_what_goes_to_a_full_disk_or_a_closed_pipe_fails_no_second_time() -> None:
+    fails = "from bespoke.errors import reported\nwith reported():\n    print('x' * 9)\n"
+    for shell, code in (("{0} -c {1} >/dev/full 2>&1", 4), ("{0} -c {1} | true", 0)):
+        command = shell.format(shlex.quote(sys.executable), shlex.quote(fails))
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (code, "")

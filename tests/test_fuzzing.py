@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
+import shutil
 import struct
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
-import toml
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from bespoke import checkpoints, config, resume
+from benchmarks import fuzz
 from bespoke.errors import BespokeError, TrainerError
+from bespoke.experiment import config, prompts
+from bespoke.experiment.effective_options import by_folder
+from bespoke.experiment.rendering import Places, render
+from bespoke.experiment.settings import DATASET_FILE
+from bespoke.experiment.toml_files import parsed, toml_lines
+from bespoke.trainer import checkpoints, resume
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-WORDS = st.sampled_from(
-    [*config.FIELDS, "keep_tokens", "subsets", "image_dir", "epoch", "learning_rate", "x y"]
-)
+WORDS = st.sampled_from(["training", "dataset", "gate", "subsets", "epoch", "learning_rate", "x y"])
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 VALUES = st.recursive(
     LEAVES,
@@ -30,31 +38,58 @@ VALUES = st.recursive(
 
 
 def project(folder: Path, experiment: str) -> Path:
-    (folder / "experiments").mkdir()
+    shutil.copytree(REPOSITORY / "experiments", folder / "experiments")
     (folder / "experiments" / "odd.toml").write_text(experiment, encoding="utf-8")
-    for name in (config.TRAINING_FILE, config.DATASET_FILE):
-        (folder / name).write_bytes((REPOSITORY / name).read_bytes())
+    for name in (config.TRAINING_FILE, DATASET_FILE, prompts.PROMPTS_FILE):
+        shutil.copy(REPOSITORY / name, folder / name)
     return folder
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.dictionaries(WORDS | st.text(min_size=1, max_size=8), VALUES, max_size=6))
-def test_any_table_as_an_experiment_loads_or_is_refused(content: dict[str, object]) -> None:
-    try:
-        text = toml.dumps(content)
-    except Exception:  # noqa: BLE001 - the library cannot write some tables; those are no case
-        assume(False)
-    with tempfile.TemporaryDirectory() as name:
-        folder = project(Path(name), text)
-        with contextlib.suppress(BespokeError):
-            config.load("odd", repository=folder)
+def mutated(project: Path, draw: random.Random) -> str:
+    """One of the project's files with a key or three changed, and what was changed."""
+    files = sorted((*project.glob("*.toml"), *project.glob("experiments/*.toml")))
+    file = draw.choice(files)
+    document = fuzz.mutate(parsed(file.read_text(encoding="utf-8")), draw)
+    text = "\n".join(toml_lines(document))
+    file.write_text(text, encoding="utf-8", errors="surrogatepass")
+    return file.stem
+
+
+def test_valid_files_with_a_key_or_three_changed_load_or_are_refused(tmp_path: Path) -> None:
+    loaded = 0
+    for number in range(400):
+        draw = random.Random(number)
+        folder = project(tmp_path / str(number), "")
+        name = mutated(folder, draw)
+        name = name if name in config.names(folder) else draw.choice(config.names(folder))
+        began = time.monotonic()
+        try:
+            experiment = config.load(name, repository=folder)
+            config.test_prompts(experiment, folder / prompts.PROMPTS_FILE)
+            data = dict.fromkeys(by_folder(experiment), tmp_path)
+            places = Places(
+                workspace=tmp_path, run=folder, data=data, base_model="m", tokenizer=None
+            )
+            render(experiment, places, {})
+            loaded += 1
+        except BespokeError as error:
+            assert max(map(len, str(error).splitlines())) < 500, number
+        assert time.monotonic() - began < 5, number
+    assert loaded > 100, "hardly one was valid enough to be looked at"
+
+
+def test_the_command_line_answers_mutated_files_and_arguments(repository: Path) -> None:
+    """Some cases of the benchmark, which has 10,000: no exit code 1, no hang."""
+    command = [sys.executable, "benchmarks/fuzz.py", "--count", "60", "--seed", "7"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=200) | st.binary(max_size=200))
 def test_any_text_as_an_experiment_is_read_or_refused(content: str | bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = project(Path(name), "")
+        folder = project(Path(name) / "project", "")
         file = folder / "experiments" / "odd.toml"
         raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
         file.write_bytes(raw)
@@ -118,7 +153,7 @@ def test_any_files_as_a_state_are_torn(files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:
         for file, content in files.items():
             (Path(name) / file).write_bytes(content)
-        assert checkpoints.torn(Path(name))
+        assert checkpoints.corruption(Path(name))
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,4 +1,4 @@
-"""The whole way, as a person starts it: real processes, the stand-in trainer, real files."""
+"""The whole way, as a person starts it: real processes, the fake trainer trainer, real files."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_run_leaves_its_checkpoints_numbered_its_log_its_events_and_its_receip
     assert kinds[-1] == "finished"
     assert kinds.count("checkpoint") == 3
     assert "done in" in done.stdout
-    assert "3 whole checkpoints, rank 32, alpha 16" in done.stdout
+    assert "3 complete checkpoints, rank 32, alpha 16" in done.stdout
 
 
 def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
@@ -109,22 +109,20 @@ def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
     assert len(bars) == len({line.split("| ")[1].split(" ")[0] for line in bars})
 
 
-def test_no_more_pictures_are_said_to_be_taken_than_there_are(
-    repository: Path, place: Path
-) -> None:
+def test_smoke_draws_as_many_pictures_as_it_takes(repository: Path, place: Path) -> None:
     told = subprocess.check_output(
         command(place, "--experiment", "smoke", "--dry-run"), cwd=repository, text=True
     )
-    assert "1 picture is drawn" in told
-    assert "training_data: 1 of 1 pictures taken" in told
+    assert "using 4 generated samples" in told
+    assert "training_data: 4 of 4 pictures taken" in told
 
 
 def test_everything_a_rehearsal_makes_says_rehearsal(rehearse: Rehearse, place: Path) -> None:
     done = rehearse()
     assert "REHEARSAL" in done.stdout
     made = [path.name for path in (place / "output").iterdir()]
-    # Three checkpoints, three states, the run's record and its lock.
-    assert len(made) == 8
+    # Three checkpoints, three states, two files on the run and its lock.
+    assert len(made) == 9
     assert all(name.lstrip(".").startswith("REHEARSAL") for name in made)
     with safe_open(place / "output" / f"{NAME}-000001.safetensors", framework="numpy") as opened:
         metadata = opened.metadata()
@@ -157,7 +155,7 @@ def test_a_second_rehearsal_moves_the_first_aside_and_loses_nothing(
 def test_a_trainer_that_fails_ends_the_run_with_4_in_words(
     rehearse: Rehearse, place: Path, fault: str, said: str
 ) -> None:
-    done = rehearse(BESPOKE_STAND_IN_FAULT=fault)
+    done = rehearse(BESPOKE_FAKE_TRAINER_FAULT=fault)
     assert done.returncode == 4, done.stdout + done.stderr
     assert said in done.stderr
     assert str(newest(place) / "train.log") in done.stderr
@@ -170,16 +168,16 @@ def test_a_trainer_that_fails_ends_the_run_with_4_in_words(
     ("fault", "said"),
     [
         ("nothing", f"{NAME}-000001.safetensors: was not written"),
-        ("short", "is not whole"),
+        ("short", "incomplete or damaged"),
         ("missing_epoch", "was not written"),
     ],
 )
 def test_an_exit_code_of_0_is_not_believed_without_the_checkpoints(
     rehearse: Rehearse, fault: str, said: str
 ) -> None:
-    done = rehearse(BESPOKE_STAND_IN_FAULT=fault)
+    done = rehearse(BESPOKE_FAKE_TRAINER_FAULT=fault)
     assert done.returncode == 4, done.stdout
-    assert "ended as if all were well" in done.stderr
+    assert "trainer exited 0, but checkpoints are missing or corrupt" in done.stderr
     assert said in done.stderr
 
 
@@ -193,8 +191,8 @@ def test_a_signal_ends_the_whole_group_with_130_and_a_record(
         cwd=repository,
         env={
             **os.environ,
-            "BESPOKE_STAND_IN_FAULT": fault,
-            "BESPOKE_STAND_IN_SECONDS_PER_STEP": "0.005",
+            "BESPOKE_FAKE_TRAINER_FAULT": fault,
+            "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.005",
             "BESPOKE_STOP_PATIENCE_S": "0.5",
         },
         stdout=subprocess.PIPE,
@@ -212,7 +210,7 @@ def test_a_signal_ends_the_whole_group_with_130_and_a_record(
         child.kill()
         child.wait()
     assert child.returncode == 130, errors
-    assert errors == f"bespoke: stopped by {number.name}: the same command goes on from here\n"
+    assert errors == f"bespoke: stopped by {number.name}: run the same command again to resume\n"
     assert group_members(pgid) == []
     assert events(place)[-1]["event"] == "failed"
     assert events(place)[-1]["exit_code"] == 130

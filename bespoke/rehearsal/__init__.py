@@ -1,1 +1,1 @@
-"""A drawn sample collection and a stand-in trainer: the whole pipeline with no GPU, no download."""
+"""A drawn sample collection and a fake trainer: the whole pipeline with no GPU, no download."""

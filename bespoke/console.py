@@ -1,0 +1,53 @@
+"""The lines a person sees: each marked as ours, with no secret in it, coloured on a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TextIO
+
+from bespoke.redact import veiled
+
+# The first that a line holds gives its colour, by ANSI's numbers.
+COLOURS = (
+    (31, re.compile(r"\bSTOP\b|\bfailed\b|\bcannot start\b|^error\b")),
+    (33, re.compile(r"\bwarning\b|^inconclusive\b")),
+    (32, re.compile(r"\bGO\b|\bgate passed\b|^done\b|\bcan start\b", re.IGNORECASE)),
+)
+
+
+def say(text: str) -> None:
+    """Our own lines, marked as ours."""
+    try:
+        for line in text.splitlines():
+            print(painted(f"bespoke: {veiled(line)}", line, sys.stdout), flush=True)
+    except BrokenPipeError:
+        # Whoever read our lines is gone; the training that a person pays for goes on.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def painted(text: str, line: str, stream: TextIO) -> str:
+    """`text` in the colour that `line` has, where the stream is a terminal that shows colours."""
+    if not redraws(stream) or os.environ.get("NO_COLOR"):
+        return text
+    code = next((code for code, pattern in COLOURS if pattern.search(line)), None)
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def redraws(stream: TextIO) -> bool:
+    """Whether the stream is a terminal that understands more than plain lines."""
+    # What rich puts in stdout's place while something live is shown says of itself that it is none.
+    terminal = getattr(stream, "rich_proxied_file", stream).isatty()
+    return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def duration(seconds: float | None) -> str:
+    """1:02:03, 2:03 or "?"."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,1 @@
+"""Pictures and captions: checks, and what the trainer will see of them."""

@@ -1,0 +1,1 @@
+"""The zip, the pod, the container."""

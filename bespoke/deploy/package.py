@@ -1,0 +1,207 @@
+"""`bespoke package`: one zip with all that a rented machine needs, the same bytes each time.
+
+It holds the experiment's pictures, the tracked files of the project and of the trainer, a README
+made from the experiment's own data, and SHA256SUMS, which start_training.sh checks first. Files
+are stored, not deflated: compressors differ from one Python to the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bespoke import version
+from bespoke.dataset import preflight
+from bespoke.errors import ConfigError
+from bespoke.experiment import config, schedule
+from bespoke.experiment.listing import changes
+from bespoke.experiment.toml_files import toml_value
+from bespoke.files import write_whole
+from bespoke.redact import holds_secret
+from bespoke.trainer.launch import SUBMODULE, require_submodule
+from bespoke.trainer.process import answer
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from bespoke.dataset.preflight import Preflight
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = "runpod_package"
+SUMS = "SHA256SUMS"
+TEMPLATE = Path(__file__).with_name("package_readme.md.j2")
+PROJECT = (
+    *("bespoke", "experiments", "locks", "LICENSE", "pyproject.toml", "docs/findings.md"),
+    *("start_training.sh", "setup.sh", "training_config.toml", "dataset_config.toml"),
+    *("test_prompts.toml", "quick_test_epoch.py", "auto_test_epoch.py"),
+)
+# What no Stable Diffusion 1.5 LoRA needs: 8 of the trainer's 11 MB.
+UNNEEDED = ("bitsandbytes_windows/", "configs/", "docs/", "images/", "tests/", ".ai/", ".github/")
+# The first moment that a zip can name: a file's own time would make other bytes of the same files.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One file of the package; `name` is its place in it, with "/"."""
+
+    name: str
+    content: bytes
+    executable: bool = False
+
+
+def file_name(experiment: config.Experiment) -> str:
+    """`runpod_KEEP_TOKENS_3_EXPERIMENT.zip`."""
+    return f"runpod_{experiment.name.upper()}_EXPERIMENT.zip"
+
+
+def show(chosen: argparse.Namespace) -> None:
+    """Pack what the command line names, and say what was packed.
+
+    Raises:
+        ConfigError: no clone, a secret in a file, or another zip of that name.
+        ConfigError, DatasetError: what the run itself would be refused for.
+    """
+    flight = preflight.examined(chosen)
+    refusal = flight.refusal()
+    if refusal is not None:
+        raise refusal
+    entries = collect(flight, REPOSITORY)
+    content = zipped(entries)
+    out = _place(chosen.out or ".", file_name(flight.experiment))
+    try:
+        if out.exists() and not chosen.replace and out.read_bytes() != content:
+            raise ConfigError(
+                f"{out}: another file of that name exists; add --replace to replace it"
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, content)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
+    print("\n".join(flight.verdict))
+    print(f"{out}: {len(entries)} files, {len(content) / 1e6:.1f} MB")
+    print(f"sha256 {hashlib.sha256(content).hexdigest()}")
+    print(f"on the other machine: unzip {out.name} && cd {FOLDER} && bash start_training.sh")
+
+
+def _place(out: str, name: str) -> Path:
+    """The zip that `--out` means: only what ends in .zip, or is a file already, is no folder."""
+    path = Path(out)
+    return path if path.suffix.lower() == ".zip" or path.is_file() else path / name
+
+
+def collect(flight: Preflight, repository: Path) -> list[Entry]:
+    """Every file of the package, by name, then the sha256 of all of them.
+
+    Raises:
+        ConfigError: where the project is no clone, or a file holds a secret of the environment.
+    """
+    require_submodule(repository)
+    commits = {**version.commits(repository), "experiment": flight.experiment.name}
+    entries = [
+        *_pictures(flight),
+        *_project(repository),
+        *_tracked(repository / SUBMODULE, (), f"{SUBMODULE}/", UNNEEDED),
+        Entry(name=version.FILE, content=json.dumps(commits, sort_keys=True).encode() + b"\n"),
+        Entry(name="README.md", content=_readme(flight, commits, repository).encode()),
+    ]
+    for entry in entries:
+        if holds_secret(entry.content.decode("utf-8", errors="replace")):
+            raise ConfigError(
+                f"{entry.name}: contains a token, key or password from this machine's environment; "
+                "remove it, since a package is made to be passed on"
+            )
+    entries.sort(key=lambda entry: entry.name)
+    sums = (f"{hashlib.sha256(each.content).hexdigest()}  {each.name}\n" for each in entries)
+    return [*entries, Entry(name=SUMS, content="".join(sums).encode())]
+
+
+def zipped(entries: Iterable[Entry]) -> bytes:
+    """The zip of `entries` below runpod_package/: the same bytes for the same entries."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for entry in entries:
+            info = zipfile.ZipInfo(f"{FOLDER}/{entry.name}", date_time=EPOCH)
+            info.create_system = 3  # Unix, whose modes follow
+            info.external_attr = (0o100755 if entry.executable else 0o100644) << 16
+            archive.writestr(info, entry.content)
+    return buffer.getvalue()
+
+
+def _pictures(flight: Preflight) -> Iterator[Entry]:
+    for name, collection in flight.collections.items():
+        for pair in collection.pairs:
+            for path in (pair.picture, pair.caption):
+                yield Entry(name=f"{name}/{path.name}", content=path.read_bytes())
+
+
+def _project(repository: Path) -> Iterator[Entry]:
+    tracked = list(_tracked(repository, PROJECT))
+    yield from tracked
+    # An experiment that was written a minute ago is not tracked yet.
+    files = (f"experiments/{name}.toml" for name in config.names(repository))
+    for name in sorted(set(files) - {entry.name for entry in tracked}):
+        yield Entry(name=name, content=(repository / name).read_bytes())
+
+
+def _tracked(
+    folder: Path, paths: Sequence[str], prefix: str = "", without: tuple[str, ...] = ()
+) -> Iterator[Entry]:
+    """What git tracks of `paths`, as it is on the disk: nothing else can slip in."""
+    listed = None
+    if (folder / ".git").exists():
+        listed = answer(["git", "ls-files", "--stage", "-z", "--", *paths], cwd=folder)
+    if not listed:
+        raise ConfigError(f"{folder}: not a git clone; only tracked files are packed: clone it")
+    for line in listed.strip("\0").split("\0"):
+        head, _, name = line.partition("\t")
+        if name.startswith(without):
+            continue
+        if not (folder / name).is_file():
+            raise ConfigError(f"{prefix}{name}: tracked by git but missing: restore it")
+        content = (folder / name).read_bytes()
+        yield Entry(name=prefix + name, content=content, executable=head.startswith("100755"))
+
+
+def _readme(flight: Preflight, commits: Mapping[str, str], repository: Path) -> str:
+    """The README of the package; everything in it comes from the experiment's own data."""
+    import jinja2
+
+    experiment = flight.experiment
+    pictures = {name: len(each.pairs) for name, each in flight.collections.items()}
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - Markdown; what a person wrote goes through `plain`
+    )
+    environment.filters |= {"plain": _plain, "toml": _toml}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        experiment=experiment,
+        changes=changes(experiment),
+        verdict=flight.lines,
+        commits=commits,
+        zip_name=file_name(experiment),
+        pictures=sum(pictures.values()),
+        run=schedule.length(experiment, pictures),
+        children=[each for each in config.known(repository) if each.parent == experiment.name],
+    )
+
+
+def _plain(words: object) -> str:
+    """A person's words within one line of Markdown, which they can neither leave nor mark up."""
+    line = " ".join(str(words).split())
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in line)
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "(unset)"
+    return toml_value(value).replace("|", "\\|")

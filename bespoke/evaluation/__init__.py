@@ -1,0 +1,1 @@
+"""A checkpoint to pictures, to metrics, to scores, to the gate's decision."""

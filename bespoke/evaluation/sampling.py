@@ -1,0 +1,291 @@
+"""A checkpoint to pictures: by the trainer while it trains, or by its gen_img.py afterwards.
+
+Facts marked "tn", "tu" and "gi" were read in train_network.py, library/train_util.py and
+gen_img.py at v0.10.1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bespoke.console import duration
+from bespoke.errors import TrainerError
+from bespoke.files import write_whole
+from bespoke.trainer import checkpoints, launch
+from bespoke.trainer.process import Group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from bespoke.experiment.prompts import Prompt
+
+SAMPLER = "euler"
+"""The same for both, and with no noise of its own between steps. Not the trainer's default: its
+"ddim" clamps what it predicts to -1 and 1 (tu:6243), and gen_img's does not (gi:1765), so that one
+checkpoint and seed would give two pictures.
+"""
+
+_INTERVAL_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSpec:
+    """One picture to make: a prompt by its name, a seed, and its place in the sampler's file."""
+
+    prompt: str
+    seed: int
+    index: int
+
+
+def sample_specs(prompts: Iterable[Prompt]) -> tuple[SampleSpec, ...]:
+    """Every prompt with each of its seeds, in order."""
+    pairs = [(prompt.name, seed) for prompt in prompts for seed in prompt.seeds]
+    return tuple(
+        SampleSpec(prompt=name, seed=seed, index=index) for index, (name, seed) in enumerate(pairs)
+    )
+
+
+def escape(text: str) -> str:
+    r"""`text` with its brackets as `\(`: both samplers weigh by them, and training does not."""
+    return re.sub(r"([\\()\[\]])", r"\\\1", text)
+
+
+def as_line(prompt: Prompt) -> str:
+    """What the samplers are given to read, as a line of the trainer's .txt form."""
+    return f"{escape(prompt.text)} --n {escape(prompt.negative)}"
+
+
+# --- While training -------------------------------------------------------------------------------
+
+
+def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[SampleSpec, ...]:
+    """Write the trainer's `--sample_prompts` file, one entry a picture; `file` ends in .json.
+
+    Of the three forms that it takes (tu:6329) JSON alone holds any text as it is: a line of the
+    .txt form is split at " --", and the library that reads the .toml form mistakes backslashes.
+    """
+    rows = [_entry(prompt, seed) for prompt in prompts for seed in prompt.seeds]
+    write_whole(file, json.dumps(rows, indent=1) + "\n")
+    return sample_specs(prompts)
+
+
+def _entry(prompt: Prompt, seed: int) -> dict[str, Any]:
+    return {
+        "prompt": escape(prompt.text),
+        "negative_prompt": escape(prompt.negative),
+        "seed": seed,
+        "sample_steps": prompt.steps,
+        "scale": prompt.scale,
+        "width": prompt.size,
+        "height": prompt.size,
+        "sample_sampler": SAMPLER,
+    }
+
+
+def find_pictures(
+    output: Path, output_name: str, epoch: int, samples: Iterable[SampleSpec]
+) -> dict[SampleSpec, Path]:
+    """The pictures that the trainer made of this epoch's checkpoint.
+
+    A picture counts only by its whole name (tu:6572), where it is complete, and where it is no
+    older than its checkpoint's can be: what an earlier run or start left under the same name is. Of
+    several for one sample the newest counts.
+
+    Raises:
+        TrainerError: where there is no such checkpoint, or it is not complete.
+    """
+    since = _drawn_since(output, output_name, epoch)
+    name = re.compile(rf"{re.escape(output_name)}_e{epoch:06d}_(\d{{2,}})_\d{{14}}_(\d+)\.png")
+    wanted = {(spec.index, spec.seed): spec for spec in samples}
+    newest: dict[SampleSpec, tuple[int, Path]] = {}
+    for path in (output / "sample").glob("*.png"):
+        match = name.fullmatch(path.name)
+        spec = wanted.get((int(match[1]), int(match[2]))) if match else None
+        drawn = path.stat().st_mtime_ns
+        if spec is not None and drawn >= since and _is_complete(path):
+            newest[spec] = max(newest.get(spec, (0, path)), (drawn, path))
+    return {spec: newest[spec][1] for spec in wanted.values() if spec in newest}
+
+
+def missing_pictures(
+    samples: Iterable[SampleSpec], pictures: Mapping[SampleSpec, Path]
+) -> str | None:
+    """Which pictures of a set are not there, in words; None where it is complete."""
+    rows = [f"{spec.prompt} (seed {spec.seed})" for spec in samples if spec not in pictures]
+    return f"{len(rows)} pictures are not there: {', '.join(rows)}" if rows else None
+
+
+def adopt_first(output: Path, output_name: str, epoch: int, since: int) -> None:
+    """Give the pictures that `--sample_at_first` made of a resumed state their epoch's name.
+
+    The trainer names them after epoch 0 (tn:1332), but draws the weights it has loaded, and sets
+    the random states back afterwards (tu:6443). `since`, in nanoseconds of the files' own clock,
+    tells them from those of an earlier start.
+
+    Raises:
+        OSError: where one cannot be renamed.
+    """
+    first = f"{output_name}_e000000_"
+    for path in (output / "sample").glob("*.png"):
+        if path.name.startswith(first) and path.stat().st_mtime_ns >= since and _is_complete(path):
+            rest = path.name.removeprefix(first)
+            path.rename(path.with_name(f"{output_name}_e{epoch:06d}_{rest}"))
+
+
+def _drawn_since(output: Path, name: str, epoch: int) -> float:
+    """Before when no picture is of an epoch's checkpoint: nanoseconds of the files' own clock.
+
+    Its pictures follow it; but the last epoch's checkpoint is written when all is over, after its
+    pictures (tn:1694-1722), and these follow the start of the process that wrote it.
+    """
+    path = checkpoints.checkpoint_path(output, name, epoch)
+    path = path if path.exists() else checkpoints.last_path(output, name)
+    metadata = checkpoints.opened(path)[1]
+    if metadata.get("ss_num_epochs") == str(epoch):
+        return float(metadata.get("ss_training_started_at", "nan")) * 1e9
+    return path.stat().st_mtime_ns
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a PNG has its end: the trainer writes it in place."""
+    return path.read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+# --- Afterwards -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenImg:
+    """What gen_img.py works with, weights in fp16 where `half`; `folder` keeps what it does."""
+
+    script: Path
+    base_model: str
+    tokenizer: Path
+    offline: bool
+    half: bool
+    folder: Path
+    clip_skip: int | None = None
+
+
+def draw(
+    weights: Sequence[Path], prompts: Sequence[Prompt], tool: GenImg, tell: Callable[[str], None]
+) -> list[dict[SampleSpec, Path]]:
+    """Pictures of each checkpoint for every prompt and seed, all by one process.
+
+    All LoRAs are loaded, and all but one multiplied by 0 at each picture: what they add is then 0
+    to the last bit, unless they hold NaN or infinity, which `checkpoints.identify` refuses.
+
+    Raises:
+        TrainerError: where it fails, in its own words, or pictures are missing.
+        StartError: where it cannot be started.
+    """
+    tool.folder.mkdir(parents=True, exist_ok=True)
+    by_name = {prompt.name: prompt for prompt in prompts}
+    planned = [
+        {spec: tool.folder / f"{number:03d}_{spec.index:03d}.png" for spec in sample_specs(prompts)}
+        for number in range(len(weights))
+    ]
+    lines = []
+    for number, pictures in enumerate(planned):
+        on = ",".join("1" if each == number else "0" for each in range(len(weights)))
+        for spec, path in pictures.items():
+            lines.append(f"{_line(by_name[spec.prompt], spec.seed)} --am {on} --f {path.name}")
+    write_whole(tool.folder / "prompts.txt", "\n".join(lines) + "\n")
+    _run(_command(weights, tool), tool, len(lines), tell)
+    for path, pictures in zip(weights, planned, strict=True):
+        there = {spec: file for spec, file in pictures.items() if file.is_file()}
+        if missing := missing_pictures(pictures, there):
+            raise TrainerError(
+                f"{path.name}: gen_img.py exited 0, but {missing}; log: {_log(tool)}"
+            )
+    return planned
+
+
+def _line(prompt: Prompt, seed: int) -> str:
+    """One picture in gen_img's words (gi:2789); the space in front lets a text begin with '#'.
+
+    `{a|b}` would be expanded (gi:1369), so braces are escaped as well.
+    """
+    text, negative = (
+        re.sub(r"([{}])", r"\\\1", escape(each)) for each in (prompt.text, prompt.negative)
+    )
+    return (
+        f" {text} --w {prompt.size} --h {prompt.size} --s {prompt.steps} --l {prompt.scale} "
+        f"--d {seed}" + (f" --n {negative}" if negative else "")
+    )
+
+
+def _command(weights: Sequence[Path], tool: GenImg) -> list[str]:
+    return [
+        *(sys.executable, str(tool.script), "--v1", "--ckpt", tool.base_model),
+        *("--tokenizer_cache_dir", str(tool.tokenizer)),
+        *("--network_module", *("networks.lora" for _ in weights)),
+        *("--network_weights", *(str(path.absolute()) for path in weights)),
+        *("--from_file", str(tool.folder / "prompts.txt"), "--outdir", str(tool.folder)),
+        *("--sampler", SAMPLER, "--max_embeddings_multiples", "3", "--batch_size", "1", "--sdpa"),
+        *(("--clip_skip", str(tool.clip_skip)) if tool.clip_skip else ()),
+        *(("--fp16",) if tool.half else ()),
+    ]
+
+
+def _log(tool: GenImg) -> Path:
+    return tool.folder / "gen_img.log"
+
+
+def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str], None]) -> None:
+    """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
+    write_whole(tool.folder / "command.txt", shlex.join(command) + "\n")
+    progress = _Progress(tool.folder, count)
+    environment = launch.environment(os.environ, offline=tool.offline)
+    with (
+        _log(tool).open("wb", buffering=0) as log,
+        Group(command, environment=environment, cwd=tool.script.parent) as group,
+    ):
+        reader = launch.Reader(log)
+        for line in reader.lines(group.output()):
+            if words := progress.read(line):
+                tell(words)
+        code = group.wait()
+    if code != 0:
+        tail = [*reader.tail][::-1] or ["it said nothing"]
+        words = next(filter(launch.EXCEPTION.match, tail), tail[0])
+        raise TrainerError(
+            f"gen_img.py ended with {launch.ending(code)}: {words}\nfull log: {_log(tool)}"
+        )
+
+
+class _Progress:
+    """How far gen_img is, by its pictures and the steps of the one at work, and what is left."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
+        self._next = time.monotonic() + _INTERVAL_S
+        self._began: float | None = None
+        self._step, self._steps = 0, 1
+
+    def read(self, line: str) -> str | None:
+        """What to say after this line, where it is time to."""
+        bar = launch.PROGRESS.search(line)
+        # A picture's own bar has no name; that of the VAE, which follows it, ends at 1.
+        if bar and bar["bar"] is None and (total := int(bar["total"][-6:])) > 1:
+            self._began = self._began or time.monotonic()
+            self._step, self._steps = int(bar["step"][-6:]), total
+        if time.monotonic() < self._next:
+            return None
+        self._next = time.monotonic() + _INTERVAL_S
+        if self._began is None:
+            return "gen_img.py is loading the models"
+        number = min(sum(1 for _ in self._folder.glob("*.png")), self._count - 1)
+        done = number + self._step / self._steps
+        spent = time.monotonic() - self._began
+        left = duration(spent / done * (self._count - done)) if done else "?"
+        step = f"step {self._step} of {self._steps}"
+        return f"picture {number + 1} of {self._count}, {step}, {left} left"

@@ -1,0 +1,220 @@
+"""A picture made ready for measuring: its 24x24 cells, and the ground behind the figure."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bespoke.dataset import colors
+from bespoke.dataset.pixel_grid import border_of, connected
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CELLS = 24
+"""The side of the collection's art."""
+
+REGIONS = Path(__file__).with_name("regions.json")
+"""Where in a portrait each feature lies, learnt by benchmarks/regions.py; it holds no picture."""
+
+POINTS = 5
+"""Points along each side of a cell's inner half; their median is the cell's colour."""
+
+LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)
+"""ITU-R BT.601, as JPEG has it: JPEG takes the noise out of the colours, and less of this."""
+
+GRAIN = 34.0
+"""Median step of LUMA from pixel to pixel from which on a picture is noise and has no ground.
+
+Gaussian noise of 50 levels on grey has 30 to 33; uniform noise, which has no colour, 39 to 54.
+"""
+
+CROWD, SPREAD = 0.05, 40.0
+"""The share of cells that are nearest to one in sRGB, whose reach tells the noise; and the noise,
+in levels, from which on cells have no ground."""
+
+REACH, TAIL = 12.0, 25.0
+"""CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
+one that is left over is counted to the nearest."""
+
+LEAST_SHARE, MOST_COLOURS = 0.04, 8
+"""The least share of the ground that is a colour of it, and how many of these are looked for."""
+
+EDGE = border_of(CELLS, CELLS)
+
+
+@functools.lru_cache(maxsize=1)
+def table() -> dict[str, Any]:
+    """`regions` (24 rows of 24 digits each) and `shares` of a region."""
+    read: dict[str, Any] = json.loads(REGIONS.read_text(encoding="utf-8"))
+    return read
+
+
+@functools.lru_cache(maxsize=8)
+def region(kind: str) -> NDArray[np.float64]:
+    """How likely each cell is the feature's: 0 to 1 in steps of a ninth, shape (24, 24)."""
+    rows = table()["regions"][kind]
+    return np.array([[int(digit) for digit in row] for row in rows]) / 9
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroundColour:
+    """One of the ground's colours: sRGB 0 to 255, CIELAB, its shares of the ground and of EDGE."""
+
+    rgb: NDArray[np.float64]
+    lab: NDArray[np.float64]
+    share: float
+    border: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PictureGrid:
+    """A picture brought to the collection's grid.
+
+    `pixels` is uint8 of shape (height, width, 3), both at least 1.
+    """
+
+    pixels: NDArray[np.uint8]
+
+    @property
+    def cell_size(self) -> float:
+        """Pixels along a cell's shorter side."""
+        return float(min(self.pixels.shape[:2]) / CELLS)
+
+    @cached_property
+    def cells(self) -> NDArray[np.float64]:
+        """sRGB of the cells, shape (24, 24, 3)."""
+        rows, columns = (_inner_points(side) for side in self.pixels.shape[:2])
+        points = self.pixels[np.ix_(rows, columns)].reshape(CELLS, POINTS, CELLS, POINTS, 3)
+        ordered = np.sort(points.transpose(0, 2, 4, 1, 3).reshape(CELLS, CELLS, 3, -1), axis=-1)
+        return np.asarray(ordered[..., POINTS * POINTS // 2], dtype=np.float64)
+
+    @cached_property
+    def lab(self) -> NDArray[np.float64]:
+        """CIELAB of the cells, shape (24, 24, 3)."""
+        return colors.lab(self.cells)
+
+    @cached_property
+    def _squares(self) -> NDArray[np.float64]:
+        """Squared distances in sRGB of the ground's likely cells from each other, shape (n, n)."""
+        return _squares(self.cells[_likely() > 0])
+
+    @cached_property
+    def noise(self) -> float:
+        """The standard deviation of the ground's likely cells from their own colours, in levels.
+
+        The nearest 5% of a normal cloud lie within 0.84 of its deviation (a chi distribution of
+        three degrees, of the difference of two); stripes and bricks have their like elsewhere.
+        """
+        rank = int(CROWD * len(self._squares))
+        nearest = np.partition(self._squares, rank, axis=1)[:, rank]
+        return float(np.sqrt(np.median(nearest))) / 0.84
+
+    @cached_property
+    def ground_colours(self) -> tuple[GroundColour, ...]:
+        """The ground's colours, the largest share first; none where the picture is noise."""
+        if self._grain > GRAIN or self.noise > SPREAD:
+            return ()
+        likely = _likely()[_likely() > 0]
+        mass = likely / likely.sum()
+        points = self._gathered(mass)
+        # What is the same to a unit of CIELAB is one place.
+        places, own = np.unique(np.rint(colors.lab(points)), axis=0, return_inverse=True)
+        own = own.ravel()
+        middles = _densest(points, mass, places, own)
+        if not middles:
+            return ()
+        labs = colors.lab(middles)
+        apart = colors.difference(places[:, None], labs)
+        nearest = np.where(apart.min(axis=1) <= TAIL, apart.argmin(axis=1), -1)[own]
+        edge = EDGE[_likely() > 0] / EDGE.sum()
+        every = (
+            GroundColour(
+                rgb=rgb,
+                lab=lab,
+                share=float(mass[nearest == number].sum()),
+                border=float(edge[nearest == number].sum()),
+            )
+            for number, (rgb, lab) in enumerate(zip(middles, labs, strict=True))
+        )
+        return tuple(sorted(every, key=lambda own: -own.share))
+
+    def _gathered(self, mass: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The ground's likely cells, each moved to where its like is densest (mean shift).
+
+        What noise has spread comes together again, and colours further apart than it stay so.
+        """
+        points, squares = self.cells[_likely() > 0], self._squares
+        if self.noise < 1:
+            return points
+        for _ in range(3):
+            near = np.exp(squares / (-2 * (1.2 * self.noise) ** 2)) * mass
+            points = near @ points / near.sum(axis=1, keepdims=True)
+            squares = _squares(points)
+        return np.asarray(points)
+
+    @property
+    def _grain(self) -> float:
+        # The ground is above the head.
+        luma = self.pixels[: max(1, len(self.pixels) // 4)] @ LUMA
+        steps = np.abs(np.diff(luma, axis=1))
+        return float(np.median(steps)) if self.cell_size >= 2 else 0.0
+
+    @cached_property
+    def ground(self) -> NDArray[np.bool_]:
+        """The cells of the ground's colours that hang together with the border's upper part."""
+        allowed = np.zeros((CELLS, CELLS), dtype=bool)
+        for own in self.ground_colours:
+            if own.share >= 0.1:
+                apart = np.sqrt(((self.cells - own.rgb) ** 2).sum(axis=-1))
+                near = colors.difference(self.lab, own.lab) <= REACH
+                allowed |= near | (apart < 3 * self.noise)
+        return connected(allowed, EDGE)
+
+
+@functools.lru_cache(maxsize=1)
+def _likely() -> NDArray[np.float64]:
+    """How likely each cell is the ground's, as log odds; 0 where it is not to be looked at."""
+    # The table's coarseness is the doubt that is left.
+    share = (region("background") * 9 + 0.5) / 10
+    upper = np.arange(CELLS)[:, None] < CELLS // 2
+    return np.where((share > 0.5) & upper, np.log(share / (1 - share)), 0)
+
+
+def _densest(
+    points: NDArray[np.float64],
+    mass: NDArray[np.float64],
+    places: NDArray[np.float64],
+    own: NDArray[np.intp],
+) -> list[NDArray[np.float64]]:
+    """The middles, in sRGB, of the heaviest colours; `own` is each point's place in `places`."""
+    heavy = np.bincount(own, weights=mass)
+    left = np.ones(len(places), dtype=bool)
+    middles: list[NDArray[np.float64]] = []
+    while len(middles) < MOST_COLOURS and heavy[left].sum() > LEAST_SHARE:
+        densest = places[(heavy * left).argmax()]
+        members = left & (colors.difference(places, densest) <= REACH)
+        if heavy[members].sum() < LEAST_SHARE:
+            break
+        left &= ~members
+        middles.append(np.average(points[members[own]], axis=0, weights=mass[members[own]]))
+    return middles
+
+
+def _squares(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distances of points (n, 3) from each other: |a|² + |b|² - 2ab."""
+    lengths = (points**2).sum(axis=1)
+    return np.asarray(np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 0))
+
+
+def _inner_points(side: int) -> NDArray[np.intp]:
+    """Where along a side the points of each cell's inner half lie."""
+    within = 0.25 + (np.arange(POINTS) + 0.5) / (2 * POINTS)
+    places = (np.arange(CELLS)[:, None] + within).ravel() * side / CELLS
+    return np.minimum(places.astype(np.intp), side - 1)

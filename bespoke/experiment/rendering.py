@@ -1,0 +1,192 @@
+"""An experiment and a machine's paths to the trainer's two TOMLs, and the receipt beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import toml
+
+from bespoke.errors import ConfigError
+from bespoke.experiment.settings import Setting, Settings, put
+from bespoke.experiment.toml_files import toml_lines
+from bespoke.experiment.validation import shown
+from bespoke.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from bespoke.experiment.config import Experiment
+
+# Folders that the training file names from the workspace.
+WORKSPACE_KEYS = ("output_dir", "logging_dir")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where this machine keeps what the TOMLs name.
+
+    `data` maps each subset's name to the folder of its pictures; `prompts` is the file of what each
+    epoch is tested with, None where it is not.
+    """
+
+    workspace: Path
+    run: Path
+    data: Mapping[str, Path]
+    base_model: str
+    tokenizer: Path | None
+    prompts: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """What the trainer is given, and the settings it was made from, each with its origin."""
+
+    training_file: Path
+    dataset_file: Path
+    receipt_file: Path
+    training: Settings
+    general: Settings
+    subsets: tuple[Settings, ...]
+    facts: Mapping[str, object]
+
+    def option(self, key: str, default: Any = None) -> Any:
+        setting = self.training.get(key)
+        return default if setting is None else setting.value
+
+
+def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) -> Rendered:
+    """Write `training.toml`, `dataset.toml` and `receipt.toml` into the run's folder.
+
+    `facts` head the receipt: what is known of the run besides its options.
+
+    Raises:
+        OSError: where the run's folder cannot be written.
+    """
+    rendered = Rendered(
+        training_file=places.run / "training.toml",
+        dataset_file=places.run / "dataset.toml",
+        receipt_file=places.run / "receipt.toml",
+        training=_placed_training(experiment, places),
+        general=experiment.general,
+        subsets=tuple(_placed_subset(subset, places) for subset in experiment.subsets),
+        facts=facts,
+    )
+    return rewrite(rendered, experiment)
+
+
+def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
+    """Write the files of these settings, which may have changed while the run went on.
+
+    Raises:
+        ConfigError: where the trainer's TOML library would read a value as another one.
+        OSError: where the run's folder cannot be written.
+    """
+    header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from."
+    training = [header, "", *toml_lines(_values(rendered.training))]
+    dataset = [header, "", *_dataset_lines(rendered)]
+    _require_readable(rendered)
+    for file, lines in ((rendered.training_file, training), (rendered.dataset_file, dataset)):
+        write_whole(file, "\n".join(lines) + "\n")
+    write_whole(rendered.receipt_file, _receipt(experiment, rendered))
+    return rendered
+
+
+def _require_readable(rendered: Rendered) -> None:
+    """The library `toml`, with which the trainer reads, is wrong about some texts: '"', "a, b"."""
+    unreadable = []
+    for title, settings in _sections(rendered):
+        for key, setting in settings.items():
+            try:
+                read = toml.loads("\n".join(toml_lines({key: setting.value})))
+            except Exception:  # noqa: BLE001 - it has many for what it mistakes
+                read = {}
+            if read != {key: setting.value}:
+                unreadable.append(
+                    f"{setting.origin}: {title}.{key}: the trainer's TOML library would misread "
+                    f"{shown(setting.value)}: write it without quotes, commas or brackets"
+                )
+    if unreadable:
+        raise ConfigError("\n".join(unreadable))
+
+
+def rows(rendered: Rendered) -> dict[str, dict[str, Any]]:
+    """The receipt's rows by section and key: value, from, and was, was_from, why where they are."""
+    return {
+        f"{title}.{key}": _cells(setting)
+        for title, settings in _sections(rendered)
+        for key, setting in settings.items()
+    }
+
+
+def _placed_training(experiment: Experiment, places: Places) -> Settings:
+    training = dict(experiment.training)
+    for key in WORKSPACE_KEYS:
+        if key in training:
+            folder = places.workspace / str(training[key].value)
+            put(training, key, str(folder), "path", "taken from the workspace")
+    base = "pretrained_model_name_or_path"
+    put(training, base, places.base_model, "path", "the checked local copy")
+    put(training, "output_name", experiment.output_name, "experiment")
+    put(training, "dataset_config", str(places.run / "dataset.toml"), "path")
+    if places.prompts is not None:
+        # One picture of each prompt and seed for each checkpoint.
+        every = experiment.option("save_every_n_epochs") or experiment.option("max_train_epochs")
+        put(training, "sample_prompts", str(places.prompts), "path", "each epoch is tested")
+        put(training, "sample_every_n_epochs", every, "bespoke", "each checkpoint is tested")
+    if places.tokenizer is not None:
+        put(training, "tokenizer_cache_dir", str(places.tokenizer), "path", "no download needed")
+    why = "plain lines in the log; rich's would also draw from the run's random numbers"
+    put(training, "console_log_simple", True, "bespoke", why)
+    put(training, "training_comment", f"bespoke {experiment.run_name}", "bespoke")
+    return training
+
+
+def _placed_subset(subset: Settings, places: Places) -> Settings:
+    placed = dict(subset)
+    folder = places.data[str(subset["image_dir"].value)]
+    put(placed, "image_dir", str(folder), "path", "the folder found for this name")
+    return placed
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    return {key: setting.value for key, setting in settings.items()}
+
+
+def _dataset_lines(rendered: Rendered) -> Iterator[str]:
+    yield from ("[general]", *toml_lines(_values(rendered.general)), "", "[[datasets]]")
+    for subset in rendered.subsets:
+        yield from ("", "[[datasets.subsets]]", *toml_lines(_values(subset)))
+
+
+def _receipt(experiment: Experiment, rendered: Rendered) -> str:
+    head = {
+        "experiment": experiment.name,
+        "lineage": list(experiment.lineage),
+        "run_name": experiment.run_name,
+        "hypothesis": experiment.hypothesis,
+        **rendered.facts,
+    }
+    lines = ["# Every option of this run: its value, where it was written, and what it replaced."]
+    lines += toml_lines({key: value for key, value in head.items() if value is not None})
+    for title, settings in _sections(rendered):
+        cells = {key: _cells(setting) for key, setting in settings.items()}
+        lines += ["", f"[{title}]", *toml_lines(cells)]
+    return "\n".join(lines) + "\n"
+
+
+def _sections(rendered: Rendered) -> Iterator[tuple[str, Settings]]:
+    yield "training", rendered.training
+    yield "dataset.general", rendered.general
+    for number, subset in enumerate(rendered.subsets, start=1):
+        yield f"dataset.1.subset_{number}", subset
+
+
+def _cells(setting: Setting) -> dict[str, Any]:
+    cells = {"value": setting.value, "from": setting.origin}
+    if setting.before is not None:
+        cells |= {"was": setting.before.value, "was_from": setting.before.origin}
+    if setting.why:
+        cells["why"] = setting.why
+    return cells

@@ -1,0 +1,1 @@
+"""Every run that was tried: documents, SQLite, PostgreSQL, comparison, pages."""

@@ -1,0 +1,138 @@
+"""What a run came to, in numbers and in words: for the page, and for whatever compares runs."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from bespoke.console import duration
+from bespoke.evaluation import gate
+from bespoke.evaluation.scoring import verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bespoke.evaluation.epoch_result import EpochResult
+    from bespoke.record.run_record import RunRecord
+
+Tone = Literal["good", "fair", "bad", "open"]
+
+
+def outcome(run: RunRecord) -> dict[str, Any]:
+    """What came out: of a baseline, what is known of it; None where nothing says."""
+    means = [each.scores.mean for each in run.epochs if each.scores.mean is not None]
+    steps = [round(after - before, 1) for before, after in itertools.pairwise(means)]
+    first = gate.first_right(run.epochs)
+    lost = [
+        epoch
+        for epoch, word in gate.settled(run.epochs)
+        if first and epoch > first and word == "mismatch"
+    ]
+    return {
+        "status": run.status,
+        "background_right_from": first or run.facts.get("background_right_from"),
+        "best_epoch": run.best_epoch,
+        "best_score": run.best_score,
+        "falls": f"{sum(step < 0 for step in steps)} of {len(steps)}" if steps else None,
+        "largest_fall": max(0.0, -min(steps)) if steps else None,
+        "lost_again": (lost or "never") if run.epochs else run.facts.get("oscillation"),
+        "hours": run.hours,
+        "time": None if run.hours is None else duration(run.hours * 3600),
+        "cost": None if run.cost is None else round(run.cost, 2),
+    }
+
+
+def leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Each value of tables within tables, behind the keys that lead to it: (key, …, value)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*path, key))
+        else:
+            yield *path, key, value
+
+
+def verdict(result: EpochResult) -> str | None:
+    """What the scores are worth: a mean is worth nothing where most backgrounds are wrong."""
+    return result.verdict if result.background_right else "background wrong"
+
+
+def verdict_of_run(run: RunRecord) -> str | None:
+    """The best epoch's verdict; of a baseline, that of the score that is known."""
+    if run.best:
+        return verdict(run.best)
+    return None if run.best_score is None else verdict_of(run.best_score)
+
+
+def headline(run: RunRecord) -> tuple[Tone, str]:
+    """How it went, in one plain sentence, and how that is to be felt."""
+    top = run.best_score
+    known = "" if run.best_epoch is None else f"epoch {run.best_epoch} "
+    ties = f", and {gate.listed(run.ties)} equal" if run.ties else ""
+    best = "" if top is None else f"Best: {known}({top} of 10{ties})."
+    stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
+    if stop is not None:
+        return "bad", f"The hypothesis failed at epoch {stop.epoch}."
+    if run.status == "failed":
+        return "bad", f"The run failed. {best}".rstrip()
+    if run.status == "cancelled":
+        return "fair", f"The run was interrupted. {best}".rstrip()
+    if run.status == "in_progress":
+        return "open", f"Still training: {len(run.epochs)} epochs tested. {best}".rstrip()
+    if top is None:
+        return "open", "Nothing was scored."
+    tones: dict[str | None, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
+    return tones.get(verdict_of_run(run), "bad"), best
+
+
+def expected(run: RunRecord, text: str) -> bool | None:
+    """Whether an expectation came true; None where it is too early, or the words are not known."""
+    numbers = [float(each) for each in re.findall(r"\d+(?:\.\d+)?", text)]
+    tested = [number for number, _ in gate.numbered(run.epochs)]
+    over = run.status == "completed"
+    if not tested or not (over or numbers):
+        return None
+    if "no oscillation" in text:
+        return not gate.flips(run.epochs) if over else None
+    if text.startswith("best epoch later than"):
+        return (run.best_epoch or 0) > numbers[0] if over else None
+    if re.search(r"background.* by epoch", text):
+        came: float | None = gate.first_right(run.epochs)
+    elif "of 10 by epoch" in text:
+        enough = [
+            n for n, each in gate.numbered(run.epochs) if (each.scores.mean or 0) >= numbers[0]
+        ]
+        came = enough[0] if enough else None
+    else:
+        return None
+    if came is not None:
+        return came <= numbers[-1]
+    return False if over or tested[-1] >= numbers[-1] else None
+
+
+def backgrounds(run: RunRecord) -> str:
+    """Since when, or how often, the background is as asked, in a sentence; "" where none says."""
+    results = [
+        (number, each.backgrounds(), len(each.pictures))
+        for number, each in gate.numbered(run.epochs)
+        if each.pictures
+    ]
+    if not results:
+        right_from = run.facts.get("background_right_from")
+        return f"Background right from epoch {right_from} on." if right_from else ""
+    if all(counts["unmeasured"] == of for _, counts, of in results):
+        return "No background could be measured."
+    wrong = [number for number, counts, of in results if counts["match"] < of]
+    right = [number for number, counts, of in results if counts["match"] == of]
+    if not right:
+        number, counts, of = max(results, key=lambda each: each[1]["match"])
+        at = f", at best (epoch {number})" if counts["match"] else ", in every epoch"
+        return f"Background right in {counts['match']} of {of} pictures{at}."
+    again = [str(number) for number in wrong if number > right[0]]
+    if again:
+        return (
+            f"Background first right in every picture at epoch {right[0]}, "
+            f"and not at epoch {', '.join(again)}."
+        )
+    return f"Background right in every picture from epoch {right[0]} on."

@@ -1,0 +1,353 @@
+"""A run's page and the page over all runs: one file each, read with no server and no network.
+
+Whatever a run holds is text from outside. The templates escape all of it, and characters that
+would reorder or hide what follows are shown by their number. The pages' own policy forbids every
+script and every request, should something slip through all the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import io
+import json
+import re
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bespoke import __version__
+from bespoke.console import duration
+from bespoke.dataset import images
+from bespoke.errors import ConfigError
+from bespoke.evaluation import gate
+from bespoke.files import workspace, write_whole
+from bespoke.findings import Finding
+from bespoke.record import charts, outcome, run_record, store, verbs
+from bespoke.trainer.journal import now
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from jinja2 import Environment
+
+    from bespoke.evaluation.epoch_result import EpochResult, PictureResult
+    from bespoke.record.run_record import RunRecord
+    from bespoke.record.store import Record
+
+FOLDER = "reports"
+FACES = 12
+"""Runs of the index that are shown with a picture: decoding costs some 10 ms each."""
+
+CELLS = 24
+SIDE = 6 * CELLS
+"""Pixels of a picture that is not made of cells: six to each, so that their edges stay in step."""
+
+# Where a value comes from that says nothing of the experiment: this machine's places and names.
+PLACES = ("path", "experiment")
+
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """`uri` is a data: address, "" where there is no picture, and `fault` then says why.
+
+    `cells` says that the picture is its 24x24 cells and nothing else, to be enlarged unsmoothed.
+    """
+
+    uri: str = ""
+    cells: bool = False
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One picture of the contact sheet. `asked` and `got` are `#rrggbb`, or "" where not known."""
+
+    result: PictureResult
+    thumbnail: Thumbnail
+    asked: str
+    got: str
+    name: str
+    delta_e: float | None
+
+    @property
+    def told(self) -> str:
+        """What a person who does not see the picture is told of it."""
+        parts = [f"background {self.name} {self.got}".strip()]
+        parts += [f"asked {self.asked}"] if self.asked else []
+        parts += [] if self.delta_e is None else [f"delta E {self.delta_e:.0f}"]
+        return f"{', '.join(parts)}: {self.result.background}"
+
+
+def write(
+    run: RunRecord,
+    folder: Path,
+    *,
+    others: Sequence[RunRecord] = (),
+    next_steps: Sequence[str] = (),
+) -> Path:
+    """Write the run's page into `folder` and return its path.
+
+    `others` are searched for baselines and for the parent. Paths of pictures that are not absolute
+    are taken from the workspace, in which `folder` lies.
+
+    Raises:
+        OSError: where `folder` cannot be made or written.
+    """
+    baselines = [each for each in others if each.baseline and each.name != run.name]
+    rows = [
+        (each, {(p.prompt, p.seed): _cell(p, each, folder.parent) for p in each.pictures})
+        for each in sorted(run.epochs, key=lambda each: each.epoch or 1 << 30)
+    ]
+    return _write(
+        folder / page_name(run.name),
+        "run.html",
+        run=run,
+        best=run.best,
+        heroes=next((cells for result, cells in rows if result is run.best), {}),
+        rows=rows,
+        columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
+        charts=charts.of(run, baselines),
+        metrics=_metrics(run),
+        differences=_differences(run, others),
+        facts=list(_named(run.facts)),
+        next_steps=next_steps,
+    )
+
+
+def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
+    """Write `index.html` over all runs: by experiment, by seed, newest first; baselines last.
+
+    Raises:
+        OSError: where `folder` cannot be made or written.
+    """
+    ordered = sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True)
+    groups: dict[str, list[tuple[RunRecord, Thumbnail | None]]] = {}
+    for number, run in enumerate(ordered):
+        face = _face(run, folder) if number < FACES else None
+        group = "Made before there was a record" if run.baseline else run.experiment
+        groups.setdefault(group or "No experiment", []).append((run, face))
+    for rows in groups.values():
+        rows.sort(key=lambda row: str(row[0].seed))
+    return _write(folder / "index.html", "index.html", groups=groups, count=len(runs))
+
+
+def show(chosen: argparse.Namespace) -> None:
+    """`bespoke report [RUN]`: pages from the record, for all runs or one, and the index; with
+    `--json`, all that the record holds of them instead.
+
+    Raises:
+        ConfigError: a run that the record does not know; a record that cannot be read.
+    """
+    place = workspace(chosen.workspace)
+    with store.opened(place) as kept:
+        one = None if chosen.run is None else kept.named(chosen.run)
+        if chosen.json:
+            names = [run.name for run in kept.runs()] if one is None else [one]
+            documents = [json.loads(run_record.dumps(kept.run(name))) for name in names]
+            print(json.dumps(documents if one is None else documents[0], indent=2))
+            return
+        for page in publish(kept, place / FOLDER, one):
+            print(page)
+
+
+def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Path]:
+    """Write the page of one run, or of all, and then the index; yields each as it is written.
+
+    A run that has no page yet, as a baseline at first, is given one, since the index leads to it.
+
+    Raises:
+        ConfigError: a run that the record does not know.
+        OSError: where `folder` cannot be made or written.
+    """
+    known = kept.runs()
+    for each in known:
+        if name not in (None, each.name) and (folder / page_name(each.name)).exists():
+            continue
+        run = kept.run(each.name)
+        steps: list[str] = []
+        # What is drawn says nothing of what to train.
+        if not run.facts.get("rehearsal"):
+            with contextlib.suppress(ConfigError):
+                steps = [step for step in verbs.steps(run, known) if step]
+        yield write(run, folder, others=known, next_steps=steps)
+    yield write_index(known, folder)
+
+
+def page_name(name: str) -> str:
+    """The file of a run's page: its name where that is a plain one, else made plain and unique."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80]
+    if plain != name or plain.lower() in ("", "index"):
+        plain = f"{plain or 'run'}-{hashlib.sha256(_shown(name).encode()).hexdigest()[:8]}"
+    return f"{plain}.html"
+
+
+def _write(path: Path, template: str, **context: object) -> Path:
+    written = now().strftime("%Y-%m-%d %H:%M UTC")
+    page = _environment().get_template(template).render(written=written, **context)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, page)
+    return path
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        outcome=outcome,
+        gate=gate,
+        duration=duration,
+        ticks=charts.ticks,
+        page_name=page_name,
+        version=__version__,
+    )
+    return environment
+
+
+def _shown(value: object) -> Any:
+    """`value` as text in which a character that cannot be seen is written as its number."""
+    if hasattr(value, "__html__"):
+        return value
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))
+
+
+# --- The contact sheet ----------------------------------------------------------------------------
+
+
+def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
+    measured = picture.measured.get("background", {})
+    delta_e = measured.get("delta_e")
+    asked = measured.get("asked") or {}
+    return Cell(
+        result=picture,
+        thumbnail=thumbnail(workspace / result.folder / picture.file, picture.sha256),
+        asked=_colour(next(iter(asked.get("hex", ())), "")),
+        got=_colour(measured.get("colour")),
+        name=str(measured.get("name") or ""),
+        delta_e=None if delta_e is None else float(delta_e),
+    )
+
+
+def _colour(value: object) -> str:
+    """A colour fit to stand in a style, or ""."""
+    text = str(value)
+    return text.lower() if _HEX.fullmatch(text) else ""
+
+
+def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
+    """The first picture of the best epoch, else of the last."""
+    chosen = run.best or next(reversed(run.epochs), None)
+    if chosen is None or not chosen.pictures:
+        return None
+    first = chosen.pictures[0]
+    return thumbnail(folder.parent / chosen.folder / first.file, first.sha256)
+
+
+# --- Pictures as text -----------------------------------------------------------------------------
+
+
+def thumbnail(path: Path, sha256: str) -> Thumbnail:
+    """The picture at `path`, if it is the one with this hash.
+
+    True cells become a lossless 24x24 PNG. Anything else is shrunk as it is, blur and noise
+    included: a snapped copy would look sharper than what the model drew.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return Thumbnail(fault="not on this disk")
+    if hashlib.sha256(raw).hexdigest() != sha256:
+        return Thumbnail(fault="another picture lies here now")
+    return _encoded(path, sha256)
+
+
+@functools.lru_cache(maxsize=2048)
+def _encoded(path: Path, _sha256: str) -> Thumbnail:
+    """A page is written after every epoch: the pictures of earlier ones are not decoded again."""
+    read = images.read(path.parent, path.name, CELLS)
+    if isinstance(read, Finding):
+        return Thumbnail(fault="cannot be read")
+    from PIL import Image, ImageOps
+
+    buffer = io.BytesIO()
+    if read.art is not None:
+        Image.fromarray(read.art).save(buffer, "PNG", optimize=True)
+    else:
+        with Image.open(path) as image:
+            small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BOX)
+        small.save(buffer, "WEBP", quality=80)
+    kind = "png" if read.art is not None else "webp"
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return Thumbnail(uri=f"data:image/{kind};base64,{text}", cells=read.art is not None)
+
+
+# --- What else is known ---------------------------------------------------------------------------
+
+
+def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
+    """Each measured number to its median over an epoch's pictures; what is or is not as asked, to
+    the share that is."""
+    results = [each for _, each in gate.numbered(run.epochs)]
+    medians: dict[str, list[float | None]] = {}
+    for place, result in enumerate(results):
+        values: dict[str, list[float]] = defaultdict(list)
+        for picture in result.pictures:
+            for key, value in _named(picture.measured):
+                if value in ("match", "mismatch"):
+                    values[key].append(value == "match")
+                elif isinstance(value, (int, float)) and key != "version":
+                    values[key].append(value)
+        for key, found in values.items():
+            share = all(isinstance(value, bool) for value in found)
+            middle = statistics.mean(found) if share else statistics.median(found)
+            medians.setdefault(key, [None] * len(results))[place] = middle
+    return medians
+
+
+def _named(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for *keys, value in outcome.leaves(tree):
+        yield " ".join(keys).replace("_", " "), value
+
+
+def _differences(
+    run: RunRecord, others: Iterable[RunRecord]
+) -> list[tuple[str, Any, Any, Mapping[str, Any]]]:
+    """Option, the parent's value, this run's, and the receipt's row.
+
+    Where the parent was recorded, its settings are compared; else what this experiment and its
+    command line wrote stands beside what it replaced.
+    """
+    parents = [each for each in others if run.parent in (each.name, each.experiment)]
+    parent = max((p for p in parents if p.settings), key=lambda each: each.started, default=None)
+    found = []
+    for key, row in run.settings.items():
+        origin = str(row.get("from"))
+        if parent is not None:
+            before = parent.settings.get(key, {}).get("value")
+            if origin in PLACES or before == row.get("value"):
+                continue
+        elif origin in (f"experiments/{run.experiment}.toml", "--set"):
+            before = row.get("was")
+        else:
+            continue
+        found.append((key, before, row.get("value"), row))
+    return found

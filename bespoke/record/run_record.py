@@ -1,0 +1,196 @@
+"""What the record holds of a run, and the JSON document `output/NAME.record.json` that keeps it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads the annotations
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from bespoke.evaluation import gate
+from bespoke.evaluation.epoch_result import EpochResult  # noqa: TC001 - pydantic reads the annotations
+from bespoke.evaluation.gate import Decision  # noqa: TC001
+from bespoke.redact import veiled
+
+POINTS = 500
+STATUSES = ("in_progress", "completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run as the record keeps it; times are UTC in ISO 8601, durations seconds.
+
+    `uid` stays the run's own while its `name` (the experiment's run_name) may pass to a later run.
+    `status` is in_progress, completed, failed or cancelled; `ending` says in words how it ended.
+    `starts` maps the time of each start to its seconds by stage. `settings` maps "training.KEY" and
+    "dataset….KEY" to the receipt's row {value, from, was?, was_from?, why?}. `preflight` is the
+    object that `bespoke check --json` prints. `facts` hold commits, hashes of data, captions and
+    base model, hardware, plan, price_per_hour. `curves` maps "loss", "lr/unet" and
+    "lr/text_encoder" to thinned (step, value) pairs. `interruptions` are rows {time, event, …}.
+    A `baseline` is a run that was made elsewhere before there was a record.
+    """
+
+    name: str
+    experiment: str
+    uid: str = ""
+    parent: str | None = None
+    status: str = "in_progress"
+    ending: str = ""
+    started: str = ""
+    ended: str | None = None
+    hypothesis: str = ""
+    expected: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    preflight: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    epochs: tuple[EpochResult, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    interruptions: tuple[Mapping[str, Any], ...] = ()
+    starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baseline: bool = False
+
+    @functools.cached_property
+    def best(self) -> EpochResult | None:
+        """The epoch that `gate.best` finds; None where none has a mean score."""
+        return gate.best(self.epochs)
+
+    @property
+    def ties(self) -> list[int]:
+        """The other epochs with the best one's mean score."""
+        return gate.equals(self.epochs)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The best epoch; of a baseline, what is known of it."""
+        return self.best.epoch if self.best else self.facts.get("best_epoch")
+
+    @property
+    def best_score(self) -> float | None:
+        """The best epoch's mean score, 0 to 10; of a baseline, what is known of it."""
+        return self.best.scores.mean if self.best else self.facts.get("best_score")
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds by stage, of all starts together."""
+        total: Counter[str] = Counter()
+        for stages in self.starts.values():
+            total.update(stages)
+        return dict(total)
+
+    @property
+    def hours(self) -> float | None:
+        """How long all starts took together: their "total", else their stages; None without any."""
+        seconds = self.timings
+        return seconds.get("total", sum(seconds.values())) / 3600 if seconds else None
+
+    @property
+    def cost(self) -> float | None:
+        """What the run's hours cost at the price per hour that it was given; None without one."""
+        price = self.facts.get("price_per_hour")
+        return None if price is None or self.hours is None else float(price) * self.hours
+
+    @property
+    def seed(self) -> Any:
+        """The seed that the trainer was given; None where no setting is known."""
+        return self.settings.get("training.seed", {}).get("value")
+
+
+# Made before there was a record. What is known of them are facts: no pictures were measured.
+BASELINES = (
+    RunRecord(
+        name="SD15_FINAL_CORRECTED_CAPTIONS",
+        uid="baseline-SD15_FINAL_CORRECTED_CAPTIONS",
+        experiment="final_corrected_captions",
+        status="completed",
+        baseline=True,
+        facts={
+            "best_epoch": 6,
+            "best_score": 7.3,
+            "background_right_from": 7,
+            "oscillation": True,
+            "key_findings": "background wrong until epoch 7; quality oscillates between epochs",
+        },
+    ),
+    RunRecord(
+        name="SD15_PERFECT",
+        uid="baseline-SD15_PERFECT",
+        experiment="",
+        status="completed",
+        baseline=True,
+        facts={
+            "best_epoch": 7,
+            "best_score": 9.0,
+            "production_ready": True,
+            "key_findings": "in production",
+        },
+    ),
+)
+
+
+def dumps(run: RunRecord) -> str:
+    """The run as its document's text; `loads` reads it."""
+    return json.dumps(plain(asdict(run)), indent=1, allow_nan=False) + "\n"
+
+
+def light(run: RunRecord) -> str:
+    """The same without what no list of runs shows: prompts, measures, curves, preflight."""
+    document = plain(asdict(run)) | {"curves": {}, "preflight": {}}
+    for epoch in document["epochs"]:
+        for picture in epoch["pictures"]:
+            verdict = picture["measured"].get("background", {}).get("verdict", "unmeasured")
+            picture |= {"text": "", "made": {}, "measured": {"background": {"verdict": verdict}}}
+    return json.dumps(document)
+
+
+_RUN = TypeAdapter(RunRecord)
+
+
+def loads(text: str) -> RunRecord:
+    """The run that `dumps` wrote.
+
+    Raises:
+        ValueError: where the text is no such document, whatever else it may be.
+    """
+    try:
+        document = json.loads(text)
+        lacking = [each.name for each in fields(RunRecord) if each.name not in document]
+        if lacking or not (document["uid"] and document["name"]):
+            raise ValueError(f"it lacks {', '.join(lacking) or 'a name'}")
+        run = _RUN.validate_python(document)
+        # What every list computes: a document that no list can show is none.
+        _ = (run.best_score, run.cost, run.seed, [each.backgrounds() for each in run.epochs])
+    except (AttributeError, RecursionError, TypeError) as error:
+        raise ValueError(f"it cannot be read: {error}") from error
+    return run
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON and every database can keep it: no NaN, no NUL, no secret."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {clean(str(key)): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return clean(str(value))
+
+
+def clean(text: str) -> str:
+    """Text as every database can keep it, with no secret in it."""
+    encodable = text.encode("utf-8", "replace").decode("utf-8")
+    return veiled(encodable.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+
+def thinned(points: Sequence[Any]) -> list[Any]:
+    """At most POINTS of them, evenly taken, with the first and the last."""
+    if len(points) <= POINTS:
+        return list(points)
+    return [points[round(i * (len(points) - 1) / (POINTS - 1))] for i in range(POINTS)]

@@ -1,0 +1,121 @@
+"""`bespoke record …` and `bespoke next`: what the record holds, and what it says comes next."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from bespoke.dataset.loading import COLLECTION
+from bespoke.errors import ConfigError
+from bespoke.experiment import config, next_step
+from bespoke.experiment.effective_options import effective
+from bespoke.files import REPOSITORY, workspace
+from bespoke.record import store
+from bespoke.record.compare import shown
+from bespoke.record.outcome import outcome
+from bespoke.record.postgres import VARIABLE
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from bespoke.record.run_record import RunRecord
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Carry out `bespoke record list`, `sync` or `rebuild`.
+
+    Raises:
+        ConfigError: where the record or the database cannot be reached.
+    """
+    place = workspace(chosen.workspace)
+    if chosen.job == "list":
+        _list(place, as_json=chosen.json)
+    elif chosen.job == "rebuild":
+        print(f"{place / store.FILE}: made again, {store.rebuild(place)} runs")
+    else:
+        url = os.environ.get(VARIABLE, "").strip()
+        if not url:
+            raise ConfigError(f"{VARIABLE}: not set: it is the database's address")
+        sent, left, why = store.sync(place, url)
+        print(f"{sent} rows sent, {left} left")
+        if left:
+            raise ConfigError(f"{left} rows are not sent: {why}. Nothing is lost: try again later")
+
+
+def _list(place: Path, *, as_json: bool) -> None:
+    with store.opened(place) as record:
+        runs, elsewhere = record.runs(), record.elsewhere()
+    if as_json:
+        rows = [{"name": each.name, "started": each.started, **outcome(each)} for each in runs]
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{place / store.FILE}{elsewhere}")
+    for each in runs:
+        best = "no score" if each.best_score is None else f"best {each.best_score:.1f}"
+        at = "" if each.best_epoch is None else f" at epoch {each.best_epoch}"
+        facts = [each.status, best + at, "baseline" if each.baseline else each.started]
+        print(f"{shown(each.name)}\n    {', '.join(facts)}")
+
+
+def next_steps(chosen: argparse.Namespace) -> None:
+    """Print what the run's experiment says comes next, and the commands.
+
+    Raises:
+        ConfigError: where there is no run or score to go by.
+    """
+    with store.opened(workspace(chosen.workspace)) as record:
+        runs = record.runs()
+        name = chosen.run
+        if name is None:
+            # Not those that only try the machine.
+            trials = {each.name for each in config.known(REPOSITORY) if each.subject == "machine"}
+            own = [each for each in runs if not each.baseline and each.experiment not in trials]
+            if not own:
+                raise record.nothing("run of an experiment yet: python -m bespoke.run makes one")
+            name = max(own, key=lambda each: (bool(each.epochs), each.started)).name
+        name = record.named(name)
+    print("\n".join(steps(next(each for each in runs if each.name == name), runs)))
+
+
+def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
+    """What the run's experiment says comes next, a line each: the reason, advice, commands.
+
+    Raises:
+        ConfigError: where there is no score to go by, or no such experiment any more.
+    """
+    if run.best_score is None:
+        name = shown(run.name)
+        raise ConfigError(f"{name}: no epoch has all three scores yet, so nothing follows")
+    so_far = " so far" if run.status == "in_progress" else ""
+    first = f"{shown(run.name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}"
+    experiment = config.load(run.experiment, repository=REPOSITORY)
+    rung = next_step.reached(experiment.next_steps, run.best_score)
+    if rung is None:
+        which = f" for {run.best_score:.1f}" if experiment.next_steps else ""
+        return [first, f"experiments/{experiment.name}.toml has no [[next]]{which}"]
+    return [
+        first,
+        rung.reason,
+        *(f"- {text}" for text in rung.advice),
+        *(line for wanted in rung.experiments for line in _step(wanted, runs)),
+    ]
+
+
+def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
+    experiment = config.load(name, repository=REPOSITORY)
+    command = ["python", "-m", "bespoke.run", "--experiment", name]
+    for options in effective(experiment):
+        if options["image_dir"] != COLLECTION:
+            command += ["--data", f"{options['image_dir']}=DIR"]
+    yield ""
+    yield shlex.join(command)
+    if experiment.hypothesis:
+        yield f"    {experiment.hypothesis}"
+    for run in runs:
+        if run.experiment == name and not run.baseline:
+            best = "no score" if run.best_score is None else f"best {run.best_score:.1f}"
+            yield f"    already run: {shown(run.name)}, {run.status}, {best}"

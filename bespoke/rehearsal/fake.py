@@ -1,0 +1,27 @@
+"""The fake trainer as a run sees it, in the shape of `bespoke.trainer.sd_scripts`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bespoke.experiment.rendering import Rendered
+
+
+class FakeTrainer:
+    """Needs no GPU, no base model and no download."""
+
+    commit: str | None = None
+    tokenizer: Path | None = None
+    base_model = base_model_name = "REHEARSAL"
+    lacks: str | None = None
+
+    def command(self, rendered: Rendered) -> list[str]:
+        script = Path(__file__).parent / "fake_trainer.py"
+        return [sys.executable, str(script), "--config_file", str(rendered.training_file)]
+
+    def prepare(self) -> bool:
+        """Nothing to see to; returns that it may stay offline."""
+        return True

@@ -1,0 +1,1 @@
+"""All that knows sd-scripts: command, process, log, checkpoints, resume, fit to the GPU."""

@@ -1,0 +1,120 @@
+"""What this machine has for training, found without importing torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bespoke.trainer.process import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+QUERY = ("name", "memory.total", "driver_version", "memory.used", "compute_cap", "uuid")
+# Compute capabilities: the least that torch 2.10's kernels are built for, and bf16's first.
+TORCH_NEEDS, AMPERE = (7, 0), (8, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """One NVIDIA GPU as its driver reports it; memory in MiB, `capability` as (8, 6).
+
+    `number` and `uuid` are nvidia-smi's.
+    """
+
+    name: str
+    memory_mib: int
+    driver: str
+    used_mib: int = 0
+    capability: tuple[int, int] | None = None
+    number: int = 0
+    uuid: str = ""
+
+    @property
+    def free_mib(self) -> int:
+        return self.memory_mib - self.used_mib
+
+    @property
+    def too_old(self) -> str | None:
+        """Why the trainer's torch cannot use it, or None where it can or nobody knows."""
+        if self.capability is None or self.capability >= TORCH_NEEDS:
+            return None
+        has, needs = (".".join(map(str, each)) for each in (self.capability, TORCH_NEEDS))
+        return f"{self.name} has compute capability {has}, and torch 2.10 needs {needs} or newer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a plan is made for."""
+
+    gpus: tuple[Gpu, ...] = ()
+    xformers: bool = False
+
+
+def machine() -> Machine:
+    """This machine, as this process may use it."""
+    return Machine(gpus=gpus(), xformers=xformers_loads())
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that the trainer would see; none where there is no driver."""
+    printed = answer(
+        ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
+    )
+    rows = [[cell.strip() for cell in line.split(",")] for line in (printed or "").splitlines()]
+    numbered = list(enumerate(rows))
+    numbered = [(at, row) for at, row in numbered if len(row) == len(QUERY) and row[1].isdigit()]
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        wanted = [name.strip() for name in chosen.split(",")]
+        numbered = [(at, row) for at, row in numbered if str(at) in wanted or row[5] in wanted]
+    return tuple(
+        Gpu(
+            name=name,
+            memory_mib=int(total),
+            driver=driver,
+            used_mib=int(used) if used.isdigit() else 0,
+            capability=_capability(capability),
+            number=at,
+            uuid=uuid,
+        )
+        for at, (name, total, driver, used, capability, uuid) in numbered
+    )
+
+
+def _capability(text: str) -> tuple[int, int] | None:
+    major, _, minor = text.partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+
+
+# The torch that xformers' kernels were built for; with another one they do not load.
+XFORMERS_TORCH = {"0.0.35": "2.10.0"}
+
+
+def xformers_loads() -> bool:
+    """Whether xformers is here with the torch that its kernels were built for."""
+    from importlib import metadata
+
+    versions = {}
+    for name in ("torch", "xformers"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name).partition("+")[0]
+    wanted = XFORMERS_TORCH.get(versions.get("xformers", ""))
+    return wanted is not None and versions.get("torch") == wanted
+
+
+def smaller(options: Mapping[str, Any], pinned: Collection[str] = frozenset()) -> dict[str, Any]:
+    """The training options to change for less memory at the same effective batch; {} at the end.
+
+    Checkpointing first, which recomputes instead of keeping; then half the batch with twice the
+    accumulation. What is `pinned` stays.
+    """
+    if not options.get("gradient_checkpointing") and "gradient_checkpointing" not in pinned:
+        return {"gradient_checkpointing": True}
+    batch = int(options.get("train_batch_size", 1))
+    if batch % 2 or {"train_batch_size", "gradient_accumulation_steps"} & {*pinned}:
+        return {}
+    steps = int(options.get("gradient_accumulation_steps", 1))
+    return {"train_batch_size": batch // 2, "gradient_accumulation_steps": steps * 2}

@@ -1,0 +1,143 @@
+"""The trainer's progress as a person sees it, of one run or of several."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from bespoke.console import duration, redraws, say
+from bespoke.trainer.launch import EpochStarted, Event, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+PLAIN_INTERVAL_S = 30.0
+
+
+class Reading:
+    """The newest progress, and what follows from it.
+
+    Times left, in seconds, come from the trainer's own pace: they hold for training alone and not
+    for the saving and sampling between epochs.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.epoch = 0
+        self.progress: Progress | None = None
+
+    def take(self, event: Event | None) -> None:
+        if isinstance(event, EpochStarted):
+            self.epoch, self.epochs = event.epoch, event.epochs
+        elif isinstance(event, Progress):
+            self.progress = event
+
+    def line(self) -> str | None:
+        """Epoch, time left, step, pace and loss in one line, once there is a loss."""
+        if self.progress is None or self.progress.loss is None:
+            return None
+        return "  ".join(self.facts())
+
+    def facts(self) -> tuple[str, str, str]:
+        """Which epoch; the time left; step, pace and loss."""
+        at = self.progress
+        where = f"epoch {self.epoch or '-'}/{self.epochs}"
+        if at is None:
+            return where, "", ""
+        of_epoch, of_run = map(duration, self.left())
+        pace = "" if at.steps_per_second is None else f"  {at.steps_per_second:.2f} it/s"
+        loss = "" if at.loss is None else f"  loss {at.loss:.4f}"
+        time_left = f"left {of_run} (epoch {of_epoch})"
+        return where, time_left, f"step {at.step}/{at.total}{pace}{loss}"
+
+    def left(self) -> tuple[float | None, float | None]:
+        """Seconds to the end of the epoch and of the run; None where the pace is not known."""
+        at = self.progress
+        if at is None or not at.steps_per_second or not self.epoch or not self.epochs:
+            return None, None
+        epoch_end = -(-at.total * self.epoch // self.epochs)
+        pace = at.steps_per_second
+        return max(0.0, (epoch_end - at.step) / pace), max(0.0, at.total - at.step) / pace
+
+
+class Frame:
+    """A few lines redrawn in place at the bottom of a terminal, gone when it is left.
+
+    Whatever is printed meanwhile stands above them.
+    """
+
+    def __init__(self, drawn: Callable[[], RenderableType]) -> None:
+        self._drawn, self._live = drawn, None
+        if redraws(sys.stdout):
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(highlight=False, soft_wrap=True, emoji=False)
+            self._live = Live(console=console, transient=True, get_renderable=drawn)
+
+    def __enter__(self) -> Frame:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    @property
+    def is_shown(self) -> bool:
+        return self._live is not None
+
+
+class Display:
+    """One run's progress: two lines on a terminal that can redraw them, a line every 30 s
+    elsewhere; neither where `silent`, since another process shows it.
+    """
+
+    def __init__(self, epochs: int, *, silent: bool = False) -> None:
+        self._reading = Reading(epochs)
+        self._silent = silent
+        self._due = time.monotonic()
+        self._frame = Frame(self._drawn)
+
+    def __enter__(self) -> Display:
+        if not self._silent:
+            self._frame.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._silent:
+            self._frame.__exit__(*error)
+
+    def show(self, event: Event | None) -> None:
+        """Take in one event, or None for time that went by without one."""
+        self._reading.take(event)
+        line = self._reading.line()
+        if self._silent or self._frame.is_shown or line is None or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + PLAIN_INTERVAL_S
+        say(line)
+
+    def say(self, text: str) -> None:
+        """One of our own lines while the display is up."""
+        say(text)
+
+    def _drawn(self) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        where, time_left, facts = self._reading.facts()
+        at = self._reading.progress
+        if at is None:
+            return Text("bespoke: the trainer starts")
+        bar = ProgressBar(at.total, at.step)
+        below = Table.grid(padding=(0, 1), expand=True)
+        below.add_column(ratio=1)
+        below.add_column(no_wrap=True)
+        below.add_row(bar, Text(facts))
+        return Group(Text(f"bespoke: {where}  {time_left}", overflow="ellipsis"), below)

@@ -1,0 +1,67 @@
+"""What the metrics and the scores say of the artist's 203."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from bespoke.dataset import colors, images
+from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.evaluation import metrics, view
+from bespoke.evaluation.view import PictureGrid
+from tests.evaluation.test_scoring import falls_in_order, means_of_versions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_originals_grounds_are_judged_as_their_captions_say(real_pictures: Path) -> None:
+    found, wanted, codes = [], [], []
+    for path in sorted(real_pictures.glob("*.png")):
+        ground = metrics.read_prompt(
+            path.with_suffix(".txt").read_text(encoding="utf-8")
+        ).background
+        grid = PictureGrid(pixels=images.pixels(path))
+        border = next(iter(PixelGrid(cells=grid.cells.astype(np.uint8)).border))
+        if border in ground.codes:
+            found.append(grid)
+            wanted.append(metrics.Asked(background=ground))
+            codes.append(ground.codes[0])
+    right = [
+        metrics.background(grid, own)["verdict"] == "match"
+        for grid, own in zip(found, wanted, strict=True)
+    ]
+    assert len(right) >= 195
+    assert np.mean(right) >= 0.99
+    points = colors.lab([colors.rgb_of(code) for code in codes])
+    wrong = []
+    # All 32,588 pairs take a minute: 32,361 are right.
+    for j in range(0, len(codes), 16):
+        other = metrics.Asked(background=metrics.Wanted(codes=(codes[j],)))
+        far = np.flatnonzero(colors.difference(points, points[j]) >= 20)[::3]
+        wrong += [metrics.background(found[i], other)["verdict"] == "mismatch" for i in far]
+    assert np.mean(wrong) >= 0.99
+
+
+def test_originals_score_near_the_top_and_what_is_done_to_them_lower_in_order(
+    real_pictures: Path,
+) -> None:
+    some = sorted(real_pictures.glob("*.png"))[::20]
+    captions = (path.with_suffix(".txt").read_text(encoding="utf-8") for path in some)
+    assert falls_in_order(means_of_versions(zip(map(images.pixels, some), captions, strict=True)))
+
+
+def test_the_table_is_what_the_originals_teach(
+    real_pictures: Path, repository: Path, tmp_path: Path
+) -> None:
+    learnt = tmp_path / "regions.json"
+    script = repository / "benchmarks" / "regions.py"
+    subprocess.run([sys.executable, script, real_pictures, "--out", learnt], check=True)
+    found, shipped = json.loads(learnt.read_text()), view.table()
+    assert found["regions"] == shipped["regions"]
+    assert found["shares"] == pytest.approx(shipped["shares"], abs=0.011)

@@ -1,0 +1,225 @@
+"""What the model sees of captions: counted by hand, and held to the trainer's own draws."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bespoke.dataset import caption_exposure
+from bespoke.errors import ConfigError
+from bespoke.experiment import caption_text
+from bespoke.experiment.caption_text import tokens
+from bespoke.experiment.config import Experiment
+from bespoke.experiment.settings import Setting
+from bespoke.trainer.random_model import TOKENIZER, write_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONG = ", ".join(f"thing number {n}" for n in range(9))
+SHORT = "pixel art, red background (#ff0000), blue hair (#0000ff), lips (#00ff00)"
+
+
+def put(**values: object) -> dict[str, Setting]:
+    return {key: Setting(value=value, origin="a test") for key, value in values.items()}
+
+
+def look(*texts: str, limit: int = 225, **dataset: object) -> caption_exposure.Exposure:
+    """What is seen of one subset `all` with these dataset options."""
+    made = Experiment(
+        name="one",
+        run_name="ONE",
+        output_name="one",
+        training=put(max_token_length=limit),
+        general=put(**dataset),
+        subsets=(put(image_dir="all"),),
+    )
+    return caption_exposure.look(made, {"all": {f"c{n}": text for n, text in enumerate(texts)}})
+
+
+def share(seen: caption_exposure.Exposure, kind: str) -> float:
+    return seen.classes[kind].share
+
+
+def test_an_empty_separator_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="all: caption_separator: is empty"):
+        look(SHORT, caption_separator="")
+
+
+def test_under_options_that_are_not_computed_no_share_is_given_and_they_are_named() -> None:
+    seen = look(SHORT, caption_tag_dropout_rate=0.1, caption_separator=";")
+    assert seen.unknown == ("caption_separator", "caption_tag_dropout_rate")
+    assert (seen.classes, seen.kept) == ({}, {})
+    assert seen.fingerprint != look(SHORT, caption_separator=";").fingerprint
+
+
+WORDS = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=12)
+
+
+@given(st.lists(WORDS.map(lambda word: word.replace(",", "")), min_size=1, max_size=6))
+def test_the_tokens_of_tags_add_up_to_those_of_the_caption(words: list[str]) -> None:
+    tags = [word.strip() for word in words]
+    parts = sum(tokens(f"{tag},") for tag in tags[:-1]) + tokens(tags[-1])
+    assert parts == tokens(", ".join(tags))
+
+
+@given(st.lists(st.integers(1, 9), max_size=5), st.integers(-1, 40))
+def test_the_chance_to_fit_is_that_of_all_orders_tried(costs: list[int], room: int) -> None:
+    orders = list(itertools.permutations([*costs, 0]))
+    fitting = sum(sum(order[: order.index(0)]) <= room for order in orders)
+    assert caption_exposure._fits(costs, room) == pytest.approx(fitting / len(orders))
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=80), st.booleans(), st.integers(0, 4), st.integers(1, 75))
+def test_any_caption_is_seen(text: str, shuffle: bool, keep: int, limit: int) -> None:
+    seen = look(text, limit=limit, shuffle_caption=shuffle, keep_tokens=keep)
+    assert all(0 <= each.share <= 1 for each in seen.classes.values())
+
+
+def test_without_a_shuffle_the_end_of_a_long_caption_never_arrives() -> None:
+    text = f"{LONG}, lips (#00ff00), {LONG}, {LONG}, red background"
+    seen = look(text, limit=75)
+    assert (share(seen, "lips"), share(seen, "background")) == (1.0, 0.0)
+    (caption,) = seen.captions
+    assert caption.overflow == caption.tokens - 75 == tokens(text) - 75 > 0
+
+
+@pytest.mark.parametrize("tag", ["lips", "lips (#00ff00)"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_tag_is_seen_up_to_the_last_token_of_the_limit(tag: str, shuffle: bool) -> None:
+    """Its comma may fall off: "lips" and "," are two tokens, and ")," is one."""
+    options = {"limit": 75, "shuffle_caption": shuffle, "keep_tokens": 2}
+    filling = 75 - tokens(tag)
+    fits = look(f"{'a ' * (filling - 1)}, {tag}, end", **options)  # type: ignore[arg-type]
+    cut = look(f"{'a ' * filling}, {tag}, end", **options)  # type: ignore[arg-type]
+    assert (share(fits, "lips"), share(cut, "lips")) == (1.0, 0.0)
+
+
+def test_a_shuffle_takes_from_every_tag_but_the_kept_ones() -> None:
+    text = f"pixel art, {LONG}, {LONG}, {LONG}, red background"
+    seen = look(text, limit=75, shuffle_caption=True, keep_tokens=1)
+    assert share(seen, "subject") == 1.0
+    assert 0.5 < share(seen, "background") < 0.95
+    assert (seen.classes["subject"].kept, seen.classes["background"].kept) == (1, 0)
+    assert dict(seen.kept) == {("pixel art",): 1}
+
+
+def test_a_caption_that_fits_is_seen_but_for_its_blanking() -> None:
+    seen = look(SHORT, shuffle_caption=True, caption_dropout_rate=0.05)
+    assert share(seen, "background") == pytest.approx(0.95)
+    assert seen.blank == pytest.approx(0.05)
+
+
+def test_the_places_of_a_class_are_those_of_its_first_tags() -> None:
+    seen = look(SHORT, f"a, b, c, {SHORT}, red background")
+    assert seen.classes["background"].positions == (1, 4)
+    assert seen.classes["background"].captions == 2
+
+
+def test_the_colours_that_kept_tags_name_are_told() -> None:
+    assert look(SHORT, shuffle_caption=True, keep_tokens=1).kept_colours == []
+    kept = look(SHORT, shuffle_caption=True, keep_tokens=2).kept_colours
+    assert kept == ["red background (#ff0000)"]
+
+
+def test_repeats_weigh_and_a_subset_without_captions_is_left_out() -> None:
+    subsets = (
+        put(image_dir="a", num_repeats=3),
+        put(image_dir="b", caption_dropout_rate=1.0),
+        put(image_dir="c"),
+    )
+    made = Experiment(name="one", run_name="ONE", output_name="one", subsets=subsets)
+    seen = caption_exposure.look(made, {"a": {"x": SHORT}, "b": {"y": SHORT}})
+    assert share(seen, "hair") == pytest.approx(0.75)
+    assert len(seen.captions) == 2
+
+
+def test_the_fingerprint_changes_when_the_captions_drawn_do_and_only_then() -> None:
+    still = look(SHORT).fingerprint
+    assert look(SHORT, keep_tokens=3).fingerprint == still
+    assert look(SHORT, shuffle_caption=True, keep_tokens=3).fingerprint == still
+    assert look(SHORT, shuffle_caption=True, keep_tokens=2).fingerprint != still
+    assert look(SHORT, caption_dropout_rate=0.1).fingerprint != still
+    assert look(SHORT, limit=150).fingerprint != still
+
+
+# Against the trainer: each draw is one call of its process_caption and of its tokenizer.
+LIVE = """
+import random
+from types import SimpleNamespace
+from library import train_util
+from library.strategy_sd import SdTokenizeStrategy
+
+random.seed(0)
+strategy = SdTokenizeStrategy(False, asked["limit"], asked["tokenizer"])
+
+def cost(text):
+    return len(strategy.tokenizer(text).input_ids) - 2
+
+def shares(case, text, tags):
+    subset = SimpleNamespace(**asked["defaults"], **case)
+    hits = dict.fromkeys(tags, 0)
+    for number in range(asked["draws"]):
+        dataset = SimpleNamespace(
+            current_epoch=1, current_step=0, max_train_steps=100, replacements={},
+        )
+        caption = train_util.BaseDataset.process_caption(dataset, subset, text)
+        for kind, tag in tags.items():
+            place = caption.find(tag)
+            if place >= 0 and cost(caption[: place + len(tag)]) <= asked["limit"]:
+                hits[kind] += 1
+    return {kind: count / asked["draws"] for kind, count in hits.items()}
+
+answer = [[shares(case, *caption) for caption in asked["captions"]] for case in asked["cases"]]
+"""
+
+# No tag is part of another one, so that a draw's tags can be found in its text.
+THINGS = ", ".join(f"thing {letter}{letter}" for letter in "abcdefghijklmnop")
+CAPTIONS = (
+    f"pixel art, 24x24, dark hair (#c06148), {THINGS}, lips (#d06148), don't stop, eyes (#000000, "
+    "#ffffff), checkered brick background (#e06148), grey shirt (#0a0b0c), palette: #f06148, "
+    "#b27f60, sharp pixel edges, #a76857, #434b4e",
+    SHORT,
+)
+CASES: tuple[dict[str, Any], ...] = (
+    {"shuffle_caption": False, "keep_tokens": 0, "caption_dropout_rate": 0.0},
+    {"shuffle_caption": True, "keep_tokens": 0, "caption_dropout_rate": 0.0},
+    {"shuffle_caption": True, "keep_tokens": 3, "caption_dropout_rate": 0.2},
+)
+DRAWS = 2000
+
+
+@pytest.mark.trainer
+def test_each_share_is_what_the_trainer_draws(
+    ask_trainer: Callable[[str, Any], Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("live")
+    write_tokenizer(folder / TOKENIZER)
+    first_tags = []
+    for text in CAPTIONS:
+        parsed = caption_text.parse(text)
+        first = {kind: tag.text for tag in reversed(parsed) for kind in tag.kinds}
+        first_tags.append((text, first))
+    off = dict.fromkeys((*caption_exposure.NOT_COMPUTED, "secondary_separator"), None) | {
+        "caption_separator": ",", "token_warmup_min": 1, "token_warmup_step": 0,
+        "caption_tag_dropout_rate": 0.0, "caption_dropout_every_n_epochs": 0,
+        "enable_wildcard": False,
+    }  # fmt: skip
+    asked = {
+        "tokenizer": str(folder), "limit": 75, "draws": DRAWS, "defaults": off,
+        "captions": first_tags, "cases": CASES,
+    }  # fmt: skip
+    for case, drawn_of_case in zip(CASES, ask_trainer(LIVE, asked), strict=True):
+        for text, drawn in zip(CAPTIONS, drawn_of_case, strict=True):
+            seen = look(text, limit=75, **case)
+            assert set(seen.classes) == set(drawn)
+            for kind, of_trainer in drawn.items():
+                spread = math.sqrt(of_trainer * (1 - of_trainer) / DRAWS)
+                within = pytest.approx(of_trainer, abs=4 * spread + 2 / DRAWS)
+                assert share(seen, kind) == within, (case, kind, text)

@@ -1,0 +1,121 @@
+"""Colour differences as published, and colours named as people name them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bespoke.dataset import colors
+
+# The 34 pairs of Sharma, Wu and Dalal (2005), table 1: L a b, L a b, difference.
+PUBLISHED = """
+50 2.6772 -79.7751 50 0 -82.7485 2.0425
+50 3.1571 -77.2803 50 0 -82.7485 2.8615
+50 2.8361 -74.0200 50 0 -82.7485 3.4412
+50 -1.3802 -84.2814 50 0 -82.7485 1.0000
+50 -1.1848 -84.8006 50 0 -82.7485 1.0000
+50 -0.9009 -85.5211 50 0 -82.7485 1.0000
+50 0 0 50 -1 2 2.3669
+50 -1 2 50 0 0 2.3669
+50 2.4900 -0.0010 50 -2.4900 0.0009 7.1792
+50 2.4900 -0.0010 50 -2.4900 0.0010 7.1792
+50 2.4900 -0.0010 50 -2.4900 0.0011 7.2195
+50 2.4900 -0.0010 50 -2.4900 0.0012 7.2195
+50 -0.0010 2.4900 50 0.0009 -2.4900 4.8045
+50 -0.0010 2.4900 50 0.0010 -2.4900 4.8045
+50 -0.0010 2.4900 50 0.0011 -2.4900 4.7461
+50 2.5 0 50 0 -2.5 4.3065
+50 2.5 0 73 25 -18 27.1492
+50 2.5 0 61 -5 29 22.8977
+50 2.5 0 56 -27 -3 31.9030
+50 2.5 0 58 24 15 19.4535
+50 2.5 0 50 3.1736 0.5854 1.0000
+50 2.5 0 50 3.2972 0 1.0000
+50 2.5 0 50 1.8634 0.5757 1.0000
+50 2.5 0 50 3.2592 0.3350 1.0000
+60.2574 -34.0099 36.2677 60.4626 -34.1751 39.4387 1.2644
+63.0109 -31.0961 -5.8663 62.8187 -29.7946 -4.0864 1.2630
+61.2901 3.7196 -5.3901 61.4292 2.2480 -4.9620 1.8731
+35.0831 -44.1164 3.7933 35.0232 -40.0716 1.5901 1.8645
+22.7233 20.0904 -46.6940 23.0331 14.9730 -42.5619 2.0373
+36.4612 47.8580 18.3852 36.2715 50.5065 21.2231 1.4146
+90.8027 -2.0831 1.4410 91.1528 -1.6435 0.0447 1.4441
+90.9257 -0.5406 -0.9208 88.6381 -0.8985 -0.7239 1.5381
+6.7747 -0.2908 -2.4247 5.8714 -0.0985 -2.2286 0.6377
+2.0776 0.0795 -1.1350 0.9033 -0.0636 -0.5514 0.9082
+"""
+
+
+def test_the_34_published_pairs_come_out_to_the_last_digit() -> None:
+    table = np.array([line.split() for line in PUBLISHED.strip().split("\n")], dtype=float)
+    assert len(table) == 34
+    assert np.round(colors.difference(table[:, :3], table[:, 3:6]), 4).tolist() == list(table[:, 6])
+    assert np.allclose(colors.difference(table[:, 3:6], table[:, :3]), table[:, 6], atol=6e-5)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "lab"),
+    [
+        ((255, 255, 255), (100.0, 0.0, 0.0)),
+        ((0, 0, 0), (0.0, 0.0, 0.0)),
+        ((255, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 0, 255), (32.30, 79.19, -107.86)),
+    ],
+)
+def test_known_colours_have_their_lab_values(
+    rgb: tuple[int, int, int], lab: tuple[float, float, float]
+) -> None:
+    assert np.allclose(colors.lab(rgb), lab, atol=0.02)
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.tuples(*[st.integers(0, 255)] * 3))
+def test_a_difference_is_none_only_from_itself_and_the_same_both_ways(
+    first: tuple[int, int, int], second: tuple[int, int, int]
+) -> None:
+    one, other = colors.lab(first), colors.lab(second)
+    apart = float(colors.difference(one, other))
+    assert (apart < 1e-6) is (first == second)
+    assert apart == pytest.approx(float(colors.difference(other, one)))
+    assert colors.rgb_of(colors.hex_of(first)) == first
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("dark brown hair", [("dark", "brown")]),
+        ("light blue/green pale eyes", [("light", "blue"), ("", "green")]),
+        ("pinkpurple party glasses", [("", "pink"), ("", "purple")]),
+        ("Hot Pink background", [("", "hot pink")]),
+        ("golden blonde to dirty blonde", [("", "gold"), ("", "blonde"), ("", "sandy")]),
+        ("gray gray", [("", "grey")]),
+        ("a layered, collared and covered shirt of a tanner", []),
+    ],
+)
+def test_colour_words_are_found_as_words(text: str, named: list[tuple[str, str]]) -> None:
+    assert list(colors.named_in(text)) == named
+
+
+@pytest.mark.parametrize("word", colors.WORDS)
+def test_every_word_names_its_own_colours(word: str) -> None:
+    for code in colors.WORDS[word]:
+        lab = colors.lab(colors.rgb_of(code))
+        assert colors.difference(colors.shades("", word), lab).min() < 0.01
+        assert colors.named_in(word) == (("", word),)
+
+
+def test_light_and_dark_move_a_word_one_way_each() -> None:
+    for word in ("green", "brown", "blue"):
+        light, plain, dark = (colors.shades(m, word)[:, 0] for m in ("light", "", "dark"))
+        assert light.max() > plain.max()
+        assert dark.min() < plain.min()
+        assert light.min() > dark.min()
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [("#000000", "black"), ("#ffffff", "white"), ("#3ffe9e", "mint"), ("#7b4a24", "brown")],
+)
+def test_colours_are_named_as_people_name_them(code: str, name: str) -> None:
+    assert colors.name_of(colors.rgb_of(code)) == name

@@ -1,0 +1,356 @@
+"""A new caption version: what it cures, what it leaves alone, and that it does so once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import shlex
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bespoke.dataset import loading
+from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.repair import Rules, mend, repair
+from bespoke.errors import ConfigError, DatasetError
+from bespoke.experiment import caption_text
+from bespoke.experiment.caption_text import tokens
+from bespoke.experiment.dataset_spec import DatasetSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GREEN, BROWN, SKIN, RED, BLUE = "#10c040", "#6a4020", "#f0c0a0", "#c02040", "#2040c0"
+CLEAN = (
+    f"pixel art, 24x24, green background ({GREEN}), portrait of punk, brown hair ({BROWN}), "
+    f"red lips ({RED}), light skin ({SKIN}), blue shirt ({BLUE}), retro pixel art style"
+)
+FACTS = DatasetSpec(
+    pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",), caption_version="old"
+)
+
+
+def portrait(top: str = GREEN) -> PixelGrid:
+    return PixelGrid(cells=art(top))
+
+
+def art(top: str = GREEN) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """A head before a green ground, whose top row can have another colour."""
+    cells = np.empty((24, 24, 3), dtype=np.uint8)
+    for rows, columns, code in (
+        (slice(0, 18), slice(0, 24), GREEN),
+        (slice(0, 1), slice(0, 24), top),
+        (slice(18, 24), slice(0, 24), BLUE),
+        (slice(4, 9), slice(7, 17), BROWN),
+        (slice(9, 18), slice(8, 16), SKIN),
+        (slice(15, 16), slice(10, 14), RED),
+    ):
+        cells[rows, columns] = list(bytes.fromhex(code[1:]))
+    return cells
+
+
+def mended(text: str, grid: PixelGrid | None = None, **rules: object) -> str:
+    return mend(text, grid or portrait(), Rules(**rules))[0]  # type: ignore[arg-type]
+
+
+def kinds(text: str, **rules: object) -> list[str]:
+    changes = mend(text, portrait(), Rules(**rules))[1]  # type: ignore[arg-type]
+    return [change.partition(":")[0] for change in changes]
+
+
+def test_a_caption_that_is_right_stays_to_the_letter() -> None:
+    assert mend(CLEAN, portrait(), Rules()) == (CLEAN, [])
+    unspaced = CLEAN.replace(", ", ",")
+    assert mend(unspaced, portrait(), Rules()) == (unspaced, [])
+
+
+def test_the_palette_and_bare_codes_go_and_words_in_a_palette_stay() -> None:
+    assert mended(f"{CLEAN}, palette: {GREEN}, {BLUE}, sharp pixel edges, {RED}, {SKIN}") == (
+        f"{CLEAN}, sharp pixel edges"
+    )
+    assert mended(f"{CLEAN}, palette: warm reds, {RED}") == f"{CLEAN}, palette: warm reds"
+
+
+def test_a_caption_of_bare_codes_alone_is_left_as_the_trainer_stops_at_an_empty_one() -> None:
+    assert mend(f"{GREEN}, {RED}", portrait(), Rules()) == (f"{GREEN}, {RED}", [])
+
+
+def test_a_torn_feature_is_one_tag_and_a_whole_one_stays() -> None:
+    torn = CLEAN.replace(f"({BROWN})", f"({BROWN}, {BROWN}) and more")
+    assert mended(torn) == CLEAN.replace(f"({BROWN})", f"({BROWN} {BROWN}) and more")
+    assert kinds(torn) == ["torn"]
+
+
+def test_the_backgrounds_hex_goes_where_it_is_not_the_borders() -> None:
+    assert mended(CLEAN.replace(GREEN, RED)) == CLEAN.replace(f" ({GREEN})", "")
+    assert kinds(CLEAN.replace(GREEN, RED)) == ["hex dropped"]
+
+
+def test_a_pattern_beside_the_borders_colour_stays() -> None:
+    assert f"background ({GREEN} {RED})" in mended(CLEAN.replace(GREEN, f"{GREEN} {RED}"))
+
+
+def test_a_background_hex_that_is_the_smaller_half_is_right() -> None:
+    halves = portrait(top="#00e0b0")
+    assert mended(CLEAN, halves) == CLEAN
+    assert mended(CLEAN.replace(GREEN, "#00e0b0"), halves) == CLEAN.replace(GREEN, "#00e0b0")
+
+
+@pytest.mark.parametrize(
+    ("feature", "code", "why"),
+    [
+        ("wild hair", GREEN, "the background's"),
+        ("wild hair", "#abcdef", "not in the picture"),
+        ("red lips", BLUE, "far from"),
+        ("round eyes", SKIN, "the skin's"),
+        ("plain clothing", SKIN, "the skin's"),
+    ],
+)
+def test_a_hex_that_cannot_be_the_features_goes_and_its_words_stay(
+    feature: str, code: str, why: str
+) -> None:
+    text, (change,) = mend(f"{CLEAN}, {feature} ({code})", portrait(), Rules())
+    assert text == f"{CLEAN}, {feature}"
+    assert why in change
+    assert code in change
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [f"lips ({SKIN})", f"wild hair ({BROWN})", f"tan shirt ({SKIN})", f"shirt ({BLUE.upper()})"],
+)
+def test_a_hex_that_can_be_the_features_stays(tag: str) -> None:
+    assert mended(f"{CLEAN}, {tag}") == f"{CLEAN}, {tag}"
+
+
+def test_a_colour_only_behind_the_figure_is_no_feature_of_it() -> None:
+    halves = portrait(top="#00e0b0")
+    assert mended(f"{CLEAN}, wild hair (#00e0b0)", halves) == f"{CLEAN}, wild hair"
+
+
+def test_only_the_wrong_one_of_several_codes_goes_with_no_space_left() -> None:
+    several = CLEAN.replace(f"({BROWN})", f"(as {GREEN} {BROWN})")
+    assert mended(several) == CLEAN.replace(f"({BROWN})", f"(as {BROWN})")
+
+
+def test_without_a_picture_no_hex_of_a_feature_is_judged() -> None:
+    wrong = CLEAN.replace(GREEN, "#c0ffee")
+    assert mend(f"{wrong}, {RED}", None, Rules())[0] == wrong
+
+
+ORDERED = f"pixel art, 24x24, portrait of punk, a, blue shirt ({BLUE}), background ({GREEN}), b"
+
+
+@pytest.mark.parametrize(
+    ("keep_tokens", "place"), [(0, 5), (1, 0), (2, 1), (3, 2), (4, 3), (5, 3), (6, 5)]
+)
+def test_the_background_moves_among_the_kept_tags_behind_the_subject(
+    keep_tokens: int, place: int
+) -> None:
+    tags = caption_text.tags(mended(ORDERED, keep_tokens=keep_tokens))
+    assert tags.index(f"background ({GREEN})") == place
+    assert [tag for tag in tags if "background" not in tag] == [
+        tag for tag in caption_text.tags(ORDERED) if "background" not in tag
+    ]
+
+
+def test_of_two_background_tags_the_one_with_the_borders_colour_moves() -> None:
+    doubled = f"a, b, c, pink background and eyes ({BLUE}), pink background and eyes ({GREEN})"
+    assert caption_text.tags(mended(doubled))[0] == f"pink background and eyes ({GREEN})"
+
+
+LONG = f"pixel art, lips, hard color borders, a smile, silver hat, a cow, red shirt, lips, {BLUE} x"
+
+
+def test_a_caption_that_is_too_long_loses_whole_tags_by_the_stated_order() -> None:
+    seen: list[tuple[set[str], int]] = []
+    for limit in range(tokens(LONG), 0, -1):
+        left = set(caption_text.tags(mended(LONG, limit=limit)))
+        count = len(caption_text.tags(mended(LONG, limit=limit)))
+        if not seen or (left, count) != seen[-1]:
+            seen.append((left, count))
+    gone = [before - after for (before, _), (after, _) in itertools.pairwise(seen)]
+    assert gone == [
+        set(), {"hard color borders"}, {"a smile"}, {"a cow"}, {"silver hat"}, {"red shirt"}
+    ]  # fmt: skip
+    assert seen[-1] == ({"pixel art", "lips", f"{BLUE} x"}, 3)
+
+
+def test_a_promised_word_is_never_trimmed() -> None:
+    assert "a cow" in caption_text.tags(mended(LONG, limit=1, names=("Cow",)))
+
+
+TAGS = st.one_of(
+    st.sampled_from(
+        [
+            *caption_text.tags(CLEAN), *caption_text.tags(ORDERED), GREEN, f"({RED}", f"{SKIN})",
+            "",
+            f"palette: {BLUE}", "palette: reds", f"hair ({GREEN}", f"wild hair ({SKIN} {GREEN})",
+            f"{GREEN} background", f"lips ({GREEN})", "background", f"eyes ({SKIN})", "()", "24x24",
+            f"blue coat with white background (#abcdef {RED})", f"red eyes ({BLUE}) (({BROWN}",
+        ]
+    ),
+    st.text(max_size=12),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    tags=st.lists(TAGS, max_size=14),
+    top=st.sampled_from([GREEN, "#00e0b0", SKIN]),
+    keep_tokens=st.integers(0, 5),
+    limit=st.integers(1, 120),
+)
+def test_mending_what_is_mended_changes_nothing(
+    tags: list[str], top: str, keep_tokens: int, limit: int
+) -> None:
+    rules = Rules(keep_tokens=keep_tokens, limit=limit, names=("lips",))
+    text = caption_text.first_line(", ".join(tags))
+    once, changes = mend(text, portrait(top), rules)
+    assert mend(once, portrait(top), rules) == (once, [])
+    assert bool(once) == bool(text)
+    assert (once == text) == (not changes)
+    assert (
+        not set(caption_text.hex_codes(once))
+        - set(caption_text.hex_codes(text))
+        - set(portrait(top).colours)
+    )
+
+
+# --- Folders ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "old"
+    made.mkdir()
+    for stem in ("a", "b"):
+        picture = Image.fromarray(art()).resize((512, 512), Image.Resampling.NEAREST)
+        picture.save(made / f"{stem}.png", compress_level=1)
+        (made / f"{stem}.txt").write_text(CLEAN)
+    return made
+
+
+def repaired(folder: Path, out: Path) -> dict[str, str]:
+    """Each caption's first line as it is now."""
+    mended = repair(loading.check(folder, FACTS), out, Rules(names=("lips",)))
+    return {stem: line for stem, (line, _) in mended.items()}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def test_what_stands_around_the_first_line_stays(folder: Path, tmp_path: Path) -> None:
+    (folder / "a.txt").write_bytes(f"  {CLEAN}, {RED} \r\n{RED}\r\n".encode())
+    repaired(folder, tmp_path / "new")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == f"  {CLEAN} \r\n{RED}\r\n".encode()
+
+
+def test_the_old_folder_and_what_is_in_it_are_refused(folder: Path) -> None:
+    for out in (folder, folder / "new", folder / ".." / "old"):
+        with pytest.raises(ConfigError, match="own folder"):
+            repaired(folder, out)
+    assert sorted(contents(folder)) == ["a.png", "a.txt", "b.png", "b.txt"]
+
+
+def test_nothing_that_is_there_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    out.mkdir()
+    (out / "mine").write_text("x")
+    for taken in (out, out / "mine", tmp_path / ("n" * 300)):
+        with pytest.raises(ConfigError, match="cannot be written"):
+            repaired(folder, taken)
+    assert (out / "mine").read_text() == "x"
+
+
+def test_an_empty_folder_may_be_filled_and_nothing_else_is_left_beside_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    (folder / "notes.md").write_text("in no pair")
+    repaired(folder, tmp_path / "new")
+    assert set(contents(folder)) - set(contents(tmp_path / "new")) == {"notes.md"}
+    assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}
+
+
+def test_a_caption_that_cannot_be_read_and_a_folder_without_pairs_are_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "b.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(DatasetError, match=r"b\.txt: is not UTF-8"):
+        repaired(folder, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="nothing to repair"):
+        repaired(tmp_path / "empty", tmp_path / "new")
+
+
+# --- The verb ---
+
+
+@pytest.fixture
+def project(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the project, as the verb writes an experiment into it."""
+    copy = tmp_path / "project"
+    for name in ("bespoke", "experiments"):
+        shutil.copytree(repository / name, copy / name, ignore=shutil.ignore_patterns("__pyc*"))
+    for file in repository.glob("*.toml"):
+        shutil.copy(file, copy)
+    return copy
+
+
+def bespoke(project: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bespoke", *map(str, words)],
+        cwd=project, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_the_next_command_that_it_names_passes(project: Path, drawn: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old captions"
+    shutil.copytree(drawn, old)
+    for caption in old.glob("*.txt"):
+        text = caption.read_text().strip()
+        code = caption_text.hex_codes(text)[0]
+        caption.write_text(f"{text}, wild clothing ({code}), {code}, {code}")
+    done = bespoke(project, "captions", "repair", "--data", old, "--out", tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    assert "colour_loose: 203 -> 0" in done.stdout
+    listed = (tmp_path / "new.changes.txt").read_text()
+    assert "its hex codes belong to no feature" in listed
+    command = shlex.split(done.stdout.rstrip().rpartition("\n")[2])
+    assert command[:4] == ["python", "-m", "bespoke", "check"]
+    checked = bespoke(project, *command[3:])
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "Can it test its hypothesis? Yes." in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "keep_tokens_5"], "keep_tokens_5.toml: is there already"),
+        (["--name", "../evil"], "--name ../evil: write at most 100 letters"),
+        (["--name", "n" * 300], "write at most 100 letters"),
+        (["--data", "n" * 5000], "no such directory"),
+        (["--out", "n" * 5000], "cannot be written"),
+    ],
+)
+def test_what_it_cannot_do_is_said_in_a_line_before_anything_is_written(
+    project: Path, drawn: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    before = sorted(path.name for path in (project / "experiments").iterdir())
+    rest = [] if "--out" in words else ["--out", tmp_path / "new"]
+    rest += [] if "--data" in words else ["--data", drawn]
+    done = bespoke(project, "captions", "repair", *words, *rest)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "new").exists()
+    assert sorted(path.name for path in (project / "experiments").iterdir()) == before

@@ -1,0 +1,159 @@
+"""Each epoch is tested as it ends, and a run whose hypothesis has failed is stopped: whole runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bespoke import files
+from bespoke.evaluation import epoch_result
+from bespoke.record import store
+from bespoke.trainer import checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
+RUN = "REHEARSAL_SD15_KEEP_TOKENS_3_EXPERIMENT"
+
+
+# A fake trainer's epochs are over before an epoch is judged: of these the fifth takes half a
+# minute, so that the gate at the fourth stops the run within it however busy the machine is.
+SLOW = ("--set", "dataset.num_repeats=1", "--set", "training.max_train_epochs=7")
+
+
+def rehearse(
+    repository: Path, place: Path, drawn: Path, background: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    pace = "0.6@205" if SLOW[1] in arguments and "--no-gate" not in arguments else ""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place)),
+            *("--data", str(drawn), "--set", "training.max_train_epochs=5", *arguments),
+        ],
+        cwd=repository,
+        env={
+            **os.environ,
+            "BESPOKE_FAKE_TRAINER_BACKGROUND": background,
+            "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": pace,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def output(place: Path) -> Path:
+    return place / "rehearsal" / "output"
+
+
+def recorded(place: Path) -> store.RunRecord:
+    with store.opened(place / "rehearsal") as record:
+        return record.run(RUN)
+
+
+def results(place: Path) -> list[epoch_result.EpochResult]:
+    folders = sorted((output(place) / "tests").iterdir())
+    return [epoch_result.read(folder) for folder in folders]
+
+
+def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    done = rehearse(repository, tmp_path, drawn, "green_at:3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Gate passed at epoch 4: background right in 7 of 7 prompts" in done.stdout
+    assert "epoch 2: background right in 0 of 9 pictures" in done.stdout
+    assert "epoch 5: background right in 9 of 9 pictures" in done.stdout
+    assert "learning rate at 0% of its peak" in done.stdout
+    found = results(tmp_path)
+    assert [result.epoch for result in found] == [1, 2, 3, 4, 5]
+    for result in found:
+        path = checkpoints.checkpoint_path(output(tmp_path), NAME, result.epoch or 0)
+        assert result.checkpoint_sha256 == files.sha256(path)
+        assert len(result.pictures) == 9
+    run = recorded(tmp_path)
+    assert (run.status, run.experiment) == ("completed", "keep_tokens_3")
+    assert [each.backgrounds()["match"] for each in run.epochs] == [0, 0, 9, 9, 9]
+    assert [each.outcome for each in run.decisions] == ["GO"]
+    assert len(run.curves["loss"]) > 10
+    assert max(value for _, value in run.curves["lr/unet"]) == pytest.approx(1e-4, rel=0.02)
+    assert run.settings["dataset.general.keep_tokens"]["from"] == "experiments/keep_tokens_3.toml"
+    page = (tmp_path / "rehearsal" / "reports" / f"{RUN}.html").read_text(encoding="utf-8")
+    assert "Nothing here is a result." in page
+    assert page.count("<img") >= 45
+    # The list shows the run by a picture, and no link of it leads nowhere.
+    index = tmp_path / "rehearsal" / "reports" / "index.html"
+    listed = index.read_text(encoding="utf-8")
+    assert listed.count("<img") == 1
+    links = re.findall(r'href="([^"#]+)"', listed)
+    assert len(links) == 3
+    assert all(index.with_name(link).is_file() for link in links)
+
+
+def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    # Right at last, but not where it is decided.
+    done = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
+    assert done.returncode == 5, done.stdout + done.stderr
+    said, way_on = done.stderr.splitlines()
+    assert said.startswith("bespoke: Gate failed at epoch 4: background right in 0 of 7 prompts; ")
+    assert ", asked: green #00ff00" in said
+    # Later epochs may have been trained while this one was judged.
+    assert (
+        way_on == "bespoke: the same command with --no-gate resumes from its newest complete state"
+    )
+    names = {path.name for path in output(tmp_path).glob("*.safetensors")}
+    assert names == {f"{NAME}-{epoch:06d}.safetensors" for epoch in (1, 2, 3, 4)}
+    assert checkpoints.corruption(output(tmp_path) / f"{NAME}-000004-state") is None
+    run = recorded(tmp_path)
+    assert (run.status, run.ending) == ("completed", said.removeprefix("bespoke: "))
+    # The same command says the same again, also where the result is damaged, and trains nothing.
+    (result,) = (output(tmp_path) / "tests").glob("*-000004-*/result.json")
+    before = json.loads(result.read_text(encoding="utf-8"))
+    result.write_bytes(result.read_bytes()[:1000])
+    again = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
+    assert again.returncode == 5
+    assert again.stderr == done.stderr
+    assert f"{result}: damaged: " in again.stdout
+    assert json.loads(result.read_text(encoding="utf-8"))["pictures"] == before["pictures"]
+    assert "the trainer starts" not in again.stdout
+    # Told so, it goes on from there.
+    on = rehearse(repository, tmp_path, drawn, "green_at:9", "--no-gate", *SLOW)
+    assert on.returncode == 0, on.stderr
+    assert "resuming after epoch 4" in on.stdout
+    assert len(recorded(tmp_path).epochs) == 7
+
+
+def test_a_gate_that_was_moved_after_the_start_is_flagged_and_not_trusted_in_silence(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    assert rehearse(repository, tmp_path, drawn, "never", *SLOW).returncode == 5
+    record = output(tmp_path) / f"{NAME}.run.json"
+    told = json.loads(record.read_text(encoding="utf-8"))
+    told["gate"]["epoch"] = 3
+    record.write_text(json.dumps(told), encoding="utf-8")
+    again = rehearse(repository, tmp_path, drawn, "never", *SLOW)
+    assert "the gate was changed after the start: was {'epoch': 3" in again.stdout
+
+
+def test_what_cannot_be_tested_costs_no_training(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    place = output(tmp_path)
+    place.mkdir(parents=True)
+    # Where the results belong lies a file: nothing can be kept there.
+    (place / "tests").write_text("in the way", encoding="utf-8")
+    done = rehearse(repository, tmp_path, drawn, "never")
+    assert done.returncode == 0, done.stderr
+    assert "epoch 4 could not be tested" in done.stdout
+    assert "gate at epoch 4: not measured; training goes on" in done.stdout
+    assert "done in" in done.stdout

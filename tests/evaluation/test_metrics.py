@@ -1,0 +1,293 @@
+"""Pictures are drawn here with what is in them known; each metric is held to it, both ways."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+from bespoke.dataset import colors
+from bespoke.evaluation import metrics, view
+from bespoke.evaluation.scoring import suggest
+from bespoke.rehearsal import drawing
+
+Pixels = NDArray[np.uint8]
+
+PROMPT = (
+    "pixel art, 24x24, portrait of bespoke punk lady, pink hair (#ff66cc), crown, hoop earrings, "
+    "eyes (#663300), lips (#cc6666), neutral expression, skin (#f0c090), "
+    "solid green background (#00ff00)"
+)
+ASKED = metrics.read_prompt(PROMPT)
+GREENS = {"mid": "#00aa3c", "pure": "#00ff00", "forest": "#228b22", "pale": "#bef0c3"}
+OTHERS = {
+    "pink": "#ff69b4", "brown": "#784824", "blue": "#1e3cdc", "grey": "#828282", "white": "#ffffff",
+    "black": "#080808", "navy": "#0c1250",
+}  # fmt: skip
+
+
+def enlarged(cells: Pixels, side: int = 512) -> Pixels:
+    return np.asarray(Image.fromarray(cells).resize((side, side), Image.Resampling.NEAREST))
+
+
+def noisy(picture: Pixels, levels: float = 20) -> Pixels:
+    noise = np.random.default_rng(1).normal(0, levels, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def jpeg(picture: Pixels, quality: int = 50) -> Pixels:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=quality)
+    return np.asarray(Image.open(stream).convert("RGB"))
+
+
+def portrait(ground: str, hair: str = "#ff66cc", *, wide: bool = False) -> Pixels:
+    """Hair, face, eyes, lips and clothes where the collection has them."""
+    cells = np.zeros((24, 24, 3), np.uint8)
+    cells[:] = colors.rgb_of(ground)
+    cells[4:20, 5:18] = colors.rgb_of(hair)
+    if wide:
+        cells[6:, :6] = cells[6:, 18:] = colors.rgb_of(hair)
+    cells[8:22, 8:16] = colors.rgb_of("#f0c090")
+    for at in ((11, slice(9, 11)), (12, 10), (11, slice(14, 16)), (12, 15)):
+        cells[at] = colors.rgb_of("#663300")
+    cells[17, 11:14] = colors.rgb_of("#cc6666")
+    cells[21:, 6:18] = colors.rgb_of("#303848")
+    return cells
+
+
+def ground_of(picture: Pixels, prompt: str = PROMPT) -> str:
+    return str(metrics.measure(picture, metrics.read_prompt(prompt))["background"]["verdict"])
+
+
+VERSIONS = {
+    "512": enlarged,
+    "24": lambda cells: cells,
+    "256": lambda cells: enlarged(cells, 256),
+    "512 noisy": lambda cells: noisy(enlarged(cells), 30),
+    "24 noisy": lambda cells: noisy(cells, 12),
+    "512 jpeg": lambda cells: jpeg(enlarged(cells), 40),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_shade_of_the_asked_ground_matches_and_another_colour_does_not(
+    version: str, wide: bool
+) -> None:
+    for code in (*GREENS.values(), *OTHERS.values()):
+        # The hair has the asked colour where the ground has not, and the other way round.
+        hair = "#ff66cc" if code in GREENS.values() else "#00ff00"
+        picture = VERSIONS[version](portrait(code, hair, wide=wide))
+        expected = "match" if code in GREENS.values() else "mismatch"
+        assert ground_of(picture) == expected, (code, version)
+
+
+def test_navy_is_a_blue_and_black_is_none() -> None:
+    assert ground_of(enlarged(portrait("#0c1250")), "blue background") == "match"
+    assert ground_of(enlarged(portrait("#04040e")), "blue background") == "mismatch"
+
+
+def test_a_drawn_portrait_is_judged_by_its_ground() -> None:
+    for number in range(5):
+        for code, expected in (("#00aa3c", "match"), ("#ff69b4", "mismatch")):
+            drawn = drawing.portrait(number, "lady", {"background": colors.rgb_of(code)})
+            cells = np.array(drawn.cells, dtype=np.uint8)
+            for picture in (cells, noisy(enlarged(cells)), jpeg(enlarged(cells))):
+                assert ground_of(picture) == expected, (number, code)
+
+
+def test_one_of_several_colours_matches_where_several_were_asked() -> None:
+    half = np.zeros((512, 512, 3), np.uint8)
+    half[:, :200], half[:, 200:] = (0, 200, 60), (250, 100, 180)
+    assert ground_of(half, "split background, green (#00c83c)") == "unmeasured"
+    assert ground_of(half, "split green background") == "match"
+    assert ground_of(half, "solid green background (#00ff00)") == "mismatch"
+
+
+def test_noise_and_a_prompt_without_a_ground_are_never_a_match() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    for picture in (noise, noise[:24, :24]):
+        assert ground_of(picture) != "match"
+        assert ground_of(picture, "grey background (#808080)") != "match"
+    found = metrics.measure(enlarged(portrait("#00ff00")), metrics.read_prompt("a portrait"))
+    assert found["background"]["verdict"] == "unmeasured"
+    assert found["background"]["colour"] == "#00ff00"
+
+
+def test_escapes_and_the_trainers_options_do_not_change_what_is_asked() -> None:
+    escaped = PROMPT.replace("(", r"\(").replace(")", r"\)")
+    assert metrics.read_prompt(f"{escaped} --n blue background, blurry --w 512") == ASKED
+    assert ASKED.background.codes == ("#00ff00",)
+    assert ASKED.background.words == (("", "green"),)
+    assert ASKED.features["hair"].words == (("", "pink"),)
+
+
+@pytest.mark.parametrize("quality", [20, 50, 90])
+def test_noise_through_jpeg_has_no_ground(quality: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    for prompt in ("grey background (#808080)", "split green background", "brown background"):
+        assert ground_of(jpeg(noise, quality), prompt) == "unmeasured"
+
+
+def test_grey_in_noise_is_no_green_and_stays_grey() -> None:
+    rng = np.random.default_rng(2)
+    for cells in 8 * [portrait("#828282", "#00ff00", wide=True)]:
+        picture = np.clip(cells + rng.normal(0, 12, cells.shape), 0, 255).astype(np.uint8)
+        assert ground_of(picture) == "mismatch"
+        assert ground_of(picture, "grey background") == "match"
+
+
+@pytest.mark.parametrize(
+    ("word", "so", "not_so"),
+    [
+        ("green", "00ff00 228b22 2e8b57 006400 90ee90 7cfc00", "00ffff 808080 ffff00 0000ff"),
+        ("blue", "0000ff 4169e1 87ceeb 000080 00bfff", "800080 008000 ff00ff 202020 8b4513"),
+        ("red", "ff0000 c00000 8b0000 dc143c", "ffa500 8b4513 800080 ff69b4"),
+        ("yellow", "ffff00 ffee00 ffd700", "ffa500 808000 ffffff 8b4513"),
+        ("purple", "800080 9932cc 4b0082 b57edc", "0000ff ff69b4 8b0000 808080"),
+        ("orange", "ffa500 ff8c00 ff6a00", "ffff00 ff0000 8b4513 ffc0cb"),
+        ("pink", "ff66cc ff69b4 ffc0cb ff1493", "cc66ff 800080 ff0000 ffffff"),
+        ("white", "ffffff f8f8f8 fafaf0", "808080 c0c0c0 ffff99 add8e6"),
+        ("black", "000000 101010 0a0a14", "404040 000080 800000 006400"),
+        ("grey", "808080 a9a9a9 696969", "ffffff 000000 8fbc8f 4682b4"),
+        ("brown", "8b4513 a0522d 654321 5c4033", "ff0000 ffa500 808000 808080"),
+        ("teal", "008080 20b2aa 2f8f8f", "0000ff 00ff00 808080 98fb98"),
+    ],
+)
+def test_a_word_is_said_of_what_a_person_would_say_it_of(word: str, so: str, not_so: str) -> None:
+    for codes, expected in ((so, True), (not_so, False)):
+        points = colors.lab([colors.rgb_of(code) for code in codes.split()])
+        assert set(colors.called(points, [("", word)]).tolist()) == {expected}
+
+
+def test_a_shade_of_the_word_counts_within_reach_of_the_hex_asked_with_it() -> None:
+    for code, expected in (("#228b22", "match"), ("#0a4619", "mismatch")):
+        assert ground_of(portrait(code), "solid green background (#00ff00)") == expected
+        assert ground_of(portrait(code), "solid green background") == "match"
+
+
+def patterned(kind: str, one: str, other: str) -> Pixels:
+    """A portrait whose ground runs from one colour to the other."""
+    y, x = np.mgrid[:24, :24]
+    share = {
+        "gradient": y / 23,
+        "stripes": x % 2,
+        "bricks": (y % 3 < 1) | ((x + 3 * (y // 3 % 2)) % 6 < 1),
+        "halves": x > 12,
+        "third": x > 16,
+    }[kind]
+    ends = [np.array(colors.rgb_of(code), float) for code in (one, other)]
+    cells = np.rint(ends[0] + (ends[1] - ends[0]) * share[..., None]).astype(np.uint8)
+    drawn = portrait("#010203")
+    return np.where((drawn == (1, 2, 3)).all(axis=2, keepdims=True), cells, drawn)
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "prompt", "expected"),
+    [
+        ("gradient", "#00ff00", "#006400", "solid green background (#00ff00)", "match"),
+        ("gradient", "#ff69b4", "#00aa3c", "green background (#00aa3c)", "mismatch"),
+        ("stripes", "#00c040", "#008030", "solid green background", "match"),
+        ("stripes", "#d040c0", "#ffff30", "solid green background", "mismatch"),
+        ("bricks", "#a03020", "#d0b0a0", "red brick background", "match"),
+        ("bricks", "#a03020", "#d0b0a0", "green brick background", "mismatch"),
+        ("halves", "#00c040", "#ff69b4", "solid green background (#00ff00)", "mismatch"),
+        ("third", "#00c040", "#ff69b4", "solid green background (#00c040)", "match"),
+    ],
+)
+def test_a_patterned_ground_is_what_most_of_it_is(
+    kind: str, one: str, other: str, prompt: str, expected: str
+) -> None:
+    for version in ("24", "512", "512 noisy", "512 jpeg"):
+        assert ground_of(VERSIONS[version](patterned(kind, one, other)), prompt) == expected
+
+
+def test_hair_of_the_asked_hex_is_no_ground_even_where_it_reaches_three_borders() -> None:
+    cells = np.zeros((24, 24, 3), np.uint8)
+    cells[:] = colors.rgb_of("#ff69b4")
+    cells[6:], cells[2:6, 6:18] = (0, 255, 0), (0, 255, 0)
+    for version in ("24", "512", "512 noisy", "512 jpeg"):
+        assert ground_of(VERSIONS[version](cells)) == "mismatch"
+
+
+def test_each_feature_is_found_in_its_region_and_missed_elsewhere() -> None:
+    for version in ("512", "24", "512 jpeg"):
+        found = metrics.measure(VERSIONS[version](portrait("#00ff00")), ASKED)["features"]
+        assert {kind: each["verdict"] for kind, each in found.items()} == dict.fromkeys(
+            ("hair", "eyes", "lips", "skin"), "match"
+        )
+
+
+def test_no_feature_is_found_in_swapped_channels() -> None:
+    wrong = enlarged(portrait("#00ff00")[:, :, ::-1].copy())
+    found = metrics.measure(wrong, ASKED)["features"]
+    assert {each["verdict"] for each in found.values()} == {"mismatch"}
+
+
+def test_a_colour_asked_of_two_things_tells_of_neither() -> None:
+    wanted = metrics.read_prompt("hair (#00ff00), skin (#f0c090), background (#00ff00)")
+    found = metrics.measure(enlarged(portrait("#00ff00")), wanted)["features"]
+    assert found["hair"]["verdict"] == "unmeasured"
+    assert found["skin"]["verdict"] == "match"
+
+
+def test_the_asked_grounds_colour_in_the_hair_is_bleeding() -> None:
+    clean = metrics.measure(enlarged(portrait("#1e3cdc")), ASKED)["bleeding"]
+    green = metrics.measure(enlarged(portrait("#1e3cdc", "#00e020")), ASKED)["bleeding"]
+    assert (clean["verdict"], green["verdict"]) == ("clean", "bleeding")
+    assert green["hair"]["value"] > 0.5
+
+
+def test_purity_falls_with_noise_and_cannot_be_told_of_the_cells_alone() -> None:
+    pure, worse = (
+        metrics.measure(each, ASKED)
+        for each in (enlarged(portrait("#00ff00")), noisy(enlarged(portrait("#00ff00"))))
+    )
+    assert (pure["cells"]["value"], pure["edges"]["value"]) == (0, 1)
+    assert worse["cells"]["value"] > 10
+    assert worse["edges"]["value"] < 0.3
+    small = metrics.measure(portrait("#00ff00"), ASKED)
+    assert small["cells"]["verdict"] == small["edges"]["verdict"] == "unmeasured"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays.arrays(np.uint8, st.tuples(st.integers(1, 60), st.integers(1, 60), st.just(3))),
+    st.text(max_size=80)
+    | st.lists(
+        st.sampled_from(["green", "background", "hair", "(", ")", ",", "#00ff00", "skin", "--n "])
+    ).map(" ".join),
+)
+def test_any_picture_and_any_prompt_give_numbers(picture: Pixels, prompt: str) -> None:
+    json.dumps(metrics.measure(picture, metrics.read_prompt(prompt)), allow_nan=False)
+
+
+def test_a_black_picture_is_said_to_be_no_result_and_never_a_match() -> None:
+    """What NaN ends as; a black ground that was asked for is still a ground."""
+    wanted = metrics.read_prompt("punk lady, pink hair, solid black background (#000000)")
+    black = metrics.measure(np.zeros((512, 512, 3), np.uint8), wanted)
+    parts = [black["background"], black["features"]["hair"], black["bleeding"], black["cells"]]
+    assert {(each["verdict"], each["reason"]) for each in parts} == {("unmeasured", metrics.BLACK)}
+    scores = suggest([black])
+    assert (scores.visual_quality, scores.prompt_adherence, scores.mean) == (None, 0, None)
+    drawn = metrics.measure(enlarged(portrait("#000000")), wanted)
+    assert drawn["background"]["verdict"] == "match"
+
+
+def test_an_array_that_is_no_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="not RGB"):
+        metrics.measure(np.zeros((4, 4), np.uint8), ASKED)
+
+
+def test_every_region_is_of_the_collections_size_and_holds_something() -> None:
+    for kind in view.table()["regions"]:
+        assert view.region(kind).shape == (24, 24)
+        assert view.region(kind).max() > 0.5

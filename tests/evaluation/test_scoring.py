@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from bespoke.evaluation import metrics
+from bespoke.evaluation.scoring import Scores, suggest
+from tests.evaluation.test_metrics import ASKED, PROMPT, Pixels, enlarged, jpeg, noisy, portrait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def photo_like(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, Any]:
+    """Smooth shapes, uneven light, texture and grain."""
+    rng = np.random.default_rng(3)
+    small = Image.fromarray(picture).resize((24, 24)).resize((512, 512), Image.Resampling.BICUBIC)
+    smooth = np.asarray(small.filter(ImageFilter.GaussianBlur(12)), dtype=float)
+    patches = Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    texture = np.asarray(patches.resize((512, 512), Image.Resampling.BICUBIC), dtype=float) - 127
+    light = np.linspace(-40, 40, 512)[:, None, None]
+    grain = rng.normal(0, 6, smooth.shape)
+    return np.clip(smooth + light + texture * 0.35 + grain, 0, 255).astype(np.uint8)
+
+
+def test_a_missing_score_gives_neither_mean_nor_verdict() -> None:
+    scores = Scores(visual_quality=9, style_match=None, prompt_adherence=9)
+    assert (scores.mean, scores.verdict) == (None, None)
+
+
+def test_nothing_measured_gives_no_score() -> None:
+    none = Scores(visual_quality=None, style_match=None, prompt_adherence=None)
+    assert suggest([]) == suggest([{}]) == none
+
+
+def test_a_ground_that_was_asked_and_not_measured_counts_as_missed() -> None:
+    asked = {"hex": ["#00ff00"], "words": []}
+    unmeasured = {"background": {"verdict": "unmeasured", "asked": asked}, "features": {}}
+    assert suggest([unmeasured]).prompt_adherence == 0
+
+
+def test_adherence_follows_the_ground() -> None:
+    right, wrong = (
+        suggest([metrics.measure(enlarged(portrait(code)), ASKED)]).prompt_adherence
+        for code in ("#00ff00", "#ff69b4")
+    )
+    assert right == 10
+    assert wrong is not None
+    assert wrong <= 4
+
+
+def means_of_versions(originals: Iterable[tuple[Pixels, str]]) -> dict[str, float]:
+    """The mean score of pictures as they are, and of what is done to them."""
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for picture, prompt in originals:
+        blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(6)))
+        versions = {
+            "original": picture,
+            "jpeg": jpeg(picture, 75),
+            "blurred": blurred,
+            "noisy": noisy(picture, 30),
+            "photo": photo_like(picture),
+        }
+        for name, version in versions.items():
+            asked = metrics.read_prompt(prompt)
+            measured.setdefault(name, []).append(metrics.measure(version, asked))
+    return {name: suggest(each).mean or 0.0 for name, each in measured.items()}
+
+
+def falls_in_order(means: dict[str, float]) -> bool:
+    worst = min(means["blurred"], means["noisy"])
+    order = means["original"] > means["jpeg"] > max(means["blurred"], means["noisy"])
+    return means["original"] >= 9 and order and worst > means["photo"]
+
+
+def test_art_scores_near_the_top_and_what_is_done_to_it_lower_in_order() -> None:
+    grounds = ("#00ff00", "#00aa3c", "#228b22")
+    assert falls_in_order(means_of_versions((enlarged(portrait(code)), PROMPT) for code in grounds))

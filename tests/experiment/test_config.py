@@ -1,0 +1,346 @@
+"""Experiments are folded from files, ancestors and --set, and every problem is said at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bespoke.errors import ConfigError
+from bespoke.experiment import config
+from bespoke.experiment.settings import DATASET_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def append(file: Path, text: str) -> None:
+    file.write_text(file.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def refused(project: Path, name: str = "keep_tokens_3", *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.load(name, repository=project, overrides=overrides)
+    return str(caught.value)
+
+
+def test_keep_tokens_3_is_its_parent_with_two_dataset_options_changed(repository: Path) -> None:
+    child = config.load("keep_tokens_3", repository=repository)
+    parent = config.load("final_corrected_captions", repository=repository)
+
+    assert child.lineage == ("final_corrected_captions",)
+    assert child.run_name == "SD15_KEEP_TOKENS_3_EXPERIMENT"
+    assert child.output_name == "bespoke_baby_sd15_lora_keep_tokens_3"
+    assert child.confidence == 0.85
+    assert {key: s.value for key, s in child.training.items() if key != "log_prefix"} == {
+        key: s.value for key, s in parent.training.items() if key != "log_prefix"
+    }
+    differing = {
+        key: (parent.general[key].value, setting.value)
+        for key, setting in child.general.items()
+        if parent.general[key].value != setting.value
+    }
+    assert differing == {"keep_tokens": (1, 3), "caption_dropout_rate": (0.0, 0.05)}
+    assert child.specs["training_data"].pictures == 203
+
+
+def test_every_experiment_of_the_project_loads(repository: Path) -> None:
+    found = {name: config.load(name, repository=repository) for name in config.names(repository)}
+    assert len(found) == 8
+    assert len({experiment.output_name for experiment in found.values()}) == 8
+    assert found["expanded_dataset"].specs["generated"].pictures_max == 100
+
+
+def test_each_value_keeps_its_origin_and_what_it_replaced(repository: Path) -> None:
+    loaded = config.load(
+        "keep_tokens_3", repository=repository, overrides=["training.learning_rate=5e-5"]
+    )
+    rate = loaded.training["learning_rate"]
+    assert (rate.value, rate.origin) == (5e-5, "--set")
+    assert rate.before is not None
+    assert (rate.before.value, rate.before.origin) == (1e-4, "training_config.toml")
+    assert loaded.general["keep_tokens"].origin == "experiments/keep_tokens_3.toml"
+    assert loaded.training["seed"].before is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("training.noise_offset=0.0", "noise_offset", 0.0),
+        ("training.xformers=false", "xformers", False),
+        ("training.mixed_precision=bf16", "mixed_precision", "bf16"),
+        ('training.network_args=["conv_dim=8", "conv_alpha=4"]', "network_args", None),
+        ("training.seed = 7", "seed", 7),
+    ],
+)
+def test_set_reads_values_as_toml_and_bare_words_as_text(
+    repository: Path, text: str, key: str, value: object
+) -> None:
+    loaded = config.load("keep_tokens_3", repository=repository, overrides=[text])
+    expected = ["conv_dim=8", "conv_alpha=4"] if value is None else value
+    assert loaded.training[key].value == expected
+    assert type(loaded.training[key].value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("learning_rate=1", "training.learning_rate=1"),
+        ("keep_tokens=3", "dataset.keep_tokens=3"),
+        ("training.learning_rate", "VALUE"),
+        ("nothing", "training.KEY or dataset.KEY"),
+        ("model.seed=1", "training.KEY or dataset.KEY"),
+    ],
+)
+def test_a_malformed_set_is_answered_with_how_to_write_it(
+    project: Path, text: str, hint: str
+) -> None:
+    assert hint in refused(project, "keep_tokens_3", text)
+
+
+def test_an_unknown_experiment_is_answered_with_the_nearest_one(project: Path) -> None:
+    assert "did you mean 'keep_tokens_3'?" in refused(project, "keep_token_3")
+    assert 'no experiment "../../etc/passwd"' in refused(project, "../../etc/passwd")
+
+
+def test_an_experiment_cannot_be_its_own_ancestor(project: Path) -> None:
+    change(
+        project / "experiments" / "final_corrected_captions.toml",
+        'subject = "background"',
+        'parent = "keep_tokens_5"',
+    )
+    message = refused(project, "keep_tokens_5")
+    assert "keep_tokens_5 -> keep_tokens_3 -> final_corrected_captions -> keep_tokens_5" in message
+
+
+def test_a_typo_in_any_of_the_files_names_file_key_and_nearest_name(project: Path) -> None:
+    change(project / config.TRAINING_FILE, "network_dim =", "network_dims =")
+    change(project / DATASET_FILE, "shuffle_caption", "shuffle_captions")
+    append(project / "experiments" / "keep_tokens_3.toml", "keep_token = 4\n")
+    change(project / "experiments" / "keep_tokens_3.toml", "hypothesis =", "hypotesis =")
+    message = refused(project)
+    for file, wrong, right in (
+        ("training_config.toml", "network_dims", "network_dim"),
+        ("dataset_config.toml", "shuffle_captions", "shuffle_caption"),
+        ("experiments/keep_tokens_3.toml", "keep_token", "keep_tokens"),
+        ("experiments/keep_tokens_3.toml", "hypotesis", "hypothesis"),
+    ):
+        lines = [line for line in message.splitlines() if line.startswith(f"{file}: {wrong}:")]
+        assert len(lines) == 1, message
+        assert right in lines[0].split(":", 2)[2]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("network_dim = 32", 'network_dim = "32"', "network_dim"),
+        ("lr_warmup_steps = 100", "lr_warmup_steps = 100.0", "lr_warmup_steps"),
+        ('mixed_precision = "fp16"', 'mixed_precision = "fp32"', "mixed_precision"),
+        ("xformers = true", 'xformers = "false"', "xformers"),
+    ],
+)
+def test_values_that_the_trainer_would_misread_are_refused(
+    project: Path, old: str, new: str, said: str
+) -> None:
+    change(project / config.TRAINING_FILE, old, new)
+    assert refused(project).startswith(f"training_config.toml: {said}:")
+
+
+def test_a_dataset_option_in_the_training_file_is_sent_where_it_belongs(project: Path) -> None:
+    append(project / config.TRAINING_FILE, "keep_tokens = 3\n")
+    message = refused(project)
+    assert message.startswith("training_config.toml: keep_tokens:")
+    assert "dataset_config.toml" in message
+
+
+def test_a_key_in_two_sections_is_refused(project: Path) -> None:
+    append(project / config.TRAINING_FILE, "seed = 43\n")
+    assert "seed: written twice, in [run] and [logging]" in refused(project)
+
+
+def test_broken_toml_is_named_with_its_line(project: Path) -> None:
+    append(project / config.TRAINING_FILE, "seed = = 1\n")
+    lines = (project / config.TRAINING_FILE).read_text(encoding="utf-8").count("\n")
+    assert refused(project) == (
+        f"training_config.toml: line {lines}: not valid TOML: Invalid value: seed = = 1"
+    )
+
+
+def test_a_file_that_is_not_utf8_is_named_with_the_byte(project: Path) -> None:
+    (project / DATASET_FILE).write_bytes(b"# caf\xe9\n")
+    assert "dataset_config.toml: not UTF-8 at byte 5" in refused(project)
+
+
+def test_an_option_that_a_subset_sets_itself_cannot_be_overlaid_without_effect(
+    project: Path,
+) -> None:
+    message = refused(project, "expanded_dataset", "dataset.num_repeats=3")
+    assert "--set: num_repeats: would have no effect" in message
+    assert "experiments/expanded_dataset.toml" in message
+
+
+def test_names_that_become_files_are_held_to_safe_letters(project: Path) -> None:
+    change(
+        project / "experiments" / "keep_tokens_3.toml",
+        'output_name = "bespoke_baby_sd15_lora_keep_tokens_3"',
+        'output_name = "../elsewhere"',
+    )
+    assert "output_name: becomes a file's name" in refused(project)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'training = "x"\n',
+        "confidence = true\n",
+        "expected = 3\n",
+        'dataset = {subsets = ["a"]}\n',
+        "dataset = {subsets = [{num_repeats = 1}]}\n",
+        "data = {training_data = 1}\n",
+        "data = {training_data = {picture = 3}}\n",
+        "parent = 3\n",
+    ],
+)
+def test_fields_of_the_wrong_shape_are_refused_and_never_a_traceback(
+    project: Path, text: str
+) -> None:
+    (project / "experiments" / "odd.toml").write_text(text, encoding="utf-8")
+    assert "experiments/odd.toml" in refused(project, "odd")
+
+
+def test_false_and_zero_are_values(project: Path) -> None:
+    (project / "experiments" / "zeros.toml").write_text(
+        "[training]\nnoise_offset = 0.0\ncache_latents = false\n", encoding="utf-8"
+    )
+    loaded = config.load("zeros", repository=project)
+    assert loaded.option("noise_offset") == 0.0
+    assert loaded.option("cache_latents") is False
+
+
+def test_an_option_that_is_not_written_has_the_trainers_default(repository: Path) -> None:
+    assert config.load("keep_tokens_3", repository=repository).option("max_grad_norm") == 1.0
+
+
+def test_renamed_puts_the_prefix_on_both_names(repository: Path) -> None:
+    renamed = config.renamed(config.load("smoke", repository=repository), "REHEARSAL")
+    assert renamed.run_name == "REHEARSAL_SD15_SMOKE"
+    assert renamed.output_name == "REHEARSAL_bespoke_baby_sd15_lora_smoke"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("confidence = 85\n", "confidence: should be at most 1, not 85"),
+        ('subject = "backgroud"\n', "subject: did you mean 'background'?"),
+        ('[training]\nsave_model_as = "ckpt"\n', "only safetensors files can be verified"),
+        ('[training]\noutput_name = "foo"\n', "output_name"),
+    ],
+)
+def test_what_would_be_dropped_or_misread_later_is_refused(
+    project: Path, text: str, said: str
+) -> None:
+    (project / "experiments" / "odd.toml").write_text(text, encoding="utf-8")
+    assert said in refused(project, "odd")
+
+
+def test_a_broken_experiment_is_no_obstacle_to_the_others(project: Path) -> None:
+    (project / "experiments" / "broken.toml").write_text("[", encoding="utf-8")
+    (project / "experiments" / "my test.toml").write_text("[", encoding="utf-8")
+    assert "broken" in config.names(project)
+    assert "my test" not in config.names(project)
+    assert len(config.known(project)) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "max_train_epochs: is missing: write for example max_train_epochs = 10"),
+        ("max_train_steps = 100\n", "max_train_steps: runs are counted in epochs"),
+    ],
+)
+def test_a_training_file_without_what_a_run_needs_is_refused(
+    project: Path, text: str, said: str
+) -> None:
+    (project / config.TRAINING_FILE).write_text(text, encoding="utf-8")
+    lines = refused(project, "final_corrected_captions").splitlines()
+    assert any(line.startswith(f"training_config.toml: {said}") for line in lines), lines
+    assert any(
+        line.startswith("training_config.toml: network_module: is missing") for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.max_train_epochs=4294967296", "is not between 1 and 1000"),
+        ("dataset.num_repeats=100000", "is not between 1 and 1000"),
+        ("training.ddp_timeout=99999999999999999", "is too large"),
+        ("training.training_comment=x", "bespoke sets this itself"),
+        ('training.log_prefix="a\\u0000b"', "log_prefix: remove the control character in it"),
+        ("training.log_prefix=" + "x" * 5000, "is 5000 letters long: at most 4096"),
+        ("training.log_prefix=" + "[" * 5000, "is 5000 letters long"),
+    ],
+)
+def test_values_that_nobody_means_are_refused_in_one_short_line(
+    project: Path, override: str, said: str
+) -> None:
+    message = refused(project, "keep_tokens_3", override)
+    assert said in message
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("letters", [101, 300, 5000])
+def test_a_name_too_long_for_a_file_is_refused(project: Path, letters: int) -> None:
+    name = "x" * letters
+    assert "no experiment" in refused(project, name)
+    odd = project / "experiments" / "odd.toml"
+    odd.write_text(f'output_name = "{name}"\n', encoding="utf-8")
+    assert "experiments/odd.toml: output_name: " in refused(project, "odd")
+    odd.write_text(f'parent = "{name}"\n', encoding="utf-8")
+    assert "experiments/odd.toml: parent: no experiment" in refused(project, "odd")
+
+
+def test_every_problem_of_an_experiment_is_said_at_once_with_its_table(project: Path) -> None:
+    (project / "experiments" / "odd.toml").write_text(
+        'confidance = 1\nexpected = "x"\n[gate]\nepok = 3\n[test]\nsize = 65\n'
+        "[data.training_data]\nsize = 2.5\n[training]\nnetwork_dims = 3\n",
+        encoding="utf-8",
+    )
+    assert sorted(refused(project, "odd").splitlines()) == sorted(
+        [
+            'experiments/odd.toml: expected: should be a list, not "x"',
+            "experiments/odd.toml: gate.epoch: is missing",
+            "experiments/odd.toml: gate.epok: unknown key: did you mean 'epoch'?",
+            "experiments/odd.toml: test.size: a multiple of 8 is needed, not 65",
+            "experiments/odd.toml: data.training_data.size: should be a whole number, not 2.5",
+            "experiments/odd.toml: confidance: unknown key: did you mean 'confidence'?",
+            "experiments/odd.toml: network_dims: the trainer has no such option; "
+            "did you mean network_dim or network_args?",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "datasets: is missing"),
+        ("[[datasets]]\n", "datasets.1.subsets: is missing"),
+        ('[[datasets]]\nsubsets = ["x"]\n', "datasets.1.subsets.1: should be a table"),
+        ("[[datasets]]\n[[datasets.subsets]]\n", "subsets.1.image_dir: write the folder's name"),
+        (
+            'datasets = [{subsets = [{image_dir = "x"}]}, {subsets = []}]',
+            "datasets: should have at",
+        ),
+        ("[[datasets]]\nresolution = 64\n", "datasets.1.resolution: unknown key"),
+    ],
+)
+def test_a_dataset_file_of_another_form_is_refused(project: Path, text: str, said: str) -> None:
+    (project / DATASET_FILE).write_text(text, encoding="utf-8")
+    lines = refused(project, "smoke").splitlines()
+    assert any(line.startswith(f"dataset_config.toml: {said}") for line in lines), lines

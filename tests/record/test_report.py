@@ -1,0 +1,614 @@
+"""A run's page: what it says, what it never lets through, and how a browser shows it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.report import NEXT, PROMPTS, baselines, sample
+from bespoke.evaluation import gate
+from bespoke.evaluation.gate import Decision
+from bespoke.evaluation.scoring import Scores
+from bespoke.record import charts, outcome, report, store
+from bespoke.record.run_record import RunRecord
+from tests.records import a_result, a_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+    from bespoke.evaluation.epoch_result import EpochResult
+
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "\"><img src=http://example.org/x onerror='alert(1)'>",
+    "{{ 7*7 }}{% raw %}]]>--><svg/onload=alert(1)>",
+    "line one\nline two\r\u202egnp.exe\u202c\u2066\x00\x1b[31m",
+    "أمبر 'ltr' \u200f& &amp; \ud800",
+)
+
+
+class Outline(HTMLParser):
+    """The tags in order with their attributes, and all text that a reader sees."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.source = page.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._styled = False
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._styled = tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        if not self._styled:
+            self.texts.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._styled = False
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def decoded(source: str | None) -> Image.Image:
+    kind, data = str(source).split(",", 1)
+    assert kind.startswith("data:image/")
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture(scope="module")
+def run(workspace: Path) -> RunRecord:
+    return sample(workspace)
+
+
+@pytest.fixture(scope="module")
+def page(run: RunRecord, workspace: Path) -> Path:
+    folder = workspace / report.FOLDER
+    report.write_index([run, *baselines()], folder)
+    return report.write(run, folder, others=baselines(), next_steps=NEXT)
+
+
+@pytest.fixture(scope="module")
+def outline(page: Path) -> Outline:
+    return Outline(page)
+
+
+def bare(**facts: Any) -> RunRecord:
+    return RunRecord(**{"name": "bare", "experiment": "bare", "status": "completed", **facts})
+
+
+def scored(run: RunRecord, *epochs: tuple[int, str]) -> RunRecord:
+    """`run` with one picture an epoch, whose background is measured as told."""
+    first = run.epochs[0]
+    told = []
+    for number, verdict in epochs:
+        picture = replace(first.pictures[0], measured={"background": {"verdict": verdict}})
+        told.append(replace(first, epoch=number, pictures=(picture,)))
+    return replace(run, epochs=tuple(told))
+
+
+# --- What it says ---------------------------------------------------------------------------------
+
+
+def test_verdict_and_gate_come_first_and_the_receipt_last(outline: Outline) -> None:
+    wanted = (
+        "Best: epoch 8 (9.0 of 10).",
+        "Background right in every picture from epoch 5 on.",
+        "INCONCLUSIVE",
+        "Every epoch",
+        "In numbers",
+        "What next",
+        "What differed from",
+        "Known before the first step",
+        "How it went",
+        "Receipt",
+    )
+    body = outline.text.partition("To the content")[2]
+    places = [body.index(text) for text in wanted]
+    assert places == sorted(places)
+
+
+def test_every_picture_of_every_epoch_is_in_the_sheet(outline: Outline, run: RunRecord) -> None:
+    images = outline.all("img")
+    assert len(images) == len(PROMPTS) * (len(run.epochs) + 1)
+    assert len({image["alt"] for image in images}) == len(images)
+    assert (
+        images[len(PROMPTS)]["alt"] == "Epoch 1, green_lady: background chestnut #8a503c, "
+        "asked #00ff00, delta E 68: mismatch"
+    )
+
+
+def test_true_cells_stay_what_they_are_and_a_blurred_picture_stays_blurred(
+    outline: Outline, run: RunRecord, workspace: Path
+) -> None:
+    first, last = outline.all("img")[len(PROMPTS)], outline.all("img")[-1]
+    picture = run.epochs[-1].pictures[-1]
+    with Image.open(workspace / run.epochs[-1].folder / picture.file) as drawn:
+        cells = np.asarray(decoded(last["src"]).resize(drawn.size, Image.Resampling.NEAREST))
+        assert np.array_equal(cells, np.asarray(drawn))
+    assert (last["class"], decoded(last["src"]).size) == ("cells", (24, 24))
+    assert ("class" in first, decoded(first["src"]).size) == (False, (144, 144))
+
+
+def test_only_the_picture_that_was_measured_is_shown(run: RunRecord, tmp_path: Path) -> None:
+    mine = sample(tmp_path, epochs=1)
+    folder, pictures = tmp_path / mine.epochs[0].folder, list(mine.epochs[0].pictures)
+    (folder / pictures[0].file).unlink()
+    shutil.copy(folder / pictures[2].file, folder / pictures[1].file)
+    torn = (folder / pictures[3].file).read_bytes()[:900]
+    (folder / pictures[3].file).write_bytes(torn)
+    pictures[3] = replace(pictures[3], sha256=hashlib.sha256(torn).hexdigest())
+    epoch = replace(mine.epochs[0], pictures=tuple(pictures))
+    shown = Outline(report.write(replace(mine, epochs=(epoch,)), tmp_path / "reports"))
+    for fault in ("not on this disk", "another picture lies here now", "cannot be read"):
+        assert shown.text.count(fault) == 2, fault
+    assert len(shown.all("img")) == 2 * (len(PROMPTS) - 3)
+
+
+def test_swatches_show_the_asked_colour_and_the_one_that_came(outline: Outline) -> None:
+    swatches = [each for each in outline.all("span") if str(each.get("class")).startswith("swatch")]
+    assert [each["style"] for each in swatches[:2]] == ["background:#00ff00", "background:#8a503c"]
+
+
+def test_the_baselines_stand_beside_the_scores(outline: Outline) -> None:
+    assert "SD15_FINAL_CORRECTED_CAPTIONS, epoch 6" in outline.text
+    assert "SD15_PERFECT, epoch 7" in outline.text
+
+
+def test_restarts_are_marked_in_loss_and_learning_rate(outline: Outline) -> None:
+    assert outline.text.count("restart, 237") == outline.text.count("restart, 375") == 2
+
+
+def test_zero_and_false_are_values_and_the_reason_of_a_change_is_told(outline: Outline) -> None:
+    assert "training.noise_offset 0.0 training_config.toml" in outline.text
+    assert "training.xformers False --set True" in outline.text
+    assert "training.console_log_simple True bespoke : plain lines in the log" in outline.text
+
+
+def test_time_money_interruptions_and_next_steps_are_told(outline: Outline) -> None:
+    # 95 + 10,890 + 640 s at 0.34 an hour.
+    for text in ("3:13:45", "$1.10", "standstill minutes 12", NEXT[0], NEXT[1]):
+        assert text in outline.text
+
+
+@pytest.mark.parametrize(("status", "told"), [("completed", True), ("failed", False)])
+def test_only_a_run_that_was_completed_is_said_to_have_gone_on_undisturbed(
+    tmp_path: Path, status: str, told: bool
+) -> None:
+    shown = Outline(report.write(bare(status=status), tmp_path)).text
+    assert ("Nothing interrupted it." in shown) is told
+
+
+def test_a_recorded_parent_is_compared_and_places_are_left_out(
+    run: RunRecord, tmp_path: Path
+) -> None:
+    settings = {
+        "training.unet_lr": {"value": 5e-5, "from": "training_config.toml"},
+        "training.noise_offset": {"value": 0.0, "from": "training_config.toml"},
+        "training.output_dir": {"value": "/a", "from": "path"},
+    }
+    parent = replace(bare(name="p", experiment="elder"), settings=settings)
+    mine = {
+        **settings,
+        "training.unet_lr": {"value": 1e-4, "from": "experiments/elder.toml"},
+        "training.output_dir": {"value": "/b", "from": "path"},
+    }
+    child = replace(bare(), parent="elder", settings=mine)
+    shown = Outline(report.write(child, tmp_path, others=[parent])).text
+    differs = shown.partition("What differed from")[2].partition("How it went")[0]
+    assert "training.unet_lr 5e-05 0.0001" in differs
+    assert "output_dir" not in differs
+    assert "noise_offset" not in differs
+
+
+def test_a_page_is_written_again_whole(run: RunRecord, tmp_path: Path) -> None:
+    early = sample(tmp_path, epochs=2)
+    first = report.write(early, tmp_path / "reports")
+    assert "Still training: 2 epochs tested." in Outline(first).text
+    ended = replace(early, status="failed", ending="the disk is full")
+    assert report.write(ended, tmp_path / "reports") == first
+    assert "The run failed." in Outline(first).text
+    assert list(first.parent.iterdir()) == [first]
+
+
+def test_a_run_of_which_nothing_is_known_has_a_page(tmp_path: Path) -> None:
+    shown = Outline(report.write(bare(), tmp_path / "reports"))
+    assert "Nothing was scored." in shown.text
+    assert shown.all("svg") == shown.all("img") == []
+
+
+def test_what_is_known_of_a_baseline_is_shown_without_its_epochs(tmp_path: Path) -> None:
+    known = baselines()[0]
+    told = replace(known, facts={**known.facts, "key_findings": "quality oscillates"})
+    shown = Outline(report.write(told, tmp_path / "reports")).text
+    for text in (
+        "Best: epoch 6 (7.3 of 10).",
+        "Background right from epoch 7 on.",
+        "Verdict good",
+        "quality oscillates",
+    ):
+        assert text in shown
+
+
+def test_an_epoch_of_noisy_pictures_takes_a_tenth_of_what_can_be_mailed(tmp_path: Path) -> None:
+    mine = sample(tmp_path, epochs=1)
+    picture = mine.epochs[0].pictures[0]
+    file = tmp_path / mine.epochs[0].folder / picture.file
+    with Image.open(file) as image:
+        clean = np.asarray(image, dtype=np.int16)
+    noise = np.random.default_rng(1).normal(0, 12, clean.shape)
+    Image.fromarray(np.clip(clean + noise, 0, 255).astype(np.uint8)).save(file, compress_level=1)
+    picture = replace(picture, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    twelve = tuple(replace(picture, prompt=f"prompt_{n}") for n in range(12))
+    run = replace(mine, epochs=(replace(mine.epochs[0], pictures=twelve),))
+    shown = Outline(report.write(run, tmp_path / "reports"))
+    sheet = sum(len(str(image["src"])) for image in shown.all("img")[12:])
+    assert len(shown.all("img")) == 24
+    assert sheet < 150_000
+
+
+def test_the_index_lists_runs_newest_first_and_links_to_their_pages(
+    run: RunRecord, page: Path
+) -> None:
+    shown = Outline(page.with_name("index.html"))
+    assert "3 runs" in shown.text
+    links = [each["href"] for each in shown.all("a")]
+    assert links[1] == page.name
+    assert len(shown.all("img")) == 1
+    places = [shown.text.index(each.name) for each in (run, *baselines())]
+    assert places[0] == min(places)
+
+
+def test_the_checkpoint_to_take_is_named_with_its_ties(run: RunRecord, tmp_path: Path) -> None:
+    first = run.epochs[7]
+    tied = replace(run.epochs[9], scores=first.scores)
+    best = replace(first, checkpoint="/w/output/x-000008.safetensors", checkpoint_sha256="ab" * 32)
+    epochs = (*run.epochs[:7], best, run.epochs[8], tied)
+    shown = Outline(report.write(replace(run, epochs=epochs), tmp_path / "reports")).text
+    box = shown.partition("The checkpoint to take")[2].partition("Hypothesis")[0]
+    for text in (best.checkpoint, "37.9 MB", "ab" * 32, "equal scores: epoch 10"):
+        assert text in box
+    assert "Best: epoch 8 (9.0 of 10, and epoch 10 equal)." in shown
+
+
+def test_expectations_are_ticked_or_crossed(outline: Outline) -> None:
+    part = outline.text.partition("Hypothesis")[2]
+    assert "✗ did not green background by epoch 3 to 4" in part
+    assert "✓ came true 8 or more of 10 by epoch 7" in part
+    assert "✓ came true no oscillation between epochs" in part
+
+
+def test_a_rehearsal_says_nothing_of_what_to_train_next(tmp_path: Path) -> None:
+    with store.opened(tmp_path) as kept:
+        for name, facts in (("REAL", {}), ("REHEARSAL", {"rehearsal": True})):
+            kept.begin(a_run(name, facts=facts))
+            kept.epoch(name, a_result(name), [])
+        pages = {page.stem: Outline(page).text for page in report.publish(kept, tmp_path / "r")}
+    assert "What next" in pages["REAL"]
+    assert "What next" not in pages["REHEARSAL"]
+
+
+def test_the_index_groups_runs_by_experiment_and_seed(tmp_path: Path) -> None:
+    def seeded(name: str, seed: int, experiment: str, day: int) -> RunRecord:
+        settings = {"training.seed": {"value": seed, "from": "x"}}
+        started = f"2026-11-{day}T10:00:00+00:00"
+        return bare(name=name, experiment=experiment, settings=settings, started=started)
+
+    runs = [seeded("A43", 43, "a", 3), seeded("B", 42, "b", 2), seeded("A42", 42, "a", 1)]
+    shown = Outline(report.write_index([*baselines(), *runs], tmp_path)).text
+    wanted = ("A42", "A43", "B", "Made before there was a record", "SD15_PERFECT")
+    places = [shown.index(f" {text} ") for text in wanted]
+    assert places == sorted(places)
+
+
+# --- What is concluded ----------------------------------------------------------------------------
+
+STOP = Decision(epoch=4, outcome="STOP", reason="0 of 7", evidence={})
+
+
+@pytest.mark.parametrize(
+    ("facts", "tone", "text"),
+    [
+        ({}, "good", "Best: epoch 8 (9.0 of 10)."),
+        ({"decisions": (STOP,)}, "bad", "The hypothesis failed at epoch 4."),
+        ({"status": "failed"}, "bad", "The run failed. Best: epoch 8 (9.0 of 10)."),
+        ({"status": "cancelled", "epochs": ()}, "fair", "The run was interrupted."),
+        ({"status": "in_progress", "epochs": ()}, "open", "Still training: 0 epochs tested."),
+    ],
+)
+def test_the_headline_says_how_it_went(
+    run: RunRecord, facts: dict[str, Any], tone: str, text: str
+) -> None:
+    assert outcome.headline(replace(run, **facts)) == (tone, text)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "text"),
+    [
+        ("xxgg", "Background right in every picture from epoch 3 on."),
+        ("xgxg", "Background first right in every picture at epoch 2, and not at epoch 3."),
+        ("xxxx", "Background right in 0 of 1 pictures, in every epoch."),
+        ("????", "No background could be measured."),
+        ("?x?x", "Background right in 0 of 1 pictures, in every epoch."),
+        ("g?gg", "Background first right in every picture at epoch 1, and not at epoch 2."),
+    ],
+)
+def test_a_background_that_could_not_be_measured_never_counts_as_right(
+    run: RunRecord, verdicts: str, text: str
+) -> None:
+    words = {"x": "mismatch", "g": "match", "?": "unmeasured"}
+    told = scored(run, *((n, words[mark]) for n, mark in enumerate(verdicts, start=1)))
+    assert outcome.backgrounds(told) == text
+
+
+def test_no_mean_is_called_acceptable_where_most_backgrounds_are_wrong(run: RunRecord) -> None:
+    wrong = scored(run, (1, "mismatch"))
+    assert outcome.verdict_of_run(wrong) == "background wrong"
+    assert outcome.headline(wrong)[0] == "bad"
+    assert outcome.verdict_of_run(scored(run, (1, "match"))) == wrong.epochs[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "text", "came"),
+    [
+        ("xg", "in_progress", "green background by epoch 3 to 4", True),
+        ("xx", "in_progress", "green background by epoch 3 to 4", None),
+        ("xxxx", "in_progress", "green background by epoch 3 to 4", False),
+        ("xx", "completed", "green background by epoch 3 to 4", False),
+        ("xgxg", "completed", "no oscillation between epochs", False),
+        ("xggg", "in_progress", "no oscillation between epochs", None),
+        ("gg", "completed", "best epoch later than 10", False),
+        ("gg", "completed", "prompt adherence up, style match not down", None),
+        ("", "completed", "8 or more of 10 by epoch 7", None),
+    ],
+)
+def test_an_expectation_comes_true_or_not_or_is_open(
+    run: RunRecord, verdicts: str, status: str, text: str, came: bool | None
+) -> None:
+    words = {"x": "mismatch", "g": "match"}
+    epochs = ((n, words[mark]) for n, mark in enumerate(verdicts, start=1))
+    assert outcome.expected(replace(scored(run, *epochs), status=status), text) is came
+
+
+def test_the_best_is_the_highest_mean_and_the_earliest_of_equals(run: RunRecord) -> None:
+    eights = Scores(visual_quality=8, style_match=8, prompt_adherence=8)
+    unscored = Scores(visual_quality=None, style_match=9, prompt_adherence=9)
+    epochs = [replace(run.epochs[n], scores=eights) for n in (6, 2, 4)]
+    epochs.append(replace(run.epochs[9], scores=unscored))
+    found = gate.best(epochs)
+    assert found is not None
+    assert found.epoch == 3
+
+
+def test_a_restart_is_a_jump_after_a_fall_and_warm_up_is_none() -> None:
+    warm_up = [(step, step / 10) for step in range(10)]
+    fall = [(step, 1 - (step - 10) / 10) for step in range(10, 20)]
+    again = [(step, 1 - (step - 20) / 10) for step in range(20, 30)]
+    assert charts.restarts([*warm_up, *fall]) == []
+    assert charts.restarts([*warm_up, *fall, *again]) == [20]
+    assert charts.restarts([]) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["index", "Index", "../../etc/passwd", "a/b", ".env", "", *HOSTILE]
+)
+def test_a_page_has_a_plain_name_of_its_own(name: str) -> None:
+    made = report.page_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*-[0-9a-f]{8}\.html", made)
+    assert report.page_name("keep_tokens-3.1") == "keep_tokens-3.1.html"
+    assert report.page_name("a/b") != report.page_name("a b")
+
+
+# --- What it never lets through -------------------------------------------------------------------
+
+
+def hostile(run: RunRecord, text: str) -> RunRecord:
+    """`run` with `text` wherever text comes from outside."""
+
+    def spoilt(each: EpochResult) -> EpochResult:
+        background = {"verdict": text, "colour": f"red;background:url(//{text})", "name": text}
+        background["asked"] = {"hex": [f"#00ff00;background:url(//{text})"]}
+        measured = {"background": {**background, "verdict": "mismatch"}, text: {text: 1.0}}
+        pictures = (
+            replace(each.pictures[0], prompt=text, text=text, measured=measured),
+            *each.pictures[1:],
+        )
+        return replace(each, pictures=pictures)
+
+    finding = {"code": text, "severity": "error", "file": text, "message": text}
+    return replace(
+        run,
+        name=text,
+        parent=text,
+        status=text,
+        ending=text,
+        started=text,
+        ended=None,
+        starts={text: {text: 1.0}},
+        hypothesis=text,
+        expected=(text,),
+        settings={
+            text: {"value": text, "from": "--set", "was": text, "was_from": text, "why": text}
+        },
+        preflight={"verdict": text, "findings": [finding], "exposure": {text: {"here": 1.0}}},
+        facts={text: {text: text}},
+        epochs=tuple(spoilt(each) for each in run.epochs[:2]),
+        decisions=(Decision(epoch=4, outcome="GO", reason=text, evidence={text: text}),),
+        curves={"loss": [(1, 0.1), (2, 0.2)], f"lr/{text}": [(1, 1.0), (2, 0.1), (3, 1.0)]},
+        interruptions=({"time": text, "event": text, text: text},),
+    )
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_as_text(
+    run: RunRecord, workspace: Path, tmp_path: Path, text: str
+) -> None:
+    spoilt = hostile(run, text)
+    others = [replace(each, name=text, epochs=spoilt.epochs) for each in baselines()]
+    folder = workspace / "hostile"
+    page = report.write(spoilt, folder, others=others, next_steps=[text])
+    index = report.write_index([spoilt, *others], folder)
+    for shown in (Outline(page), Outline(index)):
+        assert not {"script", "iframe", "object", "base", "form"} & {tag for tag, _ in shown.tags}
+        for tag, attributes in shown.tags:
+            assert not [name for name in attributes if name.startswith("on")], tag
+            assert "url(" not in str(attributes.get("style"))
+            assert tag != "img" or str(attributes["src"]).startswith("data:image/")
+        assert not re.search("[\u202a-\u202e\u200e\u200f\x00\x1b\r]", shown.source)
+        seen = text.translate(
+            {ord(c): f"\\u{ord(c):04x}" for c in "\u202e\u202c\u2066\u200f\r\0\x1b"}
+        )
+        seen = seen.replace("\ud800", "\\ud800")
+        assert " ".join(seen.split()) in shown.text
+
+
+def test_a_chart_names_its_axes_and_its_table_can_be_read_out(
+    run: RunRecord, outline: Outline
+) -> None:
+    drawn = charts.of(run, baselines())
+    assert [chart.title for chart in drawn] == [
+        "Scores",
+        "Backgrounds as asked",
+        "Loss",
+        "Learning rate",
+    ]
+    assert all(len(chart.rows) <= charts.TABLE_ROWS for chart in drawn)
+    assert outline.source.count('<text class="title"') == 8
+    assert outline.source.count("<title id=") == 4
+    assert "#numbers" not in outline.source
+    for chart in drawn:
+        for line in chart.lines:
+            for x, y in chart.places(line):
+                assert charts.LEFT <= x <= charts.RIGHT
+                assert charts.TOP <= y <= charts.BOTTOM
+
+
+@pytest.mark.parametrize(
+    ("ends", "most", "wanted"),
+    [
+        ((0, 10), 6, [0, 2, 4, 6, 8, 10]),
+        ((1, 10), 12, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+        ((0.094, 0.147), 6, [0.1, 0.11, 0.12, 0.13, 0.14]),
+        ((0, 1e-4), 6, [0, 2e-5, 4e-5, 6e-5, 8e-5, 1e-4]),
+        ((5, 5), 6, [5]),
+        ((0, 0), 6, [0]),
+    ],
+)
+def test_ticks_are_round_numbers(ends: tuple[float, float], most: int, wanted: list[float]) -> None:
+    assert charts.ticks(ends, most) == pytest.approx(wanted)
+
+
+# --- In a browser ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no Chromium on this machine (Debian: chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as play:
+        # Chromium refuses to sandbox itself for root, which a container's user often is.
+        started = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+def opened(browser: Browser, page: Path, width: int, scheme: Any) -> tuple[Page, list[str]]:
+    """The page in a window, and whatever it complained of or asked for from elsewhere."""
+    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    wrong: list[str] = []
+    view.on("console", lambda message: wrong.append(message.text))
+    view.on("pageerror", lambda error: wrong.append(str(error)))
+    view.on("dialog", lambda dialog: wrong.append(dialog.message))
+    own = (page.as_uri(), "data:image/")
+    view.on("request", lambda asked: asked.url.startswith(own) or wrong.append(asked.url))
+    view.goto(page.as_uri())
+    return view, wrong
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_the_page_is_whole_accessible_and_asks_for_nothing(
+    browser: Browser, page: Path, width: int, scheme: str
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    for file in (page, page.with_name("index.html")):
+        view, wrong = opened(browser, file, width, scheme)
+        assert wrong == []
+        assert view.evaluate("document.documentElement.scrollWidth") == width
+        sizes = view.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
+        assert sizes
+        assert min(sizes) >= 24
+        view.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
+        assert view.evaluate("document.documentElement.scrollWidth") == width
+        found = Axe().run(view)
+        assert found.violations_count == 0, found.generate_report()
+        view.close()
+
+
+def test_cells_are_enlarged_by_whole_numbers_and_axes_are_named(
+    browser: Browser, page: Path
+) -> None:
+    for width in (390, 820, 1280):
+        view, _ = opened(browser, page, width, "light")
+        shown = "all => all.map(one => [one.clientWidth, getComputedStyle(one).imageRendering])"
+        cells = view.eval_on_selector_all("img.cells", shown)
+        assert {side % 24 for side, _ in cells} == {0}, width
+        assert {rendering for _, rendering in cells} == {"pixelated"}
+        if width == 1280:
+            axes = view.locator("svg text.title").all_text_contents()
+            assert axes[:2] == ["epoch", "score, 0 to 10"]
+            assert len(axes) == 8
+        view.close()
+
+
+def test_all_of_it_can_be_reached_and_opened_by_keyboard(browser: Browser, page: Path) -> None:
+    view, _ = opened(browser, page, 1280, "light")
+    view.keyboard.press("Tab")
+    assert view.evaluate("document.activeElement.className") == "skip"
+    view.locator("summary", has_text="Every option").focus()
+    view.keyboard.press("Enter")
+    assert view.get_by_role("rowheader", name="training.noise_offset").is_visible()
+    sheet = view.get_by_role("table", name="Pictures by epoch and prompt")
+    assert sheet.get_by_role("row").count() == 11
+    assert sheet.get_by_role("img").count() == 70
+    view.close()
+
+
+def test_hostile_text_does_nothing_in_a_browser(
+    browser: Browser, run: RunRecord, workspace: Path
+) -> None:
+    spoilt = hostile(run, "".join(HOSTILE[:3]))
+    page = report.write(spoilt, workspace / "hostile", next_steps=HOSTILE)
+    view, wrong = opened(browser, page, 390, "dark")
+    assert wrong == []
+    assert view.locator("script").count() == 0
+    assert view.evaluate("document.documentElement.scrollWidth") == 390
+    view.close()

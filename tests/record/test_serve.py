@@ -1,0 +1,213 @@
+"""The reports over HTTP: shown to whom they should be, and nothing else of the machine."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bespoke.errors import ConfigError
+from bespoke.record import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOKEN = "a-long-enough-token-é"  # not a secret: the tests' own
+PAGE = "<!doctype html><title>a run</title>\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    reports = tmp_path / "workspace" / serve.FOLDER
+    reports.mkdir(parents=True)
+    for name in ("index.html", "run-1.html", ".run.html.abc.part", "notes.txt"):
+        (reports / name).write_text(PAGE)
+    (reports.parent / "secret.html").write_text("secret")
+    (reports / "out.html").symlink_to(reports.parent / "secret.html")
+    (reports / "away").symlink_to(reports.parent)
+    (reports / "sub.html").mkdir()
+    return reports
+
+
+@contextmanager
+def served(folder: Path, token: str | None = None) -> Iterator[int]:
+    with serve.Server(folder, host="127.0.0.1", port=0, token=token) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(
+    port: int, path: str, *, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_pages_are_shown_and_forbid_scripts_and_requests(folder: Path) -> None:
+    with served(folder) as port:
+        for path in ("/", "/index.html", "/run-1.html"):
+            status, headers, text = ask(port, path)
+            assert (status, text) == (200, PAGE), path
+            policy = headers["Content-Security-Policy"]
+            assert policy.startswith(
+                "default-src 'none'; style-src 'unsafe-inline'; img-src data:;"
+            )
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Content-Type"] == "text/html; charset=utf-8"
+        status, headers, text = ask(port, "/run-1.html", method="HEAD")
+        assert (status, headers["Content-Length"], text) == (200, str(len(PAGE)), "")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.html",
+        "/%2e%2e/secret.html",
+        "/..%2fsecret.html",
+        "//secret.html",
+        "/away/secret.html",
+        "/out.html",
+        "/sub.html",
+        "/.run.html.abc.part",
+        "/notes.txt",
+        "/none.html",
+        "/index.html/",
+        "/index.html%00",
+        "/\\..\\secret.html",
+        "http://127.0.0.1/../secret.html",
+        "*",
+    ],
+)
+def test_nothing_but_the_folders_own_pages_is_shown(folder: Path, path: str) -> None:
+    with served(folder) as port:
+        status, _, text = ask(port, path)
+    assert (status, text) == (404, "No such report.\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_it_only_reads(folder: Path, method: str) -> None:
+    with served(folder) as port:
+        assert ask(port, "/run-1.html", method=method)[0] == 501
+    assert (folder / "run-1.html").read_text() == PAGE
+
+
+def test_another_name_for_this_machine_is_refused_where_no_token_guards(folder: Path) -> None:
+    with served(folder) as port:
+        assert ask(port, "/", Host="evil.example.org")[0] == 421
+        assert ask(port, "/", Host=f"localhost:{port}")[0] == 200
+        assert ask(port, "/", Host=f"[::1]:{port}")[0] == 200
+    with served(folder, TOKEN) as port:
+        assert ask(port, "/", Host="evil.example.org")[0] == 401
+
+
+def test_what_is_no_address_is_answered_and_raises_nothing(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with served(folder) as port:
+        assert ask(port, "http://[", Host="localhost")[0] == 400
+        assert ask(port, "/", Host="[")[0] == 400
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_token_is_given_once_and_a_cookie_stands_for_it(folder: Path) -> None:
+    with served(folder, TOKEN) as port:
+        assert ask(port, "/run-1.html")[0] == 401
+        assert ask(port, "/run-1.html?token=wrong")[0] == 403
+        status, headers, text = ask(port, "/run-1.html?token=a-long-enough-token-%C3%A9")
+        assert (status, headers["Location"], text) == (303, "/run-1.html", "")
+        cookie, *attributes = headers["Set-Cookie"].split("; ")
+        assert attributes == ["HttpOnly", "SameSite=Lax", "Path=/"]
+        assert "token" not in cookie
+        assert ask(port, "/run-1.html", Cookie=cookie)[::2] == (200, PAGE)
+        assert ask(port, "/", Cookie="bespoke_report=0000")[0] == 401
+        assert ask(port, "/", Cookie=f"bespoke_report={TOKEN!a}")[0] == 401
+        elsewhere = ask(port, "//evil.example.org?token=a-long-enough-token-%C3%A9")
+        assert elsewhere[1]["Location"] == "/"
+    with served(folder, TOKEN) as port:
+        assert ask(port, "/", Cookie=cookie)[0] == 401
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_no_other_machine_can_read_without_a_token(folder: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match="BESPOKE_REPORT_TOKEN"):
+        serve.Server(folder, host=host, port=0, token=None)
+
+
+def test_a_short_token_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="16 characters or more"):
+        serve.Server(folder, host="0.0.0.0", port=0, token="short")
+
+
+def test_a_port_that_is_taken_or_is_none_is_named(folder: Path) -> None:
+    with served(folder) as port:
+        for wanted in (port, 99_999):
+            with pytest.raises(ConfigError, match=f"127.0.0.1:{wanted}: cannot be served on"):
+                serve.Server(folder, host="127.0.0.1", port=wanted, token=None)
+
+
+def test_a_workspace_without_reports_says_what_makes_them(tmp_path: Path) -> None:
+    chosen = argparse.Namespace(workspace=tmp_path, host="127.0.0.1", port=0, token=None)
+    with pytest.raises(ConfigError, match="no reports yet"):
+        serve.show(chosen)
+
+
+def test_the_verb_serves_until_it_is_interrupted_and_never_prints_the_token(
+    repository: Path, folder: Path
+) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "bespoke", "serve", "--host", "0.0.0.0", "--port", "0"],
+        cwd=repository,
+        env={**os.environ, "BESPOKE_WORKSPACE": str(folder.parent), "BESPOKE_REPORT_TOKEN": TOKEN},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert started.stdout is not None
+    first = started.stdout.readline()
+    found = re.search(r"http://0\.0\.0\.0:(\d+)/\?token=…, once", first)
+    assert found, first
+    assert ask(int(found[1]), "/?token=a-long-enough-token-%C3%A9")[0] == 303
+    started.send_signal(signal.SIGINT)
+    rest, _ = started.communicate(timeout=20)
+    assert (started.returncode, rest) == (0, "no longer shown\n")
+
+
+def test_a_reader_who_hangs_up_is_no_error(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "run-1.html").write_text(PAGE * 400_000)
+    with served(folder) as port:
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", port)) as reader:
+                # Reset, and not closed in order, while the page is on its way.
+                reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reader.sendall(b"GET /run-1.html HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                reader.recv(100)
+        assert ask(port, "/")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("host", ["a..b", "é" * 64])
+def test_a_host_that_is_no_name_is_refused_in_one_line(folder: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be served on"):
+        serve.Server(folder, host=host, port=0, token=TOKEN)

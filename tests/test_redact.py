@@ -1,0 +1,104 @@
+"""No secret reaches anything that is written or shown."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bespoke.errors import ConfigError
+from bespoke.experiment import config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CANARIES = {
+    "HF_TOKEN": "hf_canary0token0123456789",
+    "RUNPOD_API_KEY": "rpa_canary0key/with+odd=signs",
+    "WANDB_API_KEY": "wandbcanary0123456789",
+    "BESPOKE_DATABASE_URL": "postgres://artist:canary-pass0@db.example:6543/postgres",
+    "MY_SECRET": 'canary-secret\\with"quotes',
+}
+
+
+def veiled_by(script: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **CANARIES, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_values_of_secret_variables_and_passwords_in_addresses_are_veiled(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    script = (
+        "import os; from bespoke.redact import veiled\n"
+        "for name in ('HF_TOKEN', 'RUNPOD_API_KEY', 'BESPOKE_DATABASE_URL', 'MY_SECRET'):\n"
+        "    print(veiled(f'<{os.environ[name]}>'))\n"
+        "print(veiled('mysql://me:pa55word@host/x and http://host:80/y'))\n"
+        "print(veiled('true or 1 stay, and so does a/b'))\n"
+    )
+    assert veiled_by(script, SHORT_TOKEN="true").splitlines() == [
+        "<***>",
+        "<***>",
+        "<***>",
+        "<***>",
+        "mysql://me:***@host/x and http://host:80/y",
+        "true or 1 stay, and so does a/b",
+    ]
+
+
+@pytest.mark.parametrize("fault", ["", "fail@20", "oom@20"])
+def test_a_whole_run_writes_and_shows_no_canary(
+    repository: Path, drawn: Path, tmp_path: Path, fault: str
+) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--no-test", "--data", str(drawn)),
+            *("--workspace", str(tmp_path / "place"), "--set", "training.max_train_epochs=1"),
+            *("--set", f"training.metadata_description={CANARIES['HF_TOKEN']}"),
+        ],
+        cwd=repository,
+        env={**os.environ, **CANARIES, "BESPOKE_FAKE_TRAINER_FAULT": fault},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == (4 if fault else 0), done.stderr
+    written = [path for path in (tmp_path / "place").rglob("*") if path.is_file()]
+    texts = {str(path): path.read_bytes() for path in written if path.suffix != ".png"}
+    texts |= {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
+    assert len(texts) > 8
+    for name, content in texts.items():
+        for canary in ("canary0token", "canary0key", "wandbcanary", "canary-pass0", "canary-secr"):
+            assert canary.encode() not in content, name
+
+
+@pytest.mark.parametrize("key", ["huggingface_token", "wandb_api_key"])
+def test_a_secret_as_an_option_is_refused_without_repeating_it(repository: Path, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load("keep_tokens_3", repository=repository, overrides=[f"training.{key}=canary0"])
+    assert "in the environment" in str(caught.value)
+    assert "canary0" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training.output_dir=../elsewhere", "must stay in it"),
+        ("training.output_dir=/etc", "must stay in it"),
+        ('training.logging_dir="a/../../b"', "must stay in it"),
+    ],
+)
+def test_an_option_cannot_leave_the_workspace(repository: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.load("keep_tokens_3", repository=repository, overrides=[text])

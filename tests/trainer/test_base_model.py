@@ -1,0 +1,563 @@
+"""The base model: which file is trained on, how it is fetched, what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bespoke.errors import ConfigError
+from bespoke.trainer import base_model
+from bespoke.trainer.base_model import BaseModel, Pinned, locate, provide
+from bespoke.trainer.random_model import TOKENIZER, write_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONTENT = np.random.default_rng(1).bytes(24_000_000)
+HALF = 15_000_000
+PINNED = Pinned(
+    repository="owner/model",
+    revision="0123456789abcdef0123456789abcdef01234567",
+    file="model.safetensors",
+    size=len(CONTENT),
+    sha256=hashlib.sha256(CONTENT).hexdigest(),
+    fallback="copy/archive",
+)
+
+
+class Hub(ThreadingHTTPServer):
+    """As much of the hub as one file of two repositories needs."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.requests: list[tuple[str, str | None]] = []
+        self.content = CONTENT
+        self.statuses = {"owner": 200, "copy": 200}
+        self.cuts = 0
+        self.gone_after_a_cut = False
+        self.takes_up = True
+        self.down = False
+        self.stalled: threading.Event | None = None
+        self.authorizations: list[str | None] = []
+
+    def starts(self) -> list[int]:
+        """The first byte that each request asked for."""
+        return [int((asked or "bytes=0-")[6:-1]) for _, asked in self.requests]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed is what some tests are about."""
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        pass
+
+    def do_HEAD(self) -> None:
+        """What the hub says of a file before it is sent."""
+        hub = self.server
+        if hub.down:
+            self.close_connection = True
+            return
+        hub.authorizations.append(self.headers.get("Authorization"))
+        status = hub.statuses[self.path.split("/")[1]]
+        self.send_response(status)
+        self.send_header("X-Repo-Commit", "0123456789abcdef0123456789abcdef01234567")
+        self.send_header("ETag", f'"{hashlib.sha256(hub.content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(hub.content)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        hub = self.server
+        if hub.down:
+            self.close_connection = True
+            return
+        asked = self.headers.get("Range")
+        hub.requests.append((self.path, asked))
+        hub.authorizations.append(self.headers.get("Authorization"))
+        status = hub.statuses[self.path.split("/")[1]]
+        partial = status == 200 and hub.takes_up
+        body = hub.content[hub.starts()[-1] if partial else 0 :] if status == 200 else b""
+        self.send_response(206 if partial else status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self._send(body)
+
+    def _send(self, body: bytes) -> None:
+        hub = self.server
+        if hub.stalled is not None:
+            self.wfile.write(body[:HALF])
+            hub.stalled.wait(60)
+        elif hub.cuts > 0:
+            hub.cuts -= 1
+            hub.down = hub.gone_after_a_cut
+            self.wfile.write(body[:HALF])
+            self.close_connection = True
+        else:
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    server = Hub()
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    # Read when it is imported, and another test may have done so.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    if server.stalled is not None:
+        server.stalled.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    return tmp_path / "models"
+
+
+def fetch(models: Path, pinned: Pinned = PINNED, said: list[str] | None = None) -> bytes:
+    """What the file holds once it is there."""
+    announce = (said if said is not None else []).append
+    base_model.fetch(pinned, models=models, announce=announce)
+    return (models / pinned.file).read_bytes()
+
+
+def came(models: Path) -> int:
+    """The bytes that a broken download has left."""
+    parts = list(models.glob(f".{PINNED.file}.part/.cache/**/*.incomplete"))
+    return sum(path.stat().st_size for path in parts)
+
+
+def test_the_pinned_file_is_fetched_verified_and_once(
+    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fetch(models) == CONTENT
+    assert hub.requests == [
+        (f"/owner/model/resolve/{PINNED.revision}/{PINNED.file}", None),
+    ]
+    assert sorted(path.name for path in models.iterdir()) == [
+        ".lock",
+        "model.safetensors",
+        "model.safetensors.verified",
+    ]
+    said: list[str] = []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    fetch(models, said=said)
+    assert len(hub.requests) == 1
+    assert said == []
+
+
+def test_a_download_that_breaks_off_is_resumed_by_itself_and_no_address_is_shown(
+    hub: Hub, models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.cuts = 1
+    assert fetch(models) == CONTENT
+    assert "http" not in "".join(capfd.readouterr())
+    first, second = hub.starts()
+    assert first == 0
+    assert 0 < second <= HALF
+
+
+def test_a_killed_download_is_taken_up_by_the_next_start(hub: Hub, models: Path) -> None:
+    hub.stalled = threading.Event()
+    script = (
+        "import sys; from pathlib import Path; from bespoke.trainer import base_model as b; "
+        f"b.fetch(b.{PINNED!r}, models=Path(sys.argv[1]), announce=print)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(models)],
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not came(models):
+        assert time.monotonic() < deadline, "nothing of the download arrived"
+        assert child.poll() is None, "the download ended by itself"
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    assert not (models / PINNED.file).exists()
+    hub.stalled.set()
+    hub.stalled = None
+    assert fetch(models) == CONTENT
+    assert hub.starts()[-1] > 0
+
+
+def test_a_server_that_goes_away_is_one_line_and_what_came_is_kept(hub: Hub, models: Path) -> None:
+    hub.cuts, hub.gone_after_a_cut = 1, True
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1 cannot be reached or broke off") as caught:
+        fetch(models)
+    assert "start again to resume the download" in str(caught.value)
+    assert "HF_ENDPOINT" in str(caught.value)
+    assert str(models / PINNED.file) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    kept = came(models)
+    assert kept
+    hub.down = False
+    assert fetch(models) == CONTENT
+    assert hub.starts() == [0, kept]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]), "has sha256 [0-9a-f]{64}, not [0-9a-f]{64}"),
+        (CONTENT[:-5], "is 23,999,995 bytes, not 24,000,000"),
+    ],
+)
+def test_another_files_content_is_rejected_and_never_overwritten(
+    hub: Hub, models: Path, content: bytes, problem: str
+) -> None:
+    hub.content = content
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=problem):
+            fetch(models)
+    assert not (models / PINNED.file).exists()
+    rejected = list(models.glob(f"{PINNED.file}.rejected-*"))
+    assert [path.read_bytes() for path in rejected] == [content, content]
+    hub.content = CONTENT
+    assert fetch(models) == CONTENT
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_the_copy_is_tried_where_the_repository_is_gone_or_closed(
+    hub: Hub, models: Path, status: int
+) -> None:
+    hub.statuses["owner"] = status
+    said: list[str] = []
+    assert fetch(models, said=said) == CONTENT
+    assert any(f"answered {status} for owner/model" in line for line in said)
+    assert "/copy/archive/resolve/main/" in hub.requests[-1][0]
+
+
+def test_a_refused_token_is_named_by_its_variable_and_never_shown(
+    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret = "hf_notARealToken0123456789"
+    monkeypatch.setenv("HF_TOKEN", secret)
+    hub.statuses = {"owner": 401, "copy": 401}
+    said: list[str] = []
+    with pytest.raises(ConfigError, match=r"answered 401 .*unset HF_TOKEN.*place the") as caught:
+        fetch(models, said=said)
+    assert f"Bearer {secret}" in hub.authorizations
+    assert secret not in "".join([str(caught.value), *said, *capfd.readouterr()])
+
+
+def test_offline_is_said_before_anything_is_asked(
+    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE forbids downloading it"):
+        fetch(models)
+    assert hub.requests == []
+
+
+def test_a_disk_with_too_little_room_is_refused_before_the_download(hub: Hub, models: Path) -> None:
+    too_big = replace(PINNED, size=shutil.disk_usage(models.parent).free + 1)
+    with pytest.raises(ConfigError, match=r"GB free, and the base model needs [\d,.]+ GB"):
+        fetch(models, too_big)
+    assert hub.requests == []
+
+
+def test_two_runs_at_once_fetch_once(hub: Hub, models: Path) -> None:
+    results: list[bytes] = []
+    threads = [threading.Thread(target=lambda: results.append(fetch(models))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [CONTENT, CONTENT]
+    assert len(hub.requests) == 1
+
+
+def test_a_run_that_waits_for_another_to_fill_the_folder_says_so(models: Path) -> None:
+    said: list[str] = []
+
+    def second() -> None:
+        with base_model._alone(models, said.append):
+            said.append("in")
+
+    waiting = threading.Thread(target=second)
+    with base_model._alone(models, said.append):
+        waiting.start()
+        deadline = time.monotonic() + 30
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        words = f"{models}: another run is preparing the base model; waiting for it"
+        assert said == [words]
+    waiting.join()
+    assert said == [words, "in"]
+
+
+def test_a_file_placed_by_hand_is_hashed_once_and_again_where_it_changed(models: Path) -> None:
+    models.mkdir()
+    (models / PINNED.file).write_bytes(CONTENT)
+    said: list[str] = []
+    fetch(models, said=said)
+    assert len(said) == 1
+    fetch(models, said=said)
+    assert len(said) == 1
+    for content, problem in ((bytes(len(CONTENT)), "has sha256"), (b"x", "is 1 bytes, not 24,0")):
+        (models / PINNED.file).write_bytes(content)
+        with pytest.raises(ConfigError, match=f"{problem}.*move it away"):
+            fetch(models)
+        assert (models / PINNED.file).read_bytes() == content
+
+
+# Other answers in pretrained_model_name_or_path.
+
+
+def checkpoint(path: Path, *names: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: np.zeros(4, np.float16) for name in names}, path)
+    return path
+
+
+SD15_NAMES = (
+    "model.diffusion_model.out.2.bias",
+    "first_stage_model.decoder.conv_in.bias",
+    "cond_stage_model.transformer.text_model.final_layer_norm.bias",
+)
+
+
+def local(path: Path, tmp_path: Path) -> BaseModel:
+    return locate(str(path), models=tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (("conditioner.embedders.0.x", *SD15_NAMES[:2]), "no text encoder"),
+        (("cond_stage_model.model.ln_final.bias", *SD15_NAMES[:2]), "no text encoder"),
+        (("lora_unet_mid_block.alpha",), "no UNet"),
+        (SD15_NAMES[:1], "no VAE"),
+    ],
+)
+def test_a_checkpoint_of_another_kind_is_refused(
+    tmp_path: Path, names: tuple[str, ...], problem: str
+) -> None:
+    file = checkpoint(tmp_path / "other.safetensors", *names)
+    with pytest.raises(ConfigError, match=f"other.safetensors: .*{problem}"):
+        local(file, tmp_path)
+
+
+def diffusers_folder(folder: Path) -> Path:
+    for part in ("unet", "text_encoder", "vae"):
+        checkpoint(folder / part / "model.safetensors", "weight")
+        (folder / part / "config.json").write_text("{}")
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+def test_a_local_checkpoint_and_a_diffusers_folder_are_used_as_they_are(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "mine.safetensors", *SD15_NAMES)
+    assert local(file, tmp_path) == BaseModel(path=str(file))
+    folder = diffusers_folder(tmp_path / "folder")
+    assert local(folder, tmp_path) == BaseModel(path=str(folder))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (
+            lambda folder: shutil.rmtree(folder / "vae"),
+            r"folder/vae: no config\.json or no weights",
+        ),
+        (lambda folder: (folder / "text_encoder_2").mkdir(), "Stable Diffusion XL"),
+        (lambda folder: (folder / "model_index.json").unlink(), "not a diffusers folder"),
+        (lambda folder: cut(folder / "unet" / "model.safetensors"), "incomplete or damaged"),
+    ],
+)
+def test_a_folder_of_another_kind_or_with_a_part_missing_is_refused(
+    tmp_path: Path, spoil: Callable[[Path], None], problem: str
+) -> None:
+    folder = diffusers_folder(tmp_path / "folder")
+    spoil(folder)
+    with pytest.raises(ConfigError, match=problem):
+        local(folder, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["picture.png", "empty.ckpt"])
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=f"{name}: not a base model"):
+        local(tmp_path / name, tmp_path)
+
+
+@pytest.mark.parametrize("start", ["", "https://huggingface.co/"])
+def test_the_removed_id_is_answered_with_what_to_write(start: str, models: Path) -> None:
+    with pytest.raises(ConfigError, match="removed from the hub in August 2024") as caught:
+        locate(f"{start}RunwayML/stable-diffusion-v1-5", models=models)
+    line = 'pretrained_model_name_or_path = "stable-diffusion-v1-5/stable-diffusion-v1-5"'
+    assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("wanted", ["", "nothing", "/no/such/place", "models/gone.safetensors"])
+def test_what_is_neither_path_nor_id_is_refused_with_both_readings(
+    wanted: str, models: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"neither a file or folder .* nor a hub id"):
+        locate(wanted, models=models)
+
+
+def test_the_module_itself_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, bespoke.trainer.base_model; "
+        "print(sorted({'torch', 'requests', 'safetensors', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+# The tokenizer and the model of random weights.
+
+
+COMPARE = """
+from library.strategy_sd import SdTokenizeStrategy
+from open_clip.tokenizer import SimpleTokenizer
+import instant_clip_tokenizer
+ours = SdTokenizeStrategy(v2=False, max_length=225, tokenizer_cache_dir=asked["tokenizer"])
+clip, instant = SimpleTokenizer(), instant_clip_tokenizer.Tokenizer()
+facts = [len(ours.tokenizer), ours.tokenizer.model_max_length, ours.tokenizer.pad_token]
+shape = list(ours.tokenize("x")[0].shape)
+answer = [facts, shape] + [
+    [ours.tokenizer(text).input_ids[1:-1], clip.encode(text), list(instant.encode(text))]
+    for text in asked["texts"]
+]
+"""
+ODD = [
+    "",
+    "  a  b\\t\\tc ",
+    "HELLO, it's we'll",
+    "na\u00efve \u65e5\u672c \u0416",
+    "\U0001f469\u200d\U0001f3a4",
+    "#ff00aa, 12 a_b-c/d\u00a0e",
+]
+# The trainer's tokenizer and open_clip's mend these with ftfy; instant_clip_tokenizer does not.
+MENDED = ["&amp; &lt;b&gt;", "\u201ccurly\u201d", "\ufb01 ligature", "e\u0301 combined"]
+
+
+@pytest.mark.trainer
+def test_the_trainers_own_tokenizer_reads_ours_as_clip_does(
+    ask_trainer: Callable[[str, Any], Any], tmp_path: Path, drawn: Path
+) -> None:
+    captions = [file.read_text(encoding="utf-8") for file in sorted(drawn.glob("*.txt"))]
+    write_tokenizer(tmp_path / TOKENIZER)
+    asked = {"tokenizer": str(tmp_path), "texts": [*captions, *ODD, *MENDED]}
+    facts, shape, *found = ask_trainer(COMPARE, asked)
+    assert facts == [49_408, 77, "<|endoftext|>"]
+    assert shape == [1, 3, 77]
+    assert len(captions) == 203
+    for trainer, clip, instant in found[: -len(MENDED)]:
+        assert trainer == clip == instant
+    for trainer, clip, instant in found[-len(MENDED) :]:
+        assert trainer == clip
+        assert trainer != instant
+
+
+LOAD = """
+import argparse, torch
+from diffusers import StableDiffusionPipeline
+from library import train_util
+arguments = argparse.Namespace(pretrained_model_name_or_path=asked, v2=False, vae=None)
+text_encoder, vae, unet, single_file = train_util._load_target_model(arguments, torch.float32)
+torch.manual_seed(0)
+with torch.no_grad():
+    hidden = text_encoder(torch.full((1, 77), 49407))[0]
+    latents = vae.encode(torch.rand(1, 3, 64, 64) * 2 - 1).latent_dist.sample()
+    noise = unet(latents * 0.18215, torch.tensor([500]), hidden)
+    noise = noise[0] if isinstance(noise, tuple) else noise.sample
+    picture = vae.decode(latents).sample
+scales = [tensor.float().std().item() for tensor in (hidden, latents, noise, picture)]
+pipeline = StableDiffusionPipeline.from_pretrained(asked)
+answer = {"scales": scales, "single": single_file,
+    "millions": round(sum(p.numel() for p in unet.parameters()) / 1e6),
+    "tokens": len(pipeline.tokenizer)}
+"""
+
+
+@pytest.mark.trainer
+def test_the_trainer_loads_the_random_model_and_every_part_gives_finite_numbers(
+    ask_trainer: Callable[[str, Any], Any], random_model: Path
+) -> None:
+    found = ask_trainer(LOAD, str(random_model))
+    assert (found["single"], found["millions"], found["tokens"]) == (False, 860, 49_408)
+    assert all(0.001 < scale < 100 for scale in found["scales"])
+
+
+def test_ids_are_located_without_writing_anything(models: Path) -> None:
+    pinned = locate(PINNED.repository.upper(), models=models, pinned=PINNED)
+    assert pinned == BaseModel(path=str(models / PINNED.file), sha256=PINNED.sha256)
+    assert locate("random", models=models) == BaseModel(path=str(models / "random-sd15"))
+    other = locate("someone/their-model.v2", models=models)
+    assert other == BaseModel(path="someone/their-model.v2", hub=True)
+    assert not models.exists()
+
+
+@pytest.mark.trainer
+def test_providing_makes_the_tokenizer_once_and_leaves_a_whole_random_model_alone(
+    random_model: Path, models: Path
+) -> None:
+    models.mkdir()
+    (models / "random-sd15").symlink_to(random_model)
+    said: list[str] = []
+    located = locate("random", models=models)
+    assert provide(located, models=models, announce=said.append) == located
+    assert said == []
+    folder = base_model.tokenizer_folder(models) / TOKENIZER
+    merges = (folder / "merges.txt").rename(models / "merges.txt")
+    vocabulary = (folder / "vocab.json").stat()
+    provide(located, models=models, announce=said.append)
+    assert (folder / "merges.txt").read_bytes() == merges.read_bytes()
+    provide(located, models=models, announce=said.append)
+    assert (folder / "vocab.json").stat().st_size == vocabulary.st_size
+
+
+@pytest.mark.trainer
+def test_another_hub_id_is_said_to_be_unverified(trainer_python: str, models: Path) -> None:
+    said: list[str] = []
+    other = BaseModel(path="someone/their-model.v2", hub=True)
+    assert provide(other, models=models, announce=said.append) == other
+    assert "not verified" in said[0]
+
+
+def test_a_random_model_that_cannot_be_built_says_why_and_loses_nothing(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (models / "random-sd15").mkdir(parents=True)
+    (models / "random-sd15" / "mine").touch()
+    (models / "torch.py").write_text("raise ImportError('no torch here')")
+    monkeypatch.setenv("PYTHONPATH", str(models))
+    said: list[str] = []
+    with pytest.raises(ConfigError, match=r"could not be built \(.*\); it needs the trainer"):
+        base_model.random_sd15(models / "random-sd15", said.append)
+    (aside,) = models.glob("random-sd15.broken-*")
+    assert (aside / "mine").exists()
+    assert aside.name in said[0]
+    assert not (models / "random-sd15").exists()

@@ -1,0 +1,254 @@
+"""What the trainer leaves is complete, or it is said what is not."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.trainer import checkpoints
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def checkpoint(folder: Path, name: str, epoch: int | str = 1, tensors: int = 1) -> Path:
+    path = folder / name
+    rows = {f"lora_{i}.weight": np.ones((4, 4), np.float16) for i in range(tensors)}
+    metadata = {"ss_epoch": str(epoch), "ss_network_dim": "32", "ss_network_alpha": "16"}
+    save_file(rows, path, metadata if epoch != "" else None)
+    return path
+
+
+def test_epochs_saved_are_every_nth_and_the_last() -> None:
+    assert checkpoints.saved_epochs(10, 1) == list(range(1, 11))
+    assert checkpoints.saved_epochs(5, 2) == [2, 4, 5]
+
+
+def test_whole_checkpoints_of_the_right_epochs_are_verified(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        checkpoint(tmp_path, f"a-{epoch:06d}.safetensors", epoch)
+    checkpoint(tmp_path, "a.safetensors", 3)
+    checkpoints.number_last(tmp_path, "a", 3)
+    found = checkpoints.verify(tmp_path, "a", [1, 2, 3])
+    assert [c.epoch for c in found] == [1, 2, 3]
+    assert (found[0].rank, found[0].alpha) == ("32", "16")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_everything_wrong_with_the_checkpoints_is_said_together(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "a-000001.safetensors", 1)
+    whole = checkpoint(tmp_path, "a-000002.safetensors", 2)
+    whole.write_bytes(whole.read_bytes()[:-1])
+    checkpoint(tmp_path, "a-000003.safetensors", 7)
+    checkpoint(tmp_path, "a-000004.safetensors", 4, tensors=0)
+    checkpoint(tmp_path, "a-000005.safetensors", "")
+    (tmp_path / "a-000006.safetensors").write_bytes(b"")
+    with pytest.raises(TrainerError) as caught:
+        checkpoints.verify(tmp_path, "a", list(range(1, 8)))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("a-000002.safetensors: incomplete or damaged")
+    assert lines[1] == "a-000003.safetensors: carries epoch 7"
+    assert lines[2] == "a-000004.safetensors: holds no weights"
+    assert lines[3].startswith("a-000005.safetensors: no epoch in its metadata")
+    assert lines[4].startswith("a-000006.safetensors: incomplete or damaged")
+    assert lines[5] == "a-000007.safetensors: was not written"
+
+
+def test_numbering_the_last_never_overwrites(tmp_path: Path) -> None:
+    numbered = checkpoint(tmp_path, "a-000003.safetensors", 3)
+    checkpoint(tmp_path, "a.safetensors", 3, tensors=2)
+    before = numbered.read_bytes()
+    with pytest.raises(TrainerError, match="is there already"):
+        checkpoints.number_last(tmp_path, "a", 3)
+    assert numbered.read_bytes() == before
+
+
+def test_only_files_of_this_very_name_are_an_earlier_runs(tmp_path: Path) -> None:
+    mine = ["a-000001.safetensors", "a.safetensors", "a-000001-state", "a-state"]
+    others = ["ab-000001.safetensors", "a_b.safetensors", "a-000001.txt", "a-fine.safetensors"]
+    for name in (*mine, *others):
+        (tmp_path / name).touch()
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "sample" / "a_e000001_00_20260101000000_42.png").touch()
+    (tmp_path / "sample" / "ab_e000001_00_20260101000000_42.png").touch()
+
+    left = checkpoints.left_by(tmp_path, "a")
+    assert {path.name for path in left} == {*mine, "a_e000001_00_20260101000000_42.png"}
+
+    folder = checkpoints.set_aside(left, tmp_path, "a", datetime(2026, 1, 2, tzinfo=timezone.utc))
+    assert folder == tmp_path / "earlier" / "a-2026-01-02T00-00-00Z"
+    assert checkpoints.left_by(tmp_path, "a") == []
+    assert (folder / "sample" / "a_e000001_00_20260101000000_42.png").exists()
+    assert (tmp_path / "ab-000001.safetensors").exists()
+
+
+# What a checkpoint is, by its content
+
+
+TE = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+
+
+def lora(
+    folder: Path,
+    name: str,
+    *,
+    epoch: int | None = None,
+    width: int = 768,
+    rank: int = 32,
+    modules: tuple[str, ...] = (TE, UNET),
+    value: float = 1.0,
+    **told: str,
+) -> Path:
+    """A small LoRA under the trainer's names; `told` becomes metadata, with ss_ before."""
+    rows = {}
+    for module in modules:
+        rows[f"{module}.lora_down.weight"] = np.full((rank, width), value, np.float16)
+        rows[f"{module}.lora_up.weight"] = np.ones((320, rank), np.float16)
+        rows[f"{module}.alpha"] = np.array(rank / 2, np.float16)
+    metadata = {f"ss_{key}": text for key, text in told.items()}
+    if epoch is not None:
+        metadata["ss_epoch"] = str(epoch)
+    save_file(rows, folder / name, metadata or None)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("name", "called", "epoch", "step"),
+    [
+        ("a_b-000004.safetensors", "a_b", 4, None),
+        ("a_b.safetensors", "a_b", None, None),
+        ("a_b-000004 (1).safetensors", "a_b", 4, None),
+        ("a_b(2).safetensors", "a_b", None, None),
+        ("a_b-step00000500.safetensors", "a_b", None, 500),
+        ("a-2024-000010.safetensors", "a-2024", 10, None),
+    ],
+)
+def test_a_checkpoint_is_known_by_any_name_the_trainer_or_a_browser_gives(
+    tmp_path: Path, name: str, called: str, epoch: int | None, step: int | None
+) -> None:
+    found = checkpoints.identify(lora(tmp_path, name))
+    assert (found.name, found.epoch, found.step) == (called, epoch, step)
+
+
+def test_its_content_counts_before_its_name(tmp_path: Path) -> None:
+    path = lora(tmp_path, "mine-000004.safetensors", epoch=7, output_name="theirs", clip_skip="2")
+    found = checkpoints.identify(path)
+    assert (found.name, found.epoch, found.clip_skip) == ("theirs", 7, 2)
+    assert found.notes == ("mine-000004.safetensors: is of epoch 7 by its content, which counts",)
+    last = lora(tmp_path, "mine.safetensors", epoch=10)
+    assert checkpoints.identify(last).epoch == 10
+    step = lora(tmp_path, "mine-step00000500.safetensors", epoch=0)
+    assert checkpoints.identify(step).epoch is None
+
+
+def test_a_checkpoint_of_any_rank_is_known(tmp_path: Path) -> None:
+    assert checkpoints.identify(lora(tmp_path, "a.safetensors", rank=8)).rank == 8
+
+
+@pytest.mark.parametrize(
+    ("modules", "width", "told"),
+    [
+        (("lora_te1_text_model_encoder_layers_0_mlp_fc1", UNET), 768, "Stable Diffusion XL"),
+        (("lora_unet_input_blocks_1_1_proj_in",), 768, "Stable Diffusion XL"),
+        (("lora_unet_double_blocks_0_img_attn_proj",), 768, "a LoRA for Flux"),
+        (("lora_unet_joint_blocks_0_x_block_attn_qkv",), 768, "Stable Diffusion 3"),
+        ((TE, UNET), 1024, "is a LoRA for Stable Diffusion 2, and not"),
+        ((UNET,), 2048, "is a LoRA for Stable Diffusion XL, and not"),
+        (("unet.down_blocks.0.lora_A",), 768, "of diffusers' form"),
+        (("model.diffusion_model.input_blocks.0.0",), 768, "a whole model or a part of one"),
+        (("something_else",), 768, "is no LoRA that the trainer writes: it holds something_else"),
+        ((), 768, "it holds no weights"),
+    ],
+)
+def test_a_file_for_something_else_is_told_for_what_it_is(
+    tmp_path: Path, modules: tuple[str, ...], width: int, told: str
+) -> None:
+    path = lora(tmp_path, "a.safetensors", modules=modules, width=width)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        checkpoints.identify(path)
+
+
+def test_what_its_metadata_say_of_the_base_model_counts(tmp_path: Path) -> None:
+    checkpoints.identify(lora(tmp_path, "a.safetensors", base_model_version="sd_v1"))
+    path = lora(tmp_path, "b.safetensors", base_model_version="sdxl_base_v1-0")
+    with pytest.raises(ConfigError, match="is a LoRA for sdxl_base_v1-0"):
+        checkpoints.identify(path)
+
+
+def test_a_diverged_checkpoint_is_refused_for_it_would_spoil_those_beside_it(
+    tmp_path: Path,
+) -> None:
+    for value in (np.nan, np.inf):
+        with pytest.raises(ConfigError, match="values that are no numbers: training diverged"):
+            checkpoints.identify(lora(tmp_path, "a.safetensors", value=value))
+    assert checkpoints.identify(lora(tmp_path, "a.safetensors", value=65504)).rank == 32
+
+
+def test_a_file_that_is_missing_cut_off_or_no_safetensors_is_said_to_be(tmp_path: Path) -> None:
+    whole = lora(tmp_path, "a.safetensors")
+    whole.write_bytes(whole.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=r"a.safetensors: incomplete or damaged"):
+        checkpoints.identify(whole)
+    (tmp_path / "b.safetensors").write_text("<html>not found</html>")
+    with pytest.raises(ConfigError, match="incomplete or damaged"):
+        checkpoints.identify(tmp_path / "b.safetensors")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        checkpoints.identify(tmp_path / "c.safetensors")
+
+
+def state(folder: Path, *, scaled: bool) -> Path:
+    """A state as accelerate writes it, small."""
+    folder.mkdir()
+    (folder / "train_state.json").write_text('{"current_epoch": 3, "current_step": 9}')
+    save_file({"x": np.ones(4, np.float32)}, folder / checkpoints.WEIGHTS)
+    names = ["optimizer.bin", "scheduler.bin", "random_states_0.pkl"]
+    for name in [*names, *(["scaler.pt"] if scaled else [])]:
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("data.pkl", b"content" * 9)
+    return folder
+
+
+def test_a_state_without_its_scaler_is_corrupt_in_fp16_alone(tmp_path: Path) -> None:
+    complete, without = state(tmp_path / "a", scaled=True), state(tmp_path / "b", scaled=False)
+    assert checkpoints.corruption(complete, scaled=True) is None
+    assert checkpoints.corruption(without) is None
+    assert "scaler.pt" in (checkpoints.corruption(without, scaled=True) or "")
+
+
+def test_no_flipped_byte_of_a_state_is_more_than_a_corrupt_state(tmp_path: Path) -> None:
+    folder = state(tmp_path / "a", scaled=True)
+    for name in ("optimizer.bin", "train_state.json", checkpoints.WEIGHTS):
+        content = (folder / name).read_bytes()
+        for at in range(len(content)):
+            for flip in (8, 0xFF):
+                changed = bytearray(content)
+                changed[at] ^= flip
+                (folder / name).write_bytes(changed)
+                why = checkpoints.corruption(folder)
+                assert why is None or name in why
+        (folder / name).write_bytes(content)
+
+
+def test_a_state_nested_beyond_reason_is_corrupt(tmp_path: Path) -> None:
+    folder = state(tmp_path / "a", scaled=False)
+    (folder / "train_state.json").write_text("[" * 100_000)
+    assert "train_state.json" in (checkpoints.corruption(folder) or "")
+
+
+@pytest.mark.parametrize("epoch", ["9" * 5000, "٣", "-1", ""])
+def test_an_epoch_that_no_run_can_have_is_none(tmp_path: Path, epoch: str) -> None:
+    path = tmp_path / "a.safetensors"
+    rows = load_file(lora(tmp_path, "a.safetensors"))
+    save_file(rows, path, {"ss_epoch": epoch})
+    assert checkpoints.identify(path).epoch is None
+    with pytest.raises(TrainerError, match="no epoch in its metadata"):
+        checkpoints.read_checkpoint(path)

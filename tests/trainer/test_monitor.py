@@ -1,0 +1,201 @@
+"""A run is ended when it cannot end well, with its last state whole, and gone on with after."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.trainer import checkpoints, hardware, monitor
+from bespoke.trainer.launch import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
+RECORD = {
+    "network_dim": 32,
+    "save_precision": "fp16",
+    "optimizer_type": "AdamW8bit",
+    "save_state": True,
+}
+
+
+def run(
+    repository: Path, place: Path, drawn: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--no-test", "--data", str(drawn)),
+            *("--workspace", str(place), "--set", "training.max_train_epochs=4", *arguments),
+        ],
+        cwd=repository,
+        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def states(place: Path) -> list[int]:
+    output = place / "rehearsal" / "output"
+    return [
+        n for n, path in checkpoints.states(output, NAME) if checkpoints.corruption(path) is None
+    ]
+
+
+def at(step: int, loss: float | None) -> Progress:
+    return Progress(step=step, total=100, steps_per_second=1.0, loss=loss)
+
+
+def test_sizes_of_the_options_of_record_are_those_measured() -> None:
+    found = monitor.sizes(RECORD, 10, 2)
+    # 37,869,128 bytes and 75.6 + 39 MB were read off real files.
+    assert found.checkpoint == pytest.approx(37_869_128, rel=0.01)
+    assert found.state == pytest.approx(75.6e6 + 39e6, rel=0.02)
+    assert (found.checkpoints, found.states) == (10, 3)
+    adamw = monitor.sizes({**RECORD, "optimizer_type": "AdamW"}, 10, 2)
+    assert adamw.state == pytest.approx(75.6e6 + 151e6, rel=0.02)
+
+
+def test_a_run_that_does_not_fit_is_refused_with_its_numbers(tmp_path: Path) -> None:
+    planned = monitor.sizes({**RECORD, "network_dim": 128}, 10**6, 2)
+    with pytest.raises(ConfigError, match=r"will write \d+\.\d\d GB: .* of checkpoints .* free"):
+        monitor.require_room(planned, tmp_path)
+    assert "free" in monitor.require_room(monitor.sizes(RECORD, 10, 2), tmp_path)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_three_reports_of_no_number_end_the_run_and_two_do_not(tmp_path: Path, loss: float) -> None:
+    watching = monitor.Watch(tmp_path, monitor.sizes(RECORD, 1, 2))
+    for step in (1, 2):
+        watching.take(at(step, loss))
+    watching.take(at(3, 0.1))
+    for step in (4, 5):
+        watching.take(at(step, loss))
+    with pytest.raises(TrainerError, match="no longer a number"):
+        watching.take(at(6, loss))
+
+
+def test_a_loss_gone_bad_stops_the_run_with_what_to_try(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    done = run(repository, tmp_path, drawn, BESPOKE_FAKE_TRAINER_FAULT="nan@1300")
+    assert done.returncode == 4
+    assert "mixed_precision=bf16" in done.stderr
+    # The fake trainer may be an epoch further by the time that this is read.
+    assert states(tmp_path)[-2:] == [2, 1]
+
+
+def test_a_trainer_that_stands_still_is_stopped_and_resumed_once(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    hang = {"BESPOKE_FAKE_TRAINER_FAULT": "hang@1300", "BESPOKE_STALL_FLOOR_S": "2"}
+    done = run(repository, tmp_path, drawn, **hang)
+    # The fake trainer hangs at the same step again: resumed once, it is then given up.
+    assert done.returncode == 4, done.stdout
+    assert done.stdout.count("the trainer stands still") == 1
+    assert "resuming after epoch 2" in done.stdout
+    assert "the trainer stands still" in done.stderr
+    assert run(repository, tmp_path, drawn).returncode == 0
+
+
+def large_card(folder: Path) -> dict[str, str]:
+    """An H100's driver on the path, so that a batch of four is the plan's and no person's."""
+    program = folder / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "NVIDIA H100, 81559, 580.1, 0, 9.0, GPU-1"\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+def test_want_of_memory_is_met_by_the_next_smaller_plan_in_this_start_and_the_next(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    # From here on only a batch of 1 fits: three steps down.
+    narrow = {**large_card(tmp_path), "BESPOKE_FAKE_TRAINER_FAULT": "oom_above_1@1300"}
+    adapted = run(repository, tmp_path, drawn, **narrow)
+    assert adapted.returncode == 0, adapted.stderr
+    assert adapted.stdout.count("out of memory: resuming with") == 3
+    assert adapted.stdout.count("resuming after epoch 2") == 3
+    receipt = max((tmp_path / "rehearsal").rglob("receipt.toml")).read_text(encoding="utf-8")
+    assert 'train_batch_size = { value = 1, from = "memory", was = 2' in receipt
+    output = tmp_path / "rehearsal" / "output"
+    checkpoints.checkpoint_path(output, NAME, 4).unlink()
+    again = run(repository, tmp_path, drawn, **narrow)
+    assert again.returncode == 0, again.stderr
+    assert "resuming after epoch 3" in again.stdout
+    assert "out of memory" not in again.stdout
+
+
+def test_what_a_person_wrote_is_not_changed_for_want_of_memory(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    words = ("train_batch_size=4", "gradient_accumulation_steps=1", "gradient_checkpointing=true")
+    written = [word for text in words for word in ("--set", f"training.{text}")]
+    done = run(repository, tmp_path, drawn, *written, BESPOKE_FAKE_TRAINER_FAULT="oom@600")
+    assert done.returncode == 4
+    assert "CUDA out of memory" in done.stderr
+    assert "22.90 GiB is allocated" in done.stderr
+    assert "training.train_batch_size=2, training.gradient_accumulation_steps=2" in done.stderr
+    assert "out of memory: resuming" not in done.stdout
+
+
+def test_the_smaller_plans_keep_the_effective_batch_until_none_is_left() -> None:
+    options = {"train_batch_size": 4, "gradient_accumulation_steps": 1}
+    seen = []
+    while changes := hardware.smaller(options):
+        options |= changes
+        seen.append((options["train_batch_size"], options["gradient_accumulation_steps"]))
+    assert seen == [(4, 1), (2, 2), (1, 4)]
+    assert options["gradient_checkpointing"] is True
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system of 1.2 GB of its own, in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1200m", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip("this user may not mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_stops_the_run_with_its_state_complete_and_it_resumes(
+    repository: Path, drawn: Path, small_disk: Path
+) -> None:
+    # The first state is complete once there is a second.
+    there = f"compgen -G '{small_disk}/rehearsal/output/*-000002-state' >/dev/null"
+    fill = f"until {there}; do sleep 0.1; done; head -c 1245000000 /dev/zero >{small_disk}/other"
+    filler = subprocess.Popen(["bash", "-c", fill])
+    slow = {"BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.004"}
+    done = run(repository, small_disk, drawn, **slow)
+    filler.wait()
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "stopped while the last state is complete" in done.stderr
+    assert states(small_disk)
+    (small_disk / "other").unlink()
+    assert run(repository, small_disk, drawn, **slow).returncode == 0
+
+
+def test_several_runs_must_fit_the_disk_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 10**9))
+    told = monitor.require_room_for_all([300_000_000, 400_000_000], tmp_path)
+    assert told == "2 runs will write 0.70 GB; 1.00 GB free"
+    with pytest.raises(ConfigError, match=r"3 runs will write 0\.90 GB; 1\.00 GB free: free some"):
+        monitor.require_room_for_all([300_000_000] * 3, tmp_path)

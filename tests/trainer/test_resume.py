@@ -1,0 +1,414 @@
+"""Whatever happens, no finished epoch is lost, none is trained twice, and the end is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from bespoke.errors import ConfigError
+from bespoke.trainer import checkpoints, resume
+
+NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
+EPOCHS = 5
+
+
+def command(place: Path, drawn: Path, *arguments: str) -> list[str]:
+    run = (sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place))
+    length = ("--no-test", "--set", f"training.max_train_epochs={EPOCHS}")
+    return [*run, *length, "--data", str(drawn), *arguments]
+
+
+def start(
+    place: Path, drawn: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(place, drawn, *arguments),
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def tensors(place: Path) -> dict[str, bytes]:
+    """Every numbered checkpoint's tensors, as bytes."""
+    found = {}
+    for path in sorted((place / "rehearsal" / "output").glob(f"{NAME}-*.safetensors")):
+        rows = load_file(path)
+        found[path.name] = b"".join(rows[key].tobytes() for key in sorted(rows))
+    return found
+
+
+def epochs_trained(place: Path) -> list[int]:
+    """The epochs of all starts' journals whose checkpoint was noted, in time's order."""
+    rows = []
+    for file in sorted((place / "rehearsal" / "logs" / NAME).glob("*/events.jsonl")):
+        rows += [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [row["epoch"] for row in rows if row["event"] == "checkpoint"]
+
+
+@pytest.fixture(scope="module")
+def untouched(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    place = tmp_path_factory.mktemp("untouched")
+    done = start(place, drawn)
+    assert done.returncode == 0, done.stderr
+    return tensors(place)
+
+
+@pytest.mark.parametrize(
+    "fault", ["die@1300", "die_saving@1300", "die_saving_state@1300", "fail@2000", "disk_full@1600"]
+)
+def test_the_same_command_goes_on_and_ends_as_if_nothing_had_happened(
+    drawn: Path, tmp_path: Path, untouched: dict[str, bytes], fault: str
+) -> None:
+    assert start(tmp_path, drawn, BESPOKE_FAKE_TRAINER_FAULT=fault).returncode == 4
+    done = start(tmp_path, drawn)
+    assert done.returncode == 0, done.stderr
+    assert "resuming after epoch " in done.stdout
+    assert tensors(tmp_path) == untouched
+    assert epochs_trained(tmp_path) == sorted(set(epochs_trained(tmp_path)))
+
+
+def test_a_run_killed_at_random_moments_ends_the_same(
+    drawn: Path, tmp_path: Path, untouched: dict[str, bytes]
+) -> None:
+    chance = random.Random(7)
+    pace = {"BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.0008"}
+    for _ in range(8):
+        child = subprocess.Popen(
+            command(tmp_path, drawn),
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.2", **pace},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(1.2 + 2.5 * chance.random())
+        child.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        code = child.wait(timeout=30)
+        assert code in (0, 130, -signal.SIGKILL)
+        if code == 0:
+            break
+        wait_until_gone(tmp_path)
+    else:
+        assert start(tmp_path, drawn).returncode == 0
+    assert tensors(tmp_path) == untouched
+
+
+def trainers(place: Path) -> list[int]:
+    """The fake trainers that work for this workspace."""
+    shown = subprocess.run(
+        ["ps", "-e", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 1) for line in shown.splitlines()]
+    return [int(pid) for pid, text in rows if "fake_trainer.py" in text and str(place) in text]
+
+
+def wait_until_gone(place: Path, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while trainers(place):
+        assert time.monotonic() < deadline, "a trainer outlived bespoke"
+        time.sleep(0.02)
+
+
+def test_bespoke_killed_outright_leaves_no_trainer_running(drawn: Path, tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        command(tmp_path, drawn),
+        cwd=Path(__file__).parents[2],
+        env={
+            **os.environ,
+            "BESPOKE_FAKE_TRAINER_FAULT": "hang@20",
+            "BESPOKE_STOP_PATIENCE_S": "0.5",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not trainers(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    wait_until_gone(tmp_path)
+
+
+def test_a_second_bespoke_says_who_has_the_run_and_ends_with_2(
+    drawn: Path, tmp_path: Path, untouched: dict[str, bytes]
+) -> None:
+    child = subprocess.Popen(
+        command(tmp_path, drawn),
+        cwd=Path(__file__).parents[2],
+        env={
+            **os.environ,
+            "BESPOKE_FAKE_TRAINER_FAULT": "stall@20",
+            "BESPOKE_STOP_PATIENCE_S": "1",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not trainers(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second = start(tmp_path, drawn)
+    assert second.returncode == 2
+    assert f"{NAME}: is being worked on by process {child.pid} on " in second.stderr
+    child.kill()
+    child.wait()
+    wait_until_gone(tmp_path)
+    # The lock of the dead is no obstacle.
+    assert start(tmp_path, drawn).returncode == 0
+    assert tensors(tmp_path) == untouched
+
+
+def test_a_changed_option_is_not_resumed_and_a_new_start_keeps_what_was(
+    drawn: Path, tmp_path: Path
+) -> None:
+    assert start(tmp_path, drawn, BESPOKE_FAKE_TRAINER_FAULT="die@1300").returncode == 4
+    output = tmp_path / "rehearsal" / "output"
+    record = resume.read_record(output, NAME)
+    assert record is not None
+    changed = {**record.settings, "training.unet_lr": 5e-5}
+    with pytest.raises(ConfigError, match=r"training.unet_lr: was 0.0001, is 5e-05\n.*--fresh"):
+        resume.decide(output, NAME, [1, 2, 3, 4, 5], changed)
+    before = tensors(tmp_path)
+    # A rehearsal, of which nothing is a result, starts again unasked.
+    done = start(tmp_path, drawn, "--set", "training.unet_lr=5e-5")
+    assert done.returncode == 0, done.stderr
+    assert "files of an earlier run to" in done.stdout
+    (aside,) = (tmp_path / "rehearsal" / "output" / "earlier").iterdir()
+    kept = {path.name for path in aside.glob("*.safetensors")}
+    assert kept == set(before)
+
+
+def test_a_changed_caption_is_not_resumed(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(drawn, folder)
+    assert start(tmp_path, folder, BESPOKE_FAKE_TRAINER_FAULT="die@1300").returncode == 4
+    caption = min(folder.glob("*.txt"))
+    caption.write_text(caption.read_text(encoding="utf-8").strip() + ", sharp", encoding="utf-8")
+    again = start(tmp_path, folder)
+    assert again.returncode == 0
+    assert "data training_data: the pictures or captions have changed" in again.stdout
+
+
+def test_two_states_are_kept_and_the_incomplete_are_named_and_kept(
+    drawn: Path, tmp_path: Path
+) -> None:
+    assert (
+        start(tmp_path, drawn, BESPOKE_FAKE_TRAINER_FAULT="die_saving_state@1600").returncode == 4
+    )
+    output = tmp_path / "rehearsal" / "output"
+    # Epoch 4's state was being written; 2 and 3 were whole and are the two that are kept.
+    assert [epoch for epoch, _ in checkpoints.states(output, NAME)] == [4, 3, 2]
+    done = start(tmp_path, drawn)
+    assert done.returncode == 0, done.stderr
+    assert "resuming after epoch 3" in done.stdout
+    moved = [path.name for path in (output / "incomplete").iterdir()]
+    assert any(name.startswith(f"{NAME}-000004-state-") for name in moved)
+    assert [epoch for epoch, _ in checkpoints.states(output, NAME)] == [4, 3]
+
+
+def test_files_without_a_record_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a-000001.safetensors").touch()
+    with pytest.raises(ConfigError, match=r"no readable a.run.json.*--fresh"):
+        resume.decide(tmp_path, "a", [1, 2], {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a-000001.safetensors"]
+
+
+def test_an_unreadable_record_is_as_good_as_none(tmp_path: Path) -> None:
+    for text in ("", "[]", "{}", '{"settings": 3, "steps_per_epoch": 1}', "\x00"):
+        resume.record_path(tmp_path, "a").write_text(text, encoding="utf-8")
+        assert resume.read_record(tmp_path, "a") is None
+
+
+def test_a_complete_last_checkpoint_without_its_number_is_a_finished_run(
+    drawn: Path, tmp_path: Path
+) -> None:
+    assert start(tmp_path, drawn).returncode == 0
+    output = tmp_path / "rehearsal" / "output"
+    last = checkpoints.checkpoint_path(output, NAME, EPOCHS)
+    last.rename(checkpoints.last_path(output, NAME))
+    record = resume.read_record(output, NAME)
+    assert record is not None
+    decided = resume.decide(output, NAME, list(range(1, EPOCHS + 1)), record.settings)
+    assert decided.finished
+
+
+def test_a_checkpoint_taken_away_is_asked_for_and_nothing_is_trained_again(
+    drawn: Path, tmp_path: Path, untouched: dict[str, bytes]
+) -> None:
+    assert start(tmp_path, drawn, BESPOKE_FAKE_TRAINER_FAULT="die@1300").returncode == 4
+    output = tmp_path / "rehearsal" / "output"
+    taken = checkpoints.checkpoint_path(output, NAME, 1)
+    taken.rename(tmp_path / "taken")
+    before = sorted(path.name for path in output.iterdir())
+    refused = start(tmp_path, drawn)
+    assert refused.returncode == 2
+    assert f"{taken.name} is missing or incomplete, but " in refused.stderr
+    assert sorted(path.name for path in output.iterdir()) == before
+    (tmp_path / "taken").rename(taken)
+    assert start(tmp_path, drawn).returncode == 0
+    assert tensors(tmp_path) == untouched
+
+
+def test_a_reader_that_goes_away_does_not_end_the_training(drawn: Path, tmp_path: Path) -> None:
+    line = " ".join(command(tmp_path, drawn)) + " | head -n 2"
+    subprocess.run(["bash", "-c", line], cwd=Path(__file__).parents[2], check=True, timeout=60)
+    deadline = time.monotonic() + 30
+    last = checkpoints.checkpoint_path(tmp_path / "rehearsal" / "output", NAME, EPOCHS)
+    while not last.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def tested(place: Path, drawn: Path, *arguments: str, **variables: str) -> str:
+    """What a start with tests and a gate said, of four short epochs."""
+    words = [word for word in command(place, drawn) if word != "--no-test"]
+    short = ("--set", "training.max_train_epochs=4", "--set", "dataset.num_repeats=1")
+    done = subprocess.run(
+        [*words, *short, *arguments],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return f"{done.stdout}{done.stderr}exit code {done.returncode}"
+
+
+@pytest.fixture(scope="module")
+def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run of four epochs with tests; to be copied."""
+    place = tmp_path_factory.mktemp("finished")
+    assert "exit code 0" in tested(place, drawn)
+    return place
+
+
+def interrupted(finished: Path, place: Path, after: int) -> Path:
+    """A copy of a finished run as it was at the end of epoch `after`; returns its output."""
+    shutil.copytree(finished, place)
+    output = place / "rehearsal" / "output"
+    for epoch in range(after + 1, 5):
+        checkpoints.checkpoint_path(output, NAME, epoch).unlink()
+        shutil.rmtree(output / f"{NAME}-{epoch:06d}-state", ignore_errors=True)
+        for folder in (output / "tests").glob(f"{NAME}-{epoch:06d}-*"):
+            shutil.rmtree(folder)
+    shutil.rmtree(output / f"{NAME}-state", ignore_errors=True)
+    return output
+
+
+def test_what_a_resumed_epoch_lacks_in_pictures_is_drawn_and_tested(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    (folder,) = (output / "tests").glob(f"{NAME}-000003-*")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    shutil.rmtree(folder)
+    for path in sorted((output / "sample").glob(f"{NAME}_e000003_*"))[4:]:
+        path.unlink()
+    said = tested(tmp_path / "w", drawn)
+    assert "epoch 3: not all its test pictures are there; the trainer draws them" in said
+    assert "epoch 3: background right in 9 of 9" in said
+    assert "exit code 0" in said
+    (folder,) = (output / "tests").glob(f"{NAME}-000003-*")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
+    assert not list((output / "sample").glob("*_e000000_*"))
+
+
+@pytest.mark.parametrize("damage", ["torn", "gone"])
+def test_a_gate_that_stopped_a_run_stops_it_again_whatever_became_of_its_test(
+    drawn: Path, tmp_path: Path, damage: str
+) -> None:
+    never = {
+        "BESPOKE_FAKE_TRAINER_BACKGROUND": "never",
+        "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.6@205",
+    }
+    longer = ("--set", "training.max_train_epochs=7")
+    assert "exit code 5" in tested(tmp_path, drawn, *longer, **never)
+    output = tmp_path / "rehearsal" / "output"
+    (folder,) = (output / "tests").glob(f"{NAME}-000004-*")
+    if damage == "torn":
+        result = folder / "result.json"
+        result.write_bytes(result.read_bytes()[:200])
+    else:
+        shutil.rmtree(folder)
+        for path in (output / "sample").glob("*.png"):
+            path.unlink()
+        # A later state is there, so that nothing is drawn for the gate's epoch.
+        for kind in (".safetensors", "-state"):
+            source, target = (output / f"{NAME}-00000{n}{kind}" for n in (4, 5))
+            shutil.copytree(source, target) if kind == "-state" else save_epoch(source, target, 5)
+    again = tested(tmp_path, drawn, *longer, **never)
+    assert "the same command with --no-gate resumes" in again
+    assert "exit code 5" in again
+    assert "the trainer starts" not in again
+
+
+def save_epoch(source: Path, target: Path, epoch: int) -> None:
+    """A copy of a checkpoint that carries another epoch."""
+    with safe_open(source, framework="numpy") as opened:
+        metadata = {**opened.metadata(), "ss_epoch": str(epoch)}
+    save_file(load_file(source), target, metadata)
+
+
+def test_a_changed_checkpoint_is_named_and_keeps_the_scores_of_the_trained_one(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    path = checkpoints.checkpoint_path(output, NAME, 2)
+    record = resume.read_record(output, NAME)
+    assert record is not None
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    said = tested(tmp_path / "w", drawn)
+    assert f"warning: {path.name}: changed since it was trained" in said
+    assert "exit code 0" in said
+    (folder,) = (output / "tests").glob(f"{NAME}-000002-*")
+    assert folder.name.endswith(record.hashes[path.name][:8])
+
+
+def test_a_state_whose_weights_were_changed_is_passed_over_for_the_one_before(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    weights = output / f"{NAME}-000003-state" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    said = tested(tmp_path / "w", drawn)
+    assert "resuming after epoch 2" in said
+    assert tensors(tmp_path / "w") == tensors(finished)
+
+
+def test_a_wrong_number_of_steps_is_mended_by_the_trainers_own(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    file = resume.record_path(output, NAME)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    steps = content["steps_per_epoch"]
+    file.write_text(json.dumps({**content, "steps_per_epoch": steps - 20}), encoding="utf-8")
+    said = tested(tmp_path / "w", drawn)
+    assert f"said {steps - 20} steps an epoch, the trainer says {steps}" in said
+    assert "exit code 0" in said
+    assert tensors(tmp_path / "w") == tensors(finished)
+
+
+def test_a_run_file_nested_beyond_reason_is_as_good_as_none(tmp_path: Path) -> None:
+    resume.record_path(tmp_path, "a").write_text("[" * 100_000, encoding="utf-8")
+    assert resume.read_record(tmp_path, "a") is None
