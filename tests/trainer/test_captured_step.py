@@ -20,7 +20,7 @@ pytest.importorskip("bitsandbytes")
 with warnings.catch_warnings():
     # The trainer's own, and its packages'.
     warnings.simplefilter("ignore")
-    from bespoke import captured_step, flat_adam, replay
+    from bespoke.trainer import captured_step, flat_adam, replay
 
     # The trainer's folder is on the path since captured_step is imported.
     lora: Any = importlib.import_module("networks.lora")

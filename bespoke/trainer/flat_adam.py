@@ -84,7 +84,6 @@ class FlatAdamW8bit(AdamW8bit):  # type: ignore[misc]
         for flat in self.flats:
             flat.weights.grad = None
 
-    @torch.no_grad()
     def step(self, closure: None = None) -> None:
         self.moments = self.moments or [
             self._flat_moments(index, flat) for index, flat in enumerate(self.flatten())
@@ -104,7 +103,7 @@ class FlatAdamW8bit(AdamW8bit):  # type: ignore[misc]
             self.state[parameter]["step"] += 1
         state, end = self.state[flat.large[0]], len(moments["state1"])
         optimizer_update_8bit_blockwise(
-            *("adam", flat.weights.grad[:end], flat.weights[:end]),
+            *("adam", flat.weights.grad[:end], flat.weights.detach()[:end]),
             *(moments["state1"], moments["state2"], *group["betas"], 0.0, 0.0, group["eps"]),
             *(state["step"], group["lr"], state["qmap1"], state["qmap2"]),
             *(moments["absmax1"], moments["absmax2"], group["weight_decay"]),

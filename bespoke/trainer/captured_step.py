@@ -1,6 +1,6 @@
 """The trainer with its step captured: launched in the place of train_network.py, with its options.
 
-    accelerate launch ... bespoke/captured_step.py --config_file training.toml
+    accelerate launch ... bespoke/trainer/captured_step.py --config_file training.toml
 
 A training step launches some 10,000 kernels one by one, and the GPU waits for the processor three
 quarters of the time. Here the UNet and the text encoder, forward and backward, are recorded once as
@@ -10,8 +10,8 @@ five digits (docs/performance.md). What has another shape (an epoch's last, odd 
 bucket) goes the trainer's own way in the same run. So does the whole run, with one line that says
 why, where an option was not tried with this, or where recording does not work.
 
-bespoke.replay has the graphs, bespoke.flat_adam the weights and the optimizer that fit them. Facts
-marked tn, tu, ctf were read in train_network.py, library/train_util.py and
+replay.py beside this has the graphs, flat_adam.py the weights and the optimizer that fit them.
+Facts marked tn, tu, ctf were read in train_network.py, library/train_util.py and
 library/custom_train_functions.py at v0.10.1.
 """
 
@@ -43,8 +43,8 @@ from library import train_util  # noqa: E402
 from torch.overrides import TorchFunctionMode  # noqa: E402
 from torch.utils.data._utils.pin_memory import pin_memory  # noqa: E402
 
-from bespoke.flat_adam import FlatAdamW8bit  # noqa: E402
-from bespoke.replay import Replayed, say  # noqa: E402
+from bespoke.trainer.flat_adam import FlatAdamW8bit  # noqa: E402
+from bespoke.trainer.replay import Replayed, say  # noqa: E402
 
 # What this was tried with, and options that must be off. All others are free.
 TRIED: Mapping[str, Any] = {
@@ -89,7 +89,7 @@ def _reasons_against(args: Any) -> Iterator[str]:
         yield "there is no NVIDIA GPU"
 
 
-class WithoutWaiting(TorchFunctionMode):
+class WithoutWaiting(TorchFunctionMode):  # type: ignore[misc]
     """Copies to the GPU take their place in its queue, and the processor goes on.
 
     A plain copy waits until all that was asked of the GPU is done. `cpu()` does nothing: in each

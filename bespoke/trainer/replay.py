@@ -17,14 +17,18 @@ from torch.func import functional_call
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bespoke.flat_adam import FlatWeights
+    from bespoke.trainer.flat_adam import FlatWeights
 
 
 def say(text: str) -> None:
     print(f"captured step: {text}", flush=True)
 
 
-class Recordable(torch.nn.Module):
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class Recordable(torch.nn.Module):  # type: ignore[misc]
     """A model with its LoRA in the form that a graph records; the output is float32.
 
     All LoRA weights are cast at once. The flat weights are the only parameter, so their gradient
@@ -155,7 +159,8 @@ class Replayed:
                 graph = graph or Graph(model, inputs, self.pool)
         except Exception as error:  # noqa: BLE001
             # Whatever it is, the trainer's own way is still there.
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            short = isinstance(error, torch.OutOfMemoryError)
+            reason = "the GPU's memory is short" if short else _words(error)
             say(f"{what} goes the trainer's own way: {reason}")
             graph = None
         else:
