@@ -81,10 +81,14 @@ class SdScripts:
         return reason if reason and not hardware.gpus() else None
 
     def command(self, rendered: Rendered) -> list[str]:
+        script = launch.require_submodule(REPOSITORY) / "train_network.py"
+        if hardware.gpus():
+            # The same trainer, which leaves itself out where it does not fit the options.
+            script = Path(__file__).with_name("captured_step.py")
         return launch.command(
             self._job.folder,
             rendered.training_file,
-            script=launch.require_submodule(REPOSITORY) / "train_network.py",
+            script=script,
             precision=str(rendered.option("mixed_precision", "no")),
         )
 
