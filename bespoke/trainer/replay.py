@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -149,16 +149,21 @@ class Replayed:
         self.trains = self.trains or training
         try:
             self.pool = self.pool or torch.cuda.graph_pool_handle()
-            # The random streams must not move, and no cast may come from a cache.
+            # The random streams must not move, no cast may come from a cache, and a recording that
+            # breaks off must not leave its own stream behind.
             with (
                 torch.random.fork_rng(devices=[inputs[0].device]),
                 torch.autocast("cuda", enabled=False),
+                torch.cuda.stream(torch.cuda.current_stream()),
             ):
                 model = Recordable(*self.parts)
                 graph = self._with_gradients(model, inputs) if training else None
                 graph = graph or Graph(model, inputs, self.pool)
         except Exception as error:  # noqa: BLE001
             # Whatever it is, the trainer's own way is still there.
+            with suppress(Exception):
+                # Where the recording broke off, the allocator is still in it.
+                torch._C._cuda_endAllocateToPool(inputs[0].device.index, self.pool)
             short = isinstance(error, torch.OutOfMemoryError)
             reason = "the GPU's memory is short" if short else _words(error)
             say(f"{what} goes the trainer's own way: {reason}")
