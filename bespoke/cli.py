@@ -125,7 +125,6 @@ def _compare(parser: Parser) -> None:
     named = "runs by name, or experiments for their latest run"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=named)
     add_switches(parser, settings="only the settings in which two runs differ, and where from")
-    _json(parser)
     add_workspace(parser)
 
 
@@ -137,11 +136,6 @@ def _optional_run(parser: Parser) -> None:
 def _report(parser: Parser) -> None:
     _optional_run(parser)
     add_switches(parser, json="print all that is known of one run as JSON; write no page")
-
-
-def _record_list(parser: Parser) -> None:
-    _json(parser)
-    add_workspace(parser)
 
 
 def _serve(parser: Parser) -> None:
@@ -270,7 +264,6 @@ VERBS = (
             Verb(
                 name="list",
                 about="every run, by its start",
-                arguments=_record_list,
             ),
             Verb(
                 name="rebuild",

@@ -27,7 +27,7 @@ from bespoke.experiment.effective_options import effective
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count
-from bespoke.trainer import checkpoints, hardware, monitor, resume
+from bespoke.trainer import checkpoints, hardware, monitor
 from bespoke.trainer.job import open_job
 from bespoke.trainer.journal import PRINTED
 from bespoke.trainer.launch import EpochStarted, Progress, ending
@@ -74,7 +74,7 @@ def train(request: Request, journal: Journal) -> int:
     where = f"one on each of {len(gpus)} GPUs" if len(gpus) > 1 else "one after another"
     say(f"{len(jobs)} runs, {where}")
     if not request.rehearse:
-        say(monitor.require_room_for_all([_bytes_to_come(job) for job in jobs], place))
+        say(monitor.require_room([_bytes_to_come(job) for job in jobs], place))
     runs = [RunStatus(_label(job), _command(job)) for job in jobs]
     try:
         Schedule(runs, gpus or [None], journal).train()
@@ -322,8 +322,6 @@ def _subsets(job: Job) -> set[str]:
 
 def _bytes_to_come(job: Job) -> int:
     """What the run will still write, besides what an earlier start of it left."""
-    options = {key: setting.value for key, setting in job.experiment.training.items()}
-    planned = monitor.sizes(options, len(job.epochs), resume.KEPT_STATES).total
     there = [] if job.request.fresh else checkpoints.left_by(job.output, job.name)
     files = [file for path in there for file in (path, *path.rglob("*")) if file.is_file()]
-    return max(0, planned - sum(file.stat().st_size for file in files))
+    return max(0, job.sizes.total - sum(file.stat().st_size for file in files))

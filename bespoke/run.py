@@ -28,7 +28,7 @@ from bespoke.experiment import config, prompts, rendering, schedule
 from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
-from bespoke.trainer import checkpoints, fit, loop, resume, starting
+from bespoke.trainer import fit, loop, resume, starting
 from bespoke.trainer.job import open_job
 from bespoke.trainer.sd_scripts import SdScripts
 
@@ -85,9 +85,9 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = starting.begin(job, settings)
-        row = recorder.run_of(job, rendered, settings, checked.report, checked.parent)
+        row = recorder.run_of(job, rendered, settings, checked, checked.parent)
         with recorder.recorded(job, row) as record:
-            rates = schedule.shares(job.experiment, checked.report.length)
+            rates = schedule.shares(job.experiment, checked.length)
             evaluator = EpochEvaluator(
                 job,
                 prompts=tested,
@@ -98,12 +98,12 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             )
             evaluator.take_up(start)
             if not start.finished:
+                trainer.prepare()
                 launch = loop.Plan(
                     rendered=rendered,
                     settings=settings,
                     command=trainer.command,
                     cwd=REPOSITORY,
-                    offline=trainer.prepare(),
                 )
                 loop.train(job, launch, start, evaluator)
             found = starting.verified(job)
@@ -143,15 +143,13 @@ def _show(rendered: rendering.Rendered, command: list[str]) -> None:
     say("dry run: stopped before the launch")
 
 
-def _summarise(
-    job: Job, found: list[checkpoints.Checkpoint], evaluator: EpochEvaluator, seconds: float
-) -> None:
+def _summarise(job: Job, found: list[Path], evaluator: EpochEvaluator, seconds: float) -> None:
     """What was made, and four lines on how to go on from it."""
     last = found[-1]
-    job.journal.write("finished", checkpoints=[each.path for each in found], seconds=seconds)
-    made = f"{len(found)} complete checkpoints, rank {last.rank}, alpha {last.alpha}"
+    job.journal.write("finished", checkpoints=found, seconds=seconds)
+    made = f"{len(found)} complete checkpoints"
     if seconds:
-        say(f"done in {duration(seconds)}: {made}, {last.size / 1e6:.1f} MB each")
+        say(f"done in {duration(seconds)}: {made}, {last.stat().st_size / 1e6:.1f} MB each")
     else:
         say(f"already trained: {made}; --fresh trains it again and keeps these")
     if job.experiment.subject == "machine":
@@ -159,6 +157,6 @@ def _summarise(
         return
     name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
-    say(evaluator.best() or f"last checkpoint: {last.path}")
+    say(evaluator.best() or f"last checkpoint: {last}")
     say(f"next: python -m bespoke next {name} {where}")
     say(f"see it: python -m bespoke serve {where}")
