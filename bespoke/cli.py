@@ -68,11 +68,6 @@ def _repair(parser: Parser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=request.folder, required=True, help="the new folder"
     )
-    parser.add_argument(
-        "--name",
-        metavar="NAME",
-        help="of the experiment written for the new captions (default: EXPERIMENT_repaired)",
-    )
     parser.set_defaults(allow_no_op=True, parent_data=[])
 
 
@@ -124,7 +119,7 @@ def _score(parser: Parser) -> None:
 def _compare(parser: Parser) -> None:
     named = "runs by name, or experiments for their latest run"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=named)
-    add_switches(parser, settings="only the settings in which two runs differ, and where from")
+    add_switches(parser, settings="only the settings in which they differ")
     add_workspace(parser)
 
 

@@ -93,7 +93,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                 prompts=tested,
                 samples=samples,
                 rates=rates,
-                keep=functools.partial(recorder.keep, job, record),
+                keep=functools.partial(record.epoch, job.experiment.run_name),
                 show=functools.partial(recorder.show, job, record),
             )
             evaluator.take_up(start)
@@ -103,7 +103,6 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                     rendered=rendered,
                     settings=settings,
                     command=trainer.command,
-                    cwd=REPOSITORY,
                 )
                 loop.train(job, launch, start, evaluator)
             found = starting.verified(job)

@@ -7,13 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -77,40 +73,6 @@ def test_202_pictures_are_not_203(project: Path, pictures: Path) -> None:
     stem.with_suffix(".txt").unlink()
     done = start(project, "--rehearse", "--data", str(pictures))
     refused(done, 3, "203 pictures are declared, and 202 are there")
-
-
-Breaking = "Callable[[Path], object]"
-
-
-@pytest.mark.parametrize(
-    ("name", "breaking", "said"),
-    [
-        ("caption missing", lambda p: p.with_suffix(".txt").unlink(), "has no caption"),
-        ("caption empty", lambda p: replaced(p.with_suffix(".txt"), b""), "is empty"),
-        (
-            "Latin-1 caption",
-            lambda p: replaced(p.with_suffix(".txt"), "caf\xe9 lips".encode("latin-1")),
-            "is not UTF-8 (byte 0xe9 at position 3",
-        ),
-        ("truncated", lambda p: replaced(p, p.read_bytes()[:400]), "does not decode"),
-        ("JPEG named .png", lambda p: jpeg(p), "is a JPEG by its content"),
-        ("500x512", lambda p: resized(p, 500, 512), "is 500x512, not 512x512"),
-    ],
-)
-def test_each_damage_is_named_with_its_file(
-    project: Path, pictures: Path, name: str, breaking: Callable[[Path], object], said: str
-) -> None:
-    broken = sorted(pictures.glob("*.png"))[7]
-    breaking(broken)
-    done = start(project, "--rehearse", "--data", str(pictures))
-    refused(done, 3, said, broken.stem)
-
-
-def jpeg(path: Path) -> None:
-    with Image.open(path) as image:
-        loaded = image.convert("RGB")
-    path.unlink()
-    loaded.save(path, format="JPEG")
 
 
 def resized(path: Path, width: int, height: int) -> None:
