@@ -202,8 +202,7 @@ VERBS = (
     Verb(
         name="experiments",
         about="list the experiments there are",
-        examples="  bespoke experiments\n  bespoke experiments --json\n",
-        arguments=_json,
+        examples="  bespoke experiments\n",
         answer="experiment.listing:show",
     ),
     Verb(

@@ -69,7 +69,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
-    checked = starting.check(job, tested, functools.partial(_draw, job))
+    checked = starting.check(job, functools.partial(_draw, job))
     job = fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
     commit = version.commits(REPOSITORY)["bespoke"]

@@ -122,7 +122,7 @@ def test_an_experiment_that_is_its_own_ancestor_shows_the_circle(project: Path) 
 def test_a_workspace_that_cannot_be_written_says_so(project: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = start(project, "--workspace", str(tmp_path / "file"))
-    refused(done, 2, "cannot be written", "--workspace")
+    refused(done, 2, "cannot write to the workspace", "--workspace")
 
 
 def test_a_submodule_that_is_not_there_is_named_before_anything_large_is_fetched(
@@ -138,7 +138,7 @@ def test_without_a_gpu_the_options_of_record_are_refused_with_what_can_be_done(
     if shutil.which("nvidia-smi"):
         pytest.skip("this machine has a GPU")
     done = start(repository, "--data", str(drawn))
-    refused(done, 2, 'mixed_precision = "fp16" needs an NVIDIA GPU', "--rehearse")
+    refused(done, 2, 'no NVIDIA GPU found, and mixed_precision = "fp16" needs one', "--rehearse")
 
 
 def test_a_data_name_that_no_subset_has_is_refused(project: Path, drawn: Path) -> None:

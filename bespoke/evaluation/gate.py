@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bespoke.evaluation.epoch_result import EpochResult
-    from bespoke.experiment.gate_policy import Policy
+    from bespoke.experiment.experiment_file import Policy
 
 Outcome = Literal["GO", "STOP", "INCONCLUSIVE"]
 Answer = Literal["match", "mismatch", "undecided", "unmeasured"]

@@ -98,8 +98,8 @@ class Display(Frame):
     """
 
     def __init__(self, epochs: int, *, silent: bool = False) -> None:
-        super().__init__(self._drawn, silent=silent)
         self._reading = Reading(epochs)
+        super().__init__(self._drawn, silent=silent)
         self._silent = silent
         self._due = time.monotonic()
 

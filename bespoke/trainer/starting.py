@@ -15,19 +15,17 @@ from bespoke.trainer.journal import now
 from bespoke.trainer.process import signals_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from bespoke.experiment.prompts import Prompt
     from bespoke.trainer.job import Job
     from bespoke.trainer.sd_scripts import Trainer
 
 
-def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> preflight.Preflight:
+def check(job: Job, draw: Callable[[str], Path]) -> preflight.Preflight:
     """The pictures' folders, once nothing found before the start speaks against them.
 
-    `tested` are the prompts that each epoch is tested with; `draw` makes a subset's pictures where
-    there are none, for a rehearsal and for what tries the machine.
+    `draw` makes a subset's pictures where there are none, for a rehearsal and for smoke.
     """
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
@@ -39,7 +37,6 @@ def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> pr
         allow_no_op=request.allow_no_op,
         # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
         roots=(job.workspace,) if request.rehearse else (REPOSITORY, job.workspace),
-        prompts=tested,
         draw=draw if draws else None,
     )
     for line in report.report(examples=1, notes=False):
@@ -62,6 +59,7 @@ def render(
     job: Job, trainer: Trainer, data: dict[str, Path], bespoke_commit: str
 ) -> rendering.Rendered:
     """The two files that the trainer reads, and the receipt, in the run's folder."""
+    trainer.require()
     places = rendering.Places(
         workspace=job.workspace,
         run=job.folder,

@@ -12,7 +12,7 @@ from bespoke.dataset.colors import hex_of
 from bespoke.evaluation import gate, metrics
 from bespoke.evaluation.epoch_result import EpochResult, PictureResult
 from bespoke.evaluation.scoring import suggest
-from bespoke.experiment.gate_policy import Policy
+from bespoke.experiment.experiment_file import Policy
 from bespoke.experiment.validation import validated
 from bespoke.rehearsal import drawing
 
