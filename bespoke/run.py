@@ -49,7 +49,12 @@ def run(request: Request, journal: Journal) -> None:
         ConfigError, DatasetError, TrainerError, InterruptedRunError: see bespoke.errors.
     """
     job = open_job(request, journal)
-    job = replace(job, folder=journal.open(job.workspace / "logs", job.name))
+    if request.dry_run:
+        # No start of a run: nothing is noted of it.
+        job = replace(job, folder=job.workspace / "logs" / job.name / "dry_run")
+        job.folder.mkdir(parents=True, exist_ok=True)
+    else:
+        job = replace(job, folder=journal.open(job.workspace / "logs", job.name))
     names = {"experiment": job.experiment.name, "machine": platform.node()}
     journal.write("started", arguments=sys.argv[1:], **names)
     try:
@@ -72,7 +77,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     checked = starting.check(job, tested, functools.partial(_draw, job))
     job = fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
-    commit = version.commits(REPOSITORY)["bespoke"]
+    commit = version.commits()["bespoke"]
     rendered = starting.render(job, trainer, checked.data, commit)
     if job.request.dry_run:
         _show(rendered, trainer.command(rendered))
@@ -98,31 +103,30 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             )
             evaluator.take_up(start)
             if not start.finished:
-                launch = loop.Plan(
+                plan = loop.Plan(
                     rendered=rendered,
                     settings=settings,
                     command=trainer.command,
                     cwd=REPOSITORY,
                     offline=trainer.prepare(),
                 )
-                loop.train(job, launch, start, evaluator)
-            found = starting.verified(job)
+                loop.train(job, plan, start, evaluator)
+            verified = starting.verified(job)
             if not start.finished:
                 evaluator.epoch(job.epochs[-1], say)
         resume.update(job.output, job.name, completed=True)
     # The page is named before: what a person does next comes last.
-    _summarise(job, found, evaluator, 0 if start.finished else time.monotonic() - started)
+    _summarise(job, verified, evaluator, 0 if start.finished else time.monotonic() - started)
 
 
 def _introduce(job: Job, trainer: Trainer) -> None:
-    experiment = job.experiment
-    say(f"{experiment.run_name} ({experiment.name})")
+    say(f"{job.experiment.run_name} ({job.experiment.name})")
     if job.request.rehearse:
         say("REHEARSAL: generated pictures and a fake trainer; nothing it makes is a result")
     elif trainer.lacks and not job.request.dry_run:
         say("warning: no NVIDIA GPU found. In Docker, add --gpus all")
-    if experiment.hypothesis:
-        say(f"hypothesis: {experiment.hypothesis}")
+    if job.experiment.hypothesis:
+        say(f"hypothesis: {job.experiment.hypothesis}")
     for text in job.request.overrides:
         say(f"override: {text}")
     say(f"logs and settings: {job.folder}")
@@ -144,21 +148,20 @@ def _show(rendered: rendering.Rendered, command: list[str]) -> None:
 
 
 def _summarise(
-    job: Job, found: list[checkpoints.Checkpoint], evaluator: EpochEvaluator, seconds: float
+    job: Job, verified: list[checkpoints.Checkpoint], evaluator: EpochEvaluator, seconds: float
 ) -> None:
-    """What was made, and four lines on how to go on from it."""
-    last = found[-1]
-    job.journal.write("finished", checkpoints=[each.path for each in found], seconds=seconds)
-    made = f"{len(found)} complete checkpoints, rank {last.rank}, alpha {last.alpha}"
+    """What there is now, and how to go on from it."""
+    last = verified[-1]
+    job.journal.write("finished", checkpoints=[each.path for each in verified], seconds=seconds)
+    result = f"{len(verified)} complete checkpoints, rank {last.rank}, alpha {last.alpha}"
     if seconds:
-        say(f"done in {duration(seconds)}: {made}, {last.size / 1e6:.1f} MB each")
+        say(f"done in {duration(seconds)}: {result}, {last.size / 1e6:.1f} MB each")
     else:
-        say(f"already trained: {made}; --fresh trains it again and keeps these")
+        say(f"already trained: {result}; --fresh trains it again and keeps these")
     if job.experiment.subject == "machine":
         say("This machine can train.")
         return
-    name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
     say(evaluator.best() or f"last checkpoint: {last.path}")
-    say(f"next: python -m bespoke next {name} {where}")
-    say(f"see it: python -m bespoke serve {where}")
+    say(f"next: bespoke next {job.experiment.run_name} {where}")
+    say(f"see it: bespoke serve {where}")

@@ -272,7 +272,7 @@ def examined(chosen: argparse.Namespace) -> Preflight:
         parent_data=chosen.parent_data,
         allow_no_op=chosen.allow_no_op,
         repository=REPOSITORY,
-        workspace=workspace_path(chosen.workspace)[0],
+        workspace=workspace_path(chosen.workspace),
         prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
     ).report
 

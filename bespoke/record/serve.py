@@ -44,7 +44,7 @@ def show(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: no reports yet, or as `Server`.
     """
-    folder = workspace_path(chosen.workspace)[0] / FOLDER
+    folder = workspace_path(chosen.workspace) / FOLDER
     if not folder.is_dir():
         rehearsed = folder.parent / "rehearsal"
         where = f". A rehearsal's are in {rehearsed}: add --workspace {rehearsed}"

@@ -140,7 +140,7 @@ def _once(job: Job, plan: Plan, start: Start, evaluator: Evaluator) -> None:
             cwd=plan.cwd,
             patience=patience(),
         ) as group,
-        Display(len(job.epochs), silent=job.request.events) as shown,
+        Display(len(job.epochs)) as shown,
     ):
         job.journal.write("launched", pid=group.pid, command=command)
         reader = launch.Reader(log)

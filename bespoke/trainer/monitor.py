@@ -13,7 +13,7 @@ from bespoke.files import seconds
 from bespoke.trainer.launch import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bespoke.trainer.launch import Event
@@ -92,24 +92,11 @@ def require_room(planned: Sizes, output: Path) -> str:
         f"({planned.checkpoints} x {planned.checkpoint / 1e6:.1f} MB), "
         f"{_gb(planned.state * planned.states)} of states, {_gb(LOGS)} of logs"
     )
-    return _room(f"the run will write {_gb(planned.total)}: {parts}", planned.total, output)
-
-
-def require_room_for_all(planned: Sequence[int], folder: Path) -> str:
-    """The same for what several runs together will still write, in bytes for each.
-
-    Raises:
-        ConfigError: where it does not fit.
-    """
-    text = f"{len(planned)} runs will write {_gb(sum(planned))}"
-    return _room(text, sum(planned), folder)
-
-
-def _room(text: str, needed: int, folder: Path) -> str:
-    free = shutil.disk_usage(folder).free
-    if needed + MARGIN > free:
+    text = f"the run will write {_gb(planned.total)}: {parts}"
+    free = shutil.disk_usage(output).free
+    if planned.total + MARGIN > free:
         raise ConfigError(
-            f"{folder}: {text}; {_gb(free)} free: free some, or name another --workspace"
+            f"{output}: {text}; {_gb(free)} free: free some, or name another --workspace"
         )
     return f"{text}; {_gb(free)} free"
 

@@ -94,29 +94,26 @@ class Frame:
 
 class Display:
     """One run's progress: two lines on a terminal that can redraw them, a line every 30 s
-    elsewhere; neither where `silent`, since another process shows it.
+    elsewhere.
     """
 
-    def __init__(self, epochs: int, *, silent: bool = False) -> None:
+    def __init__(self, epochs: int) -> None:
         self._reading = Reading(epochs)
-        self._silent = silent
         self._due = time.monotonic()
         self._frame = Frame(self._drawn)
 
     def __enter__(self) -> Display:
-        if not self._silent:
-            self._frame.__enter__()
+        self._frame.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not self._silent:
-            self._frame.__exit__(*error)
+        self._frame.__exit__(*error)
 
     def show(self, event: Event | None) -> None:
         """Take in one event, or None for time that went by without one."""
         self._reading.take(event)
         line = self._reading.line()
-        if self._silent or self._frame.is_shown or line is None or time.monotonic() < self._due:
+        if self._frame.is_shown or line is None or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + PLAIN_INTERVAL_S
         say(line)

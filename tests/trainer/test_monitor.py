@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -189,13 +188,3 @@ def test_a_disk_that_fills_stops_the_run_with_its_state_complete_and_it_resumes(
     assert states(small_disk)
     (small_disk / "other").unlink()
     assert run(repository, small_disk, drawn, **slow).returncode == 0
-
-
-def test_several_runs_must_fit_the_disk_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 10**9))
-    told = monitor.require_room_for_all([300_000_000, 400_000_000], tmp_path)
-    assert told == "2 runs will write 0.70 GB; 1.00 GB free"
-    with pytest.raises(ConfigError, match=r"3 runs will write 0\.90 GB; 1\.00 GB free: free some"):
-        monitor.require_room_for_all([300_000_000] * 3, tmp_path)
