@@ -88,7 +88,7 @@ def recorded(place: Path) -> dict[str, Any]:
     return {
         "runs": names,
         "pages": pages,
-        "record": json.loads(re.sub(r"\d{4}-\d\d-\d\dT[\d-]+Z", "TIME", text)),
+        "record": json.loads(re.sub(r"\d{4}-\d\d-\d\dT[\d-]+Z(-\d+)?", "TIME", text)),
         "pictures": pictures,
     }
 
@@ -105,7 +105,9 @@ def page(place: Path) -> list[str]:
     text = re.sub(r"<h3>Interruptions</h3>.*?</ol>", "", text, flags=re.DOTALL)
     text = re.sub(r"<details><summary>Loss as a table.*?</details>", "", text, flags=re.DOTALL)
     text = html.unescape(re.sub(r"(?s)<(?:style|script).*?</(?:style|script)>", "", text))
-    text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d[:-]\d\d(?:[:-]\d\d)?(?:Z|\+00:00| UTC)?", "TIME", text)
+    text = re.sub(
+        r"\d{4}-\d\d-\d\d[T ]\d\d[:-]\d\d(?:[:-]\d\d)?(?:Z(?:-\d+)?|\+00:00| UTC)?", "TIME", text
+    )
     text = re.sub(r"\b\d+:\d\d(?::\d\d)?\b|\b\d+(?:\.\d+)? ?(?:s|min|h|hours)\b", "DURATION", text)
     text = re.sub(r"-[0-9a-f]{8}\b|\b[0-9a-f]{12,64}\b", "HASH", text)
     return [
@@ -194,7 +196,7 @@ class Torture:
         code, said = self._start(undisturbed, kill=False)
         assert code == 0, said
         expected = outcome(undisturbed)
-        number = 0
+        number = known = 0
         while self.kills > 0:
             place = self.folder / f"run{number}"
             number += 1
@@ -202,9 +204,9 @@ class Torture:
             different = differences(expected, outcome(place))
             self.report["runs"] += 1
             self.problems += [f"{place.name}: {line}" for line in different]
-            print(
-                f"{place.name}: {self.kills} kills left, {len(self.problems)} problems", flush=True
-            )
+            print(f"{place.name}: {self.kills} kills left", flush=True)
+            print("".join(f"{line}\n" for line in self.problems[known:]), end="", flush=True)
+            known = len(self.problems)
 
     def _to_its_end(self, place: Path) -> None:
         for _ in range(60):
@@ -267,6 +269,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
+    # Started with nohup, every run would ignore HUP as nohup means it to.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with tempfile.TemporaryDirectory() as name:
         torture = Torture(folder=Path(name), chance=random.Random(chosen.seed), kills=chosen.kills)
         torture.run()
