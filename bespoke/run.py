@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import functools
 import platform
 import shlex
+import shutil
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -50,9 +51,10 @@ def run(request: Request, journal: Journal) -> None:
     """
     job = open_job(request, journal)
     if request.dry_run:
-        # No start of a run: nothing is noted of it.
+        # No start of a run: nothing is noted of it, and the next one takes its place.
         job = replace(job, folder=job.workspace / "logs" / job.name / "dry_run")
-        job.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        job.folder.mkdir(parents=True)
     else:
         job = replace(job, folder=journal.open(job.workspace / "logs", job.name))
     names = {"experiment": job.experiment.name, "machine": platform.node()}
