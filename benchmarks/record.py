@@ -75,7 +75,7 @@ def fill(workspace: Path, runs: int, epochs: int, pictures: int) -> None:
     first, output = "RUN_00000", workspace / "output"
     with store.opened(workspace) as record:
         record.begin(a_run(first))
-        points = [(step, 1 / (step + 1)) for step in range(run_record.POINTS)]
+        points = [(step, 1 / (step + 1)) for step in range(500)]
         record.curves(first, {"loss": points})
         for epoch in range(1, epochs + 1):
             result = a_result(first, epoch, scores(epoch % 10, 7, 8), backgrounds=grounds)

@@ -114,7 +114,6 @@ def _score(parser: Parser) -> None:
 def _compare(parser: Parser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="its name, or its experiment's")
     _switches(parser, settings="only the settings in which two runs differ, and where from")
-    _json(parser)
     _workspace(parser)
 
 
@@ -126,11 +125,6 @@ def _optional_run(parser: Parser) -> None:
 def _report(parser: Parser) -> None:
     _optional_run(parser)
     _switches(parser, json="print all that is known of one run as JSON; write no page")
-
-
-def _record_list(parser: Parser) -> None:
-    _json(parser)
-    _workspace(parser)
 
 
 def _serve(parser: Parser) -> None:
@@ -226,7 +220,7 @@ VERBS = (
         about="the record of all runs",
         answer="record.verbs:run",
         jobs=(
-            Verb(name="list", about="every run, by its start", arguments=_record_list),
+            Verb(name="list", about="every run, by its start"),
             Verb(name="rebuild", about="make record.sqlite again from the runs' own files"),
             Verb(name="sync", about="send what BESPOKE_DATABASE_URL does not have yet"),
         ),

@@ -58,7 +58,7 @@ def held(path: Path, what: str = "") -> Iterator[None]:
     """Own `what` while inside; the system lets go of it when the process ends, however it ends.
 
     Raises:
-        ConfigError: where another process has it, with who that is; unnamed, it is waited for.
+        ConfigError: where another process has it, with who that is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
@@ -73,6 +73,11 @@ def held(path: Path, what: str = "") -> Iterator[None]:
         stream.write(f"process {os.getpid()} on {platform.node()} since {when}\n")
         stream.flush()
         yield
+
+
+def locked(path: Path) -> contextlib.AbstractContextManager[None]:
+    """The same, once whoever has it lets go."""
+    return held(path)
 
 
 def workspace_path(wanted: Path | None) -> Path:

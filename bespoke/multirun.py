@@ -24,7 +24,7 @@ from bespoke.experiment.effective_options import effective
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count
-from bespoke.trainer import hardware
+from bespoke.trainer import checkpoints, hardware, monitor
 from bespoke.trainer.job import open_job
 from bespoke.trainer.launch import ending
 from bespoke.trainer.process import Group, patience, signals_held
@@ -57,6 +57,8 @@ def train(request: Request, journal: Journal) -> int:
     gpus = [str(gpu.number) for gpu in hardware.gpus()][: len(jobs)]
     where = f"one on each of {len(gpus)} GPUs" if len(gpus) > 1 else "one after another"
     say(f"{len(jobs)} runs, {where}")
+    if not request.rehearse:
+        say(monitor.require_room([_bytes_to_come(job) for job in jobs], jobs[0].workspace))
     runs = [RunStatus(_label(job), _command(job)) for job in jobs]
     try:
         Schedule(runs, gpus or [None], journal).train()
@@ -231,3 +233,10 @@ def _command(job: Job) -> list[str]:
 
 def _subsets(job: Job) -> set[str]:
     return {str(options["image_dir"]) for options in effective(job.experiment)}
+
+
+def _bytes_to_come(job: Job) -> int:
+    """What the run will still write, besides what an earlier start of it left."""
+    there = [] if job.request.fresh else checkpoints.left_by(job.output, job.name)
+    files = [file for path in there for file in (path, *path.rglob("*")) if file.is_file()]
+    return max(0, job.sizes.total - sum(file.stat().st_size for file in files))

@@ -29,7 +29,7 @@ from bespoke.experiment import config, prompts, rendering, schedule
 from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
-from bespoke.trainer import checkpoints, fit, loop, resume, starting
+from bespoke.trainer import fit, loop, resume, starting
 from bespoke.trainer.job import open_job
 from bespoke.trainer.sd_scripts import SdScripts
 
@@ -92,25 +92,21 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = starting.begin(job, settings)
-        row = recorder.run_of(job, rendered, settings, checked.report, checked.parent)
+        row = recorder.run_of(job, rendered, settings, checked, checked.parent)
         with recorder.recorded(job, row) as record:
-            rates = schedule.shares(job.experiment, checked.report.length)
             evaluator = EpochEvaluator(
                 job,
                 prompts=tested,
                 samples=samples,
-                rates=rates,
+                rates=schedule.shares(job.experiment, checked.length),
                 keep=functools.partial(recorder.keep, job, record),
                 show=functools.partial(recorder.show, job, record),
             )
             evaluator.take_up(start)
             if not start.finished:
+                trainer.prepare()
                 plan = loop.Plan(
-                    rendered=rendered,
-                    settings=settings,
-                    command=trainer.command,
-                    cwd=REPOSITORY,
-                    offline=trainer.prepare(),
+                    rendered=rendered, settings=settings, command=trainer.command, cwd=REPOSITORY
                 )
                 loop.train(job, plan, start, evaluator)
             verified = starting.verified(job)
@@ -149,21 +145,19 @@ def _show(rendered: rendering.Rendered, command: list[str]) -> None:
     say("dry run: stopped before the launch")
 
 
-def _summarise(
-    job: Job, verified: list[checkpoints.Checkpoint], evaluator: EpochEvaluator, seconds: float
-) -> None:
+def _summarise(job: Job, verified: list[Path], evaluator: EpochEvaluator, seconds: float) -> None:
     """What there is now, and how to go on from it."""
     last = verified[-1]
-    job.journal.write("finished", checkpoints=[each.path for each in verified], seconds=seconds)
-    result = f"{len(verified)} complete checkpoints, rank {last.rank}, alpha {last.alpha}"
+    job.journal.write("finished", checkpoints=verified, seconds=seconds)
+    result = f"{len(verified)} complete checkpoints"
     if seconds:
-        say(f"done in {duration(seconds)}: {result}, {last.size / 1e6:.1f} MB each")
+        say(f"done in {duration(seconds)}: {result}, {last.stat().st_size / 1e6:.1f} MB each")
     else:
         say(f"already trained: {result}; --fresh trains it again and keeps these")
     if job.experiment.subject == "machine":
         say("This machine can train.")
         return
     where = shlex.join(["--workspace", str(job.workspace)])
-    say(evaluator.best() or f"last checkpoint: {last.path}")
+    say(evaluator.best() or f"last checkpoint: {last}")
     say(f"next: bespoke next {job.experiment.run_name} {where}")
     say(f"see it: bespoke serve {where}")

@@ -52,15 +52,16 @@ def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_sec
 
 
 SHOW = (
+    "from bespoke.console import say\n"
     "from bespoke.trainer.progress import Display\n"
     "from bespoke.trainer.launch import EpochStarted, Progress\n"
     "with Display(10) as shown:\n"
     "    shown.show(EpochStarted(epoch=2, epochs=10))\n"
     "    shown.show(Progress(step=15, total=100, steps_per_second=2.5, loss=0.25))\n"
-    "    shown.say('epoch 1: [bold]a:cat:000001.safetensors')\n"
-    "    shown.say('warning: the disk is nearly full')\n"
-    "    shown.say('STOP: no background is right')\n"
-    "    shown.say('Gate passed at epoch 4')\n"
+    "    say('epoch 1: [bold]a:cat:000001.safetensors')\n"
+    "    say('warning: the disk is nearly full')\n"
+    "    say('STOP: no background is right')\n"
+    "    say('Gate passed at epoch 4')\n"
 )
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

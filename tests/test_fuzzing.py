@@ -121,11 +121,11 @@ def test_any_bytes_as_a_checkpoint_are_refused(content: bytes) -> None:
         path = Path(name) / "a-000001.safetensors"
         path.write_bytes(content)
         try:
-            found = checkpoints.read_checkpoint(path)
+            epoch = checkpoints.read_epoch(path)
         except TrainerError as error:
             assert "a-000001.safetensors" in str(error)
         else:
-            assert found.epoch >= 0
+            assert epoch >= 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -137,7 +137,7 @@ def test_a_checkpoint_cut_anywhere_is_never_whole(data: st.DataObject) -> None:
         whole = path.read_bytes()
         path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
         try:
-            checkpoints.read_checkpoint(path)
+            checkpoints.read_epoch(path)
         except TrainerError:
             return
         raise AssertionError("a cut file passed for a whole one")

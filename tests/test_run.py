@@ -43,7 +43,7 @@ def test_a_run_leaves_numbered_checkpoints_its_log_its_events_and_its_receipt(
     assert {path.name for path in folder.iterdir()} >= files
     kinds = [row["event"] for row in events(place)]
     assert (kinds[0], kinds[-1], kinds.count("checkpoint")) == ("started", "finished", 3)
-    assert "3 complete checkpoints, rank 32, alpha 16" in said
+    assert "3 complete checkpoints" in said
     assert "using 4 generated samples" in said
 
 

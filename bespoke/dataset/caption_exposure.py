@@ -13,8 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bespoke.errors import ConfigError
-from bespoke.experiment import caption_text as caption_text
+from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import tokens
 from bespoke.experiment.effective_options import effective
 
@@ -38,65 +37,60 @@ NOT_COMPUTED = (
 _MANY_TAGS = 200
 
 
-@dataclass(frozen=True, kw_only=True)
-class CaptionExposure:
-    """One caption's CLIP tokens in its written order, and how many of them exceed the limit."""
-
-    subset: str
-    stem: str
-    tokens: int
-    overflow: int
-
-
 @dataclass(kw_only=True)
 class ClassExposure:
     """One class of tags over all captions that name it, by each one's first tag of the class.
 
-    `share` of the training samples hold that tag, uncut; the tag is `kept` in place in so many
-    captions; `positions` are the lowest and the highest place of it, counted from 0.
+    The tag is `kept` in place in so many captions; `first` and `last` are its lowest and highest
+    place, counted from 0; it is read to its end in `shown` of so many training `samples`.
     """
 
+    first: int
+    last: int = 0
     captions: int = 0
     kept: int = 0
-    positions: tuple[int, int] = (0, 0)
-    _samples: float = 0.0
-    _shown: float = 0.0
+    samples: int = 0
+    shown: float = 0.0
 
     @property
     def share(self) -> float:
-        return self._shown / self._samples
+        return self.shown / self.samples
 
     def add(self, place: int, *, kept: bool, samples: int, chance: float) -> None:
-        low, high = self.positions if self.captions else (place, place)
-        self.positions = (min(low, place), max(high, place))
+        self.first, self.last = min(self.first, place), max(self.last, place)
         self.captions += 1
         self.kept += kept
-        self._samples += samples
-        self._shown += samples * chance
+        self.samples += samples
+        self.shown += samples * chance
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Exposure:
     """What the model sees of a collection's captions under one experiment's options.
 
-    `blank` is the share of samples with no caption at all. `kept` counts the captions by their
-    kept tags, and is empty where nothing moves. `fingerprint` is equal for two experiments exactly
-    when the trainer draws its captions from the same texts in the same way. `unknown` names the
-    options under which no classes are computed.
+    `tokens` are the captions' by subset and stem, `blanks` the `samples` with no caption at all.
+    `kept` counts the captions by their kept tags, and is empty where nothing moves. `unknown` names
+    the options under which no classes are computed. Two of one `fingerprint` draw the same captions
+    in the same way.
     """
 
     limit: int
-    blank: float
-    captions: tuple[CaptionExposure, ...]
-    fingerprint: str
+    tokens: dict[tuple[str, str], int] = field(default_factory=dict)
+    samples: int = 0
+    blanks: float = 0.0
+    fingerprint: str = ""
     unknown: tuple[str, ...] = ()
-    classes: Mapping[str, ClassExposure] = field(default_factory=dict)
-    kept: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    classes: dict[str, ClassExposure] = field(default_factory=dict)
+    kept: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
     @property
-    def kept_colours(self) -> list[str]:
-        """The kept tags that name a colour, by a hex code or in words."""
-        return sorted({tag for tags in self.kept for tag in tags if _has_colour(tag)})
+    def blank(self) -> float:
+        """The share of samples with no caption at all."""
+        return self.blanks / max(self.samples, 1)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        return {kind: each.share for kind, each in sorted(self.classes.items())}
 
 
 def look(experiment: Experiment, captions: Mapping[str, Mapping[str, str]]) -> Exposure:
@@ -104,65 +98,43 @@ def look(experiment: Experiment, captions: Mapping[str, Mapping[str, str]]) -> E
 
     `captions` holds, by the subset's image_dir as the experiment writes it, each caption's text by
     stem; a subset that is not there is left out. weighted_captions is not looked at.
-
-    Raises:
-        ConfigError: where caption_separator is empty, on which the trainer stops.
     """
-    limit = int(experiment.option("max_token_length") or WINDOW)
+    seen = Exposure(limit=int(experiment.option("max_token_length") or WINDOW))
     subsets = [each for each in effective(experiment) if captions.get(str(each["image_dir"]))]
-    unknown = tuple(dict.fromkeys(name for each in subsets for name in _unknown(each)))
-    classes: dict[str, ClassExposure] = {}
-    kept: Counter[tuple[str, ...]] = Counter()
-    seen: list[CaptionExposure] = []
-    digest = hashlib.blake2b(str(limit).encode(), digest_size=16)
-    samples = blank = 0.0
+    seen.unknown = tuple(dict.fromkeys(name for each in subsets for name in _unknown(each)))
+    digest = hashlib.blake2b(str(seen.limit).encode(), digest_size=16)
     for options in subsets:
-        name, repeats = str(options["image_dir"]), int(options["num_repeats"])
-        shuffled, keep = bool(options["shuffle_caption"]), max(0, int(options["keep_tokens"]))
-        dropped = float(options["caption_dropout_rate"])
         # What is not computed is taken to make a difference wherever it differs.
-        digest.update(repr((dropped, [(key, options[key]) for key in _unknown(options)])).encode())
-        for stem, text in captions[name].items():
-            parsed = caption_text.parse(text)
-            first, rest = [tag.text for tag in parsed[:keep]], [tag.text for tag in parsed[keep:]]
-            moves = shuffled and len(rest) > 1
-            digest.update(repr((stem, first, rest) if moves else (stem, first + rest)).encode())
-            size = tokens(caption_text.first_line(text))
-            over = max(0, size - limit)
-            seen.append(CaptionExposure(subset=name, stem=stem, tokens=size, overflow=over))
-            samples, blank = samples + repeats, blank + repeats * dropped
-            if unknown:
-                continue
-            if shuffled:
-                kept[tuple(first)] += 1
-            for kind, (place, chance) in _chances(parsed, keep, shuffled, limit).items():
-                classes.setdefault(kind, ClassExposure()).add(
-                    place, kept=shuffled and place < keep, samples=repeats,
-                    chance=chance * (1 - dropped),
-                )  # fmt: skip
-    return Exposure(
-        limit=limit,
-        blank=blank / max(samples, 1),
-        captions=tuple(seen),
-        fingerprint=digest.hexdigest(),
-        unknown=unknown,
-        classes=dict(sorted(classes.items())),
-        kept=kept,
-    )
+        rest = [(key, options[key]) for key in ("caption_dropout_rate", *_unknown(options))]
+        digest.update(repr(rest).encode())
+        for stem, text in captions[str(options["image_dir"])].items():
+            digest.update(repr((stem, _see(seen, options, stem, text))).encode())
+    seen.fingerprint = digest.hexdigest()
+    return seen
+
+
+def _see(seen: Exposure, options: Mapping[str, Any], stem: str, text: str) -> object:
+    """Add one caption to what is seen; the tags in place, then those that are shuffled."""
+    shuffled, keep = bool(options["shuffle_caption"]), max(0, int(options["keep_tokens"]))
+    repeats, dropped = int(options["num_repeats"]), float(options["caption_dropout_rate"])
+    parsed = caption_text.parse(text)
+    first, rest = (tuple(tag.text for tag in part) for part in (parsed[:keep], parsed[keep:]))
+    seen.tokens[str(options["image_dir"]), stem] = tokens(caption_text.first_line(text))
+    seen.samples += repeats
+    seen.blanks += repeats * dropped
+    if not seen.unknown:
+        if shuffled:
+            seen.kept[first] += 1
+        for kind, (place, chance) in _chances(parsed, keep, shuffled, seen.limit).items():
+            own = seen.classes.setdefault(kind, ClassExposure(first=place))
+            kept = shuffled and place < keep
+            own.add(place, kept=kept, samples=repeats, chance=chance * (1 - dropped))
+    return (first, rest) if shuffled and len(rest) > 1 else first + rest
 
 
 def _unknown(options: Mapping[str, Any]) -> list[str]:
-    if not options["caption_separator"]:
-        where = f"subset {options['image_dir']}: caption_separator"
-        raise ConfigError(f'{where}: is empty, and the trainer would stop on it: write ","')
     other = ["caption_separator"] if options["caption_separator"] != "," else []
     return other + [key for key in NOT_COMPUTED if options[key]]
-
-
-def _has_colour(tag: str) -> bool:
-    from bespoke.dataset.colors import named_in  # numpy
-
-    return caption_text.HEX.search(tag) is not None or bool(named_in(tag))
 
 
 def _chances(
@@ -178,12 +150,12 @@ def _chances(
         for kind in tag.kinds:
             places.setdefault(kind, place)
     costs = [tokens(f"{tag.text},") for tag in parsed]
-    if sum(costs) <= limit:
-        return {kind: (place, 1.0) for kind, place in places.items()}
     chances = {}
     for kind, place in places.items():
         own = min(costs[place], tokens(parsed[place].text))
-        if shuffled and place >= keep:
+        if sum(costs) <= limit:
+            chance = 1.0
+        elif shuffled and place >= keep:
             others = costs[keep:place] + costs[place + 1 :]
             chance = _fits(others, limit - sum(costs[:keep]) - own)
         else:
@@ -204,13 +176,10 @@ def _fits(costs: Sequence[int], room: int) -> float:
         return 0.0
     if len(costs) > _MANY_TAGS:
         return min(1.0, room / sum(costs))
-    if 2 * room >= sum(costs):
-        # What comes after it is drawn alike, and the smaller table tells the same.
-        return 1 - _fits(costs, sum(costs) - room - 1)
-    most = min(len(costs), room // min(costs, default=1))
-    number = np.arange(most + 1)[:, None]
     # chances[k, s]: k of the tags looked at so far, drawn at random, cost s in all.
-    chances = np.zeros((most + 1, room + 1))
+    room = min(room, sum(costs))
+    number = np.arange(len(costs) + 1)[:, None]
+    chances = np.zeros((len(costs) + 1, room + 1))
     chances[0, 0] = 1
     for count, cost in enumerate(costs, start=1):
         without = chances * (count - number) / count

@@ -48,6 +48,15 @@ The 83 of the 203's backgrounds that are one colour, given by word and by its ri
 at the median and 20 at most; of the hair hexes that are the background's, a good third lie beyond.
 """
 
+CALLED = 20.0
+"""CIEDE2000 to a word's nearest shade up to which a colour may be called by it."""
+
+_TO_XYZ = np.array([
+    [0.4124564, 0.3575761, 0.1804375],
+    [0.2126729, 0.7151522, 0.0721750],
+    [0.0193339, 0.1191920, 0.9503041],
+])  # fmt: skip
+
 
 def rgb_of(code: str) -> Rgb:
     """`#rrggbb` as three numbers."""
@@ -64,14 +73,7 @@ def lab(rgb: ArrayLike) -> NDArray[np.float64]:
     """CIELAB (D65, 2 degrees) of sRGB values 0 to 255 in the last axis; IEC 61966-2-1."""
     value = np.asarray(rgb, dtype=np.float64) / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array(
-        [
-            [0.4124564, 0.3575761, 0.1804375],
-            [0.2126729, 0.7151522, 0.0721750],
-            [0.0193339, 0.1191920, 0.9503041],
-        ]
-    )
-    ratio = linear @ (to_xyz / to_xyz.sum(axis=1, keepdims=True)).T
+    ratio = linear @ (_TO_XYZ / _TO_XYZ.sum(axis=1, keepdims=True)).T
     cube = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = cube[..., 0], cube[..., 1], cube[..., 2]
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
@@ -97,31 +99,27 @@ def difference(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     wrapped = np.where(h1 + h2 < 360, 360, -360)
     hue = np.where(grey, h1 + h2, (h1 + h2 + np.where(apart, wrapped, 0)) / 2)
     light, chroma = (l1 + l2) / 2, (c1 + c2) / 2
-    weight = (
-        1
-        - 0.17 * np.cos(np.radians(hue - 30))
-        + 0.24 * np.cos(np.radians(2 * hue))
-        + 0.32 * np.cos(np.radians(3 * hue + 6))
-        - 0.20 * np.cos(np.radians(4 * hue - 63))
-    )
+    weight = 1 - 0.17 * np.cos(np.radians(hue - 30)) + 0.24 * np.cos(np.radians(2 * hue))
+    weight = weight + 0.32 * np.cos(np.radians(3 * hue + 6))
+    weight = weight - 0.20 * np.cos(np.radians(4 * hue - 63))
     by_l = (l2 - l1) / (1 + 0.015 * (light - 50) ** 2 / np.sqrt(20 + (light - 50) ** 2))
     by_c = (c2 - c1) / (1 + 0.045 * chroma)
     by_h = 2 * np.sqrt(c1 * c2) * np.sin(np.radians(turn / 2)) / (1 + 0.015 * chroma * weight)
     rotation = np.sin(np.radians(60 * np.exp(-(((hue - 275) / 25) ** 2))))
     crossed = -2 * np.sqrt(chroma**7 / (chroma**7 + 25.0**7)) * rotation
-    total: NDArray[np.float64] = by_l**2 + by_c**2 + by_h**2 + crossed * by_c * by_h
-    whole: NDArray[np.float64] = np.sqrt(np.maximum(total, 0))
-    return whole
+    total = by_l**2 + by_c**2 + by_h**2 + crossed * by_c * by_h
+    return np.asarray(np.sqrt(np.maximum(total, 0)))
 
 
 @functools.lru_cache(maxsize=4096)
 def named_in(text: str) -> tuple[tuple[str, str], ...]:
     """The colours that `text` names, as (modifier or "", word of WORDS), each once, in order."""
-    found: dict[tuple[str, str], None] = {}
-    for modifier, run in _PHRASE.findall(text.lower()):
-        for name in _NAMED.findall(run):
-            found[modifier, SPELLINGS.get(name, name)] = None
-    return tuple(found)
+    names = [
+        (modifier, SPELLINGS.get(name, name))
+        for modifier, run in _PHRASE.findall(text.lower())
+        for name in _NAMED.findall(run)
+    ]
+    return tuple(dict.fromkeys(names))
 
 
 @functools.lru_cache(maxsize=512)
@@ -131,18 +129,13 @@ def shades(modifier: str, word: str) -> NDArray[np.float64]:
     A word alone may mean a lighter and a darker shade too; "light" and "dark" move it one way.
     """
     plain = np.array([rgb_of(code) for code in WORDS[word]], dtype=np.float64)
-    amounts = {True: (0.0, 0.35, 0.6), False: (0.0, 0.25)}
-    either = modifier not in LIGHTER + DARKER
+    amounts = (0.0, 0.35, 0.6) if modifier else (0.0, 0.25)
     parts = []
-    if either or modifier in LIGHTER:
-        parts += [plain + (255 - plain) * amount for amount in amounts[not either]]
-    if either or modifier in DARKER:
-        parts += [plain * (1 - amount) for amount in amounts[not either]]
+    if modifier not in DARKER:
+        parts += [plain + (255 - plain) * amount for amount in amounts]
+    if modifier not in LIGHTER:
+        parts += [plain * (1 - amount) for amount in amounts]
     return lab(np.concatenate(parts))
-
-
-CALLED = 20.0
-"""CIEDE2000 to a word's nearest shade up to which a colour may be called by it: see FAR."""
 
 
 def called(points: ArrayLike, names: Iterable[tuple[str, str]]) -> NDArray[np.bool_]:
@@ -165,21 +158,13 @@ def called(points: ArrayLike, names: Iterable[tuple[str, str]]) -> NDArray[np.bo
 def _meant(names: tuple[tuple[str, str], ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """CIELAB of what may be meant by one of `names`, and of what is surely not."""
     terms = {FAMILIES[word].split()[0] for _, word in names}
-    meant = [
-        _strict(modifier, kind)
-        for modifier, word in names
-        for kind, families in FAMILIES.items()
-        if kind == word or families.split()[0] == word
-    ]
-    others = [
-        _strict("", kind)
-        for kind, families in FAMILIES.items()
-        if not terms & set(families.split())
-    ]
-    nothing = np.empty((0, 3))
-    both = (np.concatenate([nothing, *points]) for points in (meant, others))
-    first, second = (np.unique(points, axis=0) for points in both)
-    return first, second
+    meant, others = [np.empty((0, 3))], [np.empty((0, 3))]
+    for kind, families in FAMILIES.items():
+        first = families.split()[0]
+        meant += [_strict(own, kind) for own, word in names if word in (kind, first)]
+        if not terms & set(families.split()):
+            others.append(_strict("", kind))
+    return np.unique(np.concatenate(meant), axis=0), np.unique(np.concatenate(others), axis=0)
 
 
 def _strict(modifier: str, word: str) -> NDArray[np.float64]:
@@ -191,19 +176,9 @@ def _strict(modifier: str, word: str) -> NDArray[np.float64]:
 
 def name_of(rgb: Iterable[int]) -> str:
     """The word whose plain colours come nearest, "light" or "dark" before it where that is so."""
-    return _name_of(hex_of(rgb))
-
-
-@functools.lru_cache(maxsize=4096)
-def _name_of(code: str) -> str:
-    words, points = _all_plain()
-    own = lab(rgb_of(code))
+    words = [word for word, codes in WORDS.items() for _ in codes]
+    points = lab([rgb_of(code) for codes in WORDS.values() for code in codes])
+    own = lab(tuple(rgb))
     nearest = int(difference(points, own).argmin())
     step = own[0] - points[nearest][0]
     return f"{'light ' if step > 15 else 'dark ' if step < -15 else ''}{words[nearest]}"
-
-
-@functools.lru_cache(maxsize=1)
-def _all_plain() -> tuple[list[str], NDArray[np.float64]]:
-    pairs = [(word, rgb_of(code)) for word, codes in WORDS.items() for code in codes]
-    return [word for word, _ in pairs], lab([rgb for _, rgb in pairs])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+import json
 import os
-from dataclasses import dataclass
+import shlex
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke import findings
 from bespoke.dataset import ablation, caption_exposure, loading
-from bespoke.dataset.preflight_report import Preflight, unexamined
 from bespoke.errors import BespokeError, ConfigError, DatasetError
 from bespoke.experiment import config, lint, prompts, schedule
 from bespoke.experiment.dataset_spec import DatasetSpec
@@ -23,66 +24,120 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from bespoke.dataset.loading import Collection
+    from bespoke.dataset.folder import Collection
     from bespoke.experiment.config import Experiment
     from bespoke.experiment.prompts import Prompt
+    from bespoke.experiment.schedule import Length
     from bespoke.findings import Finding, Severity
 
-__all__ = [
-    "Checked", "Preflight", "check", "examine", "examined", "folders", "parents_folders", "show",
-    "subset_and_folder",
-]  # fmt: skip
-
-# --- Where the pictures are -----------------------------------------------------------------------
+UNTESTABLE = ("experiment_no_op", "experiment_misses_subject", "experiment_confounded")
+"""Findings that leave a hypothesis untested, or its outcome without a cause."""
 
 
-def folders(
-    experiment: Experiment,
-    texts: Sequence[str],
-    *,
-    repository: Path,
-    workspace: Path,
-    drawn: Callable[[str], Path] | None = None,
-) -> dict[str, Path]:
-    """The folder of each subset: from `--data DIR` and `--data NAME=DIR`, else where it is found.
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What is known before the start, as a person and as a script read it.
 
-    `drawn` makes pictures in a subset's place where none are named or found.
-
-    Raises:
-        ConfigError: a name that no subset has, or one given twice.
-        DatasetError: no pictures for a subset.
+    `data` is the folder of each subset, `parent` the parent's run name. `lines` say what the model
+    sees of the experiment's subject; `exposure` and `before` are the share of training samples
+    whose tag of each class is read to its end, here and in the parent.
     """
-    named = _named(texts, experiment, "--data")
-    places: dict[str, Path] = {}
-    for name in by_folder(experiment):
-        locate = functools.partial(
-            loading.locate, named.get(name), name=name, repository=repository, workspace=workspace
+
+    experiment: Experiment
+    parent: str | None
+    data: dict[str, Path]
+    collections: Mapping[str, Collection]
+    data_findings: tuple[Finding, ...]
+    option_findings: tuple[Finding, ...]
+    lines: tuple[str, ...]
+    exposure: Mapping[str, float]
+    before: Mapping[str, float]
+    length: Length
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return (*self.option_findings, *self.data_findings)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each code."""
+        return dict(Counter(finding.code for finding in self.findings))
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Whether the run may start, then whether it can test its hypothesis."""
+        counts = Counter(finding.severity for finding in self.findings)
+        state = "cannot start" if counts["error"] else "can start"
+        numbers = ", ".join(
+            f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in findings.SEVERITIES
         )
-        places[name] = (
-            locate() if drawn is None or name in named else _or_drawn(locate, name, drawn)
+        against = [each for each in self.option_findings if each.code in UNTESTABLE]
+        untested = any(each.code in UNTESTABLE[:2] for each in against)
+        answer = "NO." if untested else "In part." if against else "Yes."
+        compared = [f"Can it test its hypothesis? {answer}"] if self.experiment.parent else []
+        head = f"{self.experiment.name} {state}: {numbers}"
+        return (head, *compared, *map(str, against), *self.lines)
+
+    def refusal(self, *, strict: bool = False) -> BespokeError | None:
+        """The error to end with, if any; warnings count as errors where `strict`.
+
+        Options come before data: a run that is wrong by its options is wrong with any pictures.
+        """
+        stops = ("error", "warning") if strict else ("error",)
+        options = [each for each in self.option_findings if each.severity in stops]
+        data = [each for each in self.data_findings if each.severity in stops]
+        if options:
+            return ConfigError(findings.listing(options))
+        return DatasetError(findings.listing(data)) if data else None
+
+    def report(self, *, examples: int | None = 3, notes: bool = True) -> list[str]:
+        """What a person reads: the verdict, the worst captions and their cure, then the findings.
+
+        `examples` are shown of each kind, every one where it is None; without `notes` it is the
+        short form that a run prints. Errors are left to `refusal`, unless all is to be shown.
+        """
+        hidden = set() if examples is None else {"error"}
+        hidden |= set() if notes else {"note"}
+        left = {str(each) for each in self.findings if each.severity in hidden}
+        opening = [line for line in self.verdict if line not in left]
+        shown = [each for each in self.findings if str(each) not in {*left, *opening}]
+        cure = self._cure() if notes else ()
+        return [*opening, *cure, *findings.summary(shown, examples=examples)]
+
+    def _cure(self) -> Iterator[str]:
+        """The three captions with the most warnings, and the command that mends what it can."""
+        by_file: dict[str, list[Finding]] = defaultdict(list)
+        for each in self.data_findings:
+            if each.severity == "warning" and each.file.endswith(".txt"):
+                by_file[each.file].append(each)
+        worst = sorted(by_file.items(), key=lambda item: -len(item[1]))[:3]
+        if worst:
+            yield "Worst captions:"
+        for file, group in worst:
+            more = f", and {len(group) - 1} more" if len(group) > 1 else ""
+            yield f"  {file}: {group[0].message}{more}"
+        mended = findings.HEX_CODES - {"colour_shared"} | {"caption_cut"}
+        collection = self.collections.get(loading.COLLECTION)
+        if collection and any(each.code in mended for each in self.data_findings):
+            folder = collection.folder
+            out = folder.with_name(f"{folder.name}_repaired")
+            yield (
+                f"Mend them: python -m bespoke captions repair --experiment {self.experiment.name} "
+                f"--data {shlex.quote(str(folder))} --out {shlex.quote(str(out))}"
+            )
+
+    def as_json(self) -> str:
+        """One object: verdict, counts by code, findings, exposure by class of tags."""
+        return _document(
+            self.experiment.name,
+            "\n".join(self.verdict),
+            counts=self.counts,
+            findings=[asdict(each) for each in self.findings],
+            exposure={
+                kind: {"here": share, "parent": self.before.get(kind)}
+                for kind, share in self.exposure.items()
+            },
         )
-    return places
-
-
-def _or_drawn(locate: Callable[[], Path], name: str, drawn: Callable[[str], Path]) -> Path:
-    try:
-        return locate()
-    except DatasetError:
-        return drawn(name)
-
-
-def parents_folders(parent: Experiment | None, texts: Sequence[str]) -> dict[str, Path]:
-    """The folders that `--parent-data DIR` and `--parent-data NAME=DIR` name.
-
-    Raises:
-        ConfigError: a name that no subset of the parent has, one given twice, no such folder, or
-            no parent at all.
-    """
-    named = _named(texts, parent, "--parent-data")
-    for folder in named.values():
-        if not loading.is_folder(folder):
-            raise ConfigError(f"no such directory: {folder}. Correct --parent-data")
-    return named
 
 
 def subset_and_folder(text: str) -> tuple[str, str]:
@@ -92,34 +147,49 @@ def subset_and_folder(text: str) -> tuple[str, str]:
 
 
 def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> dict[str, Path]:
+    """The folder of each subset that an option names."""
     named: dict[str, Path] = {}
+    known = by_folder(experiment) if experiment else {}
     for text in texts:
         name, folder = subset_and_folder(text)
-        if name in named:
-            raise ConfigError(f"{option} {text}: {name} is given twice")
+        if name not in known or name in named:
+            why = f"{name} is given twice" if name in named else did_you_mean(name, known)
+            raise ConfigError(f"{option} {text}: {why}")
         # The trainer runs from another folder than the person stands in. Unlike Path's, this
         # expansion leaves a person who is not there as it is.
         named[name] = Path(os.path.expanduser(folder)).absolute()  # noqa: PTH111
-    if named and experiment is None:
-        raise ConfigError(f"{option}: this experiment has no parent to compare with")
-    known = by_folder(experiment) if experiment else {}
-    for name in named:
-        if name not in known:
-            raise ConfigError(f"{option} {name}=…: {did_you_mean(name, known)}")
+        if not loading.is_folder(named[name]):
+            raise ConfigError(f"no such directory: {named[name]}. Correct {option}")
     return named
 
 
-# --- The examination ------------------------------------------------------------------------------
+def locate(
+    experiment: Experiment,
+    texts: Sequence[str],
+    roots: Sequence[Path],
+    draw: Callable[[str], Path] | None = None,
+) -> dict[str, Path]:
+    """The folder of each subset: as `--data` names it, else by its name in `roots`, else drawn.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What a run was found to be before its start: `data` is the folder of each subset, `parent`
-    the parent's run name."""
-
-    data: dict[str, Path]
-    report: Preflight
-    parent: str | None
+    Raises:
+        ConfigError: a folder or subset that is not there.
+        DatasetError: no pictures for a subset.
+    """
+    named = _named(texts, experiment, "--data")
+    located: dict[str, Path] = {}
+    for name in by_folder(experiment):
+        places = [named[name]] if name in named else [root / name for root in roots]
+        folder = next(filter(loading.holds_pictures, places), None)
+        if folder is None and draw is not None and name not in named:
+            folder = draw(name)
+        if folder is None:
+            option = "--data DIR" if name == loading.COLLECTION else f"--data {name}=DIR"
+            raise DatasetError(
+                f"no pictures found in {' or in '.join(map(str, places))}. Put the pictures and "
+                f"captions there, or name their folder with {option}"
+            )
+        located[name] = folder
+    return located
 
 
 def check(
@@ -128,32 +198,30 @@ def check(
     data: Sequence[str],
     parent_data: Sequence[str],
     allow_no_op: bool,
-    repository: Path,
-    workspace: Path,
+    roots: Sequence[Path],
     prompts: Sequence[Prompt],
     seed: int | None = None,
     draw: Callable[[str], Path] | None = None,
-) -> Checked:
-    """Find the pictures of an experiment and examine them; `data` and `parent_data` are as the
-    command line has them, `repository` is where pictures may be besides the workspace.
+) -> Preflight:
+    """Find the pictures of an experiment and examine them.
+
+    `data` and `parent_data` are as the command line has them, `roots` where pictures may be; `draw`
+    makes a subset's where none are named or found.
 
     Raises:
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
     """
-    places = folders(experiment, data, repository=repository, workspace=workspace, drawn=draw)
     # At another seed, so is what it is compared with: a seed is no change between the two.
-    known = [with_seed(each, seed) for each in config.known(REPOSITORY)]
-    parent = next((each for each in known if each.name == experiment.parent), None)
-    report = examine(
+    known = {each.name: with_seed(each, seed) for each in config.known(REPOSITORY)}
+    parent = known.get(experiment.parent or "")
+    return examine(
         experiment,
-        places,
+        locate(experiment, data, roots, draw),
         parent=parent,
-        known=known,
         no_op="warning" if allow_no_op else "error",
-        parent_data=parents_folders(parent, parent_data),
+        parent_data=_named(parent_data, parent, "--parent-data"),
         prompts=prompts,
     )
-    return Checked(data=places, report=report, parent=parent.run_name if parent else None)
 
 
 def examine(
@@ -161,72 +229,58 @@ def examine(
     data: Mapping[str, Path],
     *,
     parent: Experiment | None,
-    known: Sequence[Experiment] = (),
     no_op: Severity = "error",
     parent_data: Mapping[str, Path] | None = None,
     prompts: Sequence[Prompt] = (),
 ) -> Preflight:
     """Check the data, see it as the trainer will, and compare the experiment with its parent.
 
-    `data` is the folder of each subset, `parent_data` that of those whose captions or pictures were
-    others in the parent. `known` are experiments that a confounded one can be sent to; `no_op` is
-    how bad it is that nothing differs from the parent. `prompts` are those that each epoch is
-    tested with.
-
-    Raises:
-        DatasetError: where a folder cannot be listed.
+    `data` is the folder of each subset, `parent_data` that of those that were others in the parent.
+    `no_op` is how bad it is that nothing differs from it.
     """
-    collections = {name: _checked(experiment, name, folder) for name, folder in data.items()}
+    collections = {name: _collection(experiment, name, folder) for name, folder in data.items()}
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
-    here = _side(experiment, collections, data)
-    gate = experiment.gate
-    compared = ablation.Ablation(changes=(), findings=(), lines=())
-    before: Mapping[str, float] = {}
-    unseen: Sequence[Finding] = ()
+    here, gate = _side(experiment, collections), experiment.gate
+    options = [*lint.audit(experiment), *lint.prompt_findings(prompts)]
+    options += schedule.gate_findings(experiment, run, gate.epoch) if gate else ()
+    lines: list[str] = []
+    before: dict[str, float] = {}
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
         own = parent_data or {}
-        earlier = {name: _checked(parent, name, folder) for name, folder in own.items()}
-        there = _side(parent, {**collections, **earlier}, {**data, **own})
-        before = _shares(there.exposure)
-        compared = ablation.compare(here, there, known=known, no_op=no_op)
-        unseen = list(_unseen(experiment, parent, own))
+        earlier = {name: _collection(parent, name, folder) for name, folder in own.items()}
+        there = _side(parent, {**collections, **earlier})
+        compared, lines = ablation.compare(here, there, no_op=no_op)
+        options = [*compared, *_unseen(experiment, parent, own), *options]
+        before = there.exposure.shares
+    data_findings = [finding for each in collections.values() for finding in each.findings]
     return Preflight(
         experiment=experiment,
+        parent=parent.run_name if parent else None,
+        data=dict(data),
         collections=collections,
-        data_findings=(
-            *(finding for each in collections.values() for finding in each.findings),
-            *_cut(here.exposure),
-        ),
-        option_findings=(
-            *compared.findings,
-            *unseen,
-            *lint.audit(experiment),
-            *lint.prompt_findings(prompts),
-            *(schedule.gate_findings(experiment, run, gate.epoch) if gate else ()),
-        ),
-        lines=compared.lines,
-        exposure=_shares(here.exposure),
+        data_findings=(*data_findings, *_cut(here.exposure)),
+        option_findings=tuple(options),
+        lines=tuple(lines),
+        exposure=here.exposure.shares,
         before=before,
         length=run,
     )
 
 
-def _checked(experiment: Experiment, name: str, folder: Path) -> Collection:
+def _collection(experiment: Experiment, name: str, folder: Path) -> Collection:
     spec = experiment.specs.get(name, DatasetSpec())
-    return loading.check(folder, spec, by_folder(experiment).get(name))
+    shuffled = bool(by_folder(experiment)[name]["shuffle_caption"])
+    return loading.check(folder, spec, shuffled=shuffled)
 
 
-def _side(
-    experiment: Experiment, collections: Mapping[str, Collection], data: Mapping[str, Path]
-) -> ablation.Side:
+def _side(experiment: Experiment, collections: Mapping[str, Collection]) -> ablation.Side:
     captions = {name: each.captions for name, each in collections.items()}
-    exposure = caption_exposure.look(experiment, captions)
-    return ablation.Side(experiment=experiment, exposure=exposure, data=data)
-
-
-def _shares(exposure: caption_exposure.Exposure) -> dict[str, float]:
-    return {kind: each.share for kind, each in exposure.classes.items()}
+    return ablation.Side(
+        experiment=experiment,
+        exposure=caption_exposure.look(experiment, captions),
+        data={name: each.folder for name, each in collections.items()},
+    )
 
 
 def _unseen(
@@ -234,47 +288,35 @@ def _unseen(
 ) -> Iterator[Finding]:
     """Another caption version in the parent, whose captions are not at hand."""
     for name in sorted(experiment.specs.keys() & parent.specs.keys() - parent_data.keys()):
-        new, old = (each.specs[name].caption_version for each in (experiment, parent))
-        if new != old:
+        old = parent.specs[name].caption_version
+        if old != experiment.specs[name].caption_version:
             message = (
-                f"{name}: {parent.name} had the captions {old or 'of no version'}, which are not "
-                f"here: its shares are computed on these ({new or 'no version'}). Name its own "
-                f"with --parent-data {name}=DIR"
+                f"{name}: the captions of {parent.name} ({old or 'no version'}) are not here, so "
+                f"its shares are those of these. Name its own with --parent-data {name}=DIR"
             )
             yield findings.finding("warning", "parent_captions_unseen", "", message)
 
 
 def _cut(exposure: caption_exposure.Exposure) -> Iterator[Finding]:
-    for each in exposure.captions:
-        if each.overflow > 0:
+    for (_, stem), tokens in exposure.tokens.items():
+        if tokens > exposure.limit:
             message = (
-                f"is {each.tokens} CLIP tokens long, and the encoder takes {exposure.limit}: what "
-                "comes last is cut off, another tag in each epoch where tags are shuffled"
+                f"is {tokens} CLIP tokens long, and the encoder takes {exposure.limit}: what comes "
+                "last is cut off, another tag in each epoch where tags are shuffled"
             )
-            yield findings.finding(
-                "warning", "caption_cut", f"{each.stem}.txt", message,
-                tokens=each.tokens, limit=exposure.limit,
-            )  # fmt: skip
-
-
-# --- The verb -------------------------------------------------------------------------------------
+            yield findings.finding("warning", "caption_cut", f"{stem}.txt", message, tokens=tokens)
 
 
 def examined(chosen: argparse.Namespace) -> Preflight:
-    """The preflight of what the command line names.
-
-    Raises:
-        ConfigError, DatasetError: where experiment or pictures cannot be found or read.
-    """
+    """The preflight of what the command line names."""
     return check(
         config.load(chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)),
         data=chosen.data,
         parent_data=chosen.parent_data,
         allow_no_op=chosen.allow_no_op,
-        repository=REPOSITORY,
-        workspace=workspace_path(chosen.workspace),
+        roots=(REPOSITORY, workspace_path(chosen.workspace)),
         prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
-    ).report
+    )
 
 
 def show(chosen: argparse.Namespace) -> None:
@@ -287,7 +329,8 @@ def show(chosen: argparse.Namespace) -> None:
         report = examined(chosen)
     except BespokeError as error:
         if chosen.json:
-            print(unexamined(chosen.experiment, error))
+            verdict = f"{chosen.experiment} cannot start: {error}"
+            print(_document(chosen.experiment, verdict, counts={}, findings=[], exposure={}))
         raise
     if chosen.json:
         print(report.as_json())
@@ -296,3 +339,7 @@ def show(chosen: argparse.Namespace) -> None:
     refusal = report.refusal(strict=chosen.strict)
     if refusal is not None:
         raise refusal
+
+
+def _document(experiment: str, verdict: str, **rest: object) -> str:
+    return json.dumps({"experiment": experiment, "verdict": verdict, **rest}, indent=2, default=str)

@@ -138,8 +138,6 @@ def _identify(names: Sequence[Path], output: Path) -> list[Lora]:
             problems.append(str(error))
             continue
         loras.setdefault(lora.sha256, lora)
-        for note in lora.notes:
-            say(note)
     if problems:
         raise ConfigError("\n".join(problems))
     return list(loras.values())
@@ -187,7 +185,6 @@ def _draw(
             script=script,
             base_model=base.path,
             tokenizer=base_model.tokenizer_folder(models),
-            offline=not base.hub,
             half=half,
             folder=place / "logs" / "epoch_tests" / f"{now():%Y-%m-%dT%H-%M-%S.%fZ}",
             clip_skip=clip_skip,

@@ -169,7 +169,6 @@ class GenImg:
     script: Path
     base_model: str
     tokenizer: Path
-    offline: bool
     half: bool
     folder: Path
     clip_skip: int | None = None
@@ -244,7 +243,7 @@ def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str],
     """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
     write_whole(tool.folder / "command.txt", shlex.join(command) + "\n")
     progress = _Progress(tool.folder, count)
-    environment = launch.environment(os.environ, offline=tool.offline)
+    environment = launch.environment(os.environ)
     with (
         _log(tool).open("wb", buffering=0) as log,
         Group(command, environment=environment, cwd=tool.script.parent) as group,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,23 +21,15 @@ Tone = Literal["good", "fair", "bad", "open"]
 
 def outcome(run: RunRecord) -> dict[str, Any]:
     """What came out: of a baseline, what is known of it; None where nothing says."""
-    means = [each.scores.mean for each in run.epochs if each.scores.mean is not None]
-    steps = [round(after - before, 1) for before, after in itertools.pairwise(means)]
+    words = dict(gate.settled(run.epochs))
     first = gate.first_right(run.epochs)
-    lost = [
-        epoch
-        for epoch, word in gate.settled(run.epochs)
-        if first and epoch > first and word == "mismatch"
-    ]
+    lost = [epoch for epoch, word in words.items() if first and epoch > first if word == "mismatch"]
     return {
         "status": run.status,
         "background_right_from": first or run.facts.get("background_right_from"),
         "best_epoch": run.best_epoch,
         "best_score": run.best_score,
-        "falls": f"{sum(step < 0 for step in steps)} of {len(steps)}" if steps else None,
-        "largest_fall": max(0.0, -min(steps)) if steps else None,
         "lost_again": (lost or "never") if run.epochs else run.facts.get("oscillation"),
-        "hours": run.hours,
         "time": None if run.hours is None else duration(run.hours * 3600),
         "cost": None if run.cost is None else round(run.cost, 2),
     }
@@ -67,72 +58,66 @@ def verdict_of_run(run: RunRecord) -> str | None:
 
 def headline(run: RunRecord) -> tuple[Tone, str]:
     """How it went, in one plain sentence, and how that is to be felt."""
-    top = run.best_score
+    top, equals = run.best_score, gate.equals(run.epochs)
     known = "" if run.best_epoch is None else f"epoch {run.best_epoch} "
-    ties = f", and {gate.listed(run.ties)} equal" if run.ties else ""
-    best = "" if top is None else f"Best: {known}({top} of 10{ties})."
+    ties = f", and {gate.listed(equals)} equal" if equals else ""
+    best = "" if top is None else f" Best: {known}({top} of 10{ties})."
     stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
     if stop is not None:
         return "bad", f"The hypothesis failed at epoch {stop.epoch}."
     if run.status == "failed":
-        return "bad", f"The run failed. {best}".rstrip()
+        return "bad", f"The run failed.{best}"
     if run.status == "cancelled":
-        return "fair", f"The run was interrupted. {best}".rstrip()
+        return "fair", f"The run was interrupted.{best}"
     if run.status == "in_progress":
-        return "open", f"Still training: {len(run.epochs)} epochs tested. {best}".rstrip()
+        return "open", f"Still training: {len(run.epochs)} epochs tested.{best}"
     if top is None:
         return "open", "Nothing was scored."
     tones: dict[str | None, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
-    return tones.get(verdict_of_run(run), "bad"), best
+    return tones.get(verdict_of_run(run), "bad"), best.strip()
 
 
 def expected(run: RunRecord, text: str) -> bool | None:
     """Whether an expectation came true; None where it is too early, or the words are not known."""
     numbers = [float(each) for each in re.findall(r"\d+(?:\.\d+)?", text)]
-    tested = [number for number, _ in gate.numbered(run.epochs)]
+    results = gate.numbered(run.epochs)
     over = run.status == "completed"
-    if not tested or not (over or numbers):
+    if not results or not (over or numbers):
         return None
     if "no oscillation" in text:
         return not gate.flips(run.epochs) if over else None
     if text.startswith("best epoch later than"):
         return (run.best_epoch or 0) > numbers[0] if over else None
     if re.search(r"background.* by epoch", text):
-        came: float | None = gate.first_right(run.epochs)
+        came = gate.first_right(run.epochs)
     elif "of 10 by epoch" in text:
-        enough = [
-            n for n, each in gate.numbered(run.epochs) if (each.scores.mean or 0) >= numbers[0]
-        ]
-        came = enough[0] if enough else None
+        enough = (number for number, each in results if (each.scores.mean or 0) >= numbers[0])
+        came = next(enough, None)
     else:
         return None
     if came is not None:
         return came <= numbers[-1]
-    return False if over or tested[-1] >= numbers[-1] else None
+    return False if over or results[-1][0] >= numbers[-1] else None
 
 
 def backgrounds(run: RunRecord) -> str:
     """Since when, or how often, the background is as asked, in a sentence; "" where none says."""
+    right_from = run.facts.get("background_right_from")
     results = [
         (number, each.backgrounds(), len(each.pictures))
         for number, each in gate.numbered(run.epochs)
         if each.pictures
     ]
     if not results:
-        right_from = run.facts.get("background_right_from")
         return f"Background right from epoch {right_from} on." if right_from else ""
     if all(counts["unmeasured"] == of for _, counts, of in results):
         return "No background could be measured."
     wrong = [number for number, counts, of in results if counts["match"] < of]
-    right = [number for number, counts, of in results if counts["match"] == of]
-    if not right:
+    first = next((number for number, *_ in results if number not in wrong), None)
+    if first is None:
         number, counts, of = max(results, key=lambda each: each[1]["match"])
-        at = f", at best (epoch {number})" if counts["match"] else ", in every epoch"
-        return f"Background right in {counts['match']} of {of} pictures{at}."
-    again = [str(number) for number in wrong if number > right[0]]
+        return f"Background right in {counts['match']} of {of} pictures at best (epoch {number})."
+    again = ", ".join(str(number) for number in wrong if number > first)
     if again:
-        return (
-            f"Background first right in every picture at epoch {right[0]}, "
-            f"and not at epoch {', '.join(again)}."
-        )
-    return f"Background right in every picture from epoch {right[0]} on."
+        return f"Background right in every picture at epoch {first}, and not at epoch {again}."
+    return f"Background right in every picture from epoch {first} on."

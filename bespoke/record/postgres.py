@@ -1,10 +1,9 @@
 """The collection's own PostgreSQL: the tables `training_runs` and `epoch_results`, written beside
 whoever else writes there.
 
-A run's row is written when it starts, after each epoch and when it ends; an epoch's after its test.
-Each is a transaction of its own, so that one which was cut off, or is sent twice, leaves what one
-that went through leaves. Columns that a machine owns are overwritten. The columns of PERSONS are
-filled where they are empty, or still hold what we wrote there: what a person put there stays.
+A run is sent whole, with all its epochs, as one upsert in one transaction: sent twice it changes
+nothing. Columns that a machine owns are overwritten. The columns of PERSONS are filled only where
+they are empty, those of the run at its end: what a person put there stays.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ import os
 import socket
 import threading
 import time
-from dataclasses import dataclass
-from datetime import date, datetime, timezone
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
 
 from bespoke.errors import ConfigError
 from bespoke.evaluation.scoring import VERDICTS
@@ -35,18 +33,15 @@ if TYPE_CHECKING:
     from bespoke.record.run_record import RunRecord
 
 VARIABLE = "BESPOKE_DATABASE_URL"
-# The longest that a connection may take, and that one row may: training goes on meanwhile.
+# The longest that one event may wait for it, and that one statement may take.
 PATIENCE_S = 5
-# A person's, once they hold something: opinions. All other columns that we write are facts.
 PERSONS = frozenset((
-    "overall_verdict", "quality_score", "production_ready", "key_findings", "issues_found",
-    "strengths", "visual_quality_score", "style_match_score", "prompt_adherence_score",
-    "has_wrong_backgrounds", "verdict",
+    "overall_verdict", "quality_score", "visual_quality_score", "style_match_score",
+    "prompt_adherence_score", "has_wrong_backgrounds", "verdict",
 ))  # fmt: skip
-# What stands in such a column before anyone has said anything.
-NOBODYS = (None, "pending")
 # Their column: the trainer's option that it holds.
 OPTIONS = {
+    "base_model": "training.pretrained_model_name_or_path",
     "training_data_path": "dataset.1.subset_1.image_dir",
     "resolution": "dataset.general.resolution",
     "lr_scheduler_cycles": "training.lr_scheduler_num_cycles",
@@ -61,27 +56,15 @@ OPTIONS = {
     },
 }  # fmt: skip
 # Their column: the fact of the same name that a run may come with.
-FACTS = (
-    "base_model", "num_images", "caption_format", "caption_version", "total_steps", "platform",
-    "gpu_type", "key_findings", "issues_found", "strengths", "production_ready",
-)  # fmt: skip
-
-TABLES = ("training_runs", "epoch_results")
-# The statements that make them, in their order.
+FACTS = ("num_images", "caption_version", "gpu_type")
+KEYS = {"training_runs": ("run_name",), "epoch_results": ("training_run_id", "epoch_number")}
+# The statements that make the tables, in their order.
 STATEMENTS = Path(__file__).parent / "templates" / "postgres.sql"
-
-
-@dataclass(kw_only=True)
-class Parcel:
-    """What of a run is still to be sent.
-
-    `waiting` lists its rows: 0 is the run's own, any other number that epoch's. `sent` is what was
-    written: the name of its row there, and by row the values of PERSONS. Sending changes both.
-    """
-
-    run: RunRecord
-    waiting: list[int]
-    sent: dict[str, Any]
+COLUMNS = """
+    SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+    WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""
+Connection = psycopg.Connection[Any]
+Columns = dict[str, dict[str, str]]
 
 
 class Postgres:
@@ -92,111 +75,103 @@ class Postgres:
     """
 
     def __init__(self, text: str) -> None:
-        self.url = _address(text)
-        self._tables: tuple[sa.Table, sa.Table] | None = None
+        self.address = _address(text)
         self._idle_until = 0.0
         self._trouble: str | None = None
 
     @property
     def target(self) -> str:
         """Its name without the password."""
-        url = self.url
-        host = url.host or url.query.get("host", "")
-        user = url.username or os.environ.get("USER", "")
-        return f"{user}@{host}:{url.port or 5432}/{url.database}"
+        parts = conninfo_to_dict(self.address)
+        user = parts.get("user") or os.environ.get("USER", "")
+        place = f"{parts.get('host', '')}:{parts.get('port', 5432)}"
+        return f"{user}@{place}/{parts.get('dbname', '')}"
 
-    def send(self, parcels: Sequence[Parcel], *, seconds: float | None = PATIENCE_S) -> str | None:
-        """Send what waits within `seconds`; returns in a line what was in the way, if anything was.
+    def send(
+        self, runs: Sequence[RunRecord], *, seconds: float | None = PATIENCE_S
+    ) -> tuple[list[str], str | None]:
+        """Send the runs, within `seconds`; returns the uids of those that are there now, and in a
+        line what was in the way of the others.
 
         After a failure nothing is tried for a minute where `seconds` are counted.
         """
+        sent: list[str] = []
         if seconds is None or time.monotonic() > self._idle_until:
-            deadline = None if seconds is None else time.monotonic() + seconds
-            self._trouble = self._send(parcels, deadline)
+            end = None if seconds is None else time.monotonic() + seconds
+            self._trouble = self._send(runs, end, sent)
             if self._trouble:
-                self._idle_until, self._tables = time.monotonic() + 60, None
-        return self._trouble
+                self._idle_until = time.monotonic() + 60
+        return sent, self._trouble
 
-    def _send(self, parcels: Sequence[Parcel], deadline: float | None) -> str | None:
+    def _send(self, runs: Sequence[RunRecord], end: float | None, sent: list[str]) -> str | None:
         trouble = None
-        engine = _engine(self.url)
         try:
-            with engine.connect() as connection:
-                with _row_of(connection):
-                    self._tables = self._tables or _prepared(connection)
-                for parcel in parcels:
-                    for row in list(parcel.waiting):
-                        if deadline is not None and time.monotonic() > deadline:
-                            return trouble or "there was no time for all of it"
-                        try:
-                            with _row_of(connection):
-                                _write(connection, self._tables, parcel, row)
-                        except (LookupError, sa.exc.DBAPIError) as error:
-                            if getattr(error, "connection_invalidated", False):
-                                raise
-                            trouble = trouble or line(error)  # this row alone is kept back
-                            continue
-                        parcel.waiting.remove(row)
-        except (ConfigError, OSError, sa.exc.SQLAlchemyError) as error:
+            with contextlib.closing(_connect(self.address)) as connection:
+                with _transaction(connection):
+                    columns = _columns(connection)
+                for run in runs:
+                    if end is not None and time.monotonic() > end:
+                        return trouble or "there was no time for all of it"
+                    try:
+                        with _transaction(connection):
+                            _write(connection, columns, run)
+                        sent.append(run.uid)
+                    except psycopg.Error as error:
+                        if connection.closed:
+                            raise
+                        trouble = trouble or line(error)  # this run alone is kept back
+        except (ConfigError, OSError, psycopg.Error) as error:
             return line(error)
-        finally:
-            engine.dispose()
         return trouble
 
 
 def line(error: BaseException) -> str:
-    """What a database said, in its first line and without a secret."""
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    """What an error says, in its first line and without a secret."""
+    lines = str(error).strip().splitlines()
     return veiled(lines[0]) if lines else type(error).__name__
 
 
-def _address(text: str) -> sa.URL:
-    """As SQLAlchemy wants it, encrypted unless it is this machine's own.
+def _address(text: str) -> str:
+    """Encrypted unless it is this machine's own.
 
     Raises:
         ConfigError: where it is no address of PostgreSQL; the address is not repeated.
     """
-    scheme, separator, rest = text.strip().partition("://")
-    if not separator or scheme not in ("postgres", "postgresql", "postgresql+psycopg"):
+    text = text.strip()
+    if not text.startswith(("postgres://", "postgresql://")):
         raise ConfigError(f"{VARIABLE}: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
     try:
-        url = sa.make_url(f"postgresql+psycopg://{rest}")
-    except (ValueError, sa.exc.ArgumentError):
+        parts = conninfo_to_dict(text)
+        int(parts.get("port") or 0)
+    except (ValueError, psycopg.Error):
         raise ConfigError(
             f"{VARIABLE}: cannot be read. In a password, write @ as %40, / as %2F, # as %23, "
             ": as %3A"
         ) from None
-    host = url.host or str(url.query.get("host", ""))
+    host = str(parts.get("host") or "")
     local = host.startswith("/") or host in ("", "localhost", "127.0.0.1", "::1")
-    if "sslmode" not in url.query and not local:
-        url = url.update_query_dict({"sslmode": "require"})
-    return url
+    return text if local or "sslmode" in parts else make_conninfo(text, sslmode="require")
 
 
-def _engine(url: sa.URL) -> sa.Engine:
+def _connect(address: str) -> Connection:
     """Direct, or through a pooler that gives each transaction another connection: there a prepared
     statement would be looked for where it is not."""
-    return sa.create_engine(
-        url,
-        poolclass=sa.pool.NullPool,
-        use_native_hstore=False,
-        hide_parameters=True,
-        connect_args={"prepare_threshold": None, "connect_timeout": PATIENCE_S},
+    return psycopg.connect(
+        address, autocommit=True, prepare_threshold=None, connect_timeout=PATIENCE_S
     )
 
 
 @contextlib.contextmanager
-def _row_of(connection: sa.Connection) -> Iterator[None]:
-    """One transaction, which the server ends after PATIENCE_S, and the client where the server
-    does not: a server that stands still would be waited for as long as it stands."""
-    driver: Any = connection.connection.driver_connection
-    end = socket.socket(fileno=os.dup(driver.fileno()))
+def _transaction(connection: Connection) -> Iterator[None]:
+    """One transaction, whose statements the server ends after PATIENCE_S, and the client where the
+    server stands still: it would be waited for as long as it stands."""
+    end = socket.socket(fileno=os.dup(connection.fileno()))
     timer = threading.Timer(PATIENCE_S + 1, _hang_up, (end,))
     timer.daemon = True
     timer.start()
     try:
-        with connection.begin():
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{PATIENCE_S}s'")
+        with connection.transaction():
+            connection.execute(f"SET LOCAL statement_timeout = '{PATIENCE_S}s'".encode())
             yield
     finally:
         timer.cancel()
@@ -208,108 +183,99 @@ def _hang_up(end: socket.socket) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
-def _prepared(connection: sa.Connection) -> tuple[sa.Table, sa.Table]:
-    """Both tables as this database has them: their keys may be numbers or UUIDs, their times dates.
+def _columns(connection: Connection) -> Columns:
+    """The columns of both tables and their types, as this database has them.
 
-    One that is missing is made, closed to all but its owner: Supabase shows a new table to whoever
-    has the project's public key. Columns that are missing are not written.
+    A table that is missing is made, closed to all but its owner: Supabase shows a new table to
+    whoever has the project's public key.
 
     Raises:
         ConfigError: where the role may not look into the schema.
     """
-    user, place = connection.execute(
-        sa.select(sa.literal_column("current_user"), sa.func.current_schema())
-    ).one()
-    if place is None:
+    role = connection.execute("SELECT current_user, current_schema()").fetchone() or ("", None)
+    if role[1] is None:
         raise ConfigError(
-            f"role {user} has no rights to the schema of the tables: GRANT USAGE ON SCHEMA public"
+            f"role {role[0]} has no rights to the schema of the tables: GRANT USAGE ON SCHEMA "
+            "public"
         )
-    statements = STATEMENTS.read_text(encoding="utf-8").split("\n\n")
-    for name, statement in zip(TABLES, statements, strict=True):
-        if not sa.inspect(connection).has_table(name):
-            connection.exec_driver_sql(statement)
-    known = sa.MetaData()
-    runs, epochs = (
-        sa.Table(name, known, autoload_with=connection, resolve_fks=False) for name in TABLES
-    )
-    return runs, epochs
+    columns = {}
+    statements = STATEMENTS.read_bytes().split(b"\n\n")
+    for table, statement in zip(KEYS, statements, strict=True):
+        columns[table] = dict(connection.execute(COLUMNS, (table,)).fetchall())
+        if not columns[table]:
+            connection.execute(statement)
+            columns[table] = dict(connection.execute(COLUMNS, (table,)).fetchall())
+    return columns
 
 
-def _write(
-    connection: sa.Connection, tables: tuple[sa.Table, sa.Table], parcel: Parcel, row: int
-) -> None:
-    """Write one row of the run, or none where a baseline of that name is theirs."""
-    runs, epochs = tables
-    name = parcel.sent.get("name") or _name(connection, runs, parcel.run)
-    if name is None:
-        return
-    wrote = parcel.sent.setdefault("wrote", {})
-    if row == 0:
-        wanted = parcel.run.name
-        if name != wanted and _one(connection, runs, {"run_name": wanted}) is not None:
-            wanted = name
-        values = {"run_name": wanted, **_run_values(parcel.run)}
-        wrote["0"] = _put(connection, runs, {"run_name": name}, values, wrote.get("0", {}))
-        parcel.sent["name"] = wanted
-        return
-    result = next((each for each in parcel.run.epochs if each.epoch == row), None)
-    theirs = _one(connection, runs, {"run_name": name})
-    if result is None or theirs is None:
-        raise LookupError(f"{name}: its row is not there")
-    key = {"training_run_id": theirs["id"], "epoch_number": row}
-    values = _epoch_values(result)
-    wrote[str(row)] = _put(connection, epochs, key, values, wrote.get(str(row), {}))
+def _write(connection: Connection, columns: Columns, run: RunRecord) -> None:
+    name = _row_name(connection, run)
+    _upsert(connection, columns, "training_runs", [{"run_name": name, **_run_values(run)}])
+    query = "SELECT id FROM training_runs WHERE run_name = %s"
+    (row,) = connection.execute(query, (name,)).fetchall()
+    epochs = [{"training_run_id": str(row[0]), **_epoch_values(each)} for each in run.epochs]
+    if epochs:
+        _upsert(connection, columns, "epoch_results", epochs)
 
 
-def _name(connection: sa.Connection, table: sa.Table, run: RunRecord) -> str | None:
+def _row_name(connection: Connection, run: RunRecord) -> str:
     """The name of the run's row: its own, unless a row of that name is another run's.
 
-    A row is this run's where it is of the same start, or was planned and holds no run yet.
+    A row is this run's where it is of the same start, or was planned and holds no run yet. A run
+    that was moved away takes its row along to the name that it goes by now.
     """
-    theirs = _one(connection, table, {"run_name": run.name})
-    if theirs is None:
+    first = run.name.removesuffix(f" ({run.started})")
+    dated = f"{first} ({run.started})"
+    query = "SELECT run_name, to_jsonb(t) AS row FROM training_runs t WHERE run_name IN (%s, %s)"
+    rows = connection.cursor(row_factory=dict_row).execute(query, (first, dated)).fetchall()
+    known: dict[str, dict[str, Any]] = {each["run_name"]: each["row"] for each in rows}
+    if dated in known:
+        return dated
+    row = known.get(first)
+    if row is None:
         return run.name
-    if run.baseline:
-        return None
-    start = _fitting(table.c.run_date, run.started) if "run_date" in table.c else None
-    planned = theirs.get("status") == "in_progress" and not theirs.get("output_name")
-    same = start is not None and theirs["run_date"] == start
-    return run.name if planned or same else f"{run.name} ({run.started})"
+    date = row.get("run_date")
+    planned = row.get("status") == "in_progress" and not row.get("output_name")
+    if not (planned or (date and run.started.startswith(date))):
+        return dated
+    rename = "UPDATE training_runs SET run_name = %s WHERE run_name = %s"
+    if run.name == dated:
+        connection.execute(rename, (dated, first))
+    return run.name
 
 
 def _run_values(run: RunRecord) -> dict[str, Any]:
-    values = {name: run.facts[name] for name in FACTS if name in run.facts}
+    values = {name: run.facts.get(name) for name in FACTS}
     for name, option in OPTIONS.items():
-        if option in run.settings:
-            values[name] = run.settings[option].get("value")
+        values[name] = run.settings.get(option, {}).get("value")
     if run.epochs:
         values["checkpoint_file_size_mb"] = round(run.epochs[0].checkpoint_size / 1e6, 2)
+    over = run.status == "completed"
     return {
         **values,
-        "run_date": run.started or None,
+        "run_date": run.started,
         "status": run.status,
         "model_type": "SD15",
         "training_duration_hours": run.hours,
         "best_epoch": run.best_epoch,
-        "quality_score": run.best_score,
-        "overall_verdict": _verdict(run),
+        "quality_score": run.best_score if over else None,
+        "overall_verdict": _verdict(run.best_score) if over else "pending",
     }
 
 
-def _verdict(run: RunRecord) -> str:
+def _verdict(score: float | None) -> str:
     """success, partial or failure by the owner's own bounds for the best score; else pending."""
-    if run.status == "in_progress" or run.best_score is None:
-        return "failure" if run.status == "failed" else "pending"
+    if score is None:
+        return "pending"
     success, _, partial = (bound for bound, _ in VERDICTS)
-    if run.best_score >= success:
-        return "success"
-    return "partial" if run.best_score >= partial else "failure"
+    return "success" if score >= success else "partial" if score >= partial else "failure"
 
 
 def _epoch_values(result: EpochResult) -> dict[str, Any]:
     counts, scores = result.backgrounds(), result.scores
     measured = counts["match"] + counts["mismatch"] > 0
     return {
+        "epoch_number": result.epoch,
         "checkpoint_path": result.checkpoint,
         "checkpoint_file_size_mb": round(result.checkpoint_size / 1e6, 2) or None,
         "test_output_dir": result.folder,
@@ -323,65 +289,44 @@ def _epoch_values(result: EpochResult) -> dict[str, Any]:
     }
 
 
-def _put(
-    connection: sa.Connection,
-    table: sa.Table,
-    key: dict[str, Any],
-    values: dict[str, Any],
-    wrote: dict[str, Any],
-) -> dict[str, Any]:
-    """Insert or update the row of `key`; returns what a person's columns hold that is ours."""
-    fitting = {
-        name: fitted
-        for name, value in values.items()
-        if name in table.c and (fitted := _fitting(table.c[name], plain(value))) is not None
-    }
-    current = _one(connection, table, key)
-    if current is None:
-        connection.execute(sa.insert(table).values({**key, **fitting}))
-    else:
-        for name in PERSONS.intersection(fitting):
-            if current[name] not in NOBODYS and _shown(current[name]) != wrote.get(name):
-                del fitting[name]
-        changes = {name: value for name, value in fitting.items() if value != current[name]}
-        if changes:
-            if "updated_at" in table.c:
-                changes["updated_at"] = datetime.now(timezone.utc)
-            connection.execute(sa.update(table).where(_where(table, key)).values(changes))
-    # As the database holds it: a number that it rounds is still what we wrote.
-    now = _one(connection, table, {**key, **{k: fitting[k] for k in key if k in fitting}}) or {}
-    return {name: _shown(now.get(name)) for name in PERSONS.intersection(fitting)}
+def _upsert(
+    connection: Connection, columns: Columns, table: str, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Insert the rows, or fill and overwrite those of the same key; one with nothing new is left
+    as it is. Columns that the table lacks are left out."""
+    kinds, keys = columns[table], KEYS[table]
+    fitted = [
+        {name: _fitting(kinds[name], plain(row[name])) for name in row if name in kinds}
+        for row in rows
+    ]
+    names = [name for name in fitted[0] if any(row[name] is not None for row in fitted)]
+    sets = {name: _kept(name) for name in names if name not in keys}
+    own, new = (", ".join(each) for each in ([f"old.{name}" for name in sets], sets.values()))
+    changes = [f"{name} = {value}" for name, value in sets.items()]
+    changes += ["updated_at = now()"] if "updated_at" in kinds else []
+    listed = ", ".join(names)
+    statement = (
+        f"INSERT INTO {table} AS old ({listed}) SELECT {listed} "  # noqa: S608 - our own names
+        f"FROM jsonb_populate_recordset(NULL::{table}, %s) "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(changes)} "
+        f"WHERE ({own}) IS DISTINCT FROM ({new})"
+    )
+    connection.execute(statement.encode(), (json.dumps(fitted),))
 
 
-def _where(table: sa.Table, key: dict[str, Any]) -> sa.ColumnElement[bool]:
-    return sa.and_(*(table.c[name] == value for name, value in key.items()))
+def _kept(name: str) -> str:
+    """What a column holds after an update: a person's stays once it says anything."""
+    if name == "overall_verdict":
+        return f"coalesce(nullif(old.{name}, 'pending'), excluded.{name})"
+    first, second = ("old", "excluded") if name in PERSONS else ("excluded", "old")
+    return f"coalesce({first}.{name}, {second}.{name})"
 
 
-def _one(connection: sa.Connection, table: sa.Table, key: dict[str, Any]) -> dict[str, Any] | None:
-    chosen = sa.select(table).where(_where(table, key)).with_for_update()
-    row = connection.execute(chosen).mappings().first()
-    return None if row is None else dict(row)
-
-
-def _shown(value: object) -> object:
-    """A value as JSON can keep it."""
-    return json.loads(json.dumps(value, default=str))
-
-
-def _fitting(column: sa.Column[Any], value: Any) -> Any:
+def _fitting(kind: str, value: Any) -> Any:
     """The value as the column's type takes it; None where it does not."""
-    if value is None or isinstance(column.type, (sa.JSON, sa.ARRAY)):
+    if kind not in ("smallint", "integer", "bigint") or value is None:
         return value
     try:
-        kind = column.type.python_type
-        if kind in (datetime, date):
-            when = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-            return when if kind is datetime else when.date()
-        if kind is int:
-            return int(value) if float(value) == int(value) else None
-        if kind is Decimal:
-            # As the database will round it, so that the same again is no change.
-            return round(Decimal(str(value)), getattr(column.type, "scale", None) or 8)
-        return kind(str(value)) if kind is not bool else bool(value)
-    except (NotImplementedError, TypeError, ValueError, ArithmeticError):
+        return int(value) if float(value) == int(value) else None
+    except (TypeError, ValueError):
         return None

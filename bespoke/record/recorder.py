@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke.console import say
 from bespoke.errors import GateStoppedError, InterruptedRunError
 from bespoke.evaluation import by_hand, epoch_result
-from bespoke.experiment import config, rendering, schedule
+from bespoke.experiment import config, rendering
 from bespoke.files import REPOSITORY, document_path, workspace
 from bespoke.record import report, store
 from bespoke.record.postgres import VARIABLE, line
@@ -31,36 +31,30 @@ if TYPE_CHECKING:
     from bespoke.record.store import Record
     from bespoke.trainer.job import Job
 
-# Points of the learning rate's curve.
-POINTS = 240
-
 
 def run_of(
-    job: Job, rendered: Rendered, settings: Mapping[str, Any], flight: Preflight, parent: str | None
+    job: Job,
+    rendered: Rendered,
+    settings: Mapping[str, Any],
+    preflight: Preflight,
+    parent: str | None,
 ) -> RunRecord:
     """What is known of a run before it starts; `settings` are those that a resume is held to.
 
     `parent` is the parent's run name.
     """
     experiment = job.experiment
+    hashes = {key: value for key, value in settings.items() if key.startswith("data ")}
     facts = {
         **{key: value for key, value in rendered.facts.items() if key != "started"},
         "rehearsal": job.request.rehearse or None,
         "logs": str(job.folder),
         "output": str(job.output),
         "base_model_hash": settings.get("base model"),
-        "pictures": {name: len(each.pairs) for name, each in flight.collections.items()},
-        "data_hash": {
-            key.removeprefix("data "): value
-            for key, value in settings.items()
-            if key.startswith("data ")
-        },
-        "caption_version": {
-            name: promise.caption_version for name, promise in experiment.specs.items()
-        },
-        "gpus": [
-            f"{gpu.name}, {gpu.memory_mib} MiB, driver {gpu.driver}" for gpu in hardware.gpus()
-        ],
+        "num_images": sum(len(each.pairs) for each in preflight.collections.values()),
+        "data_hash": {key.removeprefix("data "): value for key, value in hashes.items()},
+        "caption_version": {name: each.caption_version for name, each in experiment.specs.items()},
+        "gpu_type": ", ".join(each.name for each in hardware.gpus()) or None,
         "price_per_hour": job.request.price_per_hour,
     }
     return RunRecord(
@@ -73,28 +67,7 @@ def run_of(
         settings=rendering.rows(rendered),
         preflight=json.loads((job.folder / "preflight.json").read_text(encoding="utf-8")),
         facts={key: value for key, value in facts.items() if value is not None},
-        curves=_rates(job, flight),
     )
-
-
-def _rates(job: Job, flight: Preflight) -> dict[str, list[tuple[int, float]]]:
-    """The learning rates over the run, by the schedule; none where it cannot be computed."""
-    experiment = job.experiment
-    run = flight.length
-    apart = max(1, run.steps // POINTS)
-    fine = schedule.Length(steps_per_epoch=apart, epochs=run.steps // apart, steps=run.steps)
-    shares = schedule.shares(experiment, fine)
-    if shares is None:
-        return {}
-    curves = {}
-    for name, key in (("unet", "unet_lr"), ("text_encoder", "text_encoder_lr")):
-        peak = experiment.option(key)
-        peak = experiment.option("learning_rate") if peak is None else peak
-        if isinstance(peak, (int, float)):
-            curves[f"lr/{name}"] = [
-                (number * apart, peak * share) for number, share in enumerate(shares, start=1)
-            ]
-    return curves
 
 
 @contextlib.contextmanager
@@ -149,10 +122,7 @@ def keep(
     losses: Sequence[tuple[int, float]],
 ) -> None:
     """Record an epoch of this run, what the gate decided by it, and the losses so far."""
-    name = job.experiment.run_name
-    kept.epoch(name, result, [decision] if decision else [])
-    if losses:
-        kept.curves(name, {"loss": losses})
+    kept.epoch(job.experiment.run_name, result, [decision] if decision else [], losses)
 
 
 # --- Tests by hand --------------------------------------------------------------------------------

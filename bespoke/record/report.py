@@ -14,8 +14,6 @@ import hashlib
 import io
 import json
 import re
-import statistics
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,13 +39,9 @@ if TYPE_CHECKING:
     from bespoke.record.store import Record
 
 FOLDER = "reports"
-FACES = 12
-"""Runs of the index that are shown with a picture: decoding costs some 10 ms each."""
-
 CELLS = 24
+# Pixels of a picture that is not made of cells: six to each, so that their edges stay in step.
 SIDE = 6 * CELLS
-"""Pixels of a picture that is not made of cells: six to each, so that their edges stay in step."""
-
 # Where a value comes from that says nothing of the experiment: this machine's places and names.
 PLACES = ("path", "experiment")
 
@@ -81,7 +75,7 @@ class Cell:
     delta_e: float | None
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What a person who does not see the picture is told of it."""
         parts = [f"background {self.name} {self.got}".strip()]
         parts += [f"asked {self.asked}"] if self.asked else []
@@ -98,13 +92,12 @@ def write(
 ) -> Path:
     """Write the run's page into `folder` and return its path.
 
-    `others` are searched for baselines and for the parent. Paths of pictures that are not absolute
-    are taken from the workspace, in which `folder` lies.
+    `others` are searched for the parent. Paths of pictures that are not absolute are taken from
+    the workspace, in which `folder` lies.
 
     Raises:
         OSError: where `folder` cannot be made or written.
     """
-    baselines = [each for each in others if each.baseline and each.name != run.name]
     rows = [
         (each, {(p.prompt, p.seed): _cell(p, each, folder.parent) for p in each.pictures})
         for each in sorted(run.epochs, key=lambda each: each.epoch or 1 << 30)
@@ -117,28 +110,25 @@ def write(
         heroes=next((cells for result, cells in rows if result is run.best), {}),
         rows=rows,
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
-        charts=charts.of(run, baselines),
-        metrics=_metrics(run),
-        differences=_differences(run, others),
-        facts=list(_named(run.facts)),
+        charts=charts.of(run),
+        differences=list(_differences(run, others)),
+        facts=[(" ".join(keys), value) for *keys, value in outcome.leaves(run.facts)],
         next_steps=next_steps,
     )
 
 
 def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
-    """Write `index.html` over all runs: by experiment, by seed, newest first; baselines last.
+    """Write `index.html` over all runs: by experiment, newest first, then seed; baselines last.
 
     Raises:
         OSError: where `folder` cannot be made or written.
     """
-    ordered = sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True)
-    groups: dict[str, list[tuple[RunRecord, Thumbnail | None]]] = {}
-    for number, run in enumerate(ordered):
-        face = _face(run, folder) if number < FACES else None
+    groups: dict[str, list[RunRecord]] = {}
+    for run in sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True):
         group = "Made before there was a record" if run.baseline else run.experiment
-        groups.setdefault(group or "No experiment", []).append((run, face))
-    for rows in groups.values():
-        rows.sort(key=lambda row: str(row[0].seed))
+        groups.setdefault(group or "No experiment", []).append(run)
+    for group_runs in groups.values():
+        group_runs.sort(key=lambda run: str(run.seed))
     return _write(folder / "index.html", "index.html", groups=groups, count=len(runs))
 
 
@@ -153,8 +143,9 @@ def show(chosen: argparse.Namespace) -> None:
     with store.opened(place) as kept:
         one = None if chosen.run is None else kept.named(chosen.run)
         if chosen.json:
-            names = [run.name for run in kept.runs()] if one is None else [one]
-            documents = [json.loads(run_record.dumps(kept.run(name))) for name in names]
+            documents = [
+                json.loads(run_record.dumps(run)) for run in kept.runs() if one in (None, run.name)
+            ]
             print(json.dumps(documents if one is None else documents[0], indent=2))
             return
         for page in publish(kept, place / FOLDER, one):
@@ -167,14 +158,13 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
     A run that has no page yet, as a baseline at first, is given one, since the index leads to it.
 
     Raises:
-        ConfigError: a run that the record does not know.
+        ConfigError: a record that cannot be read.
         OSError: where `folder` cannot be made or written.
     """
     known = kept.runs()
-    for each in known:
-        if name not in (None, each.name) and (folder / page_name(each.name)).exists():
+    for run in known:
+        if name not in (None, run.name) and (folder / page_name(run.name)).exists():
             continue
-        run = kept.run(each.name)
         steps: list[str] = []
         # What is drawn says nothing of what to train.
         if not run.facts.get("rehearsal"):
@@ -227,10 +217,7 @@ def _shown(value: object) -> Any:
     """`value` as text in which a character that cannot be seen is written as its number."""
     if hasattr(value, "__html__"):
         return value
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))
-
-
-# --- The contact sheet ----------------------------------------------------------------------------
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", str(value))
 
 
 def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
@@ -240,114 +227,62 @@ def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
     return Cell(
         result=picture,
         thumbnail=thumbnail(workspace / result.folder / picture.file, picture.sha256),
-        asked=_colour(next(iter(asked.get("hex", ())), "")),
-        got=_colour(measured.get("colour")),
+        asked=_color(next(iter(asked.get("hex", ())), "")),
+        got=_color(measured.get("colour")),
         name=str(measured.get("name") or ""),
         delta_e=None if delta_e is None else float(delta_e),
     )
 
 
-def _colour(value: object) -> str:
-    """A colour fit to stand in a style, or ""."""
+def _color(value: object) -> str:
+    """A color fit to stand in a style, or ""."""
     text = str(value)
     return text.lower() if _HEX.fullmatch(text) else ""
 
 
-def _face(run: RunRecord, folder: Path) -> Thumbnail | None:
-    """The first picture of the best epoch, else of the last."""
-    chosen = run.best or next(reversed(run.epochs), None)
-    if chosen is None or not chosen.pictures:
-        return None
-    first = chosen.pictures[0]
-    return thumbnail(folder.parent / chosen.folder / first.file, first.sha256)
-
-
-# --- Pictures as text -----------------------------------------------------------------------------
-
-
+# A page is written after every epoch: the pictures of earlier ones are not decoded again.
+@functools.lru_cache(maxsize=2048)
 def thumbnail(path: Path, sha256: str) -> Thumbnail:
     """The picture at `path`, if it is the one with this hash.
 
     True cells become a lossless 24x24 PNG. Anything else is shrunk as it is, blur and noise
     included: a snapped copy would look sharper than what the model drew.
     """
+    from PIL import Image, ImageOps
+
     try:
         raw = path.read_bytes()
     except OSError:
         return Thumbnail(fault="not on this disk")
     if hashlib.sha256(raw).hexdigest() != sha256:
         return Thumbnail(fault="another picture lies here now")
-    return _encoded(path, sha256)
-
-
-@functools.lru_cache(maxsize=2048)
-def _encoded(path: Path, _sha256: str) -> Thumbnail:
-    """A page is written after every epoch: the pictures of earlier ones are not decoded again."""
     read = images.read(path.parent, path.name, CELLS)
     if isinstance(read, Finding):
         return Thumbnail(fault="cannot be read")
-    from PIL import Image, ImageOps
-
-    buffer = io.BytesIO()
+    buffer, kind = io.BytesIO(), "webp" if read.art is None else "png"
     if read.art is not None:
         Image.fromarray(read.art).save(buffer, "PNG", optimize=True)
     else:
         with Image.open(path) as image:
             small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BOX)
         small.save(buffer, "WEBP", quality=80)
-    kind = "png" if read.art is not None else "webp"
     text = base64.b64encode(buffer.getvalue()).decode()
-    return Thumbnail(uri=f"data:image/{kind};base64,{text}", cells=read.art is not None)
-
-
-# --- What else is known ---------------------------------------------------------------------------
-
-
-def _metrics(run: RunRecord) -> dict[str, list[float | None]]:
-    """Each measured number to its median over an epoch's pictures; what is or is not as asked, to
-    the share that is."""
-    results = [each for _, each in gate.numbered(run.epochs)]
-    medians: dict[str, list[float | None]] = {}
-    for place, result in enumerate(results):
-        values: dict[str, list[float]] = defaultdict(list)
-        for picture in result.pictures:
-            for key, value in _named(picture.measured):
-                if value in ("match", "mismatch"):
-                    values[key].append(value == "match")
-                elif isinstance(value, (int, float)) and key != "version":
-                    values[key].append(value)
-        for key, found in values.items():
-            share = all(isinstance(value, bool) for value in found)
-            middle = statistics.mean(found) if share else statistics.median(found)
-            medians.setdefault(key, [None] * len(results))[place] = middle
-    return medians
-
-
-def _named(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for *keys, value in outcome.leaves(tree):
-        yield " ".join(keys).replace("_", " "), value
+    return Thumbnail(uri=f"data:image/{kind};base64,{text}", cells=kind == "png")
 
 
 def _differences(
     run: RunRecord, others: Iterable[RunRecord]
-) -> list[tuple[str, Any, Any, Mapping[str, Any]]]:
-    """Option, the parent's value, this run's, and the receipt's row.
+) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Option, the parent's value, and this run's row of the receipt.
 
     Where the parent was recorded, its settings are compared; else what this experiment and its
     command line wrote stands beside what it replaced.
     """
-    parents = [each for each in others if run.parent in (each.name, each.experiment)]
+    parents = (each for each in others if run.parent in (each.name, each.experiment))
     parent = max((p for p in parents if p.settings), key=lambda each: each.started, default=None)
-    found = []
+    own = (f"experiments/{run.experiment}.toml", "--set")
     for key, row in run.settings.items():
-        origin = str(row.get("from"))
-        if parent is not None:
-            before = parent.settings.get(key, {}).get("value")
-            if origin in PLACES or before == row.get("value"):
-                continue
-        elif origin in (f"experiments/{run.experiment}.toml", "--set"):
-            before = row.get("was")
-        else:
-            continue
-        found.append((key, before, row.get("value"), row))
-    return found
+        before = parent.settings.get(key, {}).get("value") if parent else row.get("was")
+        differs = before != row.get("value") and row.get("from") not in PLACES
+        if differs if parent else row.get("from") in own:
+            yield key, before, row

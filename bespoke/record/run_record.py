@@ -1,8 +1,7 @@
-"""What the record holds of a run, and the JSON document `output/NAME.record.json` that keeps it."""
+"""What the record holds of a run: the document `output/NAME.record.json`."""
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections import Counter
@@ -17,21 +16,15 @@ from bespoke.evaluation.epoch_result import EpochResult  # noqa: TC001 - pydanti
 from bespoke.evaluation.gate import Decision  # noqa: TC001
 from bespoke.redact import veiled
 
-POINTS = 500
-STATUSES = ("in_progress", "completed", "failed", "cancelled")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One run as the record keeps it; times are UTC in ISO 8601, durations seconds.
+    """One run; times are UTC in ISO 8601, durations seconds.
 
-    `uid` stays the run's own while its `name` (the experiment's run_name) may pass to a later run.
     `status` is in_progress, completed, failed or cancelled; `ending` says in words how it ended.
     `starts` maps the time of each start to its seconds by stage. `settings` maps "training.KEY" and
     "dataset….KEY" to the receipt's row {value, from, was?, was_from?, why?}. `preflight` is the
-    object that `bespoke check --json` prints. `facts` hold commits, hashes of data, captions and
-    base model, hardware, plan, price_per_hour. `curves` maps "loss", "lr/unet" and
-    "lr/text_encoder" to thinned (step, value) pairs. `interruptions` are rows {time, event, …}.
+    object that `bespoke check --json` prints. `curves` maps "loss" to (step, value) pairs.
     A `baseline` is a run that was made elsewhere before there was a record.
     """
 
@@ -55,15 +48,10 @@ class RunRecord:
     starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     baseline: bool = False
 
-    @functools.cached_property
+    @property
     def best(self) -> EpochResult | None:
         """The epoch that `gate.best` finds; None where none has a mean score."""
         return gate.best(self.epochs)
-
-    @property
-    def ties(self) -> list[int]:
-        """The other epochs with the best one's mean score."""
-        return gate.equals(self.epochs)
 
     @property
     def best_epoch(self) -> int | None:
@@ -101,7 +89,7 @@ class RunRecord:
         return self.settings.get("training.seed", {}).get("value")
 
 
-# Made before there was a record. What is known of them are facts: no pictures were measured.
+# No pictures of these were measured: what is known of them are facts.
 BASELINES = (
     RunRecord(
         name="SD15_FINAL_CORRECTED_CAPTIONS",
@@ -123,32 +111,15 @@ BASELINES = (
         experiment="",
         status="completed",
         baseline=True,
-        facts={
-            "best_epoch": 7,
-            "best_score": 9.0,
-            "production_ready": True,
-            "key_findings": "in production",
-        },
+        facts={"best_epoch": 7, "best_score": 9.0, "key_findings": "in production"},
     ),
 )
+_RUN = TypeAdapter(RunRecord)
 
 
 def dumps(run: RunRecord) -> str:
     """The run as its document's text; `loads` reads it."""
     return json.dumps(plain(asdict(run)), indent=1, allow_nan=False) + "\n"
-
-
-def light(run: RunRecord) -> str:
-    """The same without what no list of runs shows: prompts, measures, curves, preflight."""
-    document = plain(asdict(run)) | {"curves": {}, "preflight": {}}
-    for epoch in document["epochs"]:
-        for picture in epoch["pictures"]:
-            verdict = picture["measured"].get("background", {}).get("verdict", "unmeasured")
-            picture |= {"text": "", "made": {}, "measured": {"background": {"verdict": verdict}}}
-    return json.dumps(document)
-
-
-_RUN = TypeAdapter(RunRecord)
 
 
 def loads(text: str) -> RunRecord:
@@ -159,10 +130,11 @@ def loads(text: str) -> RunRecord:
     """
     try:
         document = json.loads(text)
-        lacking = [each.name for each in fields(RunRecord) if each.name not in document]
-        if lacking or not (document["uid"] and document["name"]):
-            raise ValueError(f"it lacks {', '.join(lacking) or 'a name'}")
+        if missing := {each.name for each in fields(RunRecord)} - document.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         run = _RUN.validate_python(document)
+        if not (run.uid and run.name):
+            raise ValueError("it lacks a name")
         # What every list computes: a document that no list can show is none.
         _ = (run.best_score, run.cost, run.seed, [each.backgrounds() for each in run.epochs])
     except (AttributeError, RecursionError, TypeError) as error:
@@ -187,10 +159,3 @@ def clean(text: str) -> str:
     """Text as every database can keep it, with no secret in it."""
     encodable = text.encode("utf-8", "replace").decode("utf-8")
     return veiled(encodable.replace("\0", "\N{REPLACEMENT CHARACTER}"))
-
-
-def thinned(points: Sequence[Any]) -> list[Any]:
-    """At most POINTS of them, evenly taken, with the first and the last."""
-    if len(points) <= POINTS:
-        return list(points)
-    return [points[round(i * (len(points) - 1) / (POINTS - 1))] for i in range(POINTS)]

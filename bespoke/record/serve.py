@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import re
@@ -9,10 +10,9 @@ import secrets
 import socket
 import sys
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from bespoke.errors import ConfigError, InterruptedRunError
 from bespoke.files import workspace_path
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 FOLDER = "reports"
 VARIABLE = "BESPOKE_REPORT_TOKEN"
 SHORTEST_TOKEN = 16
-COOKIE = "bespoke_report"
 
 # What `report.page_name` makes; nothing else in the folder is shown.
 _PAGE = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*\.html)?")
@@ -35,6 +34,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "WWW-Authenticate": 'Basic realm="bespoke: the token is the password", charset="UTF-8"',
 }
 
 
@@ -53,18 +53,18 @@ def show(chosen: argparse.Namespace) -> None:
             f"{where if (rehearsed / FOLDER).is_dir() else ''}"
         )
     token = os.environ.get(VARIABLE) if chosen.token is None else chosen.token
-    with Server(folder, host=chosen.host, port=chosen.port, token=token or None) as serving:
+    with Server(folder, host=chosen.host, port=chosen.port, token=token or None) as server:
         host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-        once = "?token=…, once" if token else ""
-        print(f"{folder} is shown at http://{host}:{serving.server_port}/{once}", flush=True)
+        how = ": the token is the password, for any user name" if token else ""
+        print(f"{folder} is shown at http://{host}:{server.server_port}/{how}", flush=True)
         try:
-            serving.serve_forever()
+            server.serve_forever()
         except (InterruptedRunError, KeyboardInterrupt):
             print("no longer shown")
 
 
 class Server(ThreadingHTTPServer):
-    """Bound when made. Where there is a `token`, it is asked for once; then a cookie stands for it.
+    """Bound when made. A `token` is asked for as the password of HTTP's basic authentication.
 
     Raises:
         ConfigError: no token where others can reach it, a short one, or an address not to be had.
@@ -79,8 +79,6 @@ class Server(ThreadingHTTPServer):
         if token is not None and len(token) < SHORTEST_TOKEN:
             raise ConfigError(f"--token: {SHORTEST_TOKEN} characters or more are needed")
         self.folder, self.token = folder, token
-        # Not the token itself, and worthless once this process has ended.
-        self.crumb = secrets.token_hex(32)
         try:
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), Handler)
@@ -104,53 +102,40 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         try:
-            asked, host = urlsplit(self.path), urlsplit(f"//{self.headers['Host']}").hostname or ""
+            path, host = urlsplit(self.path).path, urlsplit(f"//{self.headers['Host']}").hostname
         except ValueError:
             return self._send(HTTPStatus.BAD_REQUEST, b"That is no address.\n")
-        token = self.server.token
-        if token is None and not is_loopback(host):
+        if self.server.token is None and not is_loopback(host or ""):
             # Another site's page may have pointed its own name at this machine.
             return self._send(HTTPStatus.MISDIRECTED_REQUEST, b"Open it as localhost.\n")
-        given = parse_qs(asked.query).get("token")
-        if token is not None and given:
-            if not _same(given[0], token):
-                return self._send(HTTPStatus.FORBIDDEN, b"That is not the token.\n")
-            return self._remember(asked.path)
-        if token is not None and not _same(self._cookie(), self.server.crumb):
-            return self._send(HTTPStatus.UNAUTHORIZED, b"Add ?token=... to the address, once.\n")
-        content = page(self.server.folder, asked.path)
+        if self.server.token is not None and not self._knows(self.server.token):
+            return self._send(HTTPStatus.UNAUTHORIZED, b"The token is the password.\n")
+        content = page(self.server.folder, path)
         if content is None:
             return self._send(HTTPStatus.NOT_FOUND, b"No such report.\n")
-        return self._send(HTTPStatus.OK, content, {"Content-Type": "text/html; charset=utf-8"})
+        return self._send(HTTPStatus.OK, content, "text/html; charset=utf-8")
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 
-    def _cookie(self) -> str:
+    def _knows(self, token: str) -> bool:
+        given = self.headers.get("Authorization", "").removeprefix("Basic ")
         try:
-            found = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
-        except CookieError:
-            return ""
-        return "" if found is None else found.value
+            password = base64.b64decode(given).partition(b":")[2]
+        except ValueError:
+            return False
+        return secrets.compare_digest(password, token.encode())
 
-    def _remember(self, path: str) -> None:
-        """Send on to the page without the token, which would stay in the browser's history."""
-        crumb = f"{COOKIE}={self.server.crumb}; HttpOnly; SameSite=Lax; Path=/"
-        to = path if _PAGE.fullmatch(path) else "/"
-        self._send(HTTPStatus.SEE_OTHER, b"", {"Set-Cookie": crumb, "Location": to})
-
-    def _send(
-        self, status: HTTPStatus, content: bytes, headers: dict[str, str] | None = None
-    ) -> None:
-        told = {"Content-Type": "text/plain", "Content-Length": str(len(content))}
+    def _send(self, status: HTTPStatus, content: bytes, kind: str = "text/plain") -> None:
         self.send_response(status)
-        for name, value in {**_HEADERS, **told, **(headers or {})}.items():
+        headers = {"Content-Type": kind, "Content-Length": str(len(content))}
+        for name, value in (_HEADERS | headers).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: an address may hold the token."""
+        """Nothing: a log of readers is not wanted."""
 
 
 def page(folder: Path, path: str) -> bytes | None:
@@ -170,7 +155,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _same(given: str, wanted: str) -> bool:
-    return secrets.compare_digest(given.encode(), wanted.encode())

@@ -1,7 +1,7 @@
 """The record: every run that was tried. A run's own file is the truth, and SQLite an index of them.
 
-`output/NAME.record.json` holds all of a run and is written whole after each event. `record.sqlite`
-is made again from these files wherever it is missing, damaged or behind.
+`output/NAME.record.json` holds all of a run and is written whole after each event, and its row of
+`record.sqlite` after it. The index is made again from the files where it is missing or damaged.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ import re
 import sys
 import time
 import uuid
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bespoke.console import say
 from bespoke.errors import ConfigError
 from bespoke.experiment.validation import did_you_mean
-from bespoke.files import document_path, write_whole
-from bespoke.record import run_record
+from bespoke.files import document_path, locked, write_whole
 from bespoke.record.index import FILE, Index, stamp
 from bespoke.record.postgres import Postgres, line
-from bespoke.record.run_record import BASELINES, STATUSES, RunRecord, clean, dumps, thinned
+from bespoke.record.run_record import BASELINES, RunRecord, clean, dumps, loads
 from bespoke.trainer.journal import now
 
 __all__ = ("BASELINES", "FILE", "Record", "RunRecord", "opened", "rebuild", "sync")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bespoke.evaluation.epoch_result import EpochResult
@@ -47,19 +46,26 @@ def opened(workspace: Path, url: str | None = None) -> Iterator[Record]:
         workspace.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{workspace}: cannot be made: {error.strerror}") from error
-    record = Record(Index(workspace), remote)
+    record = Record(workspace, remote)
     yield record
-    record.close()
+    if remote and record.trouble:
+        say(
+            f"the record is not yet complete at {remote.target}: {record.trouble}. "
+            "Nothing is lost: the next run sends the rest, or `bespoke record sync`"
+        )
 
 
 def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
-    """Send all that there is, now: how many rows went, how many did not, and why these did not.
+    """Send all that there is, now: how many runs went, how many did not, and why these did not.
 
     Raises:
-        ConfigError: as `opened`, or where the index cannot be read.
+        ConfigError: where `url` is no address of PostgreSQL, or the index cannot be read.
     """
-    with opened(workspace) as record:
-        return record.send_all(Postgres(url))
+    remote, index = Postgres(url), Index(workspace)
+    runs = index.runs()
+    sent, trouble = remote.send(runs, seconds=None)
+    index.note_sent(sent)
+    return len(sent), len(runs) - len(sent), trouble
 
 
 def rebuild(workspace: Path) -> int:
@@ -68,9 +74,19 @@ def rebuild(workspace: Path) -> int:
     Raises:
         ConfigError: where it cannot be written.
     """
-    with opened(workspace) as record:
-        record.rebuild()
-        return len(record.runs())
+    index = Index(workspace)
+    index.rebuild()
+    return len(index.runs())
+
+
+@dataclass(kw_only=True)
+class _Own:
+    """A run that this process writes; `ahead` where the file could not be written and lacks it."""
+
+    file: Path
+    run: RunRecord
+    begun: float
+    ahead: bool = False
 
 
 class Record:
@@ -79,12 +95,12 @@ class Record:
     Once a run has begun nothing here stops it: what cannot be kept is said.
     """
 
-    def __init__(self, index: Index, remote: Postgres | None) -> None:
-        self._index, self._remote = index, remote
-        # The runs that this process writes: file, start, and all of it, should the file fail.
-        self._own: dict[str, tuple[Path, float, RunRecord]] = {}
-        self._unwritten: set[str] = set()
-        self._trouble: str | None = None
+    def __init__(self, workspace: Path, remote: Postgres | None) -> None:
+        self._index, self._remote = Index(workspace), remote
+        self._lock = workspace / ".record.lock"
+        self._own: dict[str, _Own] = {}
+        self._mute = False
+        self.trouble: str | None = None
 
     def begin(self, run: RunRecord, file: Path | None = None) -> None:
         """A run starts, or goes on where its file is there: what that holds stays, but its ending.
@@ -95,18 +111,25 @@ class Record:
         name, started = clean(run.name), run.started or now().isoformat(timespec="seconds")
         run = replace(run, name=name, started=started)
         file = file or document_path(self._index.output, re.sub(r"[^\w.-]+", "_", name)[:80])
-        with self._index.locked():
-            before = self._read(file)
-            run = _resumed(before, run) if before else _started(run)
+        with locked(self._lock):
+            before = self._read(file, name)
+            run = _resumed(before, run) if before else _first(run)
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, dumps(run))
         # As the file has it: without a secret.
-        self._own[name] = (file, time.monotonic(), run_record.loads(dumps(run)))
-        self._index.take_in(file)
+        self._own[name] = _Own(file=file, run=loads(dumps(run)), begun=time.monotonic())
+        # An earlier run of this name may have been moved away, and goes by its start from now on.
+        self._keep(self._index.rebuild)
         self._send()
 
-    def epoch(self, run_name: str, result: EpochResult, decisions: Sequence[Decision]) -> None:
-        """An epoch's result, and what was decided: what `decisions` say of an epoch replaces.
+    def epoch(
+        self,
+        run_name: str,
+        result: EpochResult,
+        decisions: Sequence[Decision],
+        losses: Sequence[tuple[int, float]] = (),
+    ) -> None:
+        """An epoch's result, what was decided by it, and the losses by step since this start.
 
         A person's scores of the same checkpoint stay, whatever the metrics say later.
 
@@ -120,59 +143,33 @@ class Record:
         def change(run: RunRecord) -> RunRecord:
             results = {each.epoch or 0: each for each in run.epochs}
             results[epoch] = _as_scored(result, results.get(epoch))
-            decided = {each.epoch for each in decisions}
-            kept = [*(each for each in run.decisions if each.epoch not in decided), *decisions]
+            decided = {each.epoch: each for each in (*run.decisions, *decisions)}
+            new = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+            old = [each for each in run.curves.get("loss", ()) if not new or each[0] < new[0][0]]
             return replace(
                 run,
                 epochs=tuple(results[number] for number in sorted(results)),
-                decisions=tuple(sorted(kept, key=lambda each: each.epoch)),
+                decisions=tuple(decided[number] for number in sorted(decided)),
+                curves={"loss": [*old, *new]} if old or new else {},
             )
 
         self._change(run_name, f"epoch {epoch}", change)
         self._send()
 
-    def curves(self, run_name: str, curves: Mapping[str, Iterable[tuple[int, float]]]) -> None:
-        """Curves by name: what is there before a curve's first step stays, all is thinned.
+    def end(self, run_name: str, *, status: str, ending: str = "") -> None:
+        """This start of the run is over; where it is cancelled, that is an interruption of the run.
 
         Raises:
             ConfigError: where there is no such run.
         """
 
         def change(run: RunRecord) -> RunRecord:
-            merged = dict(run.curves)
-            for name, points in curves.items():
-                new = [(int(step), float(value)) for step, value in points if math.isfinite(value)]
-                old = [each for each in merged.get(name, ()) if not new or each[0] < new[0][0]]
-                merged[name] = thinned([*old, *new])
-            return replace(run, curves=merged)
-
-        self._change(run_name, "the curves", change)
-
-    def end(
-        self,
-        run_name: str,
-        *,
-        status: str,
-        ending: str = "",
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
-        """This start of the run is over; where it is cancelled, that is an interruption of the run.
-
-        Raises:
-            ConfigError: where there is no such run, or `status` is none.
-        """
-        if status not in STATUSES:
-            raise ConfigError(f"status: {status!r}: {did_you_mean(status, STATUSES)}")
-
-        def change(run: RunRecord) -> RunRecord:
-            known = {**run.facts, **(facts or {})}
-            changed = replace(run, status=status, ending=ending, facts=known)
-            if dumps(changed) == dumps(run):
+            if (run.status, run.ending) == (status, ending):
                 return run
             when = now().isoformat(timespec="seconds")
             row = {"time": when, "event": ending}
             rows = (*run.interruptions, row) if status == "cancelled" else run.interruptions
-            return replace(changed, ended=when, interruptions=rows)
+            return replace(run, status=status, ending=ending, ended=when, interruptions=rows)
 
         self._change(run_name, "the run's end", change)
         self._send()
@@ -183,13 +180,7 @@ class Record:
         Raises:
             ConfigError: where there is no such run.
         """
-        if name in self._own:
-            return self._own[name][2]
-        try:
-            run = self._index.run(clean(name))
-        except ConfigError:
-            # A run goes on without the index, and so does its page.
-            run = next((each for each in self.runs() if each.name == name), None)
+        run = next((each for each in self.runs() if each.name == clean(name)), None)
         if run is None:
             raise self.nothing(f"run {name!r}")
         return run
@@ -203,31 +194,39 @@ class Record:
         Raises:
             ConfigError: where there is neither, with the nearest name.
         """
-        name = clean(text)
-        if name in self._own or self._index.run(name) is not None:
-            return name
         runs = self.runs()
-        of_it = [run for run in runs if run.experiment == text]
-        if not of_it:
+        if any(run.name == clean(text) for run in runs):
+            return clean(text)
+        matching = [run for run in runs if run.experiment == text]
+        if not matching:
             known = {each for run in runs for each in (run.name, run.experiment) if each}
             raise self.nothing(f"run {text!r}: {did_you_mean(text, known)}")
-        seed = of_it[0].seed
-        best = max(of_it, key=lambda run: (bool(run.epochs), run.seed == seed, run.started))
-        if len(of_it) > 1:
-            print(f"bespoke: {text}: {best.name}, of {len(of_it)} runs", file=sys.stderr)
+        seed = matching[0].seed
+        best = max(matching, key=lambda run: (bool(run.epochs), run.seed == seed, run.started))
+        if len(matching) > 1:
+            print(f"bespoke: {text}: {best.name}, of {len(matching)} runs", file=sys.stderr)
         return best.name
 
     def runs(self) -> list[RunRecord]:
-        """Every run by its start, baselines first; light: without curves, preflight, measures."""
+        """Every run by its start, baselines first.
+
+        Raises:
+            ConfigError: where the index cannot be read, and this process has no run of its own.
+        """
+        own = {each.run.uid: each.run for each in self._own.values()}
         try:
             runs = self._index.runs()
         except ConfigError:
-            if not self._own:
+            if not own:
                 raise
-            runs = list(BASELINES)
-        own = {run.uid: run for _, _, run in self._own.values()}
-        others = [run for run in runs if run.uid not in own]
-        return sorted([*others, *own.values()], key=lambda run: (run.started, run.name))
+            runs = []
+        runs = [*own.values(), *(run for run in runs if run.uid not in own)]
+        names = {run.name for run in runs}
+        baselines = [
+            replace(each, name=f"{each.name} (baseline)") if each.name in names else each
+            for each in BASELINES
+        ]
+        return sorted([*baselines, *runs], key=lambda run: (run.started, run.name))
 
     def nothing(self, what: str) -> ConfigError:
         """An error that says where nothing of the kind was found, and where else to look."""
@@ -239,63 +238,47 @@ class Record:
         there = (place / FILE).exists()
         return f". A rehearsal's record is in {place}: add --workspace {place}" if there else ""
 
-    def send_all(self, remote: Postgres) -> tuple[int, int, str | None]:
-        """Send every row of every run: how many went, how many did not, and why these did not."""
-        parcels = self._index.parcels(everything=True)
-        rows = sum(len(each.waiting) for each in parcels)
-        why = remote.send(parcels, seconds=None)
-        self._index.note(parcels)
-        left = sum(len(each.waiting) for each in parcels)
-        return rows - left, left, why
-
-    def rebuild(self) -> None:
-        """Make the index again, with what is known of each run's rows elsewhere."""
-        self._index.rebuild()
-
-    def close(self) -> None:
-        """Say what PostgreSQL has not got, if anything."""
-        if self._trouble and self._remote:
-            say(
-                f"the record is not yet complete at {self._remote.target}: {self._trouble}. "
-                "Nothing is lost: the next run sends the rest, or `bespoke record sync`"
-            )
-
-    def _change(
-        self,
-        name: str,
-        what: str,
-        change: Callable[[RunRecord], RunRecord],
-    ) -> None:
-        name = clean(name)
-        file, begun, last = self._own.get(name) or (self._index.file_of(name), None, None)
+    def _change(self, name: str, what: str, change: Callable[[RunRecord], RunRecord]) -> None:
+        own = self._own.get(clean(name))
+        file = own.file if own else self._index.file_of(clean(name))
         if file is None:
             raise ConfigError(f"{self._index.file}: has no run {name!r}: it was never begun")
-        with self._index.locked():
-            run = last if name in self._unwritten else self._read(file) or last
+        with locked(self._lock):
+            run = None if own and own.ahead else self._read(file, clean(name))
+            run = run or (own.run if own else None)
             if run is None:
                 raise ConfigError(f"{file}: the record of {name!r} is gone")
             changed = change(run)
-            if dumps(changed) == dumps(run) and name not in self._unwritten:
+            if dumps(changed) == dumps(run) and not (own and own.ahead):
                 return
-            if begun is not None:
-                latest = list(changed.starts)[-1]
-                seconds = {"total": round(time.monotonic() - begun, 1)}
-                changed = replace(changed, starts={**changed.starts, latest: seconds})
-                self._own[name] = (file, begun, run_record.loads(dumps(changed)))
+            if own:
+                latest, seconds = list(changed.starts)[-1], time.monotonic() - own.begun
+                starts = {**changed.starts, latest: {"total": round(seconds, 1)}}
+                changed = replace(changed, starts=starts)
+                own.run, own.ahead = loads(dumps(changed)), True
             try:
                 write_whole(file, dumps(changed))
-                self._unwritten.discard(name)
             except OSError as error:
-                self._unwritten.add(name)
-                say(
-                    f"{file}: {what} could not be kept ({error.strerror}): the next event writes it"
-                )
-        self._index.take_in(file)
+                reason = f"could not be kept ({error.strerror}): the next event writes it"
+                say(f"{file}: {what} {reason}")
+                return
+            if own:
+                own.ahead = False
+        self._keep(lambda: self._index.put(changed, file))
 
-    def _read(self, file: Path) -> RunRecord | None:
+    def _keep(self, work: Callable[[], None]) -> None:
+        """Change the index; where that fails it is said once, and the run goes on."""
+        try:
+            work()
+        except ConfigError as error:
+            if not self._mute:
+                say(f"{error}. Nothing is lost: `bespoke record rebuild` lists all of it")
+            self._mute = True
+
+    def _read(self, file: Path, name: str) -> RunRecord | None:
         """What the file holds, or the index in the place of a damaged one; None without a file."""
         try:
-            return run_record.loads(file.read_text(encoding="utf-8"))
+            return loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -304,24 +287,22 @@ class Record:
                 file.rename(aside)
             say(f"{file}: cannot be read ({line(error)}). Moved to {aside}")
             with contextlib.suppress(ConfigError):
-                return self._index.copy_of(file)
+                return next((each for each in self.runs() if each.name == name), None)
             return None
 
     def _send(self) -> None:
         if self._remote is None:
             return
         try:
-            parcels = self._index.parcels()
-            self._trouble = self._remote.send(parcels)
-            self._index.note(parcels)
+            sent, self.trouble = self._remote.send(self._index.runs(unsent=True))
+            self._index.note_sent(sent)
         except Exception as error:  # noqa: BLE001 - whatever a database does, training goes on
-            self._trouble = line(error)
+            self.trouble = line(error)
 
 
-def _started(run: RunRecord) -> RunRecord:
-    curves = {name: thinned(list(points)) for name, points in run.curves.items()}
+def _first(run: RunRecord) -> RunRecord:
     starts = {**run.starts, run.started: run.starts.get(run.started, {})}
-    return replace(run, uid=uuid.uuid4().hex, curves=curves, starts=starts)
+    return replace(run, uid=uuid.uuid4().hex, starts=starts)
 
 
 def _resumed(before: RunRecord, run: RunRecord) -> RunRecord:
@@ -339,7 +320,7 @@ def _resumed(before: RunRecord, run: RunRecord) -> RunRecord:
         interruptions=rows,
         epochs=before.epochs,
         decisions=before.decisions,
-        curves={**run.curves, **before.curves},
+        curves=before.curves,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ from bespoke.experiment.effective_options import effective
 from bespoke.files import REPOSITORY, workspace
 from bespoke.record import store
 from bespoke.record.compare import shown
-from bespoke.record.outcome import outcome
 from bespoke.record.postgres import VARIABLE
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ def run(chosen: argparse.Namespace) -> None:
     """
     place = workspace(chosen.workspace)
     if chosen.job == "list":
-        _list(place, as_json=chosen.json)
+        _list(place)
     elif chosen.job == "rebuild":
         print(f"{place / store.FILE}: made again, {store.rebuild(place)} runs")
     else:
@@ -41,24 +39,19 @@ def run(chosen: argparse.Namespace) -> None:
         if not url:
             raise ConfigError(f"{VARIABLE}: not set: it is the database's address")
         sent, left, why = store.sync(place, url)
-        print(f"{sent} rows sent, {left} left")
+        print(f"{sent} runs sent, {left} left")
         if left:
-            raise ConfigError(f"{left} rows are not sent: {why}. Nothing is lost: try again later")
+            raise ConfigError(f"{left} runs are not sent: {why}. Nothing is lost: try again later")
 
 
-def _list(place: Path, *, as_json: bool) -> None:
+def _list(place: Path) -> None:
     with store.opened(place) as record:
         runs, elsewhere = record.runs(), record.elsewhere()
-    if as_json:
-        rows = [{"name": each.name, "started": each.started, **outcome(each)} for each in runs]
-        print(json.dumps(rows, indent=2))
-        return
     print(f"{place / store.FILE}{elsewhere}")
     for each in runs:
-        best = "no score" if each.best_score is None else f"best {each.best_score:.1f}"
         at = "" if each.best_epoch is None else f" at epoch {each.best_epoch}"
-        facts = [each.status, best + at, "baseline" if each.baseline else each.started]
-        print(f"{shown(each.name)}\n    {', '.join(facts)}")
+        when = "baseline" if each.baseline else each.started
+        print(f"{shown(each.name)}\n    {each.status}, {_best(each)}{at}, {when}")
 
 
 def next_steps(chosen: argparse.Namespace) -> None:
@@ -68,8 +61,7 @@ def next_steps(chosen: argparse.Namespace) -> None:
         ConfigError: where there is no run or score to go by.
     """
     with store.opened(workspace(chosen.workspace)) as record:
-        runs = record.runs()
-        name = chosen.run
+        runs, name = record.runs(), chosen.run
         if name is None:
             # Not those that only try the machine.
             trials = {each.name for each in config.known(REPOSITORY) if each.subject == "machine"}
@@ -77,8 +69,7 @@ def next_steps(chosen: argparse.Namespace) -> None:
             if not own:
                 raise record.nothing("run of an experiment yet: python -m bespoke.run makes one")
             name = max(own, key=lambda each: (bool(each.epochs), each.started)).name
-        name = record.named(name)
-    print("\n".join(steps(next(each for each in runs if each.name == name), runs)))
+        print("\n".join(steps(record.run(record.named(name)), runs)))
 
 
 def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
@@ -97,12 +88,9 @@ def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     if rung is None:
         which = f" for {run.best_score:.1f}" if experiment.next_steps else ""
         return [first, f"experiments/{experiment.name}.toml has no [[next]]{which}"]
-    return [
-        first,
-        rung.reason,
-        *(f"- {text}" for text in rung.advice),
-        *(line for wanted in rung.experiments for line in _step(wanted, runs)),
-    ]
+    advice = [f"- {text}" for text in rung.advice]
+    commands = [line for name in rung.experiments for line in _step(name, runs)]
+    return [first, rung.reason, *advice, *commands]
 
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
@@ -117,5 +105,8 @@ def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
         yield f"    {experiment.hypothesis}"
     for run in runs:
         if run.experiment == name and not run.baseline:
-            best = "no score" if run.best_score is None else f"best {run.best_score:.1f}"
-            yield f"    already run: {shown(run.name)}, {run.status}, {best}"
+            yield f"    already run: {shown(run.name)}, {run.status}, {_best(run)}"
+
+
+def _best(run: RunRecord) -> str:
+    return "no score" if run.best_score is None else f"best {run.best_score:.1f}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bespoke.console import say
 from bespoke.dataset.colors import hex_of, rgb_of
-from bespoke.files import held
+from bespoke.files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -175,7 +175,7 @@ def collection(name: str, count: int, workspace: Path) -> Path:
     if folder.is_dir():
         return folder
     say(f"{name}: no pictures found; using {count} generated samples")
-    with held(folder.with_name(f".{folder.name}.lock")):
+    with locked(folder.with_name(f".{folder.name}.lock")):
         # A run beside this one may have drawn them meanwhile, or was killed in the midst of it.
         if not folder.is_dir():
             part = folder.with_name(f".{folder.name}.part")

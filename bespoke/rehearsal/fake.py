@@ -22,6 +22,5 @@ class FakeTrainer:
         script = Path(__file__).parent / "fake_trainer.py"
         return [sys.executable, str(script), "--config_file", str(rendered.training_file)]
 
-    def prepare(self) -> bool:
-        """Nothing to see to; returns that it may stay offline."""
-        return True
+    def prepare(self) -> None:
+        """Nothing to see to."""

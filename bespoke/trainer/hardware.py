@@ -19,10 +19,7 @@ TORCH_NEEDS, AMPERE = (7, 0), (8, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One NVIDIA GPU as its driver reports it; memory in MiB, `capability` as (8, 6).
-
-    `number` and `uuid` are nvidia-smi's.
-    """
+    """One NVIDIA GPU as nvidia-smi reports it; memory in MiB, `capability` as (8, 6)."""
 
     name: str
     memory_mib: int
@@ -45,48 +42,35 @@ class Gpu:
         return f"{self.name} has compute capability {has}, and torch 2.10 needs {needs} or newer"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What a plan is made for."""
-
-    gpus: tuple[Gpu, ...] = ()
-    xformers: bool = False
-
-
-def machine() -> Machine:
-    """This machine, as this process may use it."""
-    return Machine(gpus=gpus(), xformers=xformers_loads())
-
-
 def gpus() -> tuple[Gpu, ...]:
     """The GPUs that the trainer would see; none where there is no driver."""
-    printed = answer(
-        ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
-    )
-    rows = [[cell.strip() for cell in line.split(",")] for line in (printed or "").splitlines()]
-    numbered = list(enumerate(rows))
-    numbered = [(at, row) for at, row in numbered if len(row) == len(QUERY) and row[1].isdigit()]
+    query = f"--query-gpu={','.join(QUERY)}"
+    printed = answer(["nvidia-smi", query, "--format=csv,noheader,nounits"]) or ""
+    rows = [[cell.strip() for cell in line.split(",")] for line in printed.splitlines()]
+    seen = [
+        _gpu(number, row)
+        for number, row in enumerate(rows)
+        if len(row) == len(QUERY) and row[1].isdigit()
+    ]
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        wanted = [name.strip() for name in chosen.split(",")]
-        numbered = [(at, row) for at, row in numbered if str(at) in wanted or row[5] in wanted]
-    return tuple(
-        Gpu(
-            name=name,
-            memory_mib=int(total),
-            driver=driver,
-            used_mib=int(used) if used.isdigit() else 0,
-            capability=_capability(capability),
-            number=at,
-            uuid=uuid,
-        )
-        for at, (name, total, driver, used, capability, uuid) in numbered
+    if chosen is None:
+        return tuple(seen)
+    wanted = [name.strip() for name in chosen.split(",")]
+    return tuple(gpu for gpu in seen if str(gpu.number) in wanted or gpu.uuid in wanted)
+
+
+def _gpu(number: int, row: list[str]) -> Gpu:
+    name, total, driver, used, capability, uuid = row
+    major, _, minor = capability.partition(".")
+    return Gpu(
+        name=name,
+        memory_mib=int(total),
+        driver=driver,
+        used_mib=int(used) if used.isdigit() else 0,
+        capability=(int(major), int(minor)) if major.isdigit() and minor.isdigit() else None,
+        number=number,
+        uuid=uuid,
     )
-
-
-def _capability(text: str) -> tuple[int, int] | None:
-    major, _, minor = text.partition(".")
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
 
 
 # The torch that xformers' kernels were built for; with another one they do not load.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bespoke.experiment import config
 from bespoke.experiment.run_names import named_by_overrides, with_seed
 from bespoke.files import REPOSITORY, workspace
-from bespoke.trainer import checkpoints, resume
+from bespoke.trainer import checkpoints, monitor, resume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,6 @@ class Job:
     workspace: Path
     folder: Path
     journal: Journal
-    # Options that a plan changed of an interrupted run, since what it began with does not fit here.
-    refitted: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -40,12 +38,6 @@ class Job:
     @property
     def output(self) -> Path:
         return self.workspace / str(self.experiment.option("output_dir"))
-
-    @property
-    def gate(self) -> dict[str, Any] | None:
-        """The experiment's gate as the run's record keeps it."""
-        policy = self.experiment.gate
-        return None if policy is None else asdict(policy)
 
     @property
     def adapts(self) -> bool:
@@ -62,13 +54,15 @@ class Job:
         last = int(self.experiment.option("max_train_epochs"))
         return checkpoints.saved_epochs(last, self.experiment.option("save_every_n_epochs"))
 
+    @property
+    def sizes(self) -> monitor.Sizes:
+        """What the run writes, in bytes."""
+        options = {key: setting.value for key, setting in self.experiment.training.items()}
+        return monitor.sizes(options, len(self.epochs), resume.KEPT_STATES)
+
 
 def open_job(request: Request, journal: Journal) -> Job:
-    """The one run of a request, under the names that this start gives it; `folder` is not made yet.
-
-    Raises:
-        ConfigError: where the experiment or the workspace is not as it must be.
-    """
+    """The one run of a request, under the names that this start gives it."""
     experiment = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
     experiment = with_seed(experiment, request.seed)
     place = workspace(request.workspace)
@@ -86,18 +80,14 @@ def open_job(request: Request, journal: Journal) -> Job:
 def _beside_another(job: Job) -> Experiment:
     """A run with `--set` leaves one that was made without it alone, by a name of its own."""
     experiment = job.experiment
-    overridden = {
-        f"{section}.{key}": setting.value
-        for section, settings in (
-            ("training", experiment.training),
-            ("dataset", experiment.general),
-        )
-        for key, setting in settings.items()
-        if setting.origin == "--set"
-    }
     earlier = resume.read_record(job.output, job.name)
     if earlier is None or not checkpoints.left_by(job.output, job.name):
         return experiment
-    if all(earlier.settings.get(key) == value for key, value in overridden.items()):
-        return experiment
-    return named_by_overrides(experiment)
+    sections = (("training", experiment.training), ("dataset", experiment.general))
+    is_same = all(
+        earlier.settings.get(f"{section}.{key}") == setting.value
+        for section, settings in sections
+        for key, setting in settings.items()
+        if setting.origin == "--set"
+    )
+    return experiment if is_same else named_by_overrides(experiment)

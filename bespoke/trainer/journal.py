@@ -23,7 +23,7 @@ def now() -> datetime:
 def losses(logs: Path, steps_per_epoch: int, epoch: int) -> list[tuple[int, float]]:
     """The losses that earlier starts of a run noted on their way to the end of `epoch`, by step.
 
-    `logs` holds the folders of its starts; what a start trained that a later one trained again, and
+    `logs` holds the folders of its starts. What a start trained that a later one trained again, and
     an earlier run of the same name, are left out.
     """
     points: dict[int, float] = {}
@@ -50,42 +50,31 @@ def _rows(events: Path) -> Iterator[dict[str, Any]]:
 
 
 class Journal:
-    """`logs/<output name>/<start time>/`, made when the run's name is known.
-
-    Until `open` is called nothing is kept, since nothing says yet where.
-    """
+    """`logs/<output name>/<start time>/`; nothing is kept until `open` makes that folder."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
         self._events: IO[str] | None = None
 
     def open(self, logs: Path, output_name: str) -> Path:
-        """Make the folder, named by the UTC time; a second start in one second gets a suffix.
-
-        Raises:
-            ConfigError: where it cannot be made.
-        """
+        """Make the folder, named by the UTC time; a second start in one second gets a suffix."""
         started = now().strftime("%Y-%m-%dT%H-%M-%SZ")
-        for suffix in ("", *(f"-{number}" for number in range(2, 100))):
-            folder = logs / output_name / (started + suffix)
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                if is_full(error):
-                    raise
-                raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from error
-            self.folder = folder
-            self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
-            return folder
-        raise ConfigError(f"{logs / output_name}: a hundred starts in one second")
+        folder, number = logs / output_name / started, 1
+        try:
+            while folder.exists():
+                number += 1
+                folder = folder.with_name(f"{started}-{number}")
+            folder.mkdir(parents=True)
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from error
+        self.folder = folder
+        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
+        return folder
 
     def write(self, event: str, **facts: object) -> None:
-        """Add one line to events.jsonl and hand it to the system at once.
-
-        Where the disk is full the line is left out: what fails next says so.
-        """
+        """Add one line to events.jsonl at once; on a full disk, what fails next says so."""
         if self._events is not None:
             row = {"time": now().isoformat(timespec="milliseconds"), "event": event, **facts}
             line = veiled(json.dumps(row, default=str))

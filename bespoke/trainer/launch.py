@@ -1,4 +1,4 @@
-"""All that knows how kohya's train_network.py is started, read, stopped and believed.
+"""How kohya's train_network.py is started, and how its output is read.
 
 Facts marked "tn" and "tu" were read in train_network.py and library/train_util.py at v0.10.1.
 """
@@ -44,47 +44,36 @@ STAGES: tuple[tuple[str, str], ...] = (
 )
 
 # What a failed run's last lines say, in the trainer's words and in what to do about it.
-KNOWN_FAILURES: tuple[tuple[str, str], ...] = (
+KNOWN_FAILURES = (
     (
-        r"CUDA out of memory|OutOfMemoryError",
+        "CUDA out of memory|OutOfMemoryError",
         "the GPU's memory is full: stop what else runs on it, or set "
         "training.gradient_checkpointing=true or a smaller training.train_batch_size",
     ),
     (
-        r"No space left on device|I/O error: .*os error 28",
-        "the disk is full: free some of the workspace's and start again",
+        "No space left on device|I/O error: .*os error 28",
+        "the disk is full: free some space in the workspace and start again",
     ),
     (
-        r"out of shared memory",
+        "out of shared memory",
         "the container's shared memory is too small for the trainer's workers: docker run "
         "--shm-size=2g, or set training.max_data_loader_n_workers=0",
     ),
     (
-        # By the launcher of the trainer, by torch of a worker.
+        # The launcher says the first of the trainer, torch the second of a worker.
         r"died with <Signals\.SIGKILL|is killed by signal: Killed",
-        "something killed it, most often the system for want of memory (RAM, not the GPU's): "
-        "look at the pod's memory",
+        "the system killed it, most often for want of RAM: look at the pod's memory",
     ),
-    (r"No data found", "the trainer found no pictures where its dataset file points"),
-    (
-        r"fp16 mixed precision requires a GPU",
-        "the trainer sees no NVIDIA GPU: check nvidia-smi and the driver",
-    ),
-    (
-        r"xformers",
-        "xformers does not load here: try --set training.xformers=false --set training.sdpa=true",
-    ),
+    ("No data found", "the trainer found no pictures where its dataset file points"),
+    ("fp16 mixed precision requires a GPU", "no NVIDIA GPU: check nvidia-smi and the driver"),
+    ("xformers", "try --set training.xformers=false --set training.sdpa=true"),
 )
 EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt|Exit)\b.*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One reading of the trainer's step bar.
-
-    `step` and `total` count optimizer steps of the whole run; `steps_per_second` is the bar's own
-    smoothed pace, None before its first; `loss` the moving average, nan where the trainer says so.
-    """
+    """The trainer's step bar: optimizer steps of the whole run, smoothed pace, moving average."""
 
     step: int
     total: int
@@ -94,6 +83,8 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochStarted:
+    """An epoch has begun, and the one before it has ended."""
+
     epoch: int
     epochs: int
 
@@ -109,11 +100,7 @@ Event = Progress | EpochStarted | Stage
 
 
 def require_submodule(repository: Path) -> Path:
-    """The submodule's folder.
-
-    Raises:
-        ConfigError: where it is not checked out.
-    """
+    """The submodule's folder, or a ConfigError where it is not checked out."""
     folder = repository / SUBMODULE
     if not (folder / "train_network.py").is_file():
         raise ConfigError(
@@ -124,11 +111,7 @@ def require_submodule(repository: Path) -> Path:
 
 
 def require_packages() -> None:
-    """Hold that this interpreter has the trainer's packages, without importing any.
-
-    Raises:
-        ConfigError: naming the missing ones.
-    """
+    """Raise a ConfigError where this interpreter lacks packages of the trainer; imports none."""
     wanted = ("torch", "accelerate", "diffusers", "transformers", "bitsandbytes", "open_clip")
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
@@ -141,22 +124,12 @@ def require_packages() -> None:
 def command(run: Path, training_file: Path, *, script: Path, precision: str) -> list[str]:
     """The launcher's command line, with a launcher file of its own in the run's folder.
 
-    Without that file the launcher would take the person's default one, and with it perhaps
-    several processes: each draws the same noise (facts, seen in tn), so one process it is. One
-    thread, since with two the same run on a CPU ends in other last bits each time, no sooner.
+    Without it the launcher would take the person's own, perhaps with several processes: each draws
+    the same noise (facts, seen in tn). With two threads a CPU's last bits differ each time.
     """
-    settings = {
-        "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "NO",
-        "machine_rank": 0,
-        "mixed_precision": precision,
-        "num_machines": 1,
-        "num_processes": 1,
-        "use_cpu": False,
-        "debug": False,
-    }
+    settings = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "NO"}
     launcher_file = run / "accelerate.json"
-    write_whole(launcher_file, json.dumps(settings, indent=2) + "\n")
+    write_whole(launcher_file, json.dumps(settings) + "\n")
     return [
         *(sys.executable, "-m", "accelerate.commands.launch"),
         *("--config_file", str(launcher_file)),
@@ -167,7 +140,7 @@ def command(run: Path, training_file: Path, *, script: Path, precision: str) -> 
     ]
 
 
-def environment(inherited: Mapping[str, str], *, offline: bool) -> dict[str, str]:
+def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """The trainer's environment: lines at once and in UTF-8, nothing fetched, nothing guessed."""
     settings = {
         "PYTHONUNBUFFERED": "1",
@@ -177,27 +150,15 @@ def environment(inherited: Mapping[str, str], *, offline: bool) -> dict[str, str
         "TOKENIZERS_PARALLELISM": "false",
         # RunPod's images set it to 1, and huggingface-hub then fails without hf_transfer.
         "HF_HUB_ENABLE_HF_TRANSFER": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
     }
-    if offline:
-        settings |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     kept = {key: value for key, value in inherited.items() if not key.startswith("ACCELERATE_")}
     return kept | settings
 
 
-def needs_gpu(option: Mapping[str, object]) -> str | None:
-    """Why these training options cannot run without an NVIDIA GPU, or None where they can."""
-    if option.get("mixed_precision") == "fp16":
-        return 'mixed_precision = "fp16"'
-    if option.get("xformers") is True:
-        return "xformers = true"
-    return None
-
-
 def parse(line: str) -> Event | None:
-    """What one line of the trainer's output says, if it is one of those that bespoke reads.
-
-    The trainer prints captions and paths too: whatever a line holds, it is read or passed over.
-    """
+    """What one line of the trainer's output says, None where bespoke does not read it."""
     bar = PROGRESS.search(line)
     if bar:
         if (bar["bar"] or "").strip() != "steps" or int(bar["total"]) == 0:
@@ -226,11 +187,10 @@ def _number(text: str) -> float | None:
 
 
 class Reader:
-    """Turns the trainer's bytes into a log's lines and into events.
+    """Turns the trainer's bytes into a log's lines, at once, and into events.
 
     A bar is redrawn after a carriage return, several times a step, and what is printed next may
-    stand on the bar's own line: one line is kept for each count that a bar reaches. `log` is
-    written line by line, unbuffered: what a person follows is what has happened.
+    stand on the bar's own line: one line is kept for each count that a bar reaches.
     """
 
     def __init__(self, log: BinaryIO) -> None:
@@ -282,12 +242,7 @@ class Reader:
 
 def ending(code: int) -> str:
     """An exit code in words; a negative one is the signal that ended the process."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 class OutOfMemoryError(TrainerError):
@@ -297,12 +252,11 @@ class OutOfMemoryError(TrainerError):
 def failure(code: int, tail: Sequence[str], log_file: Path) -> TrainerError:
     """The error for a trainer that ended with `code`, in its own last words."""
     what = diagnosis(tail) or "its last lines are in the log"
-    text = (
+    is_memory = any("CUDA out of memory" in line for line in tail)
+    return (OutOfMemoryError if is_memory else TrainerError)(
         f"the trainer ended with {ending(code)}: {what}\nfull log: {log_file}; "
         "the same command resumes"
     )
-    memory = any("CUDA out of memory" in line for line in tail)
-    return OutOfMemoryError(text) if memory else TrainerError(text)
 
 
 def diagnosis(tail: Sequence[str]) -> str | None:

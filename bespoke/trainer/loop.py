@@ -15,7 +15,6 @@ from bespoke.experiment.rendering import rewrite
 from bespoke.experiment.settings import put
 from bespoke.files import write_whole
 from bespoke.trainer import checkpoints, hardware, launch, monitor, resume
-from bespoke.trainer.journal import now
 from bespoke.trainer.process import Group, patience, signals_held
 from bespoke.trainer.progress import Display
 
@@ -40,41 +39,29 @@ class Plan:
     settings: Mapping[str, Any]
     command: Callable[[Rendered], list[str]]
     cwd: Path
-    offline: bool
 
 
 class Evaluator(Protocol):
     """What is told of a run as it goes on; `evaluation.evaluator` tests, scores and decides."""
 
-    def take(self, event: launch.Event | None) -> None:
-        """One event of the trainer, or a moment without any."""
+    def take(self, event: launch.Event | None) -> None: ...
+    def lacks_pictures(self, epoch: int) -> bool: ...
+    def adopt_first(self, epoch: int, since: int) -> None: ...
+    def epoch(self, epoch: int, tell: Callable[[str], None]) -> None: ...
 
-    def lacks_pictures(self, epoch: int) -> bool:
-        """Whether the resumed epoch's pictures are still to be drawn."""
 
-    def adopt_first(self, epoch: int, since: int) -> None:
-        """The resumed epoch's pictures are drawn, none before `since` (ns of the files' clock)."""
-
-    def epoch(self, epoch: int, tell: Callable[[str], None]) -> None:
-        """An epoch has ended.
-
-        Raises:
-            GateStoppedError: where the run is not to go on.
-        """
+class StepsError(TrainerError):
+    """The run's file and the trainer disagree on an epoch's steps: it resumed at a wrong epoch."""
 
 
 def train(job: Job, plan: Plan, start: Start, evaluator: Evaluator) -> None:
     """Train until all epochs are done, resuming once after a standstill, once where the number of
     steps was wrong, and after each want of memory with the next smaller plan.
-
-    Raises:
-        TrainerError: where the trainer fails otherwise, in its own words.
-        GateStoppedError: where the hypothesis has failed.
     """
     resumed_after: set[type[TrainerError]] = set()
     while not start.finished:
         try:
-            _once(job, plan, start, evaluator)
+            _Training(job, plan, start, evaluator).run()
             return
         except (monitor.StalledError, StepsError) as error:
             if type(error) in resumed_after:
@@ -83,34 +70,27 @@ def train(job: Job, plan: Plan, start: Start, evaluator: Evaluator) -> None:
             say(f"{error}; resuming once from the last complete state")
         except launch.OutOfMemoryError as error:
             plan = _smaller(job, plan, error)
-        start = go_on(job, plan.settings)
+        start = prepare(job, plan.settings)
 
 
-def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
-    """Where to resume, with the way there cleared and said.
-
-    Raises:
-        ConfigError: where what is there is of other settings.
-    """
-    # Those that need less memory may be others than the record's.
-    adapted = set(resume.ADAPTED) - job.experiment.pinned if job.adapts else set()
-    start = resume.decide(
-        job.output, job.name, job.epochs, settings, free={*job.refitted, *adapted}
-    )
+def prepare(job: Job, settings: Mapping[str, Any]) -> Start:
+    """Where to resume, with the way there cleared and said."""
+    free = set(resume.ADAPTED) - job.experiment.pinned if job.adapts else set()
+    start = resume.decide(job.output, job.name, job.epochs, settings, free=free)
     for line in resume.altered(job.output, job.name):
         say(f"warning: {line}")
     if start.finished:
         # A start may have been killed just before it was numbered.
         checkpoints.number_last(job.output, job.name, job.epochs[-1])
         return start
-    for path in resume.clear_way(start, job.output, job.name, now()):
-        say(f"moved incomplete files to {path}")
-        job.journal.write("set_aside", file=path)
-    before = resume.read_record(job.output, job.name)
-    record = before or resume.RunFile(settings=settings, gate=job.gate)
-    steps = start.steps_per_epoch
-    record = replace(record, settings=settings, steps_per_epoch=steps, completed=False)
-    resume.write_record(job.output, job.name, record)
+    if files := resume.beyond(start, job.output, job.name):
+        aside = checkpoints.set_aside(files, job.output, "incomplete", job.name)
+        say(f"moved incomplete files to {aside}")
+        job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
+    if resume.read_record(job.output, job.name) is None:
+        resume.write_record(job.output, job.name, resume.RunFile(settings=settings))
+    facts = {"settings": settings, "steps_per_epoch": start.steps_per_epoch, "completed": False}
+    resume.update(job.output, job.name, **facts)
     resume.keep_hashes(job.output, job.name, start.epoch)
     if start.state is not None:
         say(f"resuming after epoch {start.epoch}, from {start.state.name}")
@@ -118,82 +98,79 @@ def go_on(job: Job, settings: Mapping[str, Any]) -> Start:
     return start
 
 
-def _once(job: Job, plan: Plan, start: Start, evaluator: Evaluator) -> None:
-    command = [*plan.command(plan.rendered), *start.arguments]
-    draws = start.state is not None and evaluator.lacks_pictures(start.epoch)
-    if draws:
-        command.append("--sample_at_first")
-    log_file = job.folder / "train.log"
-    write_whole(job.folder / "command.txt", shlex.join(command) + "\n")
-    launched = (job.folder / "command.txt").stat().st_mtime_ns
-    say(f"the trainer starts; full log: {log_file}")
-    options = {key: setting.value for key, setting in plan.rendered.training.items()}
-    planned = monitor.sizes(options, len(job.epochs), resume.KEPT_STATES)
-    begun = time.monotonic()
-    with (
-        # Testing and recording an epoch must not be cut: output() is where a signal ends the run.
-        signals_held(),
-        log_file.open("ab", buffering=0) as log,
-        Group(
-            command,
-            environment=launch.environment(os.environ, offline=plan.offline),
-            cwd=plan.cwd,
-            patience=patience(),
-        ) as group,
-        Display(len(job.epochs)) as shown,
-    ):
-        job.journal.write("launched", pid=group.pid, command=command)
-        reader = launch.Reader(log)
-        watching = monitor.Watch(job.output, None if job.request.rehearse else planned)
-        notes = _Notes(job, plan, start)
-        for event in reader.events(group.output()):
-            if isinstance(event, launch.Progress):
-                event = replace(event, step=event.step + notes.behind)
-                notes.progress(event)
-            shown.show(event)
-            watching.take(event)
-            evaluator.take(event)
-            if isinstance(event, launch.EpochStarted):
-                ended = event.epoch - 1
-                if draws and ended == start.epoch:
-                    evaluator.adopt_first(ended, since=launched)
-                    evaluator.epoch(ended, shown.say)
-                if ended > start.epoch:
-                    note_epoch(job, ended, shown.say)
-                    evaluator.epoch(ended, shown.say)
-                job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
-            elif isinstance(event, launch.Stage):
-                job.journal.write("stage", name=event.name)
-        code = group.wait()
-    job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - begun, 1))
-    if code != 0:
-        raise launch.failure(code, reader.tail, log_file)
+class _Training:
+    """One start of the trainer, to its end."""
 
-
-class StepsError(TrainerError):
-    """The run's file and the trainer disagree on an epoch's steps: it resumed at a wrong epoch."""
-
-
-class _Notes:
-    """What is kept of the trainer's progress while it runs."""
-
-    def __init__(self, job: Job, plan: Plan, start: Start) -> None:
-        self._job, self._plan, self._start = job, plan, start
-        self._steps_known = False
+    def __init__(self, job: Job, plan: Plan, start: Start, evaluator: Evaluator) -> None:
+        self._job, self._plan, self._start, self._evaluator = job, plan, start, evaluator
         # The trainer counts a resumed run's steps from 0 again (tn:1357).
-        self.behind = start.epoch * (start.steps_per_epoch or 0)
+        self._behind = start.epoch * (start.steps_per_epoch or 0)
+        self._steps_known = False
         self._due = -math.inf
+        self._draws = start.state is not None and evaluator.lacks_pictures(start.epoch)
+        self._launched_ns = 0
 
-    def progress(self, at: launch.Progress) -> None:
-        """Take in one reading, its steps counted from the run's first.
+    def run(self) -> None:
+        job = self._job
+        command = [*self._plan.command(self._plan.rendered), *self._start.arguments]
+        command += ["--sample_at_first"] if self._draws else []
+        write_whole(job.folder / "command.txt", shlex.join(command) + "\n")
+        self._launched_ns = (job.folder / "command.txt").stat().st_mtime_ns
+        log_file = job.folder / "train.log"
+        say(f"the trainer starts; full log: {log_file}")
+        began = time.monotonic()
+        with (
+            # Testing and recording an epoch must not be cut: in output() a signal ends the run.
+            signals_held(),
+            log_file.open("ab", buffering=0) as log,
+            Group(
+                command,
+                environment=launch.environment(os.environ),
+                cwd=self._plan.cwd,
+                patience=patience(),
+            ) as group,
+            Display(len(job.epochs)) as shown,
+        ):
+            job.journal.write("launched", pid=group.pid, command=command)
+            reader = launch.Reader(log)
+            watching = monitor.Watch(job.output, self._room())
+            for event in reader.events(group.output()):
+                self._take(event, shown, watching)
+            code = group.wait()
+        job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - began, 1))
+        if code != 0:
+            raise launch.failure(code, reader.tail, log_file)
 
-        Raises:
-            StepsError: where the run's file said other steps than the trainer.
-        """
+    def _room(self) -> int:
+        # A rehearsal's files are small.
+        return monitor.LOGS if self._job.request.rehearse else self._job.sizes.epoch
+
+    def _take(self, event: launch.Event | None, shown: Display, watching: monitor.Watch) -> None:
+        if isinstance(event, launch.Progress):
+            event = replace(event, step=event.step + self._behind)
+            self._note_progress(event)
+        shown.show(event)
+        watching.take(event)
+        self._evaluator.take(event)
+        if isinstance(event, launch.EpochStarted):
+            self._end_epoch(event.epoch - 1)
+            self._job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
+        elif isinstance(event, launch.Stage):
+            self._job.journal.write("stage", name=event.name)
+
+    def _end_epoch(self, epoch: int) -> None:
+        if self._draws and epoch == self._start.epoch:
+            self._evaluator.adopt_first(epoch, since=self._launched_ns)
+            self._evaluator.epoch(epoch, say)
+        elif epoch > self._start.epoch:
+            note_epoch(self._job, epoch)
+            self._evaluator.epoch(epoch, say)
+
+    def _note_progress(self, at: launch.Progress) -> None:
         if not self._steps_known:
             self._steps_known = True
             self._keep_steps(at.total // int(self._job.experiment.option("max_train_epochs")))
-        if at.step == self.behind + 1:
+        if at.step == self._behind + 1:
             self._job.journal.write("stage", name="first step")
         due = time.monotonic() > self._due or at.step == at.total
         if due and at.loss is not None:
@@ -208,49 +185,38 @@ class _Notes:
         known = self._start.steps_per_epoch
         if steps == known:
             return
-        record = resume.read_record(self._job.output, self._job.name)
-        record = record or resume.RunFile(settings=self._plan.settings, gate=self._job.gate)
-        record = replace(record, steps_per_epoch=steps)
-        resume.write_record(self._job.output, self._job.name, record)
+        resume.update(self._job.output, self._job.name, steps_per_epoch=steps)
         if self._start.state is not None:
             name = resume.record_path(self._job.output, self._job.name).name
             raise StepsError(f"{name}: said {known} steps an epoch, the trainer says {steps}")
 
 
-def note_epoch(job: Job, epoch: int, tell: Callable[[str], None]) -> None:
+def note_epoch(job: Job, epoch: int) -> None:
     """Say that an epoch's checkpoint is complete, or what is wrong with it, while it can help."""
     if epoch not in job.epochs:
         return
     path = checkpoints.checkpoint_path(job.output, job.name, epoch)
     try:
-        checkpoint = checkpoints.read_checkpoint(path)
+        checkpoints.read_epoch(path)
     except TrainerError as error:
-        tell(f"epoch {epoch}: {error}")
+        say(f"epoch {epoch}: {error}")
         return
     scaled = job.experiment.option("mixed_precision") == "fp16"
     pruned = resume.prune(job.output, job.name, epoch, scaled=scaled)
     resume.keep_hashes(job.output, job.name, epoch)
-    job.journal.write("checkpoint", epoch=epoch, file=path, size=checkpoint.size, pruned=pruned)
-    tell(f"epoch {epoch}: {path.name}")
+    size = path.stat().st_size
+    job.journal.write("checkpoint", epoch=epoch, file=path, size=size, pruned=pruned)
+    say(f"epoch {epoch}: {path.name}")
 
 
 def _smaller(job: Job, plan: Plan, error: launch.OutOfMemoryError) -> Plan:
-    """The next smaller plan, rendered and recorded.
-
-    Raises:
-        TrainerError: where nothing smaller would do, or a person wrote what would have to change.
-    """
+    """The next smaller plan, rendered and recorded; the error where there is none."""
     options = {key: setting.value for key, setting in plan.rendered.training.items()}
     pinned = job.experiment.pinned if job.adapts else frozenset(resume.ADAPTED)
     changes = hardware.smaller(options, pinned)
     if not changes:
-        needed = _words(hardware.smaller(options))
-        raise TrainerError(
-            f"{error}\nless memory would do with {needed}: the experiment, --set or --plan keeps "
-            "them as they are"
-            if needed
-            else f"{error}\nno smaller plan keeps the effective batch: rent a GPU with more memory"
-        )
+        needed = _words(hardware.smaller(options)) or "a GPU with more memory"
+        raise TrainerError(f"{error}\nno smaller plan is allowed here; it would take {needed}")
     say(f"out of memory: resuming with {_words(changes)}")
     job.journal.write("adapted", changes=changes, error=str(error))
     training = dict(plan.rendered.training)

@@ -13,7 +13,7 @@ from bespoke.files import seconds
 from bespoke.trainer.launch import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bespoke.trainer.launch import Event
@@ -36,30 +36,19 @@ MARGIN = 256_000_000
 
 
 class StalledError(TrainerError):
-    """The trainer stands still; the run may go on from its last state."""
+    """The trainer stands still; the run may resume from its last state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Bytes that a run writes, computed from its options."""
+    """Bytes that a run writes: at an epoch's end, before anything older is deleted, and in all."""
 
-    checkpoint: int
-    state: int
-    checkpoints: int
-    states: int
-
-    @property
-    def epoch(self) -> int:
-        """What the end of one epoch writes before anything older is deleted."""
-        return self.checkpoint + self.state
-
-    @property
-    def total(self) -> int:
-        return self.checkpoint * self.checkpoints + self.state * self.states + LOGS
+    epoch: int
+    total: int
 
 
 def sizes(options: Mapping[str, Any], epochs: int, kept_states: int) -> Sizes:
-    """What a LoRA run of these training options leaves, in bytes.
+    """What a LoRA run of these training options writes.
 
     A state holds the weights in fp32 and the optimizer's moments: about one byte each for the
     8-bit ones, four for the others (facts, read off real state folders at rank 32).
@@ -71,34 +60,21 @@ def sizes(options: Mapping[str, Any], epochs: int, kept_states: int) -> Sizes:
             elements += CONV_ELEMENTS * int(value)
     half = options.get("save_precision") in ("fp16", "bf16")
     moment = 1 if "8bit" in str(options.get("optimizer_type")).lower() else 4
-    saves = bool(options.get("save_state"))
-    return Sizes(
-        checkpoint=elements * (2 if half else 4) + HEADER,
-        state=elements * (4 + 2 * moment) + HEADER,
-        checkpoints=epochs,
-        # Those kept, and the one being written; the final one takes the place of that.
-        states=kept_states + 1 if saves else 0,
-    )
+    checkpoint = elements * (2 if half else 4) + HEADER
+    state = elements * (4 + 2 * moment) + HEADER if options.get("save_state") else 0
+    # Besides those kept there is the one being written; the final one takes the place of that.
+    total = checkpoint * epochs + state * (kept_states + 1) + LOGS
+    return Sizes(epoch=checkpoint + state, total=total)
 
 
-def require_room(planned: Sizes, output: Path) -> str:
-    """Hold what the run will write against what is free, and say both.
-
-    Raises:
-        ConfigError: where it does not fit.
-    """
-    parts = (
-        f"{_gb(planned.checkpoint * planned.checkpoints)} of checkpoints "
-        f"({planned.checkpoints} x {planned.checkpoint / 1e6:.1f} MB), "
-        f"{_gb(planned.state * planned.states)} of states, {_gb(LOGS)} of logs"
-    )
-    text = f"the run will write {_gb(planned.total)}: {parts}"
-    free = shutil.disk_usage(output).free
-    if planned.total + MARGIN > free:
-        raise ConfigError(
-            f"{output}: {text}; {_gb(free)} free: free some, or name another --workspace"
-        )
-    return f"{text}; {_gb(free)} free"
+def require_room(planned: Sequence[int], folder: Path) -> str:
+    """Hold what one run or several will write, in bytes, against what is free, and say both."""
+    free, needed = shutil.disk_usage(folder).free, sum(planned)
+    runs = "the run" if len(planned) == 1 else f"{len(planned)} runs"
+    text = f"{runs} will write {_gb(needed)}; {_gb(free)} free"
+    if needed + MARGIN > free:
+        raise ConfigError(f"{folder}: {text}: free some, or name another --workspace")
+    return text
 
 
 def _gb(size: int) -> str:
@@ -106,12 +82,13 @@ def _gb(size: int) -> str:
 
 
 class Watch:
-    """Takes in the trainer's events and the time between them, and ends what cannot end well."""
+    """Takes in the trainer's events and the time between them, and ends what cannot end well.
 
-    def __init__(self, output: Path, planned: Sizes | None) -> None:
-        self._output = output
-        # A rehearsal's files are small.
-        self._needed = planned.epoch if planned else LOGS
+    `needed` is what the disk must have free at any time, in bytes.
+    """
+
+    def __init__(self, output: Path, needed: int) -> None:
+        self._output, self._needed = output, needed
         self._bad = 0
         self._step = -1
         self._first: tuple[float, int] | None = None
@@ -120,23 +97,18 @@ class Watch:
         self._disk_at = 0.0
 
     def take(self, event: Event | None) -> None:
-        """Look at one event, or at the time that went by without one.
-
-        Raises:
-            StalledError: no step for as long as fifty take, and ten minutes at least.
-            TrainerError: a loss that is no number, three reports running; a disk nearly full.
-        """
+        """Look at one event, or at the time that went by without one."""
         now = time.monotonic()
         if isinstance(event, Progress):
-            self._progressed(event, now)
+            self._take_step(event, now)
         elif event is not None:
             self._last = now
-        self._stands_still(now)
+        self._require_progress(now)
         if now >= self._disk_at:
             self._disk_at = now + 1.0
-            self._fills_disk()
+            self._require_room()
 
-    def _progressed(self, at: Progress, now: float) -> None:
+    def _take_step(self, at: Progress, now: float) -> None:
         if at.step != self._step:
             self._step, self._last = at.step, now
             if at.loss is not None and self._first is None:
@@ -146,13 +118,12 @@ class Watch:
         self._bad = 0 if math.isfinite(at.loss) else self._bad + 1
         if self._bad >= BAD_REPORTS:
             raise TrainerError(
-                f"the loss is no longer a number (step {at.step}): the weights are ruined from "
-                "here on. Likely a learning rate too high, or fp16 overflowing: try "
+                f"the loss is no longer a number (step {at.step}): training has diverged. Try "
                 "--set training.mixed_precision=bf16, or half of training.unet_lr and "
                 "training.text_encoder_lr; the states before are complete"
             )
 
-    def _stands_still(self, now: float) -> None:
+    def _require_progress(self, now: float) -> None:
         limit = START_FLOORS * self._floor
         if self._first is not None and self._step > self._first[1]:
             pace = (self._last - self._first[0]) / (self._step - self._first[1])
@@ -160,7 +131,7 @@ class Watch:
         if now - self._last > limit:
             raise StalledError(f"the trainer stands still: nothing for {now - self._last:.0f} s")
 
-    def _fills_disk(self) -> None:
+    def _require_room(self) -> None:
         free = shutil.disk_usage(self._output).free
         if free < self._needed:
             raise TrainerError(

@@ -29,7 +29,7 @@ def emptied(pgid: int, within: float, child: subprocess.Popen[bytes] | None = No
     """Whether no process of a group is left, waiting for that at most so many seconds,
     and no longer once a second signal has come.
 
-    The group's `child` of our own, where it has one, is buried once it has ended.
+    The group's `child` of our own, where it has one, is waited for once it has ended.
     """
     deadline = time.monotonic() + within
     while True:
@@ -64,11 +64,7 @@ def answer(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 
 def outcome(
     command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout: float = 60
 ) -> tuple[int, str]:
-    """A short command's exit code, and all that it prints, stripped.
-
-    Raises:
-        StartError: where it is missing or takes too long.
-    """
+    """A short command's exit code, and all that it prints, stripped."""
     try:
         done = subprocess.run(
             command,
@@ -80,10 +76,8 @@ def outcome(
             timeout=timeout,
             check=False,
         )
-    except OSError as error:
-        raise StartError(f"{command[0]}: cannot be started: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise StartError(f"{command[0]}: took longer than {timeout:.0f} s") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartError(f"{command[0]}: {error}") from error
     return done.returncode, done.stdout.decode(errors="replace").strip()
 
 
@@ -95,11 +89,8 @@ GUARD = 'cat; kill -s TERM -- "-$0" && sleep "$1" && kill -s KILL -- "-$0"'
 class Group:
     """A child in a process group of its own, with all that it starts.
 
-    A context manager: on the way out, whatever the reason, the whole group is stopped: TERM, then
-    KILL for what is left after `patience` seconds.
-
-    Raises:
-        StartError: where the program cannot be started.
+    On the way out of the context, whatever the reason, the whole group is stopped: TERM, then KILL
+    for what is left after `patience` seconds. StartError where the program cannot be started.
     """
 
     def __init__(

@@ -10,9 +10,7 @@ from bespoke.console import duration, redraws, say
 from bespoke.trainer.launch import EpochStarted, Event, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.console import RenderableType
+    from typing_extensions import Self
 
 PLAIN_INTERVAL_S = 30.0
 
@@ -36,10 +34,9 @@ class Reading:
             self.progress = event
 
     def line(self) -> str | None:
-        """Epoch, time left, step, pace and loss in one line, once there is a loss."""
-        if self.progress is None or self.progress.loss is None:
-            return None
-        return "  ".join(self.facts())
+        """All of it in one line, once there is a loss."""
+        has_loss = self.progress is not None and self.progress.loss is not None
+        return "  ".join(self.facts()) if has_loss else None
 
     def facts(self) -> tuple[str, str, str]:
         """Which epoch; the time left; step, pace and loss."""
@@ -63,22 +60,23 @@ class Reading:
         return max(0.0, (epoch_end - at.step) / pace), max(0.0, at.total - at.step) / pace
 
 
-class Frame:
-    """A few lines redrawn in place at the bottom of a terminal, gone when it is left.
-
-    Whatever is printed meanwhile stands above them.
+class Display:
+    """One run's progress: two lines redrawn at the bottom of a terminal, below whatever is printed
+    meanwhile, and gone in the end; where nothing can be redrawn a line every 30 s.
     """
 
-    def __init__(self, drawn: Callable[[], RenderableType]) -> None:
-        self._drawn, self._live = drawn, None
+    def __init__(self, epochs: int) -> None:
+        self._reading = Reading(epochs)
+        self._due = time.monotonic()
+        self._live = None
         if redraws(sys.stdout):
             from rich.console import Console
             from rich.live import Live
 
             console = Console(highlight=False, soft_wrap=True, emoji=False)
-            self._live = Live(console=console, transient=True, get_renderable=drawn)
+            self._live = Live(console=console, transient=True, get_renderable=self._drawn)
 
-    def __enter__(self) -> Frame:
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
         return self
@@ -87,40 +85,14 @@ class Frame:
         if self._live is not None:
             self._live.stop()
 
-    @property
-    def is_shown(self) -> bool:
-        return self._live is not None
-
-
-class Display:
-    """One run's progress: two lines on a terminal that can redraw them, a line every 30 s
-    elsewhere.
-    """
-
-    def __init__(self, epochs: int) -> None:
-        self._reading = Reading(epochs)
-        self._due = time.monotonic()
-        self._frame = Frame(self._drawn)
-
-    def __enter__(self) -> Display:
-        self._frame.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._frame.__exit__(*error)
-
     def show(self, event: Event | None) -> None:
         """Take in one event, or None for time that went by without one."""
         self._reading.take(event)
         line = self._reading.line()
-        if self._frame.is_shown or line is None or time.monotonic() < self._due:
+        if self._live is not None or line is None or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + PLAIN_INTERVAL_S
         say(line)
-
-    def say(self, text: str) -> None:
-        """One of our own lines while the display is up."""
-        say(text)
 
     def _drawn(self) -> Any:
         from rich.console import Group

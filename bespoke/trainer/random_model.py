@@ -27,28 +27,17 @@ _TOKENIZER_FILES = ("merges.txt", "tokenizer_config.json", "vocab.json")
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write the files of CLIP's tokenizer to `folder`, each of them whole, where one is missing.
-
-    Raises:
-        ConfigError: where open-clip-torch is not installed.
-    """
+    """Write CLIP's tokenizer to `folder`, where a file of it is missing."""
     if all((folder / name).is_file() for name in _TOKENIZER_FILES):
         return
-    files = _tokenizer_files(_vocabulary_file())
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_whole(folder / name, text)
-
-
-def _vocabulary_file() -> Path:
     # find_spec alone: importing open_clip would import torch.
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
-        raise ConfigError(
-            "open-clip-torch, whose vocabulary the tokenizer is made from, is not installed here; "
-            "run start_training.sh, which installs the trainer's packages"
-        )
-    return Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+        raise ConfigError("open-clip-torch is not installed; start_training.sh installs it")
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+    for name, text in _tokenizer_texts(vocabulary).items():
+        write_whole(folder / name, text)
 
 
 def _byte_units() -> list[str]:
@@ -60,13 +49,12 @@ def _byte_units() -> list[str]:
     return [chr(code) for code in printable] + [chr(256 + n) for n in range(256 - len(printable))]
 
 
-def _tokenizer_files(vocabulary: Path) -> dict[str, str]:
+def _tokenizer_texts(vocabulary: Path) -> dict[str, str]:
     """The files' text: openai/clip-vit-large-patch14's, less what CLIPTokenizer assumes anyway."""
     units = _byte_units()
     room = VOCABULARY_SIZE - 2 * len(units) - 2
     # The first line is a version; merges beyond the room were never trained.
-    lines = gzip.decompress(vocabulary.read_bytes()).decode("utf-8").split("\n")
-    merges = lines[1 : 1 + room]
+    merges = gzip.decompress(vocabulary.read_bytes()).decode().split("\n")[1 : 1 + room]
     entries = [*units, *(f"{unit}</w>" for unit in units)]
     entries += ["".join(merge.split()) for merge in merges]
     entries += ["<|startoftext|>", "<|endoftext|>"]
@@ -80,11 +68,7 @@ def _tokenizer_files(vocabulary: Path) -> dict[str, str]:
 
 
 def build(folder: Path) -> None:
-    """Write the model in the diffusers layout to `folder`, whole or not at all.
-
-    Raises:
-        OSError: where `folder` holds something already, or the disk is full.
-    """
+    """Write the model in the diffusers layout to `folder`, complete or not at all."""
     part = folder.with_name(f".{folder.name}.part")
     # What a killed builder left; the caller sees to it that only one builds at a time.
     shutil.rmtree(part, ignore_errors=True)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the fields' types
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import digest, sha256, write_whole
 from bespoke.trainer import checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from bespoke.experiment.rendering import Rendered
@@ -27,8 +29,11 @@ PLACES = frozenset((
     "dataset_config", "output_dir", "logging_dir", "tokenizer_cache_dir", "image_dir",
     "pretrained_model_name_or_path", "sample_prompts", "sample_every_n_epochs",
 ))  # fmt: skip
-# A plan for less memory changes these and keeps the mathematics of a step: see hardware.py.
-ADAPTED = ("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+# What a plan may change of an interrupted run: the mathematics of a step stay. See hardware.py.
+ADAPTED = (
+    *("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
+    *("highvram", "vae_batch_size"),
+)
 KEPT_STATES = 2
 
 
@@ -36,19 +41,20 @@ KEPT_STATES = 2
 class RunFile:
     """What a run is, kept beside its checkpoints as `{name}.run.json`: a resume is held to it.
 
-    `settings` names every option and every folder's content; `steps_per_epoch` is what the trainer
-    said, None before that. `gate` is the policy that the run began with, `decisions` what it
-    decided, by the epoch's number as text. `hashes` holds a sha256 by file name for each checkpoint
-    and for each state's weights, the one file of a state without a checksum of its own. A run is
-    `completed` once its last epoch is tested and no gate has stopped it.
+    `settings` names every option and every folder's content; `steps_per_epoch` is the trainer's
+    own. `decisions` are the gate's, by the epoch's number as text. `hashes` holds a sha256 by file
+    name for each checkpoint and for each state's weights. A run is `completed` once its last epoch
+    is tested and no gate has stopped it.
     """
 
     settings: Mapping[str, Any]
-    steps_per_epoch: int | None = None
-    gate: Mapping[str, Any] | None = None
+    steps_per_epoch: Annotated[int, Field(gt=0)] | None = None
     decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     completed: bool = False
+
+
+_RUN_FILE = TypeAdapter(RunFile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +72,7 @@ class Start:
 
     @property
     def arguments(self) -> list[str]:
-        """What the trainer's command line needs besides, to go on from here."""
+        """What the trainer's command line needs besides, to resume from here."""
         if self.state is None or self.steps_per_epoch is None:
             return []
         done = str(self.epoch * self.steps_per_epoch)
@@ -81,39 +87,19 @@ def record_path(output: Path, name: str) -> Path:
 def read_record(output: Path, name: str) -> RunFile | None:
     """What an earlier start wrote, or None where there is nothing that can be read."""
     try:
-        content = json.loads(record_path(output, name).read_text(encoding="utf-8"))
-        settings, steps = content["settings"], content["steps_per_epoch"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _RUN_FILE.validate_json(record_path(output, name).read_bytes())
+    except (OSError, ValidationError):
         return None
-    if not isinstance(settings, dict) or not (steps is None or isinstance(steps, int)):
-        return None
-    gate, decisions, hashes = (content.get(key) for key in ("gate", "decisions", "hashes"))
-    return RunFile(
-        settings=settings,
-        steps_per_epoch=steps if steps and steps > 0 else None,
-        gate=gate if isinstance(gate, dict) else None,
-        decisions=decisions if isinstance(decisions, dict) else {},
-        hashes=hashes if isinstance(hashes, dict) else {},
-        completed=content.get("completed") is True,
-    )
 
 
 def write_record(output: Path, name: str, record: RunFile) -> None:
-    """Keep the record, complete or not at all.
-
-    Raises:
-        OSError: where it cannot be written.
-    """
+    """Keep the record, complete or not at all."""
     text = json.dumps(asdict(record), indent=1, sort_keys=True, default=str)
     write_whole(record_path(output, name), text + "\n")
 
 
 def update(output: Path, name: str, **changes: Any) -> None:
-    """Change some of what the run's file keeps; nothing where there is no such file.
-
-    Raises:
-        OSError: where it cannot be written.
-    """
+    """Change some of what the run's file keeps; nothing where there is no such file."""
     record = read_record(output, name)
     if record is not None and record != (changed := replace(record, **changes)):
         write_record(output, name, changed)
@@ -145,10 +131,9 @@ def altered(output: Path, name: str) -> list[str]:
     record = read_record(output, name)
     hashes = record.hashes if record else {}
     return [
-        f"{path.name}: changed since it was trained: sha256 is {now[:12]}…, was "
-        f"{str(hashes[path.name])[:12]}…; its scores are those of the file that was trained"
+        f"{path.name}: changed since it was trained; its scores are those of the trained file"
         for path in sorted(output.glob("*.safetensors"))
-        if path.name in hashes and (now := sha256(path)) != hashes[path.name]
+        if path.name in hashes and sha256(path) != hashes[path.name]
     ]
 
 
@@ -163,11 +148,8 @@ def settings_of(
         for number, subset in enumerate(rendered.subsets, start=1)
     ]
     for section, options in levels:
-        settings |= {
-            f"{section}.{key}": setting.value
-            for key, setting in options.items()
-            if key not in PLACES
-        }
+        for key in options.keys() - PLACES:
+            settings[f"{section}.{key}"] = options[key].value
     for name, folder in data.items():
         settings[f"data {name}"] = digest(folder, lambda path: not path.name.startswith("."))
     # What was written as a tuple or a path comes back from JSON as a list or text.
@@ -182,58 +164,49 @@ def decide(
     *,
     free: Collection[str] = (),
 ) -> Start:
-    """Where to go on, by what is in `output`; nothing there is changed.
+    """Where to resume, by what is in `output`; nothing there is changed.
 
     `epochs` are those whose checkpoints the run must leave, in order; `free` the training options
     that may be others than an earlier start's.
-
-    Raises:
-        ConfigError: where an earlier start had other settings, left files without a record, or
-            left a complete state without the checkpoints before it.
     """
     left = checkpoints.left_by(output, name)
     record = read_record(output, name)
     if record is None:
         if left:
             raise ConfigError(
-                f"{output}: {len(left)} files of {name} ({left[0].name}, …), but no readable "
-                f"{record_path(output, name).name} says how they were trained; --fresh moves them "
-                "to a dated folder and starts again"
+                f"{record_path(output, name)}: missing or unreadable, but {len(left)} files of "
+                f"{name} are there ({left[0].name}, …); --fresh moves them to a dated folder and "
+                "starts again"
             )
         return Start()
     changed = _changed(record.settings, settings, free)
     if changed and left:
         raise OtherSettingsError(name, changed)
-    steps = record.steps_per_epoch
-    complete = [epoch for epoch in epochs if _is_complete(output, name, epoch, epochs[-1])]
+    steps, last = record.steps_per_epoch, epochs[-1]
+    complete = [epoch for epoch in epochs if _is_complete(output, name, epoch, last)]
     if complete == list(epochs):
-        return Start(
-            epoch=epochs[-1], steps_per_epoch=steps, finished=True, completed=record.completed
-        )
-    for epoch, state in checkpoints.states(output, name):
-        if steps is None or epoch >= epochs[-1] or _corruption(state, record, settings):
-            continue
-        if lacking := [each for each in epochs if each <= epoch and each not in complete]:
-            files = ", ".join(checkpoints.checkpoint_path(output, name, e).name for e in lacking)
-            raise ConfigError(
-                f"{output}: {files} is missing or incomplete, but {state.name} is complete: put "
-                "it back to resume, or use --fresh to start again (earlier files are kept)"
-            )
-        return Start(epoch=epoch, state=state, steps_per_epoch=steps)
-    if len(complete) > 1:
+        return Start(epoch=last, steps_per_epoch=steps, finished=True, completed=record.completed)
+    usable = [
+        (epoch, state)
+        for epoch, state in checkpoints.states(output, name)
+        if steps is not None and epoch < last and _can_resume(state, record, settings)
+    ]
+    newest, state = usable[0] if usable else (0, None)
+    lacking = [each for each in epochs if each <= newest and each not in complete]
+    if lacking or (state is None and len(complete) > 1):
+        files = [checkpoints.checkpoint_path(output, name, each).name for each in lacking]
         raise ConfigError(
-            f"{output}: {len(complete)} complete checkpoints of {name}, but no complete state to "
-            "resume from: --fresh starts again (earlier files are kept)"
+            f"{output}: cannot resume {name}: {', '.join(files) or 'every state'} is missing or "
+            "incomplete; put it back, or use --fresh to start again (earlier files are kept)"
         )
-    return Start(steps_per_epoch=steps)
+    return Start(epoch=newest, state=state, steps_per_epoch=steps)
 
 
 class OtherSettingsError(ConfigError):
     """What an earlier start left was trained with other settings; `changed` says with which."""
 
     def __init__(self, name: str, lines: Sequence[str]) -> None:
-        said = [f"{name}: cannot resume, these settings have changed:", *lines]
-        self.changed = "\n  ".join(said)
+        self.changed = "\n  ".join((f"{name}: cannot resume, these settings have changed:", *lines))
         super().__init__(
             f"{self.changed}\n"
             "set them back to resume, or use --fresh to start again (earlier files are kept)"
@@ -251,15 +224,13 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection
     ]
 
 
-def _corruption(state: Path, record: RunFile, settings: Mapping[str, Any]) -> str | None:
-    """Why this state cannot be resumed from, by its own files and by the hash that was kept."""
+def _can_resume(state: Path, record: RunFile, settings: Mapping[str, Any]) -> bool:
+    """Whether this state is complete by its own files, and by the hash that was kept."""
     scaled = settings.get("training.mixed_precision") == "fp16"
-    if why := checkpoints.corruption(state, scaled=scaled):
-        return why
-    known = record.hashes.get(state.name)
-    if known is not None and known != sha256(state / checkpoints.WEIGHTS):
-        return f"{checkpoints.WEIGHTS}: is not what the trainer wrote, by its sha256"
-    return None
+    if checkpoints.corruption(state, scaled=scaled):
+        return False
+    weights = state / checkpoints.WEIGHTS
+    return state.name not in record.hashes or record.hashes[state.name] == sha256(weights)
 
 
 def _is_complete(output: Path, name: str, epoch: int, last: int) -> bool:
@@ -271,28 +242,18 @@ def _is_complete(output: Path, name: str, epoch: int, last: int) -> bool:
     if epoch == last and not path.exists():
         path = checkpoints.last_path(output, name)
     try:
-        return checkpoints.read_checkpoint(path).epoch == epoch
+        return checkpoints.read_epoch(path) == epoch
     except TrainerError:
         return False
 
 
-def clear_way(start: Start, output: Path, name: str, when: datetime) -> list[Path]:
-    """Move whatever lies beyond `start` to `incomplete/`, under its name and the time.
-
-    Returns where the files went.
-
-    Raises:
-        OSError: where they cannot be moved.
-    """
-    moved = []
-    for path in checkpoints.left_by(output, name):
-        if path.parent != output or _epoch(path.name, name) in range(1, start.epoch + 1):
-            continue
-        target = output / "incomplete" / f"{path.name}-{when.strftime('%Y-%m-%dT%H-%M-%S-%fZ')}"
-        target.parent.mkdir(exist_ok=True)
-        path.rename(target)
-        moved.append(target)
-    return moved
+def beyond(start: Start, output: Path, name: str) -> list[Path]:
+    """The checkpoints and states in `output` that are later than `start`, or without a number."""
+    return [
+        path
+        for path in checkpoints.left_by(output, name)
+        if path.parent == output and not 1 <= _epoch(path.name, name) <= start.epoch
+    ]
 
 
 def prune(output: Path, name: str, newest: int, *, scaled: bool = False) -> list[str]:

@@ -18,85 +18,58 @@ if TYPE_CHECKING:
 
 
 class Trainer(Protocol):
-    """What a run asks of a trainer, real or fake."""
+    """What a run asks of a trainer, real or fake.
+
+    `base_model` is what the trainer is given, `base_model_name` what it is on any machine: a resume
+    is held to that. `lacks` is the option that needs the GPU which is not here.
+    """
 
     @property
     def commit(self) -> str | None: ...
-
     @property
     def tokenizer(self) -> Path | None: ...
-
     @property
-    def base_model(self) -> str:
-        """The base model as the trainer is given it."""
-
+    def base_model(self) -> str: ...
     @property
-    def base_model_name(self) -> str:
-        """What the base model is, wherever this machine keeps it: a resume is held to it."""
-
+    def base_model_name(self) -> str: ...
     @property
-    def lacks(self) -> str | None:
-        """The option that needs the GPU which is not here."""
+    def lacks(self) -> str | None: ...
 
     def command(self, rendered: Rendered) -> list[str]: ...
 
-    def prepare(self) -> bool:
-        """See to all that training needs here; returns whether it may stay offline."""
+    def prepare(self) -> None:
+        """See to all that training needs here."""
 
 
 class SdScripts:
-    """kohya's sd-scripts for one run on this machine.
-
-    Raises:
-        ConfigError: where it, or for more than a dry run its packages, are not set up here.
-    """
+    """kohya's sd-scripts for one run on this machine."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        launch.require_submodule(REPOSITORY)
+        self._script = launch.require_submodule(REPOSITORY) / "train_network.py"
         if not job.request.dry_run:
             launch.require_packages()
-
-    @property
-    def commit(self) -> str | None:
-        return table().commit
-
-    @property
-    def tokenizer(self) -> Path | None:
-        return base_models.tokenizer_folder(self._job.models)
-
-    @property
-    def base_model(self) -> str:
-        return self._located().path
-
-    @property
-    def base_model_name(self) -> str:
-        base = self._located()
-        return base.sha256 or Path(base.path).name
+        name = str(job.experiment.option("pretrained_model_name_or_path"))
+        self._base = base_models.locate(name, models=job.models)
+        self.commit = table().commit
+        self.tokenizer = base_models.tokenizer_folder(job.models)
+        self.base_model = self._base.path
+        self.base_model_name = self._base.sha256 or Path(self._base.path).name
 
     @property
     def lacks(self) -> str | None:
-        options = {key: setting.value for key, setting in self._job.experiment.training.items()}
-        reason = launch.needs_gpu(options)
-        return reason if reason and not hardware.gpus() else None
+        option = self._job.experiment.option
+        needs = (("mixed_precision", "fp16"), ("xformers", True))
+        wanted = [f"{key} = {str(value).lower()}" for key, value in needs if option(key) == value]
+        return wanted[0] if wanted and not hardware.gpus() else None
 
     def command(self, rendered: Rendered) -> list[str]:
+        precision = str(rendered.option("mixed_precision", "no"))
         return launch.command(
-            self._job.folder,
-            rendered.training_file,
-            script=launch.require_submodule(REPOSITORY) / "train_network.py",
-            precision=str(rendered.option("mixed_precision", "no")),
+            self._job.folder, rendered.training_file, script=self._script, precision=precision
         )
 
-    def prepare(self) -> bool:
-        """See to all that training needs here; returns whether it may stay offline.
-
-        What is missing is said before anything large is fetched.
-
-        Raises:
-            ConfigError: where something is missing that cannot be fetched.
-            TrainerError: where a download fails.
-        """
+    def prepare(self) -> None:
         if self.lacks:
             raise ConfigError(
                 f"no NVIDIA GPU found, and {self.lacks} needs one. In Docker, add --gpus all; "
@@ -104,9 +77,4 @@ class SdScripts:
             )
         if too_old := next((gpu.too_old for gpu in hardware.gpus() if gpu.too_old), None):
             raise ConfigError(f"{too_old}: use another GPU (CUDA_VISIBLE_DEVICES) or --rehearse")
-        models = self._job.models
-        return not base_models.provide(self._located(), models=models, announce=say).hub
-
-    def _located(self) -> base_models.BaseModel:
-        name = str(self._job.experiment.option("pretrained_model_name_or_path"))
-        return base_models.locate(name, models=self._job.models)
+        base_models.provide(self._base, models=self._job.models, announce=say)

@@ -23,33 +23,28 @@ if TYPE_CHECKING:
     from bespoke.trainer.sd_scripts import Trainer
 
 
-def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> preflight.Checked:
+def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> preflight.Preflight:
     """The pictures' folders, once nothing found before the start speaks against them.
 
     `tested` are the prompts that each epoch is tested with; `draw` makes a subset's pictures where
     there are none, for a rehearsal and for what tries the machine.
-
-    Raises:
-        ConfigError, DatasetError: where something does.
     """
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
-    checked = preflight.check(
+    report = preflight.check(
         experiment,
         data=request.data,
         parent_data=request.parent_data,
         seed=request.seed,
         allow_no_op=request.allow_no_op,
         # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
-        repository=job.workspace if request.rehearse else REPOSITORY,
-        workspace=job.workspace,
+        roots=(job.workspace,) if request.rehearse else (REPOSITORY, job.workspace),
         prompts=tested,
         draw=draw if draws else None,
     )
-    report = checked.report
     for line in report.report(examples=1, notes=False):
         say(line)
-    job.journal.write("checked", data=checked.data, verdict=report.verdict, counts=report.counts)
+    job.journal.write("checked", data=report.data, verdict=report.verdict, counts=report.counts)
     write_whole(job.folder / "preflight.json", report.as_json())
     refusal = report.refusal(strict=request.strict)
     if refusal is not None:
@@ -57,20 +52,16 @@ def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> pr
     if experiment.pictures_taken is not None:
         for name, collection in report.collections.items():
             into = job.folder / "pictures" / name
-            checked.data[name] = loading.take(collection, experiment.pictures_taken, into)
+            report.data[name] = loading.take(collection, experiment.pictures_taken, into)
             there = len(collection.pairs)
             say(f"{name}: {min(experiment.pictures_taken, there)} of {there} pictures taken")
-    return checked
+    return report
 
 
 def render(
     job: Job, trainer: Trainer, data: dict[str, Path], bespoke_commit: str
 ) -> rendering.Rendered:
-    """The two files that the trainer reads, and the receipt, in the run's folder.
-
-    Raises:
-        OSError: where they cannot be written.
-    """
+    """The two files that the trainer reads, and the receipt, in the run's folder."""
     places = rendering.Places(
         workspace=job.workspace,
         run=job.folder,
@@ -92,37 +83,32 @@ def render(
 def begin(job: Job, settings: Mapping[str, Any]) -> resume.Start:
     """Where to start, with an earlier run moved away where that is asked for.
 
-    A rehearsal that was completed is rehearsed anew; one that was interrupted resumes.
-
-    Raises:
-        ConfigError: where an earlier start was of other settings, or there is no room.
+    A rehearsal that was completed, or is of other settings now, is rehearsed anew.
     """
-    request = job.request
+    request, start = job.request, None
     clear_parts(job.output, job.name)
     for folder in (job.output / "tests").glob(f"{glob.escape(job.name)}-*"):
         clear_parts(folder)
-    _note_changed_gate(job)
     with signals_held():
-        start = None if request.fresh else _resumed(job, settings)
+        try:
+            start = None if request.fresh else loop.prepare(job, settings)
+        except resume.OtherSettingsError as error:
+            if not request.rehearse:
+                raise
+            say(f"{error.changed}\nso this rehearsal starts again")
         if start is None or (start.completed and request.rehearse):
             _set_aside(job)
-            start = loop.go_on(job, settings)
+            start = loop.prepare(job, settings)
     if not start.finished and not request.rehearse:
-        options = {key: setting.value for key, setting in job.experiment.training.items()}
-        planned = monitor.sizes(options, len(job.epochs), resume.KEPT_STATES)
-        say(monitor.require_room(planned, job.output))
+        say(monitor.require_room([job.sizes.total], job.output))
     return start
 
 
-def verified(job: Job) -> list[checkpoints.Checkpoint]:
-    """The run's checkpoints, all of them there and complete.
-
-    Raises:
-        TrainerError: where they are not, whatever the trainer's exit code was.
-    """
+def verified(job: Job) -> list[Path]:
+    """The run's checkpoints, all of them there and complete."""
     try:
         checkpoints.number_last(job.output, job.name, job.epochs[-1])
-        loop.note_epoch(job, job.epochs[-1], say)
+        loop.note_epoch(job, job.epochs[-1])
         return checkpoints.verify(job.output, job.name, job.epochs)
     except TrainerError as error:
         raise TrainerError(
@@ -131,31 +117,11 @@ def verified(job: Job) -> list[checkpoints.Checkpoint]:
         ) from error
 
 
-def _resumed(job: Job, settings: Mapping[str, Any]) -> resume.Start | None:
-    """Where to resume; None for a rehearsal of other settings, which starts again unasked."""
-    try:
-        return loop.go_on(job, settings)
-    except resume.OtherSettingsError as error:
-        if not job.request.rehearse:
-            raise
-        say(f"{error.changed}\nso this rehearsal starts again")
-        return None
-
-
 def _set_aside(job: Job) -> None:
     files = checkpoints.left_by(job.output, job.name)
     records = (document_path(job.output, job.name), resume.record_path(job.output, job.name))
     files += [record for record in records if record.exists()]
     if files:
-        aside = checkpoints.set_aside(files, job.output, job.name, now())
+        aside = checkpoints.set_aside(files, job.output, "earlier", job.name)
         say(f"moved {len(files)} files of an earlier run to {aside}")
         job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
-
-
-def _note_changed_gate(job: Job) -> None:
-    """A gate that was changed after the start may have been moved to where it passes."""
-    before = resume.read_record(job.output, job.name)
-    if before is None or before.gate == job.gate or job.request.fresh:
-        return
-    say(f"warning: the gate was changed after the start: was {before.gate}, is {job.gate}")
-    job.journal.write("gate_changed", before=before.gate, now=job.gate)

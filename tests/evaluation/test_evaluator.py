@@ -133,18 +133,6 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     assert len(recorded(tmp_path).epochs) == 7
 
 
-def test_a_gate_that_was_moved_after_the_start_is_flagged_and_not_trusted_in_silence(
-    repository: Path, drawn: Path, tmp_path: Path
-) -> None:
-    assert rehearse(repository, tmp_path, drawn, "never", *SLOW).returncode == 5
-    record = output(tmp_path) / f"{NAME}.run.json"
-    told = json.loads(record.read_text(encoding="utf-8"))
-    told["gate"]["epoch"] = 3
-    record.write_text(json.dumps(told), encoding="utf-8")
-    again = rehearse(repository, tmp_path, drawn, "never", *SLOW)
-    assert "the gate was changed after the start: was {'epoch': 3" in again.stdout
-
-
 def test_what_cannot_be_tested_costs_no_training(
     repository: Path, drawn: Path, tmp_path: Path
 ) -> None:

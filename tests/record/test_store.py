@@ -21,16 +21,7 @@ from bespoke.errors import ConfigError
 from bespoke.record import index, report, store
 from tests.records import HOSTILE, a_decision, a_result, a_run, scores
 
-START = "2026-11-25T10:00:00+00:00"
-
-
-def ask(workspace: Path, query: str) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(workspace / store.FILE)
-    try:
-        with connection:
-            return connection.execute(query).fetchall()
-    finally:
-        connection.close()
+START, LATER = "2026-11-25T10:00:00+00:00", "2026-11-26T10:00:00+00:00"
 
 
 def file_of(workspace: Path, name: str = "KEEP_3") -> Path:
@@ -41,46 +32,42 @@ def own(record: store.Record) -> list[str]:
     return [each.name for each in record.runs() if not each.baseline]
 
 
-def move_away(workspace: Path, name: str = "KEEP_3", number: int = 1) -> None:
+def everything(workspace: Path) -> list[store.RunRecord]:
+    with store.opened(workspace) as record:
+        return record.runs()
+
+
+def move_away(workspace: Path, name: str = "KEEP_3") -> None:
     """As `--fresh` does with all of a run's files."""
-    folder = workspace / "output" / "earlier" / f"{name}-{number}"
+    folder = workspace / "output" / "earlier" / name
     folder.mkdir(parents=True)
     file_of(workspace, name).rename(folder / file_of(workspace, name).name)
 
 
 def test_a_run_comes_out_as_it_went_in(tmp_path: Path) -> None:
-    run = a_run(
-        interruptions=({"time": "t", "event": "stalled"},),
-        hypothesis="three kept tags fix the background",
-        parent="final_corrected_captions",
-    )
+    run = a_run(interruptions=({"time": "t", "event": "stalled"},), parent="elder")
     results = tuple(a_result(epoch=epoch) for epoch in (1, 2))
-    told = tuple(a_decision(epoch) for epoch in (1, 2))
+    decisions = tuple(a_decision(epoch) for epoch in (1, 2))
     with store.opened(tmp_path) as record:
         record.begin(run)
-        for result, decision in zip(results, told, strict=True):
-            record.epoch(run.name, result, [decision])
-        record.curves(run.name, {"loss": [(1, 0.5), (2, math.nan)]})
-    with store.opened(tmp_path) as record:
-        found = record.run(run.name)
-        light = next(each for each in record.runs() if each.name == run.name)
-    assert found.curves == {"loss": [(1, 0.5)]}
-    same = {"uid": found.uid, "starts": found.starts, "curves": {}}
-    assert replace(found, curves={}) == replace(run, epochs=results, decisions=told, **same)
-    assert [each.scores for each in light.epochs] == [each.scores for each in results]
-    assert light.best_score == found.best_score == 7.3
+        for result, decision in zip(results, decisions, strict=True):
+            record.epoch(run.name, result, [decision], [(1, 0.5), (2, math.nan)])
+    (kept,) = (each for each in everything(tmp_path) if each.name == run.name)
+    given = replace(run, epochs=results, decisions=decisions, curves={"loss": [(1, 0.5)]})
+    assert replace(kept, uid="", starts={}) == given
+    assert kept.best_score == 7.3
 
 
 def test_hostile_names_and_texts_come_out_as_they_went_in(tmp_path: Path) -> None:
     with store.opened(tmp_path) as record:
         record.begin(a_run(HOSTILE, hypothesis=HOSTILE))
         record.epoch(HOSTILE, a_result(HOSTILE), [a_decision(reason=HOSTILE)])
-        found = record.run(HOSTILE)
-    assert (found.name, found.hypothesis, found.decisions[0].reason) == (HOSTILE,) * 3
-    assert found.epochs == (a_result(HOSTILE),)
+    run = everything(tmp_path)[-1]
+    assert (run.name, run.hypothesis, run.decisions[0].reason) == (HOSTILE,) * 3
+    assert run.epochs == (a_result(HOSTILE),)
 
 
-def test_no_secret_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_kept(tmp_path: Path) -> None:
     with store.opened(tmp_path) as record:
         record.begin(a_run())
         record.end("KEEP_3", status="failed", ending="postgres://me:hunter22@host/x refused")
@@ -90,9 +77,8 @@ def test_no_secret_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
     def all_of_it() -> str:
         for _ in range(2):
-            record.epoch("KEEP_3", a_result(), [a_decision()])
+            record.epoch("KEEP_3", a_result(), [a_decision()], [(1, 0.5), (2, 0.4)])
             record.end("KEEP_3", status="completed")
-        record.curves("KEEP_3", {"loss": [(step, 1 / step) for step in range(1, 2000)]})
         return file_of(tmp_path).read_text()
 
     with store.opened(tmp_path) as record:
@@ -102,23 +88,21 @@ def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_keeps_what_it_has_and_adds_its_time(tmp_path: Path) -> None:
-    later = a_run(started="2026-11-26T10:00:00+00:00", facts={"gpu_type": "A40"})
     with store.opened(tmp_path) as record:
         record.begin(a_run(starts={START: {"total": 3600.0}}))
-        record.epoch("KEEP_3", a_result(), [a_decision()])
-        record.curves("KEEP_3", {"loss": [(1, 0.9), (2, 0.8), (3, 0.7)]})
+        record.epoch("KEEP_3", a_result(), [a_decision()], [(1, 0.9), (2, 0.8), (3, 0.7)])
         record.end("KEEP_3", status="cancelled", ending="^C")
     with store.opened(tmp_path) as record:
-        record.begin(later)
-        record.curves("KEEP_3", {"loss": [(3, 0.6), (4, 0.5)]})
+        record.begin(a_run(started=LATER, facts={"gpu_type": "A40"}))
+        record.epoch("KEEP_3", a_result(epoch=2), [], [(3, 0.6), (4, 0.5)])
         record.end("KEEP_3", status="completed")
         run = record.run("KEEP_3")
     assert own(record) == ["KEEP_3"]
     assert (run.started, run.status, run.ending) == (START, "completed", "")
-    assert (len(run.epochs), len(run.decisions)) == (1, 1)
+    assert (len(run.epochs), len(run.decisions)) == (2, 1)
     assert (run.facts["gpu_type"], run.facts["num_images"]) == ("A40", 203)
     assert run.curves["loss"] == [(1, 0.9), (2, 0.8), (3, 0.6), (4, 0.5)]
-    assert list(run.starts) == [START, later.started]
+    assert list(run.starts) == [START, LATER]
     assert [row["event"] for row in run.interruptions] == ["^C"]
 
 
@@ -126,11 +110,10 @@ def test_the_time_of_a_start_that_was_killed_counts(tmp_path: Path) -> None:
     with store.opened(tmp_path) as record:
         record.begin(a_run(starts={START: {"total": 3600.0}}))
     with store.opened(tmp_path) as record:
-        record.begin(a_run(started="2026-11-26T10:00:00+00:00"))
+        record.begin(a_run(started=LATER))
         time.sleep(0.15)
         record.epoch("KEEP_3", a_result(), [])
-    with store.opened(tmp_path) as record:
-        run = record.run("KEEP_3")
+    run = everything(tmp_path)[-1]
     assert run.timings["total"] >= 3600.1
     assert run.cost == pytest.approx(0.5, abs=0.001)
     assert [row["event"] for row in run.interruptions] == [
@@ -138,15 +121,14 @@ def test_the_time_of_a_start_that_was_killed_counts(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_that_was_moved_away_stays_whole_under_its_start(tmp_path: Path) -> None:
-    for number in range(3):
-        with store.opened(tmp_path) as record:
-            record.begin(a_run())
-            record.epoch("KEEP_3", a_result(), [])
-        if number < 2:
-            move_away(tmp_path, number=number)
+def test_a_run_that_was_moved_away_goes_by_its_start(tmp_path: Path) -> None:
     with store.opened(tmp_path) as record:
-        assert own(record) == ["KEEP_3", f"KEEP_3 ({START})", f"KEEP_3 ({START}) 2"]
+        record.begin(a_run())
+        record.epoch("KEEP_3", a_result(), [])
+    move_away(tmp_path)
+    with store.opened(tmp_path) as record:
+        record.begin(a_run(started=LATER))
+        assert own(record) == [f"KEEP_3 ({START})", "KEEP_3"]
         older = record.run(f"KEEP_3 ({START})")
         assert (older.epochs, older.status) == ((a_result(),), "cancelled")
         assert record.run("KEEP_3").status == "in_progress"
@@ -156,12 +138,9 @@ def test_a_run_of_a_baselines_name_leaves_the_baseline_as_it_is(tmp_path: Path) 
     name = "SD15_FINAL_CORRECTED_CAPTIONS"
     with store.opened(tmp_path) as record:
         record.begin(a_run(name))
-    with store.opened(tmp_path) as record:
         assert not record.run(name).baseline
-        baseline = record.run(f"{name} (baseline)")
-        names = [each.name for each in record.runs()]
-    assert (baseline.best_epoch, baseline.best_score) == (6, 7.3)
-    assert names == [f"{name} (baseline)", "SD15_PERFECT", name]
+        assert record.run(f"{name} (baseline)").best_score == 7.3
+        assert [each.name for each in record.runs()] == [f"{name} (baseline)", "SD15_PERFECT", name]
 
 
 def test_a_persons_scores_outlast_the_metrics_of_the_same_checkpoint(tmp_path: Path) -> None:
@@ -177,14 +156,6 @@ def test_a_persons_scores_outlast_the_metrics_of_the_same_checkpoint(tmp_path: P
         assert record.run("KEEP_3").epochs[0].scored_by == "metrics"
 
 
-def test_curves_keep_their_ends_and_at_most_500_points(tmp_path: Path) -> None:
-    with store.opened(tmp_path) as record:
-        record.begin(a_run())
-        record.curves("KEEP_3", {"loss": [(step, 1.0) for step in range(5000)], "lr/unet": []})
-        curve = record.run("KEEP_3").curves["loss"]
-    assert (len(curve), curve[0][0], curve[-1][0]) == (500, 0, 4999)
-
-
 # --- The index can be lost ------------------------------------------------------------------------
 
 
@@ -195,15 +166,10 @@ def filled(workspace: Path) -> list[store.RunRecord]:
         record.begin(a_run())
     move_away(workspace)
     with store.opened(workspace) as record:
-        record.begin(a_run(started="2026-11-26T10:00:00+00:00"))
+        record.begin(a_run(started=LATER))
         for epoch in (1, 2, 3):
             record.epoch("KEEP_3", a_result(epoch=epoch), [a_decision(epoch)])
-        return [record.run(each.name) for each in record.runs()]
-
-
-def everything(workspace: Path) -> list[store.RunRecord]:
-    with store.opened(workspace) as record:
-        return [record.run(each.name) for each in record.runs()]
+    return everything(workspace)
 
 
 def test_a_record_that_is_held_by_another_stops_no_run_and_has_all_of_it_later(
@@ -219,19 +185,17 @@ def test_a_record_that_is_held_by_another_stops_no_run_and_has_all_of_it_later(
         record.begin(a_run())
         for epoch in (1, 2, 3):
             record.epoch("KEEP_3", a_result(epoch=epoch), [])
-        assert len(record.run("KEEP_3").epochs) == 3
         assert own(record) == ["KEEP_3"]
-        pages = list(report.publish(record, tmp_path / "reports", "KEEP_3"))
-    assert len(pages) == 4
-    # It is waited for once.
-    assert time.monotonic() - begun < 5
-    with store.opened(tmp_path) as record, pytest.raises(ConfigError, match="locked by another"):
-        record.runs()
-    other.execute("ROLLBACK")
-    other.close()
-    out = capsys.readouterr().out
-    assert out.count("locked by another process") == 1
-    assert [each.epoch for each in everything(tmp_path)[-1].epochs] == [1, 2, 3]
+        assert len(list(report.publish(record, tmp_path / "reports", "KEEP_3"))) == 4
+        # It is waited for once.
+        assert time.monotonic() - begun < 5
+        with pytest.raises(ConfigError, match="locked by another"):
+            everything(tmp_path)
+        other.execute("ROLLBACK")
+        other.close()
+        assert capsys.readouterr().out.count("locked by another process") == 1
+        record.epoch("KEEP_3", a_result(epoch=4), [])
+    assert [each.epoch for each in everything(tmp_path)[-1].epochs] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -239,10 +203,10 @@ def test_a_record_that_is_held_by_another_stops_no_run_and_has_all_of_it_later(
     [
         lambda data: b"no database at all" * 100,
         lambda data: data[: len(data) // 2],
-        lambda data: data[:100],
         lambda data: data[:4096] + b"\xff" * 4096 + data[8192:],
         lambda data: data.replace(b'"epochs"', b'"epoxxs"'),
         lambda data: data.replace(b'"starts"', b'"st\xff\xferts'),
+        lambda data: data.replace(b"unsent", b"unsint"),
         lambda data: b"",
         lambda data: None,
     ],
@@ -270,30 +234,20 @@ def test_bits_flipped_anywhere_in_the_index_end_no_verb(tmp_path: Path) -> None:
         for _ in range(20):
             data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         file.write_bytes(data)
-        names = [each.name for each in everything(tmp_path)]
-        assert len(names) >= len(runs) - 1
+        assert len(everything(tmp_path)) >= len(runs) - 1
         for aside in tmp_path.glob("record-*"):
             aside.unlink()
-
-
-def test_an_index_of_another_version_or_a_folder_in_its_place_is_set_aside(tmp_path: Path) -> None:
-    runs = filled(tmp_path)
-    ask(tmp_path, "PRAGMA user_version = 99")
-    assert everything(tmp_path) == runs
-    (tmp_path / store.FILE).unlink()
-    (tmp_path / store.FILE).mkdir()
-    assert everything(tmp_path) == runs
 
 
 def test_rebuilding_takes_the_files_alone(tmp_path: Path) -> None:
     runs = filled(tmp_path)
     file_of(tmp_path, "OTHER").unlink()
     assert everything(tmp_path) == runs
-    assert store.rebuild(tmp_path) == len(runs) - 1
+    assert store.rebuild(tmp_path) == 2
     assert everything(tmp_path) == [each for each in runs if each.name != "OTHER"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"uid": 1}', "[" * 100_000, '{"epochs": 3}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"uid": 1}', "[" * 100_000])
 def test_a_runs_file_that_cannot_be_read_is_set_aside_and_the_index_has_its_content(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -309,7 +263,7 @@ def test_a_runs_file_that_cannot_be_read_is_set_aside_and_the_index_has_its_cont
 
 
 def test_what_a_full_disk_kept_from_the_file_is_there_with_the_next_event(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with store.opened(tmp_path) as record:
         record.begin(a_run())
@@ -342,33 +296,25 @@ def test_a_start_killed_in_its_first_moments_leaves_a_record_whole_or_none(
 ) -> None:
     code = STARTED.format(repository=str(Path(__file__).parents[2]))
     chance = random.Random(7)
-    for number in range(12):
+    for number in range(8):
         place = tmp_path / str(number)
-        with subprocess.Popen(
-            [sys.executable, "-c", code, str(place)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as killed:
+        command = [sys.executable, "-c", code, str(place)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as killed:
             assert killed.stdin is not None
             assert killed.stdout is not None
             killed.stdout.readline()
             killed.stdin.write("\n")
             killed.stdin.flush()
-            time.sleep(chance.uniform(0, 0.15))
+            time.sleep(chance.uniform(0, 0.1))
             os.kill(killed.pid, signal.SIGKILL)
-        if (place / store.FILE).exists():
-            # SQLite itself takes back what was not committed, here to the first byte.
-            tables = ask(place, "SELECT name FROM sqlite_master WHERE type = 'table'")
-            assert tables == [("runs",)] or (place / store.FILE).stat().st_size == 0
-            assert not list(place.glob("record-*"))
         with store.opened(place) as record:
             record.begin(a_run())
             for epoch in range(1, 4):
                 record.epoch("KEEP_3", a_result(epoch=epoch), [])
-        run = everything(place)[-1]
         assert own(record) == ["KEEP_3"]
-        assert [each.epoch for each in run.epochs] == [1, 2, 3]
+        assert [each.epoch for each in everything(place)[-1].epochs] == [1, 2, 3]
+        assert not list(place.glob("record-*"))
 
 
 def test_two_processes_lose_nothing_of_one_run(tmp_path: Path) -> None:
@@ -390,11 +336,8 @@ def test_what_the_record_does_not_know_is_named(tmp_path: Path) -> None:
             record.epoch("KEEP_4", a_result(), [])
         with pytest.raises(ConfigError, match="did you mean 'KEEP_3'"):
             record.named("KEEP_4")
-        with pytest.raises(ConfigError, match="did you mean 'completed'"):
-            record.end("KEEP_3", status="complete")
         with pytest.raises(ConfigError, match="carries no epoch"):
             record.epoch("KEEP_3", a_result(epoch=None), [])
-        assert record.named("keep_tokens_3") == "KEEP_3"
         with pytest.raises(ConfigError, match=rf"{tmp_path}/record.sqlite: has no run 'X'"):
             record.named("X")
         assert len(everything(tmp_path / "rehearsal")) == 2
@@ -405,20 +348,17 @@ def test_what_the_record_does_not_know_is_named(tmp_path: Path) -> None:
 def test_an_experiment_names_its_latest_tested_run_at_its_first_seed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def seeded(name: str, seed: int, day: int) -> store.RunRecord:
-        settings = {"training.seed": {"value": seed, "from": "x"}}
-        return a_run(name, settings=settings, started=f"2026-11-{day}T10:00:00+00:00")
-
     with store.opened(tmp_path) as record:
-        for run, tested in (
-            (seeded("A", 42, 10), True),
-            (seeded("A_seed_43", 43, 11), True),
-            (seeded("A_again", 42, 12), True),
-            (seeded("A_failed", 42, 13), False),
+        for name, seed, day in (
+            ("A", 42, 10),
+            ("A_seed_43", 43, 11),
+            ("A_again", 42, 12),
+            ("A_failed", 42, 13),
         ):
-            record.begin(run)
-            if tested:
-                record.epoch(run.name, a_result(), [])
+            settings = {"training.seed": {"value": seed, "from": "x"}}
+            record.begin(a_run(name, settings=settings, started=f"2026-11-{day}T10:00:00+00:00"))
+            if name != "A_failed":
+                record.epoch(name, a_result(), [])
         assert record.named("keep_tokens_3") == "A_again"
         assert "keep_tokens_3: A_again, of 4 runs" in capsys.readouterr().err
         assert record.named("A_seed_43") == "A_seed_43"

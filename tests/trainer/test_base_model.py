@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from bespoke.errors import ConfigError
 from bespoke.trainer import base_model
@@ -34,7 +31,7 @@ PINNED = Pinned(
     file="model.safetensors",
     size=len(CONTENT),
     sha256=hashlib.sha256(CONTENT).hexdigest(),
-    fallback="copy/archive",
+    copies=("copy/archive", "old/model"),
 )
 
 
@@ -143,7 +140,7 @@ def fetch(models: Path, pinned: Pinned = PINNED, said: list[str] | None = None) 
 
 def came(models: Path) -> int:
     """The bytes that a broken download has left."""
-    parts = list(models.glob(f".{PINNED.file}.part/.cache/**/*.incomplete"))
+    parts = list(models.glob(".cache/**/*.incomplete"))
     return sum(path.stat().st_size for path in parts)
 
 
@@ -153,11 +150,6 @@ def test_the_pinned_file_is_fetched_verified_and_once(
     assert fetch(models) == CONTENT
     assert hub.requests == [
         (f"/owner/model/resolve/{PINNED.revision}/{PINNED.file}", None),
-    ]
-    assert sorted(path.name for path in models.iterdir()) == [
-        ".lock",
-        "model.safetensors",
-        "model.safetensors.verified",
     ]
     said: list[str] = []
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -205,10 +197,9 @@ def test_a_killed_download_is_taken_up_by_the_next_start(hub: Hub, models: Path)
 
 def test_a_server_that_goes_away_is_one_line_and_what_came_is_kept(hub: Hub, models: Path) -> None:
     hub.cuts, hub.gone_after_a_cut = 1, True
-    with pytest.raises(ConfigError, match=r"127\.0\.0\.1 cannot be reached or broke off") as caught:
+    with pytest.raises(ConfigError, match=r"download failed: .*; check the network") as caught:
         fetch(models)
-    assert "start again to resume the download" in str(caught.value)
-    assert "HF_ENDPOINT" in str(caught.value)
+    assert "start again to resume" in str(caught.value)
     assert str(models / PINNED.file) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     kept = came(models)
@@ -218,24 +209,15 @@ def test_a_server_that_goes_away_is_one_line_and_what_came_is_kept(hub: Hub, mod
     assert hub.starts() == [0, kept]
 
 
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]), "has sha256 [0-9a-f]{64}, not [0-9a-f]{64}"),
-        (CONTENT[:-5], "is 23,999,995 bytes, not 24,000,000"),
-    ],
-)
-def test_another_files_content_is_rejected_and_never_overwritten(
-    hub: Hub, models: Path, content: bytes, problem: str
-) -> None:
+@pytest.mark.parametrize("content", [CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]), CONTENT[:-5]])
+def test_another_files_content_is_refused(hub: Hub, models: Path, content: bytes) -> None:
     hub.content = content
     for _ in range(2):
-        with pytest.raises(ConfigError, match=problem):
+        with pytest.raises(ConfigError, match=r"not the file of 24,000,000 bytes .*; delete it"):
             fetch(models)
-    assert not (models / PINNED.file).exists()
-    rejected = list(models.glob(f"{PINNED.file}.rejected-*"))
-    assert [path.read_bytes() for path in rejected] == [content, content]
+    assert len(hub.requests) == 1
     hub.content = CONTENT
+    (models / PINNED.file).unlink()
     assert fetch(models) == CONTENT
 
 
@@ -246,7 +228,7 @@ def test_the_copy_is_tried_where_the_repository_is_gone_or_closed(
     hub.statuses["owner"] = status
     said: list[str] = []
     assert fetch(models, said=said) == CONTENT
-    assert any(f"answered {status} for owner/model" in line for line in said)
+    assert f"download failed: owner/model: HTTP {status}" in said
     assert "/copy/archive/resolve/main/" in hub.requests[-1][0]
 
 
@@ -257,26 +239,10 @@ def test_a_refused_token_is_named_by_its_variable_and_never_shown(
     monkeypatch.setenv("HF_TOKEN", secret)
     hub.statuses = {"owner": 401, "copy": 401}
     said: list[str] = []
-    with pytest.raises(ConfigError, match=r"answered 401 .*unset HF_TOKEN.*place the") as caught:
+    with pytest.raises(ConfigError, match=r"HTTP 401; .*HF_TOKEN.*place the") as caught:
         fetch(models, said=said)
     assert f"Bearer {secret}" in hub.authorizations
     assert secret not in "".join([str(caught.value), *said, *capfd.readouterr()])
-
-
-def test_offline_is_said_before_anything_is_asked(
-    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE forbids downloading it"):
-        fetch(models)
-    assert hub.requests == []
-
-
-def test_a_disk_with_too_little_room_is_refused_before_the_download(hub: Hub, models: Path) -> None:
-    too_big = replace(PINNED, size=shutil.disk_usage(models.parent).free + 1)
-    with pytest.raises(ConfigError, match=r"GB free, and the base model needs [\d,.]+ GB"):
-        fetch(models, too_big)
-    assert hub.requests == []
 
 
 def test_two_runs_at_once_fetch_once(hub: Hub, models: Path) -> None:
@@ -290,137 +256,32 @@ def test_two_runs_at_once_fetch_once(hub: Hub, models: Path) -> None:
     assert len(hub.requests) == 1
 
 
-def test_a_run_that_waits_for_another_to_fill_the_folder_says_so(models: Path) -> None:
-    said: list[str] = []
-
-    def second() -> None:
-        with base_model._alone(models, said.append):
-            said.append("in")
-
-    waiting = threading.Thread(target=second)
-    with base_model._alone(models, said.append):
-        waiting.start()
-        deadline = time.monotonic() + 30
-        while not said and time.monotonic() < deadline:
-            time.sleep(0.01)
-        words = f"{models}: another run is preparing the base model; waiting for it"
-        assert said == [words]
-    waiting.join()
-    assert said == [words, "in"]
-
-
 def test_a_file_placed_by_hand_is_hashed_once_and_again_where_it_changed(models: Path) -> None:
     models.mkdir()
     (models / PINNED.file).write_bytes(CONTENT)
     said: list[str] = []
     fetch(models, said=said)
-    assert len(said) == 1
     fetch(models, said=said)
     assert len(said) == 1
-    for content, problem in ((bytes(len(CONTENT)), "has sha256"), (b"x", "is 1 bytes, not 24,0")):
+    for content in (bytes(len(CONTENT)), b"x"):
         (models / PINNED.file).write_bytes(content)
-        with pytest.raises(ConfigError, match=f"{problem}.*move it away"):
+        with pytest.raises(ConfigError, match="delete it, and it is downloaded again"):
             fetch(models)
         assert (models / PINNED.file).read_bytes() == content
 
 
-# Other answers in pretrained_model_name_or_path.
+def test_models_are_located_without_writing_anything(models: Path, tmp_path: Path) -> None:
+    for name in (PINNED.repository.upper(), *PINNED.copies):
+        pinned = locate(name, models=models, pinned=PINNED)
+        assert pinned == BaseModel(path=str(models / PINNED.file), sha256=PINNED.sha256)
+    assert locate("random", models=models) == BaseModel(path=str(models / "random-sd15"))
+    assert locate(str(tmp_path), models=models) == BaseModel(path=str(tmp_path))
+    assert not models.exists()
 
 
-def checkpoint(path: Path, *names: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.zeros(4, np.float16) for name in names}, path)
-    return path
-
-
-SD15_NAMES = (
-    "model.diffusion_model.out.2.bias",
-    "first_stage_model.decoder.conv_in.bias",
-    "cond_stage_model.transformer.text_model.final_layer_norm.bias",
-)
-
-
-def local(path: Path, tmp_path: Path) -> BaseModel:
-    return locate(str(path), models=tmp_path / "models")
-
-
-@pytest.mark.parametrize(
-    ("names", "problem"),
-    [
-        (("conditioner.embedders.0.x", *SD15_NAMES[:2]), "no text encoder"),
-        (("cond_stage_model.model.ln_final.bias", *SD15_NAMES[:2]), "no text encoder"),
-        (("lora_unet_mid_block.alpha",), "no UNet"),
-        (SD15_NAMES[:1], "no VAE"),
-    ],
-)
-def test_a_checkpoint_of_another_kind_is_refused(
-    tmp_path: Path, names: tuple[str, ...], problem: str
-) -> None:
-    file = checkpoint(tmp_path / "other.safetensors", *names)
-    with pytest.raises(ConfigError, match=f"other.safetensors: .*{problem}"):
-        local(file, tmp_path)
-
-
-def diffusers_folder(folder: Path) -> Path:
-    for part in ("unet", "text_encoder", "vae"):
-        checkpoint(folder / part / "model.safetensors", "weight")
-        (folder / part / "config.json").write_text("{}")
-    (folder / "model_index.json").write_text("{}")
-    return folder
-
-
-def test_a_local_checkpoint_and_a_diffusers_folder_are_used_as_they_are(tmp_path: Path) -> None:
-    file = checkpoint(tmp_path / "mine.safetensors", *SD15_NAMES)
-    assert local(file, tmp_path) == BaseModel(path=str(file))
-    folder = diffusers_folder(tmp_path / "folder")
-    assert local(folder, tmp_path) == BaseModel(path=str(folder))
-
-
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-3])
-
-
-@pytest.mark.parametrize(
-    ("spoil", "problem"),
-    [
-        (
-            lambda folder: shutil.rmtree(folder / "vae"),
-            r"folder/vae: no config\.json or no weights",
-        ),
-        (lambda folder: (folder / "text_encoder_2").mkdir(), "Stable Diffusion XL"),
-        (lambda folder: (folder / "model_index.json").unlink(), "not a diffusers folder"),
-        (lambda folder: cut(folder / "unet" / "model.safetensors"), "incomplete or damaged"),
-    ],
-)
-def test_a_folder_of_another_kind_or_with_a_part_missing_is_refused(
-    tmp_path: Path, spoil: Callable[[Path], None], problem: str
-) -> None:
-    folder = diffusers_folder(tmp_path / "folder")
-    spoil(folder)
-    with pytest.raises(ConfigError, match=problem):
-        local(folder, tmp_path)
-
-
-@pytest.mark.parametrize("name", ["picture.png", "empty.ckpt"])
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).touch()
-    with pytest.raises(ConfigError, match=f"{name}: not a base model"):
-        local(tmp_path / name, tmp_path)
-
-
-@pytest.mark.parametrize("start", ["", "https://huggingface.co/"])
-def test_the_removed_id_is_answered_with_what_to_write(start: str, models: Path) -> None:
-    with pytest.raises(ConfigError, match="removed from the hub in August 2024") as caught:
-        locate(f"{start}RunwayML/stable-diffusion-v1-5", models=models)
-    line = 'pretrained_model_name_or_path = "stable-diffusion-v1-5/stable-diffusion-v1-5"'
-    assert line in str(caught.value)
-
-
-@pytest.mark.parametrize("wanted", ["", "nothing", "/no/such/place", "models/gone.safetensors"])
-def test_what_is_neither_path_nor_id_is_refused_with_both_readings(
-    wanted: str, models: Path
-) -> None:
-    with pytest.raises(ConfigError, match=r"neither a file or folder .* nor a hub id"):
+@pytest.mark.parametrize("wanted", ["", "nothing", "/no/such/place", "someone/their-model"])
+def test_what_is_not_here_is_refused_with_what_to_write(wanted: str, models: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such file or folder: .*; write the path"):
         locate(wanted, models=models)
 
 
@@ -511,15 +372,6 @@ def test_the_trainer_loads_the_random_model_and_every_part_gives_finite_numbers(
     assert all(0.001 < scale < 100 for scale in found["scales"])
 
 
-def test_ids_are_located_without_writing_anything(models: Path) -> None:
-    pinned = locate(PINNED.repository.upper(), models=models, pinned=PINNED)
-    assert pinned == BaseModel(path=str(models / PINNED.file), sha256=PINNED.sha256)
-    assert locate("random", models=models) == BaseModel(path=str(models / "random-sd15"))
-    other = locate("someone/their-model.v2", models=models)
-    assert other == BaseModel(path="someone/their-model.v2", hub=True)
-    assert not models.exists()
-
-
 @pytest.mark.trainer
 def test_providing_makes_the_tokenizer_once_and_leaves_a_whole_random_model_alone(
     random_model: Path, models: Path
@@ -539,25 +391,12 @@ def test_providing_makes_the_tokenizer_once_and_leaves_a_whole_random_model_alon
     assert (folder / "vocab.json").stat().st_size == vocabulary.st_size
 
 
-@pytest.mark.trainer
-def test_another_hub_id_is_said_to_be_unverified(trainer_python: str, models: Path) -> None:
-    said: list[str] = []
-    other = BaseModel(path="someone/their-model.v2", hub=True)
-    assert provide(other, models=models, announce=said.append) == other
-    assert "not verified" in said[0]
-
-
-def test_a_random_model_that_cannot_be_built_says_why_and_loses_nothing(
+def test_a_random_model_that_cannot_be_built_says_why(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (models / "random-sd15").mkdir(parents=True)
-    (models / "random-sd15" / "mine").touch()
+    models.mkdir()
     (models / "torch.py").write_text("raise ImportError('no torch here')")
     monkeypatch.setenv("PYTHONPATH", str(models))
-    said: list[str] = []
     with pytest.raises(ConfigError, match=r"could not be built \(.*\); it needs the trainer"):
-        base_model.random_sd15(models / "random-sd15", said.append)
-    (aside,) = models.glob("random-sd15.broken-*")
-    assert (aside / "mine").exists()
-    assert aside.name in said[0]
+        base_model.random_sd15(models / "random-sd15", print)
     assert not (models / "random-sd15").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,9 +35,8 @@ def test_whole_checkpoints_of_the_right_epochs_are_verified(tmp_path: Path) -> N
         checkpoint(tmp_path, f"a-{epoch:06d}.safetensors", epoch)
     checkpoint(tmp_path, "a.safetensors", 3)
     checkpoints.number_last(tmp_path, "a", 3)
-    found = checkpoints.verify(tmp_path, "a", [1, 2, 3])
-    assert [c.epoch for c in found] == [1, 2, 3]
-    assert (found[0].rank, found[0].alpha) == ("32", "16")
+    paths = checkpoints.verify(tmp_path, "a", [1, 2, 3])
+    assert [path.name for path in paths] == [f"a-00000{epoch}.safetensors" for epoch in (1, 2, 3)]
     assert not (tmp_path / "a.safetensors").exists()
 
 
@@ -66,7 +64,7 @@ def test_numbering_the_last_never_overwrites(tmp_path: Path) -> None:
     numbered = checkpoint(tmp_path, "a-000003.safetensors", 3)
     checkpoint(tmp_path, "a.safetensors", 3, tensors=2)
     before = numbered.read_bytes()
-    with pytest.raises(TrainerError, match="is there already"):
+    with pytest.raises(TrainerError, match="exists, and so does"):
         checkpoints.number_last(tmp_path, "a", 3)
     assert numbered.read_bytes() == before
 
@@ -83,8 +81,8 @@ def test_only_files_of_this_very_name_are_an_earlier_runs(tmp_path: Path) -> Non
     left = checkpoints.left_by(tmp_path, "a")
     assert {path.name for path in left} == {*mine, "a_e000001_00_20260101000000_42.png"}
 
-    folder = checkpoints.set_aside(left, tmp_path, "a", datetime(2026, 1, 2, tzinfo=timezone.utc))
-    assert folder == tmp_path / "earlier" / "a-2026-01-02T00-00-00Z"
+    folder = checkpoints.set_aside(left, tmp_path, "earlier", "a")
+    assert folder.parent == tmp_path / "earlier"
     assert checkpoints.left_by(tmp_path, "a") == []
     assert (folder / "sample" / "a_e000001_00_20260101000000_42.png").exists()
     assert (tmp_path / "ab-000001.safetensors").exists()
@@ -122,75 +120,65 @@ def lora(
 
 
 @pytest.mark.parametrize(
-    ("name", "called", "epoch", "step"),
+    ("name", "called", "epoch"),
     [
-        ("a_b-000004.safetensors", "a_b", 4, None),
-        ("a_b.safetensors", "a_b", None, None),
-        ("a_b-000004 (1).safetensors", "a_b", 4, None),
-        ("a_b(2).safetensors", "a_b", None, None),
-        ("a_b-step00000500.safetensors", "a_b", None, 500),
-        ("a-2024-000010.safetensors", "a-2024", 10, None),
+        ("a_b-000004.safetensors", "a_b", 4),
+        ("a_b.safetensors", "a_b", None),
+        ("a_b-000004 (1).safetensors", "a_b", 4),
+        ("a_b-step00000500.safetensors", "a_b", None),
+        ("a-2024-000010.safetensors", "a-2024", 10),
     ],
 )
 def test_a_checkpoint_is_known_by_any_name_the_trainer_or_a_browser_gives(
-    tmp_path: Path, name: str, called: str, epoch: int | None, step: int | None
+    tmp_path: Path, name: str, called: str, epoch: int | None
 ) -> None:
     found = checkpoints.identify(lora(tmp_path, name))
-    assert (found.name, found.epoch, found.step) == (called, epoch, step)
+    assert (found.name, found.epoch) == (called, epoch)
 
 
 def test_its_content_counts_before_its_name(tmp_path: Path) -> None:
     path = lora(tmp_path, "mine-000004.safetensors", epoch=7, output_name="theirs", clip_skip="2")
     found = checkpoints.identify(path)
     assert (found.name, found.epoch, found.clip_skip) == ("theirs", 7, 2)
-    assert found.notes == ("mine-000004.safetensors: is of epoch 7 by its content, which counts",)
     last = lora(tmp_path, "mine.safetensors", epoch=10)
     assert checkpoints.identify(last).epoch == 10
     step = lora(tmp_path, "mine-step00000500.safetensors", epoch=0)
     assert checkpoints.identify(step).epoch is None
 
 
-def test_a_checkpoint_of_any_rank_is_known(tmp_path: Path) -> None:
-    assert checkpoints.identify(lora(tmp_path, "a.safetensors", rank=8)).rank == 8
-
-
 @pytest.mark.parametrize(
-    ("modules", "width", "told"),
+    ("modules", "told"),
     [
-        (("lora_te1_text_model_encoder_layers_0_mlp_fc1", UNET), 768, "Stable Diffusion XL"),
-        (("lora_unet_input_blocks_1_1_proj_in",), 768, "Stable Diffusion XL"),
-        (("lora_unet_double_blocks_0_img_attn_proj",), 768, "a LoRA for Flux"),
-        (("lora_unet_joint_blocks_0_x_block_attn_qkv",), 768, "Stable Diffusion 3"),
-        ((TE, UNET), 1024, "is a LoRA for Stable Diffusion 2, and not"),
-        ((UNET,), 2048, "is a LoRA for Stable Diffusion XL, and not"),
-        (("unet.down_blocks.0.lora_A",), 768, "of diffusers' form"),
-        (("model.diffusion_model.input_blocks.0.0",), 768, "a whole model or a part of one"),
-        (("something_else",), 768, "is no LoRA that the trainer writes: it holds something_else"),
-        ((), 768, "it holds no weights"),
+        (("lora_te1_text_model_encoder_layers_0_mlp_fc1", UNET), "it holds lora_te1_"),
+        (("unet.down_blocks.0.lora_A",), "it holds unet.down_blocks"),
+        (("model.diffusion_model.input_blocks.0.0",), "it holds model.diffusion_model"),
+        ((), "it holds no weights"),
     ],
 )
-def test_a_file_for_something_else_is_told_for_what_it_is(
-    tmp_path: Path, modules: tuple[str, ...], width: int, told: str
+def test_a_file_for_something_else_is_refused_by_what_it_holds(
+    tmp_path: Path, modules: tuple[str, ...], told: str
 ) -> None:
-    path = lora(tmp_path, "a.safetensors", modules=modules, width=width)
-    with pytest.raises(ConfigError, match=re.escape(told)):
+    path = lora(tmp_path, "a.safetensors", modules=modules)
+    with pytest.raises(ConfigError, match=f"not a LoRA of networks.lora .*{re.escape(told)}"):
         checkpoints.identify(path)
 
 
-def test_what_its_metadata_say_of_the_base_model_counts(tmp_path: Path) -> None:
+def test_a_lora_for_another_base_model_is_refused(tmp_path: Path) -> None:
     checkpoints.identify(lora(tmp_path, "a.safetensors", base_model_version="sd_v1"))
-    path = lora(tmp_path, "b.safetensors", base_model_version="sdxl_base_v1-0")
-    with pytest.raises(ConfigError, match="is a LoRA for sdxl_base_v1-0"):
-        checkpoints.identify(path)
+    wide = lora(tmp_path, "b.safetensors", width=1024)
+    named = lora(tmp_path, "c.safetensors", base_model_version="sdxl_base_v1-0")
+    for path in (wide, named):
+        with pytest.raises(ConfigError, match=r"not a LoRA for Stable Diffusion 1\.5"):
+            checkpoints.identify(path)
 
 
 def test_a_diverged_checkpoint_is_refused_for_it_would_spoil_those_beside_it(
     tmp_path: Path,
 ) -> None:
     for value in (np.nan, np.inf):
-        with pytest.raises(ConfigError, match="values that are no numbers: training diverged"):
+        with pytest.raises(ConfigError, match=r"training diverged: .* holds NaN or infinity"):
             checkpoints.identify(lora(tmp_path, "a.safetensors", value=value))
-    assert checkpoints.identify(lora(tmp_path, "a.safetensors", value=65504)).rank == 32
+    checkpoints.identify(lora(tmp_path, "a.safetensors", value=65504))
 
 
 def test_a_file_that_is_missing_cut_off_or_no_safetensors_is_said_to_be(tmp_path: Path) -> None:
@@ -229,12 +217,11 @@ def test_no_flipped_byte_of_a_state_is_more_than_a_corrupt_state(tmp_path: Path)
     for name in ("optimizer.bin", "train_state.json", checkpoints.WEIGHTS):
         content = (folder / name).read_bytes()
         for at in range(len(content)):
-            for flip in (8, 0xFF):
-                changed = bytearray(content)
-                changed[at] ^= flip
-                (folder / name).write_bytes(changed)
-                why = checkpoints.corruption(folder)
-                assert why is None or name in why
+            changed = bytearray(content)
+            changed[at] ^= 0xFF
+            (folder / name).write_bytes(changed)
+            why = checkpoints.corruption(folder)
+            assert why is None or name in why
         (folder / name).write_bytes(content)
 
 
@@ -251,4 +238,4 @@ def test_an_epoch_that_no_run_can_have_is_none(tmp_path: Path, epoch: str) -> No
     save_file(rows, path, {"ss_epoch": epoch})
     assert checkpoints.identify(path).epoch is None
     with pytest.raises(TrainerError, match="no epoch in its metadata"):
-        checkpoints.read_checkpoint(path)
+        checkpoints.read_epoch(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -55,25 +56,28 @@ def at(step: int, loss: float | None) -> Progress:
 
 
 def test_sizes_of_the_options_of_record_are_those_measured() -> None:
-    found = monitor.sizes(RECORD, 10, 2)
+    planned = monitor.sizes(RECORD, 10, 2)
     # 37,869,128 bytes and 75.6 + 39 MB were read off real files.
-    assert found.checkpoint == pytest.approx(37_869_128, rel=0.01)
-    assert found.state == pytest.approx(75.6e6 + 39e6, rel=0.02)
-    assert (found.checkpoints, found.states) == (10, 3)
+    checkpoint, state = 37_869_128, 75.6e6 + 39e6
+    assert planned.epoch == pytest.approx(checkpoint + state, rel=0.02)
+    assert planned.total == pytest.approx(10 * checkpoint + 3 * state + monitor.LOGS, rel=0.02)
     adamw = monitor.sizes({**RECORD, "optimizer_type": "AdamW"}, 10, 2)
-    assert adamw.state == pytest.approx(75.6e6 + 151e6, rel=0.02)
+    assert adamw.epoch == pytest.approx(checkpoint + 75.6e6 + 151e6, rel=0.02)
 
 
-def test_a_run_that_does_not_fit_is_refused_with_its_numbers(tmp_path: Path) -> None:
-    planned = monitor.sizes({**RECORD, "network_dim": 128}, 10**6, 2)
-    with pytest.raises(ConfigError, match=r"will write \d+\.\d\d GB: .* of checkpoints .* free"):
-        monitor.require_room(planned, tmp_path)
-    assert "free" in monitor.require_room(monitor.sizes(RECORD, 10, 2), tmp_path)
+def test_runs_that_do_not_fit_the_disk_together_are_refused_with_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 10**9))
+    said = monitor.require_room([300_000_000, 400_000_000], tmp_path)
+    assert said == "2 runs will write 0.70 GB; 1.00 GB free"
+    with pytest.raises(ConfigError, match=r"the run will write 0\.90 GB; 1\.00 GB free: free some"):
+        monitor.require_room([900_000_000], tmp_path)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_three_reports_of_no_number_end_the_run_and_two_do_not(tmp_path: Path, loss: float) -> None:
-    watching = monitor.Watch(tmp_path, monitor.sizes(RECORD, 1, 2))
+    watching = monitor.Watch(tmp_path, 0)
     for step in (1, 2):
         watching.take(at(step, loss))
     watching.take(at(3, 0.1))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -69,7 +67,7 @@ def untouched(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.mark.parametrize(
-    "fault", ["die@1300", "die_saving@1300", "die_saving_state@1300", "fail@2000", "disk_full@1600"]
+    "fault", ["die@1300", "die_saving@1300", "die_saving_state@1300", "disk_full@1600"]
 )
 def test_the_same_command_goes_on_and_ends_as_if_nothing_had_happened(
     drawn: Path, tmp_path: Path, untouched: dict[str, bytes], fault: str
@@ -80,31 +78,6 @@ def test_the_same_command_goes_on_and_ends_as_if_nothing_had_happened(
     assert "resuming after epoch " in done.stdout
     assert tensors(tmp_path) == untouched
     assert epochs_trained(tmp_path) == sorted(set(epochs_trained(tmp_path)))
-
-
-def test_a_run_killed_at_random_moments_ends_the_same(
-    drawn: Path, tmp_path: Path, untouched: dict[str, bytes]
-) -> None:
-    chance = random.Random(7)
-    pace = {"BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.0008"}
-    for _ in range(8):
-        child = subprocess.Popen(
-            command(tmp_path, drawn),
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.2", **pace},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(1.2 + 2.5 * chance.random())
-        child.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-        code = child.wait(timeout=30)
-        assert code in (0, 130, -signal.SIGKILL)
-        if code == 0:
-            break
-        wait_until_gone(tmp_path)
-    else:
-        assert start(tmp_path, drawn).returncode == 0
-    assert tensors(tmp_path) == untouched
 
 
 def trainers(place: Path) -> list[int]:
@@ -164,7 +137,7 @@ def test_a_second_bespoke_says_who_has_the_run_and_ends_with_2(
         time.sleep(0.05)
     second = start(tmp_path, drawn)
     assert second.returncode == 2
-    assert f"{NAME}: is being worked on by process {child.pid} on " in second.stderr
+    assert f"{NAME}: locked by process {child.pid} on " in second.stderr
     child.kill()
     child.wait()
     wait_until_gone(tmp_path)
@@ -216,20 +189,19 @@ def test_two_states_are_kept_and_the_incomplete_are_named_and_kept(
     done = start(tmp_path, drawn)
     assert done.returncode == 0, done.stderr
     assert "resuming after epoch 3" in done.stdout
-    moved = [path.name for path in (output / "incomplete").iterdir()]
-    assert any(name.startswith(f"{NAME}-000004-state-") for name in moved)
+    assert list((output / "incomplete").glob(f"{NAME}-*/{NAME}-000004-state"))
     assert [epoch for epoch, _ in checkpoints.states(output, NAME)] == [4, 3]
 
 
 def test_files_without_a_record_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a-000001.safetensors").touch()
-    with pytest.raises(ConfigError, match=r"no readable a.run.json.*--fresh"):
+    with pytest.raises(ConfigError, match=r"a.run.json: missing or unreadable.*--fresh"):
         resume.decide(tmp_path, "a", [1, 2], {})
     assert [path.name for path in tmp_path.iterdir()] == ["a-000001.safetensors"]
 
 
 def test_an_unreadable_record_is_as_good_as_none(tmp_path: Path) -> None:
-    for text in ("", "[]", "{}", '{"settings": 3, "steps_per_epoch": 1}', "\x00"):
+    for text in ("", "[]", "{}", '{"settings": 3, "steps_per_epoch": 1}', "\x00", "[" * 100_000):
         resume.record_path(tmp_path, "a").write_text(text, encoding="utf-8")
         assert resume.read_record(tmp_path, "a") is None
 
@@ -257,21 +229,11 @@ def test_a_checkpoint_taken_away_is_asked_for_and_nothing_is_trained_again(
     before = sorted(path.name for path in output.iterdir())
     refused = start(tmp_path, drawn)
     assert refused.returncode == 2
-    assert f"{taken.name} is missing or incomplete, but " in refused.stderr
+    assert f"cannot resume {NAME}: {taken.name} is missing or incomplete" in refused.stderr
     assert sorted(path.name for path in output.iterdir()) == before
     (tmp_path / "taken").rename(taken)
     assert start(tmp_path, drawn).returncode == 0
     assert tensors(tmp_path) == untouched
-
-
-def test_a_reader_that_goes_away_does_not_end_the_training(drawn: Path, tmp_path: Path) -> None:
-    line = " ".join(command(tmp_path, drawn)) + " | head -n 2"
-    subprocess.run(["bash", "-c", line], cwd=Path(__file__).parents[2], check=True, timeout=60)
-    deadline = time.monotonic() + 30
-    last = checkpoints.checkpoint_path(tmp_path / "rehearsal" / "output", NAME, EPOCHS)
-    while not last.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def tested(place: Path, drawn: Path, *arguments: str, **variables: str) -> str:
@@ -407,8 +369,3 @@ def test_a_wrong_number_of_steps_is_mended_by_the_trainers_own(
     assert f"said {steps - 20} steps an epoch, the trainer says {steps}" in said
     assert "exit code 0" in said
     assert tensors(tmp_path / "w") == tensors(finished)
-
-
-def test_a_run_file_nested_beyond_reason_is_as_good_as_none(tmp_path: Path) -> None:
-    resume.record_path(tmp_path, "a").write_text("[" * 100_000, encoding="utf-8")
-    assert resume.read_record(tmp_path, "a") is None
