@@ -153,7 +153,7 @@ def test_without_a_gpu_the_options_of_record_are_refused_with_what_can_be_done(
         pytest.skip("this machine has a GPU")
     done = run(words, PATH="/usr/bin:/bin")
     assert done.returncode == 2
-    assert 'no NVIDIA GPU found, and mixed_precision = "fp16" needs one' in done.stderr
+    assert "no NVIDIA GPU found, and mixed_precision" in done.stderr
     assert "--rehearse" in done.stderr
 
 
