@@ -76,17 +76,8 @@ def audit(folder: Path) -> None:
     from bespoke.dataset.loading import check
     from bespoke.experiment.dataset_spec import DatasetSpec
 
-    collection = check(
-        folder,
-        DatasetSpec(size=512, cells=24, hex_codes_min=12, names=("lips",)),
-        {
-            "shuffle_caption": True,
-            "resolution": 512,
-            "enable_bucket": True,
-            "bucket_no_upscale": True,
-            "bucket_reso_steps": 64,
-        },
-    )
+    spec = DatasetSpec(size=512, cells=24, hex_codes_min=12, names=("lips",))
+    collection = check(folder, spec, shuffled=True)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "peak": peak, "pictures": len(collection.pairs)}))

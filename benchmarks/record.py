@@ -3,7 +3,7 @@
     python benchmarks/record.py [--runs 1000] [--epochs 10] [--pictures 12] [--times 5]
 
 The record is filled first. `index` is `record.runs()`, `compare` is
-`bespoke compare` of five runs and both baselines, and `index, whole process` is `bespoke record
+`bespoke compare` of five runs, and `index, whole process` is `bespoke record
 list` from outside, interpreter start included; `epoch` is one more result committed to the disk.
 """
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from bespoke import cli  # noqa: E402 - the path comes first
 from bespoke.files import document_path  # noqa: E402
-from bespoke.record import run_record, store  # noqa: E402
+from bespoke.record import index, run_record, store  # noqa: E402
 from tests.records import a_decision, a_result, a_run, scores  # noqa: E402
 
 if TYPE_CHECKING:
@@ -52,13 +52,15 @@ def main() -> None:
         print(f"{chosen.runs} runs x {chosen.epochs} epochs x {chosen.pictures}: {size:.0f} MB")
         print(f"{'':22}{'wall s: median':>16}{'from':>8}{'to':>8}{'processor s':>13}")
         names = [f"RUN_{number:05}" for number in range(5)]
-        told = ["compare", *names, *(run.name for run in store.BASELINES)]
+        told = ["compare", *names]
         listing = [sys.executable, "-m", "bespoke", "record", "list", "--workspace", folder]
         with store.opened(workspace) as record:
             measure("index", record.runs, chosen.times)
             measure(
                 "epoch",
-                lambda: record.epoch(names[0], a_result(names[0], 99, tested=str(time.time())), []),
+                lambda: record.epoch(
+                    names[0], a_result(names[0], 99, tested=str(time.time())), None
+                ),
                 chosen.times,
             )
         measure("compare", lambda: quietly([*told, "--workspace", folder]), chosen.times)
@@ -75,18 +77,20 @@ def fill(workspace: Path, runs: int, epochs: int, pictures: int) -> None:
     first, output = "RUN_00000", workspace / "output"
     with store.opened(workspace) as record:
         record.begin(a_run(first))
-        points = [(step, 1 / (step + 1)) for step in range(500)]
-        record.curves(first, {"loss": points})
+        losses = [(step, 1 / (step + 1)) for step in range(500)]
         for epoch in range(1, epochs + 1):
             result = a_result(first, epoch, scores(epoch % 10, 7, 8), backgrounds=grounds)
-            record.epoch(first, result, [a_decision(epoch)])
+            record.epoch(first, result, a_decision(epoch), losses)
         record.end(first, status="completed")
         run = record.run(first)
     for number in range(1, runs):
         name = f"RUN_{number:05}"
         document_path(output, name).write_text(run_record.dumps(replace(run, name=name, uid=name)))
-    with store.opened(workspace) as record:
-        measure("index made again", record.rebuild, 1)
+    measure("index made again", index.Index(workspace).rebuild, 1)
+
+
+def once_more(record: store.Record, name: str) -> None:
+    record.epoch(name, a_result(name, 99, tested=str(time.time())), None)
 
 
 def quietly(arguments: list[str]) -> None:

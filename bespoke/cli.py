@@ -59,11 +59,6 @@ def _check(parser: Parser) -> None:
 def _repair(parser: Parser) -> None:
     _experiment(parser, "overrides")
     _out(parser, "the new folder", required=True)
-    parser.add_argument(
-        "--name",
-        metavar="NAME",
-        help="of the experiment written for the new captions (default: EXPERIMENT_repaired)",
-    )
     parser.set_defaults(allow_no_op=True)
 
 

@@ -99,15 +99,13 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                 prompts=tested,
                 samples=samples,
                 rates=schedule.shares(job.experiment, checked.length),
-                keep=functools.partial(recorder.keep, job, record),
+                keep=functools.partial(record.epoch, job.experiment.run_name),
                 show=functools.partial(recorder.show, job, record),
             )
             evaluator.take_up(start)
             if not start.finished:
                 trainer.prepare()
-                plan = loop.Plan(
-                    rendered=rendered, settings=settings, command=trainer.command, cwd=REPOSITORY
-                )
+                plan = loop.Plan(rendered=rendered, settings=settings, command=trainer.command)
                 loop.train(job, plan, start, evaluator)
             verified = starting.verified(job)
             if not start.finished:

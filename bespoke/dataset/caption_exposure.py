@@ -176,10 +176,13 @@ def _fits(costs: Sequence[int], room: int) -> float:
         return 0.0
     if len(costs) > _MANY_TAGS:
         return min(1.0, room / sum(costs))
+    if 2 * room >= sum(costs):
+        # What comes after it is drawn alike, and the smaller table tells the same.
+        return 1 - _fits(costs, sum(costs) - room - 1)
     # chances[k, s]: k of the tags looked at so far, drawn at random, cost s in all.
-    room = min(room, sum(costs))
-    number = np.arange(len(costs) + 1)[:, None]
-    chances = np.zeros((len(costs) + 1, room + 1))
+    most = min(len(costs), room // min(costs, default=1))
+    number = np.arange(most + 1)[:, None]
+    chances = np.zeros((most + 1, room + 1))
     chances[0, 0] = 1
     for count, cost in enumerate(costs, start=1):
         without = chances * (count - number) / count

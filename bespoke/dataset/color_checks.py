@@ -159,7 +159,7 @@ def painted(text: str, kinds: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 @functools.lru_cache(maxsize=1024)
 def apart(codes: tuple[str, ...], named: tuple[tuple[str, str], ...]) -> float:
-    """CIEDE2000 between the nearest of the codes and of the named colours; 0 without any."""
+    """CIEDE2000 between the nearest code and the nearest named colour; 0 without."""
     if not named or not codes:
         return 0.0
     shades = np.concatenate([colors.shades(*name) for name in named])

@@ -45,7 +45,7 @@ def _number_of_pictures(collection: Collection) -> Iterator[Finding]:
         (spec.pictures_max, there > (spec.pictures_max or there), "at most "),
     ):
         if declared is not None and wrong:
-            message = f"{words}{declared} pictures are declared, and {there} found"
+            message = f"{words}{declared} pictures are declared, and {there} are there"
             yield error("pictures_count", "", message, pictures=there, declared=declared)
 
 

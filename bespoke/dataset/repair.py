@@ -30,7 +30,6 @@ from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import Feature, tokens
 from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.experiment.effective_options import by_folder
-from bespoke.experiment.experiment_file import SAFE_NAME
 from bespoke.experiment.toml_files import toml_lines
 from bespoke.files import REPOSITORY, write_whole
 
@@ -218,12 +217,10 @@ def show(chosen: argparse.Namespace) -> None:
     experiment, before = report.experiment, report.collections[loading.COLLECTION]
     options = by_folder(experiment)[loading.COLLECTION]
     spec = experiment.specs.get(loading.COLLECTION, DatasetSpec())
-    name = chosen.name or f"{experiment.name}_repaired"
-    if not SAFE_NAME.fullmatch(name):
-        raise ConfigError(f"--name {name[:40]}: write at most 100 letters, digits and _")
+    name = f"{experiment.name}_repaired"
     file = REPOSITORY / "experiments" / f"{name}.toml"
     if file.exists():
-        raise ConfigError(f"{file}: is there already. Give another one with --name NAME")
+        raise ConfigError(f"{file}: is there already. Rename or remove it first")
     limit = int(experiment.option("max_token_length") or WINDOW)
     rules = Rules(keep_tokens=int(options["keep_tokens"]), limit=limit, names=spec.names)
     mended = repair(before, chosen.out, rules)

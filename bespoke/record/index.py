@@ -71,15 +71,16 @@ class Index:
         row = self._transact(lambda connection: connection.execute(query, (name,)).fetchone())
         return self.output / row[0] if row else None
 
-    def rebuild(self) -> None:
-        """Make it again from the files, whole or not at all."""
+    def rebuild(self) -> int:
+        """Make it again from the files, whole or not at all; returns of how many runs it is."""
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> int:
             sent = dict(connection.execute("SELECT uid, document FROM runs WHERE NOT unsent"))
             connection.execute("DELETE FROM runs")
             self._fill(connection, sent)
+            return int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
 
-        self._transact(work)
+        return self._transact(work)
 
     def _fill(self, connection: sqlite3.Connection, sent: Mapping[str, str]) -> None:
         here, away = self.output.glob(f"*{DOCUMENT}"), self.output.glob(f"earlier/*/*{DOCUMENT}")

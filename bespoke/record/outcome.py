@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bespoke.console import duration
 from bespoke.evaluation import gate
-from bespoke.evaluation.scoring import verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,16 +19,16 @@ Tone = Literal["good", "fair", "bad", "open"]
 
 
 def outcome(run: RunRecord) -> dict[str, Any]:
-    """What came out: of a baseline, what is known of it; None where nothing says."""
+    """What came out; None where nothing says."""
     words = dict(gate.settled(run.epochs))
     first = gate.first_right(run.epochs)
     lost = [epoch for epoch, word in words.items() if first and epoch > first if word == "mismatch"]
     return {
         "status": run.status,
-        "background_right_from": first or run.facts.get("background_right_from"),
+        "background_right_from": first,
         "best_epoch": run.best_epoch,
         "best_score": run.best_score,
-        "lost_again": (lost or "never") if run.epochs else run.facts.get("oscillation"),
+        "lost_again": (lost or "never") if run.epochs else None,
         "time": None if run.hours is None else duration(run.hours * 3600),
         "cost": None if run.cost is None else round(run.cost, 2),
     }
@@ -50,18 +49,15 @@ def verdict(result: EpochResult) -> str | None:
 
 
 def verdict_of_run(run: RunRecord) -> str | None:
-    """The best epoch's verdict; of a baseline, that of the score that is known."""
-    if run.best:
-        return verdict(run.best)
-    return None if run.best_score is None else verdict_of(run.best_score)
+    """The best epoch's verdict."""
+    return verdict(run.best) if run.best else None
 
 
 def headline(run: RunRecord) -> tuple[Tone, str]:
     """How it went, in one plain sentence, and how that is to be felt."""
     top, equals = run.best_score, gate.equals(run.epochs)
-    known = "" if run.best_epoch is None else f"epoch {run.best_epoch} "
     ties = f", and {gate.listed(equals)} equal" if equals else ""
-    best = "" if top is None else f" Best: {known}({top} of 10{ties})."
+    best = "" if top is None else f" Best: epoch {run.best_epoch} ({top} of 10{ties})."
     stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
     if stop is not None:
         return "bad", f"The hypothesis failed at epoch {stop.epoch}."
@@ -102,14 +98,13 @@ def expected(run: RunRecord, text: str) -> bool | None:
 
 def backgrounds(run: RunRecord) -> str:
     """Since when, or how often, the background is as asked, in a sentence; "" where none says."""
-    right_from = run.facts.get("background_right_from")
     results = [
         (number, each.backgrounds(), len(each.pictures))
         for number, each in gate.numbered(run.epochs)
         if each.pictures
     ]
     if not results:
-        return f"Background right from epoch {right_from} on." if right_from else ""
+        return ""
     if all(counts["unmeasured"] == of for _, counts, of in results):
         return "No background could be measured."
     wrong = [number for number, counts, of in results if counts["match"] < of]

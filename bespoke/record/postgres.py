@@ -33,29 +33,24 @@ if TYPE_CHECKING:
     from bespoke.record.run_record import RunRecord
 
 VARIABLE = "BESPOKE_DATABASE_URL"
-# The longest that one event may wait for it, and that one statement may take.
+# The longest that an event of a run may wait for it.
 PATIENCE_S = 5
 PERSONS = frozenset((
     "overall_verdict", "quality_score", "visual_quality_score", "style_match_score",
     "prompt_adherence_score", "has_wrong_backgrounds", "verdict",
 ))  # fmt: skip
-# Their column: the trainer's option that it holds.
+# Their column: the trainer's option that it holds, or the fact of the same name.
 OPTIONS = {
     "base_model": "training.pretrained_model_name_or_path",
     "training_data_path": "dataset.1.subset_1.image_dir",
     "resolution": "dataset.general.resolution",
     "lr_scheduler_cycles": "training.lr_scheduler_num_cycles",
-    **{
-        name: f"training.{name}"
-        for name in (
-            "network_dim", "network_alpha", "learning_rate", "unet_lr", "text_encoder_lr",
-            "train_batch_size", "gradient_accumulation_steps", "max_train_epochs",
-            "mixed_precision", "optimizer_type", "lr_scheduler", "noise_offset", "min_snr_gamma",
-            "output_dir", "output_name",
-        )
-    },
-}  # fmt: skip
-# Their column: the fact of the same name that a run may come with.
+}
+TRAINING = (
+    "network_dim", "network_alpha", "learning_rate", "unet_lr", "text_encoder_lr",
+    "train_batch_size", "gradient_accumulation_steps", "max_train_epochs", "mixed_precision",
+    "optimizer_type", "lr_scheduler", "noise_offset", "min_snr_gamma", "output_dir", "output_name",
+)  # fmt: skip
 FACTS = ("num_images", "caption_version", "gpu_type")
 KEYS = {"training_runs": ("run_name",), "epoch_results": ("training_run_id", "epoch_number")}
 # The statements that make the tables, in their order.
@@ -79,50 +74,29 @@ class Postgres:
         self._idle_until = 0.0
         self._trouble: str | None = None
 
-    @property
-    def target(self) -> str:
-        """Its name without the password."""
-        parts = conninfo_to_dict(self.address)
-        user = parts.get("user") or os.environ.get("USER", "")
-        place = f"{parts.get('host', '')}:{parts.get('port', 5432)}"
-        return f"{user}@{place}/{parts.get('dbname', '')}"
-
     def send(
-        self, runs: Sequence[RunRecord], *, seconds: float | None = PATIENCE_S
+        self, runs: Sequence[RunRecord], *, seconds: float = PATIENCE_S
     ) -> tuple[list[str], str | None]:
         """Send the runs, within `seconds`; returns the uids of those that are there now, and in a
-        line what was in the way of the others.
-
-        After a failure nothing is tried for a minute where `seconds` are counted.
+        line what was in the way of the others. After a failure nothing is tried for a minute.
         """
         sent: list[str] = []
-        if seconds is None or time.monotonic() > self._idle_until:
-            end = None if seconds is None else time.monotonic() + seconds
-            self._trouble = self._send(runs, end, sent)
-            if self._trouble:
-                self._idle_until = time.monotonic() + 60
-        return sent, self._trouble
-
-    def _send(self, runs: Sequence[RunRecord], end: float | None, sent: list[str]) -> str | None:
-        trouble = None
+        if time.monotonic() < self._idle_until:
+            return sent, self._trouble
+        self._trouble = None
         try:
-            with contextlib.closing(_connect(self.address)) as connection:
-                with _transaction(connection):
-                    columns = _columns(connection)
+            with _connected(self.address, seconds) as connection:
+                columns = _columns(connection)
                 for run in runs:
-                    if end is not None and time.monotonic() > end:
-                        return trouble or "there was no time for all of it"
-                    try:
-                        with _transaction(connection):
-                            _write(connection, columns, run)
+                    if trouble := _refusal(connection, columns, run):
+                        self._trouble = trouble
+                    else:
                         sent.append(run.uid)
-                    except psycopg.Error as error:
-                        if connection.closed:
-                            raise
-                        trouble = trouble or line(error)  # this run alone is kept back
         except (ConfigError, OSError, psycopg.Error) as error:
-            return line(error)
-        return trouble
+            self._trouble = line(error)
+        if self._trouble:
+            self._idle_until = time.monotonic() + 60
+        return sent, self._trouble
 
 
 def line(error: BaseException) -> str:
@@ -153,29 +127,24 @@ def _address(text: str) -> str:
     return text if local or "sslmode" in parts else make_conninfo(text, sslmode="require")
 
 
-def _connect(address: str) -> Connection:
-    """Direct, or through a pooler that gives each transaction another connection: there a prepared
-    statement would be looked for where it is not."""
-    return psycopg.connect(
-        address, autocommit=True, prepare_threshold=None, connect_timeout=PATIENCE_S
-    )
-
-
 @contextlib.contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    """One transaction, whose statements the server ends after PATIENCE_S, and the client where the
-    server stands still: it would be waited for as long as it stands."""
-    end = socket.socket(fileno=os.dup(connection.fileno()))
-    timer = threading.Timer(PATIENCE_S + 1, _hang_up, (end,))
-    timer.daemon = True
-    timer.start()
-    try:
-        with connection.transaction():
-            connection.execute(f"SET LOCAL statement_timeout = '{PATIENCE_S}s'".encode())
-            yield
-    finally:
-        timer.cancel()
-        end.close()
+def _connected(address: str, seconds: float) -> Iterator[Connection]:
+    """A connection that is hung up after so long: a server that stands still would be waited for.
+
+    It may lead through a pooler, which gives each transaction another connection: there a prepared
+    statement would be looked for where it is not.
+    """
+    wait: dict[str, Any] = {"prepare_threshold": None, "connect_timeout": PATIENCE_S}
+    with contextlib.closing(psycopg.connect(address, autocommit=True, **wait)) as connection:
+        end = socket.socket(fileno=os.dup(connection.fileno()))
+        timer = threading.Timer(seconds, _hang_up, (end,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield connection
+        finally:
+            timer.cancel()
+            end.close()
 
 
 def _hang_up(end: socket.socket) -> None:
@@ -208,7 +177,24 @@ def _columns(connection: Connection) -> Columns:
     return columns
 
 
+def _refusal(connection: Connection, columns: Columns, run: RunRecord) -> str | None:
+    """Send a run; returns in a line why it alone is kept back, if it is.
+
+    Raises:
+        psycopg.Error: where the connection is lost.
+    """
+    try:
+        with connection.transaction():
+            _write(connection, columns, run)
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        return line(error)
+    return None
+
+
 def _write(connection: Connection, columns: Columns, run: RunRecord) -> None:
+    connection.execute(f"SET LOCAL statement_timeout = '{PATIENCE_S}s'".encode())
     name = _row_name(connection, run)
     _upsert(connection, columns, "training_runs", [{"run_name": name, **_run_values(run)}])
     query = "SELECT id FROM training_runs WHERE run_name = %s"
@@ -245,14 +231,13 @@ def _row_name(connection: Connection, run: RunRecord) -> str:
 
 
 def _run_values(run: RunRecord) -> dict[str, Any]:
-    values = {name: run.facts.get(name) for name in FACTS}
-    for name, option in OPTIONS.items():
-        values[name] = run.settings.get(option, {}).get("value")
-    if run.epochs:
-        values["checkpoint_file_size_mb"] = round(run.epochs[0].checkpoint_size / 1e6, 2)
+    options = OPTIONS | {name: f"training.{name}" for name in TRAINING}
+    size = round(run.epochs[0].checkpoint_size / 1e6, 2) if run.epochs else None
     over = run.status == "completed"
     return {
-        **values,
+        **{name: run.facts.get(name) for name in FACTS},
+        **{name: run.settings.get(key, {}).get("value") for name, key in options.items()},
+        "checkpoint_file_size_mb": size,
         "run_date": run.started,
         "status": run.status,
         "model_type": "SD15",

@@ -22,11 +22,10 @@ from bespoke.trainer.journal import now
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from bespoke.dataset.preflight import Preflight
     from bespoke.evaluation.epoch_result import EpochResult
-    from bespoke.evaluation.gate import Decision
     from bespoke.experiment.rendering import Rendered
     from bespoke.record.store import Record
     from bespoke.trainer.job import Job
@@ -114,17 +113,6 @@ def show(job: Job, kept: Record) -> str:
     return str(pages[report.page_name(name)])
 
 
-def keep(
-    job: Job,
-    kept: Record,
-    result: EpochResult,
-    decision: Decision | None,
-    losses: Sequence[tuple[int, float]],
-) -> None:
-    """Record an epoch of this run, what the gate decided by it, and the losses so far."""
-    kept.epoch(job.experiment.run_name, result, [decision] if decision else [], losses)
-
-
 # --- Tests by hand --------------------------------------------------------------------------------
 
 
@@ -148,20 +136,24 @@ def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
         say(f"{Path(result.checkpoint).name}: carries no epoch, so its folder alone holds the test")
         return
     with store.opened(place, url=os.environ.get(VARIABLE)) as kept:
-        runs = [run for run in kept.runs() if result.run in (run.name, _output_name(run))]
-        name = next((run.name for run in reversed(runs) if not run.baseline), None)
-        epochs = kept.run(name).epochs if name is not None else ()
-        before = next((each for each in epochs if each.epoch == result.epoch), None)
+        runs = [run for run in kept.runs() if result.run in _names(run)]
+        run = runs[-1] if runs else None
+        known = {each.epoch: each for each in run.epochs} if run else {}
+        before = known.get(result.epoch)
         if before is None and not anew:
             return
         if before is not None and before.test != result.test:
             if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
-                say(f"not recorded: epoch {result.epoch} of {name} keeps its own test")
+                say(f"not recorded: epoch {result.epoch} of {before.run} keeps its own test")
                 return
             result = epoch_result.rescored(before, result.scores, "person")
-        name = name or _begin(kept, result.run)
-        kept.epoch(name, result, [])
+        name = run.name if run else _begin(kept, result.run)
+        kept.epoch(name, result, None)
     say(f"recorded as epoch {result.epoch} of {name}")
+
+
+def _names(run: RunRecord) -> tuple[object, ...]:
+    return run.name, run.settings.get("training.output_name", {}).get("value")
 
 
 def _begin(kept: Record, name: str) -> str:
@@ -170,7 +162,3 @@ def _begin(kept: Record, name: str) -> str:
     kept.begin(RunRecord(name=name, experiment=next(known, "")))
     kept.end(name, status="completed", ending="trained elsewhere; its epochs are tested")
     return name
-
-
-def _output_name(run: RunRecord) -> object:
-    return run.settings.get("training.output_name", {}).get("value")

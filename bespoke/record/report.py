@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bespoke import __version__
+from bespoke import __version__, files
 from bespoke.console import duration
 from bespoke.dataset import images
 from bespoke.errors import ConfigError
@@ -30,7 +30,7 @@ from bespoke.trainer.journal import now
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from jinja2 import Environment
 
@@ -42,9 +42,6 @@ FOLDER = "reports"
 CELLS = 24
 # Pixels of a picture that is not made of cells: six to each, so that their edges stay in step.
 SIDE = 6 * CELLS
-# Where a value comes from that says nothing of the experiment: this machine's places and names.
-PLACES = ("path", "experiment")
-
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -52,23 +49,16 @@ _UNSEEN = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thumbnail:
-    """`uri` is a data: address, "" where there is no picture, and `fault` then says why.
+class Cell:
+    """One picture of the contact sheet.
 
-    `cells` says that the picture is its 24x24 cells and nothing else, to be enlarged unsmoothed.
+    `uri` is a data: address, "" where the picture is gone or another. `cells` says that it is its
+    24x24 cells and nothing else. `asked` and `got` are `#rrggbb`, or "" where not known.
     """
 
-    uri: str = ""
-    cells: bool = False
-    fault: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One picture of the contact sheet. `asked` and `got` are `#rrggbb`, or "" where not known."""
-
     result: PictureResult
-    thumbnail: Thumbnail
+    uri: str
+    cells: bool
     asked: str
     got: str
     name: str
@@ -83,17 +73,10 @@ class Cell:
         return f"{', '.join(parts)}: {self.result.background}"
 
 
-def write(
-    run: RunRecord,
-    folder: Path,
-    *,
-    others: Sequence[RunRecord] = (),
-    next_steps: Sequence[str] = (),
-) -> Path:
+def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Path:
     """Write the run's page into `folder` and return its path.
 
-    `others` are searched for the parent. Paths of pictures that are not absolute are taken from
-    the workspace, in which `folder` lies.
+    Paths of pictures that are not absolute are taken from the workspace, in which `folder` lies.
 
     Raises:
         OSError: where `folder` cannot be made or written.
@@ -111,22 +94,21 @@ def write(
         rows=rows,
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
         charts=charts.of(run),
-        differences=list(_differences(run, others)),
+        differences=_differences(run),
         facts=[(" ".join(keys), value) for *keys, value in outcome.leaves(run.facts)],
         next_steps=next_steps,
     )
 
 
 def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
-    """Write `index.html` over all runs: by experiment, newest first, then seed; baselines last.
+    """Write `index.html` over all runs: by experiment, newest first, then seed.
 
     Raises:
         OSError: where `folder` cannot be made or written.
     """
     groups: dict[str, list[RunRecord]] = {}
-    for run in sorted(runs, key=lambda run: (not run.baseline, run.started), reverse=True):
-        group = "Made before there was a record" if run.baseline else run.experiment
-        groups.setdefault(group or "No experiment", []).append(run)
+    for run in sorted(runs, key=lambda run: run.started, reverse=True):
+        groups.setdefault(run.experiment or "No experiment", []).append(run)
     for group_runs in groups.values():
         group_runs.sort(key=lambda run: str(run.seed))
     return _write(folder / "index.html", "index.html", groups=groups, count=len(runs))
@@ -141,12 +123,11 @@ def show(chosen: argparse.Namespace) -> None:
     """
     place = workspace(chosen.workspace)
     with store.opened(place) as kept:
-        one = None if chosen.run is None else kept.named(chosen.run)
+        one = kept.run(chosen.run).name if chosen.run else None
         if chosen.json:
-            documents = [
-                json.loads(run_record.dumps(run)) for run in kept.runs() if one in (None, run.name)
-            ]
-            print(json.dumps(documents if one is None else documents[0], indent=2))
+            runs = [run for run in kept.runs() if one in (None, run.name)]
+            documents = [json.loads(run_record.dumps(run)) for run in runs]
+            print(json.dumps(documents[0] if one else documents, indent=2))
             return
         for page in publish(kept, place / FOLDER, one):
             print(page)
@@ -155,7 +136,7 @@ def show(chosen: argparse.Namespace) -> None:
 def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Path]:
     """Write the page of one run, or of all, and then the index; yields each as it is written.
 
-    A run that has no page yet, as a baseline at first, is given one, since the index leads to it.
+    A run that has no page yet is given one, since the index leads to it.
 
     Raises:
         ConfigError: a record that cannot be read.
@@ -170,7 +151,7 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
         if not run.facts.get("rehearsal"):
             with contextlib.suppress(ConfigError):
                 steps = [step for step in verbs.steps(run, known) if step]
-        yield write(run, folder, others=known, next_steps=steps)
+        yield write(run, folder, next_steps=steps)
     yield write_index(known, folder)
 
 
@@ -224,9 +205,11 @@ def _cell(picture: PictureResult, result: EpochResult, workspace: Path) -> Cell:
     measured = picture.measured.get("background", {})
     delta_e = measured.get("delta_e")
     asked = measured.get("asked") or {}
+    uri = thumbnail(workspace / result.folder / picture.file, picture.sha256)
     return Cell(
         result=picture,
-        thumbnail=thumbnail(workspace / result.folder / picture.file, picture.sha256),
+        uri=uri,
+        cells=uri.startswith("data:image/png"),
         asked=_color(next(iter(asked.get("hex", ())), "")),
         got=_color(measured.get("colour")),
         name=str(measured.get("name") or ""),
@@ -242,23 +225,19 @@ def _color(value: object) -> str:
 
 # A page is written after every epoch: the pictures of earlier ones are not decoded again.
 @functools.lru_cache(maxsize=2048)
-def thumbnail(path: Path, sha256: str) -> Thumbnail:
-    """The picture at `path`, if it is the one with this hash.
+def thumbnail(path: Path, sha256: str) -> str:
+    """The picture at `path` as a data: address, "" if it is not the one with this hash.
 
     True cells become a lossless 24x24 PNG. Anything else is shrunk as it is, blur and noise
     included: a snapped copy would look sharper than what the model drew.
     """
     from PIL import Image, ImageOps
 
-    try:
-        raw = path.read_bytes()
-    except OSError:
-        return Thumbnail(fault="not on this disk")
-    if hashlib.sha256(raw).hexdigest() != sha256:
-        return Thumbnail(fault="another picture lies here now")
+    if not path.is_file() or files.sha256(path) != sha256:
+        return ""
     read = images.read(path.parent, path.name, CELLS)
     if isinstance(read, Finding):
-        return Thumbnail(fault="cannot be read")
+        return ""
     buffer, kind = io.BytesIO(), "webp" if read.art is None else "png"
     if read.art is not None:
         Image.fromarray(read.art).save(buffer, "PNG", optimize=True)
@@ -266,23 +245,10 @@ def thumbnail(path: Path, sha256: str) -> Thumbnail:
         with Image.open(path) as image:
             small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.BOX)
         small.save(buffer, "WEBP", quality=80)
-    text = base64.b64encode(buffer.getvalue()).decode()
-    return Thumbnail(uri=f"data:image/{kind};base64,{text}", cells=kind == "png")
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _differences(
-    run: RunRecord, others: Iterable[RunRecord]
-) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Option, the parent's value, and this run's row of the receipt.
-
-    Where the parent was recorded, its settings are compared; else what this experiment and its
-    command line wrote stands beside what it replaced.
-    """
-    parents = (each for each in others if run.parent in (each.name, each.experiment))
-    parent = max((p for p in parents if p.settings), key=lambda each: each.started, default=None)
+def _differences(run: RunRecord) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each option that this experiment or its command line wrote, and its row of the receipt."""
     own = (f"experiments/{run.experiment}.toml", "--set")
-    for key, row in run.settings.items():
-        before = parent.settings.get(key, {}).get("value") if parent else row.get("was")
-        differs = before != row.get("value") and row.get("from") not in PLACES
-        if differs if parent else row.get("from") in own:
-            yield key, before, row
+    return [(key, row) for key, row in run.settings.items() if row.get("from") in own]

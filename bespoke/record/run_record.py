@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -22,10 +21,9 @@ class RunRecord:
     """One run; times are UTC in ISO 8601, durations seconds.
 
     `status` is in_progress, completed, failed or cancelled; `ending` says in words how it ended.
-    `starts` maps the time of each start to its seconds by stage. `settings` maps "training.KEY" and
+    `starts` maps the time of each start to {"total": seconds}. `settings` maps "training.KEY" and
     "dataset….KEY" to the receipt's row {value, from, was?, was_from?, why?}. `preflight` is the
     object that `bespoke check --json` prints. `curves` maps "loss" to (step, value) pairs.
-    A `baseline` is a run that was made elsewhere before there was a record.
     """
 
     name: str
@@ -46,7 +44,6 @@ class RunRecord:
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     interruptions: tuple[Mapping[str, Any], ...] = ()
     starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    baseline: bool = False
 
     @property
     def best(self) -> EpochResult | None:
@@ -55,27 +52,17 @@ class RunRecord:
 
     @property
     def best_epoch(self) -> int | None:
-        """The best epoch; of a baseline, what is known of it."""
-        return self.best.epoch if self.best else self.facts.get("best_epoch")
+        return self.best.epoch if self.best else None
 
     @property
     def best_score(self) -> float | None:
-        """The best epoch's mean score, 0 to 10; of a baseline, what is known of it."""
-        return self.best.scores.mean if self.best else self.facts.get("best_score")
-
-    @property
-    def timings(self) -> dict[str, float]:
-        """Seconds by stage, of all starts together."""
-        total: Counter[str] = Counter()
-        for stages in self.starts.values():
-            total.update(stages)
-        return dict(total)
+        """The best epoch's mean score, 0 to 10."""
+        return self.best.scores.mean if self.best else None
 
     @property
     def hours(self) -> float | None:
-        """How long all starts took together: their "total", else their stages; None without any."""
-        seconds = self.timings
-        return seconds.get("total", sum(seconds.values())) / 3600 if seconds else None
+        """How long all starts took together; None where no time is known."""
+        return sum(each.get("total", 0.0) for each in self.starts.values()) / 3600 or None
 
     @property
     def cost(self) -> float | None:
@@ -89,31 +76,6 @@ class RunRecord:
         return self.settings.get("training.seed", {}).get("value")
 
 
-# No pictures of these were measured: what is known of them are facts.
-BASELINES = (
-    RunRecord(
-        name="SD15_FINAL_CORRECTED_CAPTIONS",
-        uid="baseline-SD15_FINAL_CORRECTED_CAPTIONS",
-        experiment="final_corrected_captions",
-        status="completed",
-        baseline=True,
-        facts={
-            "best_epoch": 6,
-            "best_score": 7.3,
-            "background_right_from": 7,
-            "oscillation": True,
-            "key_findings": "background wrong until epoch 7; quality oscillates between epochs",
-        },
-    ),
-    RunRecord(
-        name="SD15_PERFECT",
-        uid="baseline-SD15_PERFECT",
-        experiment="",
-        status="completed",
-        baseline=True,
-        facts={"best_epoch": 7, "best_score": 9.0, "key_findings": "in production"},
-    ),
-)
 _RUN = TypeAdapter(RunRecord)
 
 

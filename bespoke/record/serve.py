@@ -46,11 +46,9 @@ def show(chosen: argparse.Namespace) -> None:
     """
     folder = workspace_path(chosen.workspace) / FOLDER
     if not folder.is_dir():
-        rehearsed = folder.parent / "rehearsal"
-        where = f". A rehearsal's are in {rehearsed}: add --workspace {rehearsed}"
         raise ConfigError(
-            f"{folder}: no reports yet: a run writes them, or `bespoke report`"
-            f"{where if (rehearsed / FOLDER).is_dir() else ''}"
+            f"{folder}: no reports yet: a run writes them, or `bespoke report`. "
+            f"A rehearsal's are shown with --workspace {folder.parent / 'rehearsal'}"
         )
     token = os.environ.get(VARIABLE) if chosen.token is None else chosen.token
     with Server(folder, host=chosen.host, port=chosen.port, token=token or None) as server:
@@ -140,14 +138,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def page(folder: Path, path: str) -> bytes | None:
     """What the address's path means: a page of the folder's own, no link, and nothing else."""
-    if not _PAGE.fullmatch(path):
-        return None
     file = folder / (path[1:] or "index.html")
-    try:
-        # A link may lead out of the folder.
-        return None if file.is_symlink() or not file.is_file() else file.read_bytes()
-    except OSError:
+    # A link may lead out of the folder.
+    if not _PAGE.fullmatch(path) or file.is_symlink() or not file.is_file():
         return None
+    return file.read_bytes()
 
 
 def is_loopback(host: str) -> bool:

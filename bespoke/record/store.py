@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import re
 import sys
 import time
 import uuid
@@ -20,11 +18,11 @@ from bespoke.errors import ConfigError
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import document_path, locked, write_whole
 from bespoke.record.index import FILE, Index, stamp
-from bespoke.record.postgres import Postgres, line
-from bespoke.record.run_record import BASELINES, RunRecord, clean, dumps, loads
+from bespoke.record.postgres import PATIENCE_S, Postgres, line
+from bespoke.record.run_record import RunRecord, clean, dumps, loads
 from bespoke.trainer.journal import now
 
-__all__ = ("BASELINES", "FILE", "Record", "RunRecord", "opened", "rebuild", "sync")
+__all__ = ("FILE", "Record", "RunRecord", "opened", "sync")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,18 +37,15 @@ def opened(workspace: Path, url: str | None = None) -> Iterator[Record]:
     """The workspace's record; with `url`, a PostgreSQL is sent the runs and epochs too.
 
     Raises:
-        ConfigError: where `url` is no address of PostgreSQL, or the workspace cannot be made.
+        ConfigError: where `url` is no address of PostgreSQL.
     """
     remote = Postgres(url) if url and url.strip() else None
-    try:
-        workspace.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{workspace}: cannot be made: {error.strerror}") from error
+    workspace.mkdir(parents=True, exist_ok=True)
     record = Record(workspace, remote)
     yield record
     if remote and record.trouble:
         say(
-            f"the record is not yet complete at {remote.target}: {record.trouble}. "
+            f"PostgreSQL does not have all of the record yet: {record.trouble}. "
             "Nothing is lost: the next run sends the rest, or `bespoke record sync`"
         )
 
@@ -63,20 +58,9 @@ def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
     """
     remote, index = Postgres(url), Index(workspace)
     runs = index.runs()
-    sent, trouble = remote.send(runs, seconds=None)
+    sent, trouble = remote.send(runs, seconds=PATIENCE_S * (1 + len(runs)))
     index.note_sent(sent)
     return len(sent), len(runs) - len(sent), trouble
-
-
-def rebuild(workspace: Path) -> int:
-    """Make the index again from the runs' files; returns of how many runs it is.
-
-    Raises:
-        ConfigError: where it cannot be written.
-    """
-    index = Index(workspace)
-    index.rebuild()
-    return len(index.runs())
 
 
 @dataclass(kw_only=True)
@@ -110,10 +94,12 @@ class Record:
         """
         name, started = clean(run.name), run.started or now().isoformat(timespec="seconds")
         run = replace(run, name=name, started=started)
-        file = file or document_path(self._index.output, re.sub(r"[^\w.-]+", "_", name)[:80])
+        file = file or document_path(self._index.output, name)
         with locked(self._lock):
             before = self._read(file, name)
-            run = _resumed(before, run) if before else _first(run)
+            starts = {**run.starts, run.started: run.starts.get(run.started, {})}
+            new = replace(run, uid=uuid.uuid4().hex, starts=starts)
+            run = _resumed(before, run) if before else new
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, dumps(run))
         # As the file has it: without a secret.
@@ -126,10 +112,10 @@ class Record:
         self,
         run_name: str,
         result: EpochResult,
-        decisions: Sequence[Decision],
+        decision: Decision | None,
         losses: Sequence[tuple[int, float]] = (),
     ) -> None:
-        """An epoch's result, what was decided by it, and the losses by step since this start.
+        """An epoch's result, what was decided by it, and the losses by step up to it.
 
         A person's scores of the same checkpoint stay, whatever the metrics say later.
 
@@ -143,14 +129,14 @@ class Record:
         def change(run: RunRecord) -> RunRecord:
             results = {each.epoch or 0: each for each in run.epochs}
             results[epoch] = _as_scored(result, results.get(epoch))
-            decided = {each.epoch: each for each in (*run.decisions, *decisions)}
-            new = [(step, loss) for step, loss in losses if math.isfinite(loss)]
-            old = [each for each in run.curves.get("loss", ()) if not new or each[0] < new[0][0]]
+            decided = {each.epoch: each for each in run.decisions}
+            if decision:
+                decided[decision.epoch] = decision
             return replace(
                 run,
                 epochs=tuple(results[number] for number in sorted(results)),
                 decisions=tuple(decided[number] for number in sorted(decided)),
-                curves={"loss": [*old, *new]} if old or new else {},
+                curves={"loss": losses} if losses else run.curves,
             )
 
         self._change(run_name, f"epoch {epoch}", change)
@@ -174,18 +160,7 @@ class Record:
         self._change(run_name, "the run's end", change)
         self._send()
 
-    def run(self, name: str) -> RunRecord:
-        """All that is known of a run.
-
-        Raises:
-            ConfigError: where there is no such run.
-        """
-        run = next((each for each in self.runs() if each.name == clean(name)), None)
-        if run is None:
-            raise self.nothing(f"run {name!r}")
-        return run
-
-    def named(self, text: str) -> str:
+    def run(self, text: str) -> RunRecord:
         """The run that `text` names: by its own name, else by its experiment.
 
         Of an experiment's runs it is the latest with a tested epoch, at the seed of its first run;
@@ -195,9 +170,8 @@ class Record:
             ConfigError: where there is neither, with the nearest name.
         """
         runs = self.runs()
-        if any(run.name == clean(text) for run in runs):
-            return clean(text)
-        matching = [run for run in runs if run.experiment == text]
+        matching = [run for run in runs if run.name == clean(text)]
+        matching = matching or [run for run in runs if run.experiment == text]
         if not matching:
             known = {each for run in runs for each in (run.name, run.experiment) if each}
             raise self.nothing(f"run {text!r}: {did_you_mean(text, known)}")
@@ -205,10 +179,10 @@ class Record:
         best = max(matching, key=lambda run: (bool(run.epochs), run.seed == seed, run.started))
         if len(matching) > 1:
             print(f"bespoke: {text}: {best.name}, of {len(matching)} runs", file=sys.stderr)
-        return best.name
+        return best
 
     def runs(self) -> list[RunRecord]:
-        """Every run by its start, baselines first.
+        """Every run by its start.
 
         Raises:
             ConfigError: where the index cannot be read, and this process has no run of its own.
@@ -221,12 +195,7 @@ class Record:
                 raise
             runs = []
         runs = [*own.values(), *(run for run in runs if run.uid not in own)]
-        names = {run.name for run in runs}
-        baselines = [
-            replace(each, name=f"{each.name} (baseline)") if each.name in names else each
-            for each in BASELINES
-        ]
-        return sorted([*baselines, *runs], key=lambda run: (run.started, run.name))
+        return sorted(runs, key=lambda run: (run.started, run.name))
 
     def nothing(self, what: str) -> ConfigError:
         """An error that says where nothing of the kind was found, and where else to look."""
@@ -259,14 +228,13 @@ class Record:
             try:
                 write_whole(file, dumps(changed))
             except OSError as error:
-                reason = f"could not be kept ({error.strerror}): the next event writes it"
-                say(f"{file}: {what} {reason}")
+                say(f"{file}: {what} not kept yet ({error.strerror}): the next event writes it")
                 return
             if own:
                 own.ahead = False
         self._keep(lambda: self._index.put(changed, file))
 
-    def _keep(self, work: Callable[[], None]) -> None:
+    def _keep(self, work: Callable[[], object]) -> None:
         """Change the index; where that fails it is said once, and the run goes on."""
         try:
             work()
@@ -298,11 +266,6 @@ class Record:
             self._index.note_sent(sent)
         except Exception as error:  # noqa: BLE001 - whatever a database does, training goes on
             self.trouble = line(error)
-
-
-def _first(run: RunRecord) -> RunRecord:
-    starts = {**run.starts, run.started: run.starts.get(run.started, {})}
-    return replace(run, uid=uuid.uuid4().hex, starts=starts)
 
 
 def _resumed(before: RunRecord, run: RunRecord) -> RunRecord:

@@ -13,6 +13,7 @@ from bespoke.experiment.effective_options import effective
 from bespoke.files import REPOSITORY, workspace
 from bespoke.record import store
 from bespoke.record.compare import shown
+from bespoke.record.index import Index
 from bespoke.record.postgres import VARIABLE
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.job == "list":
         _list(place)
     elif chosen.job == "rebuild":
-        print(f"{place / store.FILE}: made again, {store.rebuild(place)} runs")
+        print(f"{place / store.FILE}: made again, {Index(place).rebuild()} runs")
     else:
         url = os.environ.get(VARIABLE, "").strip()
         if not url:
@@ -50,8 +51,7 @@ def _list(place: Path) -> None:
     print(f"{place / store.FILE}{elsewhere}")
     for each in runs:
         at = "" if each.best_epoch is None else f" at epoch {each.best_epoch}"
-        when = "baseline" if each.baseline else each.started
-        print(f"{shown(each.name)}\n    {each.status}, {_best(each)}{at}, {when}")
+        print(f"{shown(each.name)}\n    {each.status}, {_best(each)}{at}, {each.started}")
 
 
 def next_steps(chosen: argparse.Namespace) -> None:
@@ -65,11 +65,11 @@ def next_steps(chosen: argparse.Namespace) -> None:
         if name is None:
             # Not those that only try the machine.
             trials = {each.name for each in config.known(REPOSITORY) if each.subject == "machine"}
-            own = [each for each in runs if not each.baseline and each.experiment not in trials]
+            own = [each for each in runs if each.experiment not in trials]
             if not own:
                 raise record.nothing("run of an experiment yet: python -m bespoke.run makes one")
             name = max(own, key=lambda each: (bool(each.epochs), each.started)).name
-        print("\n".join(steps(record.run(record.named(name)), runs)))
+        print("\n".join(steps(record.run(name), runs)))
 
 
 def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
@@ -104,7 +104,7 @@ def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     if experiment.hypothesis:
         yield f"    {experiment.hypothesis}"
     for run in runs:
-        if run.experiment == name and not run.baseline:
+        if run.experiment == name:
             yield f"    already run: {shown(run.name)}, {run.status}, {_best(run)}"
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from bespoke.console import say
 from bespoke.experiment.settings import put
 from bespoke.trainer import checkpoints, hardware, resume
-from bespoke.trainer.monitor import ELEMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +31,8 @@ KEYS = (
     *("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
     *("mixed_precision", "xformers", "sdpa", "highvram", "vae_batch_size"),
 )
-# Of these, what an interrupted run keeps on whatever machine it resumes.
-KEPT = KEYS[:-2]
+# What only changes together; and what an interrupted run keeps wherever it resumes.
+SPLIT, KEPT = KEYS[:3], KEYS[:6]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,22 +59,20 @@ PROFILES = (
 )
 # The peak while latents are made, by the VAE's batch, measured likewise.
 VAE = {16: 9342, 8: 5102, 4: 2996, 1: 1470}
-# What of them does not grow with the pictures: weights, the optimizer's moments, CUDA's context.
-FIXED_MIB, VAE_FIXED_MIB = 2980, 860
+# The largest side of pictures that these peaks hold for.
+SIDE = 512
 # Left free: a tenth for what other cards' kernels take, and a GiB for a desktop.
 MARGIN, SPARE_MIB = 1.1, 1024
 
 
-def plan(
-    gpu: Gpu, experiment: Experiment, begun: Mapping[str, Any] | None = None, *, xformers: bool
-) -> Changes:
-    """The options to change for this GPU, each with why; `xformers` says whether that loads here.
+def plan(gpu: Gpu, experiment: Experiment, begun: Mapping[str, Any] | None = None) -> Changes:
+    """The options to change for this GPU, each with why.
 
     A key that an experiment's file or `--set` wrote is never changed. `begun` holds the settings
     that an interrupted run was recorded with, which it keeps.
     """
     free = set(KEYS) - experiment.pinned
-    wanted = _wanted(gpu, experiment, free, xformers=xformers)
+    wanted = _wanted(gpu, experiment)
     for key in KEPT if begun is not None else ():
         wanted.pop(key, None)
         if (value := (begun or {}).get(f"training.{key}")) is not None:
@@ -100,26 +97,16 @@ def fits(gpu: Gpu, mib: float) -> bool:
     return math.ceil(mib * MARGIN) + SPARE_MIB <= gpu.free_mib
 
 
-def grown(mib: int, experiment: Experiment, fixed: int = FIXED_MIB) -> int:
-    """A measured peak at this experiment's picture size and rank; never less than measured."""
-    written = experiment.general["resolution"].value if "resolution" in experiment.general else 512
-    sides = written if isinstance(written, (list, tuple)) else (written, written)
-    pixels = int(sides[0]) * int(sides[-1]) / (512 * 512)
-    rank = int(experiment.option("network_dim") or 4)
-    # Weights, gradients and moments of the LoRA: 12 bytes for each element beyond rank 32.
-    lora = max(0, rank - 32) * ELEMENTS * 12 / (1 << 20)
-    return round(fixed + max(0, mib - fixed) * max(1.0, pixels) + lora)
-
-
-def _wanted(gpu: Gpu, experiment: Experiment, free: set[str], *, xformers: bool) -> Changes:
+def _wanted(gpu: Gpu, experiment: Experiment) -> Changes:
     wanted: Changes = {}
-    if experiment.option("xformers") and not xformers:
+    if experiment.option("xformers") and not hardware.xformers_loads():
         why = "xformers' kernels do not load here"
         wanted |= {"xformers": (False, why), "sdpa": (True, why)}
     is_ampere = (gpu.capability or (0, 0)) >= hardware.AMPERE
     if experiment.option("mixed_precision") == "fp16" and is_ampere:
         wanted["mixed_precision"] = ("bf16", "from Ampere on: no loss to scale, no overflow")
-    if best := _best(gpu, experiment, free):
+    if not experiment.pinned & set(SPLIT):
+        best = _best(gpu, experiment)
         why = f"the fastest that was measured to fit {gpu.free_mib} MiB"
         wanted |= {
             "train_batch_size": (best.batch, why),
@@ -129,9 +116,13 @@ def _wanted(gpu: Gpu, experiment: Experiment, free: set[str], *, xformers: bool)
     # Without it the trainer empties its caches after every batch of latents: 91 s instead of 4.
     why = "latents in seconds, not minutes"
     wanted["highvram"] = (True, why)
-    peaks = {size: grown(mib, experiment, VAE_FIXED_MIB) for size, mib in VAE.items()}
-    wanted["vae_batch_size"] = (next((size for size in VAE if fits(gpu, peaks[size])), 1), why)
+    wanted["vae_batch_size"] = (next((size for size in VAE if fits(gpu, VAE[size])), 1), why)
     return wanted
+
+
+def _side(experiment: Experiment) -> int:
+    written = experiment.general["resolution"].value if "resolution" in experiment.general else SIDE
+    return max(written) if isinstance(written, (list, tuple)) else int(written)
 
 
 def _product(experiment: Experiment) -> int:
@@ -139,20 +130,11 @@ def _product(experiment: Experiment) -> int:
     return batch * int(experiment.option("gradient_accumulation_steps"))
 
 
-def _best(gpu: Gpu, experiment: Experiment, free: set[str]) -> MemoryProfile | None:
-    """The fastest that fits; the least where none does; None where the keys are pinned."""
-    batch = experiment.option("train_batch_size")
-    checkpointing = bool(experiment.option("gradient_checkpointing"))
-    split = {"train_batch_size", "gradient_accumulation_steps"} <= free
-    allowed = [
-        each
-        for each in PROFILES
-        if _product(experiment) % each.batch == 0
-        and (split or each.batch == batch)
-        and ("gradient_checkpointing" in free or each.checkpointing == checkpointing)
-    ]
-    fitting = [each for each in allowed if fits(gpu, grown(each.mib, experiment))]
-    return fitting[0] if fitting else min(allowed, key=lambda each: each.mib, default=None)
+def _best(gpu: Gpu, experiment: Experiment) -> MemoryProfile:
+    """The fastest that fits; the least where none does."""
+    allowed = [each for each in PROFILES if _product(experiment) % each.batch == 0]
+    fitting = (each for each in allowed if fits(gpu, each.mib))
+    return next(fitting, min(allowed, key=lambda each: each.mib))
 
 
 def fit(job: Job) -> Job:
@@ -164,14 +146,16 @@ def fit(job: Job) -> Job:
         return job
     # The trainer takes one of them: what fits the least fits whichever that is.
     gpu = min(hardware.gpus(), key=lambda each: each.free_mib, default=None)
-    if gpu is None or gpu.too_old:
-        reason = "no NVIDIA GPU found" if gpu is None else gpu.too_old
+    reason = "no NVIDIA GPU found" if gpu is None else gpu.too_old
+    if _side(job.experiment) > SIDE:
+        reason = f"memory is measured for pictures up to {SIDE} px"
+    if gpu is None or reason:
         say(f"plan: {reason}, so no option is changed")
         return job
     record = resume.read_record(job.output, job.name)
     interrupted = record is not None and checkpoints.left_by(job.output, job.name)
     begun = record.settings if record and interrupted and not job.request.fresh else None
-    changes = plan(gpu, job.experiment, begun, xformers=hardware.xformers_loads())
+    changes = plan(gpu, job.experiment, begun)
     planned = apply(changes, job.experiment)
     before, after = job.experiment.option, planned.option
     moved = [f"{key} {_word(before(key))} -> {_word(after(key))}" for key in changes]

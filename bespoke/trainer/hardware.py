@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -73,20 +72,15 @@ def _gpu(number: int, row: list[str]) -> Gpu:
     )
 
 
-# The torch that xformers' kernels were built for; with another one they do not load.
-XFORMERS_TORCH = {"0.0.35": "2.10.0"}
-
-
 def xformers_loads() -> bool:
     """Whether xformers is here with the torch that its kernels were built for."""
     from importlib import metadata
 
-    versions = {}
-    for name in ("torch", "xformers"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name).partition("+")[0]
-    wanted = XFORMERS_TORCH.get(versions.get("xformers", ""))
-    return wanted is not None and versions.get("torch") == wanted
+    try:
+        versions = [metadata.version(name).partition("+")[0] for name in ("xformers", "torch")]
+    except metadata.PackageNotFoundError:
+        return False
+    return versions == ["0.0.35", "2.10.0"]
 
 
 def smaller(options: Mapping[str, Any], pinned: Collection[str] = frozenset()) -> dict[str, Any]:

@@ -87,12 +87,10 @@ class Journal:
         if self.folder is None:
             return None
         file = self.folder / "error.log"
-        try:
-            with file.open("a", encoding="utf-8") as stream:
-                stream.write(veiled(text))
-        except OSError:
-            return None
-        return str(file)
+        with contextlib.suppress(OSError), file.open("a", encoding="utf-8") as stream:
+            stream.write(veiled(text))
+            return str(file)
+        return None
 
     def close(self) -> None:
         if self._events is not None:

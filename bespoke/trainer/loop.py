@@ -13,14 +13,13 @@ from bespoke.console import say
 from bespoke.errors import TrainerError
 from bespoke.experiment.rendering import rewrite
 from bespoke.experiment.settings import put
-from bespoke.files import write_whole
+from bespoke.files import REPOSITORY, write_whole
 from bespoke.trainer import checkpoints, hardware, launch, monitor, resume
 from bespoke.trainer.process import Group, patience, signals_held
 from bespoke.trainer.progress import Display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import Any
 
     from bespoke.experiment.rendering import Rendered
@@ -38,7 +37,6 @@ class Plan:
     rendered: Rendered
     settings: Mapping[str, Any]
     command: Callable[[Rendered], list[str]]
-    cwd: Path
 
 
 class Evaluator(Protocol):
@@ -126,24 +124,22 @@ class _Training:
             Group(
                 command,
                 environment=launch.environment(os.environ),
-                cwd=self._plan.cwd,
+                cwd=REPOSITORY,
                 patience=patience(),
             ) as group,
             Display(len(job.epochs)) as shown,
         ):
             job.journal.write("launched", pid=group.pid, command=command)
             reader = launch.Reader(log)
-            watching = monitor.Watch(job.output, self._room())
+            # A rehearsal's files are small.
+            needed = monitor.LOGS if job.request.rehearse else job.sizes.epoch
+            watching = monitor.Watch(job.output, needed)
             for event in reader.events(group.output()):
                 self._take(event, shown, watching)
             code = group.wait()
         job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - began, 1))
         if code != 0:
             raise launch.failure(code, reader.tail, log_file)
-
-    def _room(self) -> int:
-        # A rehearsal's files are small.
-        return monitor.LOGS if self._job.request.rehearse else self._job.sizes.epoch
 
     def _take(self, event: launch.Event | None, shown: Display, watching: monitor.Watch) -> None:
         if isinstance(event, launch.Progress):

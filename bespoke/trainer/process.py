@@ -53,26 +53,29 @@ class StartError(BespokeError):
 def answer(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 10) -> str | None:
     """What a short command prints, stripped; None where it is missing, fails or takes too long."""
     try:
-        done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=True
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        code, text = outcome(command, cwd=cwd, timeout=timeout, errors=subprocess.DEVNULL)
+    except StartError:
         return None
-    return done.stdout.strip()
+    return text if code == 0 else None
 
 
 def outcome(
-    command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout: float = 60
+    command: Sequence[str],
+    *,
+    cwd: Path | None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 60,
+    errors: int = subprocess.STDOUT,
 ) -> tuple[int, str]:
-    """A short command's exit code, and all that it prints, stripped."""
+    """A short command's exit code, and what it prints, stripped."""
     try:
         done = subprocess.run(
             command,
             cwd=cwd,
-            env=dict(environment),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             timeout=timeout,
             check=False,
         )

@@ -104,9 +104,8 @@ class Display:
         at = self._reading.progress
         if at is None:
             return Text("bespoke: the trainer starts")
-        bar = ProgressBar(at.total, at.step)
         below = Table.grid(padding=(0, 1), expand=True)
         below.add_column(ratio=1)
         below.add_column(no_wrap=True)
-        below.add_row(bar, Text(facts))
+        below.add_row(ProgressBar(at.total, at.step), Text(facts))
         return Group(Text(f"bespoke: {where}  {time_left}", overflow="ellipsis"), below)

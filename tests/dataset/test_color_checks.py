@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bespoke.dataset.loading import Collection, Finding
+    from bespoke.dataset.folder import Collection
+    from bespoke.findings import Finding
 
 GREEN, BROWN, SKIN, RED, BLUE = "#10c040", "#6a4020", "#f0c0a0", "#c02040", "#2040c0"
 CLEAN = (
@@ -52,14 +54,12 @@ def checked(
     picture = Image.fromarray(portrait() if art is None else art)
     picture.resize((512, 512), Image.Resampling.NEAREST).save(folder / "a.png", compress_level=1)
     (folder / "a.txt").write_text(caption, encoding="utf-8")
-    return loading.check(
-        folder, DatasetSpec(cells=24), {"shuffle_caption": shuffled, "resolution": None}
-    )
+    return loading.check(folder, DatasetSpec(cells=24), shuffled=shuffled)
 
 
 def only(collection: Collection) -> Finding:
-    assert len(collection.findings) == 1, collection.findings
-    return collection.findings[0]
+    (finding,) = collection.findings
+    return finding
 
 
 def codes(collection: Collection) -> list[str]:
@@ -71,26 +71,20 @@ def test_a_caption_that_is_right_is_clean(tmp_path: Path) -> None:
 
 
 def test_a_hex_that_is_not_in_the_picture_is_named_with_the_nearest(tmp_path: Path) -> None:
-    found = only(checked(tmp_path, CLEAN.replace(RED, "#c02041")))
-    assert (found.code, found.severity, found.file) == ("colour_absent", "warning", "a.txt")
-    assert found.tag == "red lips (#c02041)"
-    assert found.measured["hex"] == "#c02041"
-    assert found.measured["nearest"] == RED
-
-
-def test_a_hex_in_capitals_is_the_same_colour(tmp_path: Path) -> None:
     assert codes(checked(tmp_path, CLEAN.replace(RED, RED.upper()))) == []
+    finding = only(checked(tmp_path, CLEAN.replace(RED, "#c02041")))
+    assert (finding.code, finding.severity, finding.file) == ("colour_absent", "warning", "a.txt")
+    assert finding.tag == "red lips (#c02041)"
+    assert finding.message == f"#c02041 is not in the picture; the nearest there is {RED}"
 
 
 def test_a_background_hex_that_is_not_the_border_is_measured(tmp_path: Path) -> None:
     art = portrait()
     art[:18][(art[:18] == rgb(GREEN)).all(axis=2)] = rgb("#00b050")
     art[0, :4] = rgb(GREEN)
-    found = only(checked(tmp_path, CLEAN, art))
-    assert found.code == "colour_background"
-    assert found.measured["border"] == "#00b050"
-    assert found.measured["share"] == round(42 / 46, 3)
-    assert found.measured["share_of_hex"] == round(4 / 46, 3)
+    finding = only(checked(tmp_path, CLEAN, art))
+    assert finding.code == "colour_background"
+    assert finding.message.endswith("which is 9% of the border; 91% of it is #00b050")
 
 
 def test_a_background_of_two_halves_may_name_the_larger_or_both(tmp_path: Path) -> None:
@@ -102,17 +96,12 @@ def test_a_background_of_two_halves_may_name_the_larger_or_both(tmp_path: Path) 
     assert codes(smaller) == ["colour_background"]
 
 
-def test_a_hex_shared_with_the_background_names_both_features(tmp_path: Path) -> None:
+def test_a_hex_of_two_features_is_named_and_twice_in_one_feature_is_clean(tmp_path: Path) -> None:
     collection = checked(tmp_path, CLEAN.replace(f"brown hair ({BROWN})", f"green hair ({GREEN})"))
     assert codes(collection) == ["colour_shared_background", "colour_only_background"]
-    shared, behind = collection.findings
-    assert shared.measured == {"hex": GREEN, "features": ["background", "hair"]}
-    assert behind.measured["hex"] == GREEN
-
-
-def test_a_hex_of_two_features_is_named_and_twice_in_one_feature_is_clean(tmp_path: Path) -> None:
-    found = only(checked(tmp_path, CLEAN.replace(f"red lips ({RED})", f"lips ({SKIN})")))
-    assert (found.code, found.measured["features"]) == ("colour_shared", ["lips", "skin"])
+    assert collection.findings[0].measured == {"features": ["background", "hair"]}
+    finding = only(checked(tmp_path, CLEAN.replace(f"red lips ({RED})", f"lips ({SKIN})")))
+    assert (finding.code, finding.measured["features"]) == ("colour_shared", ["lips", "skin"])
     twice = CLEAN.replace(f"({BROWN})", f"({BROWN} {BROWN})") + f", brown hair bun ({BROWN})"
     assert codes(checked(tmp_path, twice)) == []
 
@@ -137,52 +126,49 @@ def test_a_background_without_a_colour_word_is_named(tmp_path: Path) -> None:
     assert codes(checked(tmp_path, CLEAN.replace(f"green background ({GREEN}), ", ""))) == []
 
 
-def test_a_colour_word_far_from_its_hex_is_measured(tmp_path: Path) -> None:
-    found = only(checked(tmp_path, CLEAN.replace("brown hair", "light blonde hair")))
-    assert (found.code, found.tag) == ("colour_word", f"light blonde hair ({BROWN})")
-    assert found.measured["word"] == "light blonde"
-    assert found.measured["seen"] == "brown"
-    assert float(str(found.measured["distance"])) > 25
-
-
-@pytest.mark.parametrize("word", ["dark brown", "auburn", "blonde and brown", "curly", "light"])
-def test_a_colour_word_near_its_hex_is_clean(tmp_path: Path, word: str) -> None:
-    assert codes(checked(tmp_path, CLEAN.replace("brown hair", f"{word} hair"))) == []
-
-
-@pytest.mark.parametrize(("word", "clean"), [("black girl", True), ("green", False)])
-def test_a_complexion_is_no_paint(tmp_path: Path, word: str, clean: bool) -> None:
-    collection = checked(tmp_path, CLEAN.replace("light skin", f"{word} skin"))
-    assert codes(collection) == ([] if clean else ["colour_word"])
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        (f"light blonde hair ({BROWN})", f"says light blonde, and {BROWN} is brown"),
+        (f"green skin ({SKIN})", f"says green, and {SKIN} is peach"),
+        (f"black girl skin ({SKIN})", ""),
+        *((f"{word} hair ({BROWN})", "") for word in ("dark brown", "blonde and brown", "curly")),
+    ],
+)
+def test_a_colour_word_far_from_its_hex_is_named_and_a_complexion_is_no_paint(
+    tmp_path: Path, tag: str, message: str
+) -> None:
+    kind = tag.split("(")[0].split()[-1]
+    caption = re.sub(rf"[a-z ]*{kind} \(", f" {tag.split('(')[0]}(", CLEAN)
+    findings = checked(tmp_path, caption).findings
+    assert [(each.code, each.message) for each in findings] == (
+        [("colour_word", message)] if message else []
+    )
 
 
 def test_hex_codes_of_no_feature_are_counted(tmp_path: Path) -> None:
-    found = only(checked(tmp_path, f"{CLEAN}, {BROWN}, {RED}"))
-    assert (found.code, found.severity) == ("colour_loose", "note")
-    assert found.measured == {"hex_codes": 2}
+    finding = only(checked(tmp_path, f"{CLEAN}, {BROWN}, {RED}"))
+    assert (finding.code, finding.severity) == ("colour_loose", "note")
+    assert finding.message.startswith("2 hex codes belong to no feature")
 
 
-def test_a_palette_is_torn_by_shuffling_alone(tmp_path: Path) -> None:
-    caption = f"{CLEAN}, palette: {BROWN}, {RED}, {SKIN}"
-    assert codes(checked(tmp_path, caption)) == []
-    found = only(checked(tmp_path, caption, shuffled=True))
-    assert (found.code, found.measured) == ("palette_torn", {"parts": 3})
-    spaced = f"{CLEAN}, palette: {BROWN} {RED} {SKIN}"
-    assert codes(checked(tmp_path, spaced, shuffled=True)) == []
-
-
-def test_parentheses_torn_by_a_comma_are_a_note_and_with_shuffling_a_warning(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("caption", "code"),
+    [
+        (f"{CLEAN}, palette: {BROWN}, {RED}, {SKIN}", "palette_torn"),
+        (
+            CLEAN.replace(f"({BROWN})", f"({BROWN}, {RED})").replace(f"red lips ({RED}), ", ""),
+            "feature_torn",
+        ),
+    ],
+)
+def test_what_commas_tear_apart_is_torn_by_shuffling_alone(
+    tmp_path: Path, caption: str, code: str
 ) -> None:
-    caption = CLEAN.replace(f"({BROWN})", f"({BROWN}, {RED})").replace(f"red lips ({RED}), ", "")
-    assert [(f.code, f.severity) for f in checked(tmp_path, caption).findings] == [
-        ("feature_torn", "note")
-    ]
-    found = only(checked(tmp_path, caption, shuffled=True))
-    assert (found.severity, found.measured) == ("warning", {"parts": 2})
-    assert found.tag == f"brown hair ({BROWN}, {RED})"
-    commas = caption.replace(f"{BROWN}, ", f"{BROWN} ")
-    assert codes(checked(tmp_path, commas, shuffled=True)) == []
+    assert codes(checked(tmp_path, caption)) == []
+    assert only(checked(tmp_path, caption, shuffled=True)).code == code
+    spaced = re.sub(r"(?<=#\w{6}), (?=#)", " ", caption)
+    assert codes(checked(tmp_path, spaced, shuffled=True)) == []
 
 
 def test_nothing_is_said_of_a_picture_whose_cells_are_unknown(tmp_path: Path) -> None:
@@ -241,7 +227,5 @@ def test_the_ground_is_what_a_plain_flood_fill_reaches(seed: int) -> None:
 
 def test_nothing_is_found_in_the_drawn_collection(tmp_path: Path) -> None:
     draw(tmp_path / "drawn", 203)
-    collection = loading.check(
-        tmp_path / "drawn", FACTS, {"shuffle_caption": True, "resolution": None}
-    )
+    collection = loading.check(tmp_path / "drawn", FACTS, shuffled=True)
     assert (len(collection.pairs), collection.findings) == (203, ())

@@ -395,7 +395,7 @@ def test_a_test_by_hand_never_takes_the_place_of_the_runs_own(
     settings = {"training.output_name": {"value": "a", "from": "training_config.toml"}}
     with store.opened(place) as record:
         record.begin(a_run("A_RUN", settings=settings))
-        record.epoch("A_RUN", tested, [])
+        record.epoch("A_RUN", tested, None)
     (own,) = recorded(place, "A_RUN").epochs
     there = ("--workspace", place)
     hand_test(path, "--auto-score", *LOOK, "--steps", "2", *there)

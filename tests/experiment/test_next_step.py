@@ -86,7 +86,7 @@ def test_a_score_below_every_step_reaches_none() -> None:
 def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3") -> None:
     with store.opened(workspace) as open_record:
         open_record.begin(a_run(experiment=experiment))
-        open_record.epoch("KEEP_3", a_result(given=scores(*three)), [])
+        open_record.epoch("KEEP_3", a_result(given=scores(*three)), None)
 
 
 def next_told(

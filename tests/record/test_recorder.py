@@ -63,7 +63,7 @@ def test_a_row_ends_as_its_run_did(
     found = kept.run("KEEP_3")
     assert (found.status, found.ending) == (status, ending)
     assert found.ended is not None
-    assert found.timings["total"] >= 0
+    assert "total" in next(iter(found.starts.values()))
     assert (tmp_path / "output" / "keep_3.record.json").exists()
     assert [row["event"] for row in found.interruptions] == [ending] * (status == "cancelled")
     assert capsys.readouterr().out == f"bespoke: the run's page is {tmp_path}/reports/KEEP_3.html\n"
@@ -78,7 +78,7 @@ def test_the_pages_that_a_run_writes_and_those_made_again_are_the_same(tmp_path:
     picture = replace(result.pictures[0], file=file.name, sha256=sha256)
     stopped = Decision(epoch=1, outcome="STOP", reason="hypothesis failed", evidence={})
     with recorded(a_job(tmp_path), a_run()) as kept:
-        kept.epoch("KEEP_3", replace(result, pictures=(picture,)), [stopped])
+        kept.epoch("KEEP_3", replace(result, pictures=(picture,)), stopped)
     pages = [tmp_path / "reports" / name for name in ("index.html", "KEEP_3.html")]
     index, page = (each.read_text(encoding="utf-8") for each in pages)
     assert 'src="data:image/png' in page

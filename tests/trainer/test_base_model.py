@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,17 +44,12 @@ class Hub(ThreadingHTTPServer):
         self.statuses = {"owner": 200, "copy": 200}
         self.cuts = 0
         self.gone_after_a_cut = False
-        self.takes_up = True
         self.down = False
-        self.stalled: threading.Event | None = None
         self.authorizations: list[str | None] = []
 
     def starts(self) -> list[int]:
         """The first byte that each request asked for."""
         return [int((asked or "bytes=0-")[6:-1]) for _, asked in self.requests]
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is what some tests are about."""
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -87,7 +81,7 @@ class _Answer(BaseHTTPRequestHandler):
         hub.requests.append((self.path, asked))
         hub.authorizations.append(self.headers.get("Authorization"))
         status = hub.statuses[self.path.split("/")[1]]
-        partial = status == 200 and hub.takes_up
+        partial = status == 200
         body = hub.content[hub.starts()[-1] if partial else 0 :] if status == 200 else b""
         self.send_response(206 if partial else status)
         self.send_header("Content-Length", str(len(body)))
@@ -96,10 +90,7 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _send(self, body: bytes) -> None:
         hub = self.server
-        if hub.stalled is not None:
-            self.wfile.write(body[:HALF])
-            hub.stalled.wait(60)
-        elif hub.cuts > 0:
+        if hub.cuts > 0:
             hub.cuts -= 1
             hub.down = hub.gone_after_a_cut
             self.wfile.write(body[:HALF])
@@ -119,8 +110,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
-    if server.stalled is not None:
-        server.stalled.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -167,32 +156,6 @@ def test_a_download_that_breaks_off_is_resumed_by_itself_and_no_address_is_shown
     first, second = hub.starts()
     assert first == 0
     assert 0 < second <= HALF
-
-
-def test_a_killed_download_is_taken_up_by_the_next_start(hub: Hub, models: Path) -> None:
-    hub.stalled = threading.Event()
-    script = (
-        "import sys; from pathlib import Path; from bespoke.trainer import base_model as b; "
-        f"b.fetch(b.{PINNED!r}, models=Path(sys.argv[1]), announce=print)"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", script, str(models)],
-        cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while not came(models):
-        assert time.monotonic() < deadline, "nothing of the download arrived"
-        assert child.poll() is None, "the download ended by itself"
-        time.sleep(0.05)
-    child.kill()
-    child.wait()
-    assert not (models / PINNED.file).exists()
-    hub.stalled.set()
-    hub.stalled = None
-    assert fetch(models) == CONTENT
-    assert hub.starts()[-1] > 0
 
 
 def test_a_server_that_goes_away_is_one_line_and_what_came_is_kept(hub: Hub, models: Path) -> None:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import toml
 
 from bespoke.experiment import config
-from bespoke.experiment.settings import put
 from bespoke.trainer import fit
 from bespoke.trainer.hardware import Gpu
+from tests.trainer.rehearsals import NAME, driver, rehearse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bespoke.experiment.config import Experiment
 
-NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
 CARDS = {
     "NVIDIA GeForce RTX 3090": (24576, (8, 6)),
     "NVIDIA GeForce RTX 4090": (24564, (8, 9)),
@@ -37,19 +32,20 @@ def gpu(name: str, memory: int, capability: tuple[int, int], *, used: int = 0) -
     return Gpu(name=name, memory_mib=memory, driver="580", used_mib=used, capability=capability)
 
 
+@pytest.fixture(autouse=True)
+def _xformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bespoke.trainer.hardware.xformers_loads", lambda: True)
+
+
 @pytest.fixture(scope="module")
 def experiment(repository: Path) -> Experiment:
     return config.load("keep_tokens_3", repository=repository)
 
 
 def planned(
-    experiment: Experiment,
-    on: Gpu,
-    *,
-    begun: dict[str, object] | None = None,
-    xformers: bool = True,
+    experiment: Experiment, on: Gpu, begun: dict[str, object] | None = None
 ) -> dict[str, object]:
-    fitted = fit.apply(fit.plan(on, experiment, begun, xformers=xformers), experiment)
+    fitted = fit.apply(fit.plan(on, experiment, begun), experiment)
     return {key: fitted.option(key) for key in fit.KEYS}
 
 
@@ -92,23 +88,6 @@ def test_memory_that_others_use_is_not_planned_with(experiment: Experiment) -> N
     assert chosen["train_batch_size"] == 2
 
 
-def test_larger_pictures_and_ranks_need_more(experiment: Experiment) -> None:
-    general = dict(experiment.general)
-    put(general, "resolution", 768, "--set")
-    larger = replace(experiment, general=general)
-    on = gpu("NVIDIA GeForce RTX 3080", 12288, (8, 6))
-    assert planned(larger, on)["train_batch_size"] == 2
-    training = dict(experiment.training)
-    put(training, "network_dim", 256, "--set")
-    wider = replace(experiment, training=training)
-    assert fit.grown(5910, wider) > fit.grown(5910, experiment) + 1000
-
-
-def test_xformers_that_does_not_load_gives_way_to_sdpa(experiment: Experiment) -> None:
-    chosen = planned(experiment, gpu("NVIDIA L40S", 46068, (8, 9)), xformers=False)
-    assert (chosen["xformers"], chosen["sdpa"]) == (False, True)
-
-
 @pytest.mark.parametrize(
     ("pin", "kept"),
     [
@@ -132,14 +111,14 @@ def test_what_a_person_wrote_is_never_changed(
 
 def test_an_experiments_own_file_pins_too(repository: Path) -> None:
     smoke = config.load("smoke", repository=repository)
-    changes = fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), smoke, xformers=True)
+    changes = fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), smoke)
     assert set(changes) == {"highvram", "vae_batch_size"}
 
 
 def test_an_interrupted_run_keeps_its_plan_on_another_card(experiment: Experiment) -> None:
     large = planned(experiment, gpu("NVIDIA H100", 81559, (9, 0)))
     begun = {f"training.{key}": value for key, value in large.items()}
-    resumed = planned(experiment, gpu("Quadro RTX 8000", 8192, (7, 5)), begun=begun)
+    resumed = planned(experiment, gpu("Quadro RTX 8000", 8192, (7, 5)), begun)
     assert {key: resumed[key] for key in fit.KEPT} == {key: large[key] for key in fit.KEPT}
     # How latents are made is no part of the run.
     assert resumed["vae_batch_size"] == 8
@@ -148,34 +127,9 @@ def test_an_interrupted_run_keeps_its_plan_on_another_card(experiment: Experimen
 # --- Through the command line, with a driver that answers as the real one would ------------------
 
 
-def driver(folder: Path, row: str) -> dict[str, str]:
-    folder.mkdir(exist_ok=True)
-    program = folder / "nvidia-smi"
-    program.write_text(f'#!/bin/sh\necho "{row}"\n')
-    program.chmod(0o755)
-    path = f"{folder}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0"}
-
-
 H100 = "NVIDIA H100 80GB HBM3, 81559, 580.1, 0, 9.0, GPU-1"
 SMALL = "NVIDIA GeForce RTX 3070, 8192, 580.1, 0, 8.6, GPU-2"
 OLD = "NVIDIA GeForce GTX 1060, 6144, 580.1, 0, 6.1, GPU-3"
-
-
-def rehearse(
-    place: Path, drawn: Path, repository: Path, environment: dict[str, str], *arguments: str
-) -> subprocess.CompletedProcess[str]:
-    run = [sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place)]
-    short = ["--set", "training.max_train_epochs=2", "--data", str(drawn)]
-    return subprocess.run(
-        [*run, *short, *arguments],
-        cwd=repository,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def receipt(place: Path) -> dict[str, dict[str, object]]:
@@ -187,10 +141,10 @@ def receipt(place: Path) -> dict[str, dict[str, object]]:
 
 
 def test_the_receipt_names_every_changed_key_and_as_written_changes_none(
-    repository: Path, drawn: Path, tmp_path: Path
+    drawn: Path, tmp_path: Path
 ) -> None:
     environment = driver(tmp_path / "h100", H100)
-    done = rehearse(tmp_path / "auto", drawn, repository, environment)
+    done = rehearse(tmp_path / "auto", drawn, epochs=2, **environment)
     assert done.returncode == 0, done.stderr
     rows = receipt(tmp_path / "auto")
     changed = {key for key, row in rows.items() if row["from"] == "plan"}
@@ -201,28 +155,41 @@ def test_the_receipt_names_every_changed_key_and_as_written_changes_none(
     (line,) = (line for line in lines if "plan for NVIDIA H100" in line)
     assert "train_batch_size 1 -> 4" in line
     assert "effective batch 4 as before" in line
-    written = rehearse(tmp_path / "w", drawn, repository, environment, "--plan", "as-written")
+    written = rehearse(tmp_path / "w", drawn, "--plan", "as-written", epochs=2, **environment)
     assert written.returncode == 0, written.stderr
     assert [key for key, row in receipt(tmp_path / "w").items() if row["from"] == "plan"] == []
 
 
-def test_a_card_that_torch_cannot_use_is_not_planned_for(
-    repository: Path, drawn: Path, tmp_path: Path
-) -> None:
-    done = rehearse(tmp_path, drawn, repository, driver(tmp_path / "old", OLD), "--dry-run")
+def test_a_card_that_torch_cannot_use_is_not_planned_for(drawn: Path, tmp_path: Path) -> None:
+    done = rehearse(tmp_path, drawn, "--dry-run", epochs=2, **driver(tmp_path / "old", OLD))
     assert "6.1, and torch 2.10 needs 7.0 or newer, so no option is changed" in done.stdout
 
 
-def test_a_run_resumes_elsewhere_with_the_plan_it_began_with(
-    repository: Path, drawn: Path, tmp_path: Path
+def test_xformers_that_does_not_load_gives_way_to_sdpa(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bespoke.trainer.hardware.xformers_loads", lambda: False)
+    chosen = planned(experiment, gpu("NVIDIA L40S", 46068, (8, 9)))
+    assert (chosen["xformers"], chosen["sdpa"]) == (False, True)
+
+
+def test_larger_pictures_than_were_measured_are_not_planned_for(
+    drawn: Path, tmp_path: Path
+) -> None:
+    larger = ("--set", "dataset.resolution=768", "--dry-run")
+    done = rehearse(tmp_path, drawn, *larger, epochs=2, **driver(tmp_path / "h100", H100))
+    assert "plan: memory is measured for pictures up to 512 px" in done.stdout
+
+
+def test_a_run_resumes_elsewhere_with_the_plan_it_began_with(drawn: Path, tmp_path: Path) -> None:
     begun = driver(tmp_path / "h100", H100) | {"BESPOKE_FAKE_TRAINER_FAULT": "fail@600"}
     place = tmp_path / "place"
-    assert rehearse(place, drawn, repository, begun).returncode == 4
+    assert rehearse(place, drawn, epochs=2, **begun).returncode == 4
     large = receipt(place)
-    done = rehearse(place, drawn, repository, driver(tmp_path / "small", SMALL))
+    done = rehearse(place, drawn, epochs=2, **driver(tmp_path / "small", SMALL))
     assert done.returncode == 0, done.stderr
     assert "resuming after epoch 1" in done.stdout
     small = receipt(place)
-    assert all(small[key]["value"] == large[key]["value"] for key in fit.KEPT)
+    for key in (*fit.SPLIT, "mixed_precision"):
+        assert small[key]["value"] == large[key]["value"]
     assert (large["vae_batch_size"]["value"], small["vae_batch_size"]["value"]) == (16, 8)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +11,14 @@ import pytest
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.trainer import checkpoints, hardware, monitor
 from bespoke.trainer.launch import Progress
+from tests.trainer.rehearsals import NAME, driver, rehearse
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
-NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
+# A batch of four is then the plan's, and no person's.
+H100 = "NVIDIA H100, 81559, 580.1, 0, 9.0, GPU-1"
 RECORD = {
     "network_dim": 32,
     "save_precision": "fp16",
@@ -28,20 +28,9 @@ RECORD = {
 
 
 def run(
-    repository: Path, place: Path, drawn: Path, *arguments: str, **variables: str
+    place: Path, drawn: Path, *arguments: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--no-test", "--data", str(drawn)),
-            *("--workspace", str(place), "--set", "training.max_train_epochs=4", *arguments),
-        ],
-        cwd=repository,
-        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return rehearse(place, drawn, "--no-test", *arguments, epochs=4, **variables)
 
 
 def states(place: Path) -> list[int]:
@@ -87,10 +76,8 @@ def test_three_reports_of_no_number_end_the_run_and_two_do_not(tmp_path: Path, l
         watching.take(at(6, loss))
 
 
-def test_a_loss_gone_bad_stops_the_run_with_what_to_try(
-    repository: Path, drawn: Path, tmp_path: Path
-) -> None:
-    done = run(repository, tmp_path, drawn, BESPOKE_FAKE_TRAINER_FAULT="nan@1300")
+def test_a_loss_gone_bad_stops_the_run_with_what_to_try(drawn: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, drawn, BESPOKE_FAKE_TRAINER_FAULT="nan@1300")
     assert done.returncode == 4
     assert "mixed_precision=bf16" in done.stderr
     # The fake trainer may be an epoch further by the time that this is read.
@@ -98,33 +85,24 @@ def test_a_loss_gone_bad_stops_the_run_with_what_to_try(
 
 
 def test_a_trainer_that_stands_still_is_stopped_and_resumed_once(
-    repository: Path, drawn: Path, tmp_path: Path
+    drawn: Path, tmp_path: Path
 ) -> None:
     hang = {"BESPOKE_FAKE_TRAINER_FAULT": "hang@1300", "BESPOKE_STALL_FLOOR_S": "2"}
-    done = run(repository, tmp_path, drawn, **hang)
+    done = run(tmp_path, drawn, **hang)
     # The fake trainer hangs at the same step again: resumed once, it is then given up.
     assert done.returncode == 4, done.stdout
     assert done.stdout.count("the trainer stands still") == 1
     assert "resuming after epoch 2" in done.stdout
     assert "the trainer stands still" in done.stderr
-    assert run(repository, tmp_path, drawn).returncode == 0
-
-
-def large_card(folder: Path) -> dict[str, str]:
-    """An H100's driver on the path, so that a batch of four is the plan's and no person's."""
-    program = folder / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\necho "NVIDIA H100, 81559, 580.1, 0, 9.0, GPU-1"\n')
-    program.chmod(0o755)
-    return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    assert run(tmp_path, drawn).returncode == 0
 
 
 def test_want_of_memory_is_met_by_the_next_smaller_plan_in_this_start_and_the_next(
-    repository: Path, drawn: Path, tmp_path: Path
+    drawn: Path, tmp_path: Path
 ) -> None:
     # From here on only a batch of 1 fits: three steps down.
-    narrow = {**large_card(tmp_path), "BESPOKE_FAKE_TRAINER_FAULT": "oom_above_1@1300"}
-    adapted = run(repository, tmp_path, drawn, **narrow)
+    narrow = {**driver(tmp_path / "bin", H100), "BESPOKE_FAKE_TRAINER_FAULT": "oom_above_1@1300"}
+    adapted = run(tmp_path, drawn, **narrow)
     assert adapted.returncode == 0, adapted.stderr
     assert adapted.stdout.count("out of memory: resuming with") == 3
     assert adapted.stdout.count("resuming after epoch 2") == 3
@@ -132,18 +110,16 @@ def test_want_of_memory_is_met_by_the_next_smaller_plan_in_this_start_and_the_ne
     assert 'train_batch_size = { value = 1, from = "memory", was = 2' in receipt
     output = tmp_path / "rehearsal" / "output"
     checkpoints.checkpoint_path(output, NAME, 4).unlink()
-    again = run(repository, tmp_path, drawn, **narrow)
+    again = run(tmp_path, drawn, **narrow)
     assert again.returncode == 0, again.stderr
     assert "resuming after epoch 3" in again.stdout
     assert "out of memory" not in again.stdout
 
 
-def test_what_a_person_wrote_is_not_changed_for_want_of_memory(
-    repository: Path, drawn: Path, tmp_path: Path
-) -> None:
+def test_what_a_person_wrote_is_not_changed_for_want_of_memory(drawn: Path, tmp_path: Path) -> None:
     words = ("train_batch_size=4", "gradient_accumulation_steps=1", "gradient_checkpointing=true")
     written = [word for text in words for word in ("--set", f"training.{text}")]
-    done = run(repository, tmp_path, drawn, *written, BESPOKE_FAKE_TRAINER_FAULT="oom@600")
+    done = run(tmp_path, drawn, *written, BESPOKE_FAKE_TRAINER_FAULT="oom@600")
     assert done.returncode == 4
     assert "CUDA out of memory" in done.stderr
     assert "22.90 GiB is allocated" in done.stderr
@@ -161,34 +137,9 @@ def test_the_smaller_plans_keep_the_effective_batch_until_none_is_left() -> None
     assert options["gradient_checkpointing"] is True
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    """A file system of 1.2 GB of its own, in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1200m", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip("this user may not mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_disk_that_fills_stops_the_run_with_its_state_complete_and_it_resumes(
-    repository: Path, drawn: Path, small_disk: Path
+def test_a_disk_that_is_nearly_full_stops_the_run_before_the_next_epoch_ends(
+    tmp_path: Path,
 ) -> None:
-    # The first state is complete once there is a second.
-    there = f"compgen -G '{small_disk}/rehearsal/output/*-000002-state' >/dev/null"
-    fill = f"until {there}; do sleep 0.1; done; head -c 1245000000 /dev/zero >{small_disk}/other"
-    filler = subprocess.Popen(["bash", "-c", fill])
-    slow = {"BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.004"}
-    done = run(repository, small_disk, drawn, **slow)
-    filler.wait()
-    assert done.returncode == 4, done.stdout + done.stderr
-    assert "stopped while the last state is complete" in done.stderr
-    assert states(small_disk)
-    (small_disk / "other").unlink()
-    assert run(repository, small_disk, drawn, **slow).returncode == 0
+    needed = shutil.disk_usage(tmp_path).free + 10**9
+    with pytest.raises(TrainerError, match="stopped while the last state is complete"):
+        monitor.Watch(tmp_path, needed).take(None)

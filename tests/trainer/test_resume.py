@@ -6,9 +6,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from safetensors import safe_open
@@ -16,29 +15,19 @@ from safetensors.numpy import load_file, save_file
 
 from bespoke.errors import ConfigError
 from bespoke.trainer import checkpoints, resume
+from tests.trainer.rehearsals import NAME, REPOSITORY, command, rehearse
 
-NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 EPOCHS = 5
-
-
-def command(place: Path, drawn: Path, *arguments: str) -> list[str]:
-    run = (sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place))
-    length = ("--no-test", "--set", f"training.max_train_epochs={EPOCHS}")
-    return [*run, *length, "--data", str(drawn), *arguments]
 
 
 def start(
     place: Path, drawn: Path, *arguments: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(place, drawn, *arguments),
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return rehearse(place, drawn, "--no-test", *arguments, epochs=EPOCHS, **variables)
 
 
 def tensors(place: Path) -> dict[str, bytes]:
@@ -89,59 +78,31 @@ def trainers(place: Path) -> list[int]:
     return [int(pid) for pid, text in rows if "fake_trainer.py" in text and str(place) in text]
 
 
-def wait_until_gone(place: Path, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while trainers(place):
-        assert time.monotonic() < deadline, "a trainer outlived bespoke"
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_bespoke_killed_outright_leaves_no_trainer_running(drawn: Path, tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        command(tmp_path, drawn),
-        cwd=Path(__file__).parents[2],
-        env={
-            **os.environ,
-            "BESPOKE_FAKE_TRAINER_FAULT": "hang@20",
-            "BESPOKE_STOP_PATIENCE_S": "0.5",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 20
-    while not trainers(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    child.kill()
-    child.wait()
-    wait_until_gone(tmp_path)
-
-
-def test_a_second_bespoke_says_who_has_the_run_and_ends_with_2(
+def test_a_second_start_says_who_has_the_run_and_a_killed_one_leaves_no_trainer_and_no_lock(
     drawn: Path, tmp_path: Path, untouched: dict[str, bytes]
 ) -> None:
+    hang = {"BESPOKE_FAKE_TRAINER_FAULT": "hang@20", "BESPOKE_STOP_PATIENCE_S": "0.5"}
     child = subprocess.Popen(
-        command(tmp_path, drawn),
-        cwd=Path(__file__).parents[2],
-        env={
-            **os.environ,
-            "BESPOKE_FAKE_TRAINER_FAULT": "stall@20",
-            "BESPOKE_STOP_PATIENCE_S": "1",
-        },
+        command(tmp_path, drawn, "--no-test", epochs=EPOCHS),
+        cwd=REPOSITORY,
+        env={**os.environ, **hang},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 20
-    while not trainers(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: bool(trainers(tmp_path)))
     second = start(tmp_path, drawn)
     assert second.returncode == 2
     assert f"{NAME}: locked by process {child.pid} on " in second.stderr
     child.kill()
     child.wait()
-    wait_until_gone(tmp_path)
-    # The lock of the dead is no obstacle.
+    wait_until(lambda: not trainers(tmp_path))
     assert start(tmp_path, drawn).returncode == 0
     assert tensors(tmp_path) == untouched
 
@@ -236,19 +197,10 @@ def test_a_checkpoint_taken_away_is_asked_for_and_nothing_is_trained_again(
     assert tensors(tmp_path) == untouched
 
 
-def tested(place: Path, drawn: Path, *arguments: str, **variables: str) -> str:
-    """What a start with tests and a gate said, of four short epochs."""
-    words = [word for word in command(place, drawn) if word != "--no-test"]
-    short = ("--set", "training.max_train_epochs=4", "--set", "dataset.num_repeats=1")
-    done = subprocess.run(
-        [*words, *short, *arguments],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "1", **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def with_tests(place: Path, drawn: Path, *arguments: str, epochs: int = 4, **variables: str) -> str:
+    """What a start with tests and a gate said, of short epochs."""
+    short = ("--set", "dataset.num_repeats=1", *arguments)
+    done = rehearse(place, drawn, *short, epochs=epochs, **variables)
     return f"{done.stdout}{done.stderr}exit code {done.returncode}"
 
 
@@ -256,7 +208,7 @@ def tested(place: Path, drawn: Path, *arguments: str, **variables: str) -> str:
 def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run of four epochs with tests; to be copied."""
     place = tmp_path_factory.mktemp("finished")
-    assert "exit code 0" in tested(place, drawn)
+    assert "exit code 0" in with_tests(place, drawn)
     return place
 
 
@@ -282,7 +234,7 @@ def test_what_a_resumed_epoch_lacks_in_pictures_is_drawn_and_tested(
     shutil.rmtree(folder)
     for path in sorted((output / "sample").glob(f"{NAME}_e000003_*"))[4:]:
         path.unlink()
-    said = tested(tmp_path / "w", drawn)
+    said = with_tests(tmp_path / "w", drawn)
     assert "epoch 3: not all its test pictures are there; the trainer draws them" in said
     assert "epoch 3: background right in 9 of 9" in said
     assert "exit code 0" in said
@@ -299,8 +251,7 @@ def test_a_gate_that_stopped_a_run_stops_it_again_whatever_became_of_its_test(
         "BESPOKE_FAKE_TRAINER_BACKGROUND": "never",
         "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.6@205",
     }
-    longer = ("--set", "training.max_train_epochs=7")
-    assert "exit code 5" in tested(tmp_path, drawn, *longer, **never)
+    assert "exit code 5" in with_tests(tmp_path, drawn, epochs=7, **never)
     output = tmp_path / "rehearsal" / "output"
     (folder,) = (output / "tests").glob(f"{NAME}-000004-*")
     if damage == "torn":
@@ -314,7 +265,7 @@ def test_a_gate_that_stopped_a_run_stops_it_again_whatever_became_of_its_test(
         for kind in (".safetensors", "-state"):
             source, target = (output / f"{NAME}-00000{n}{kind}" for n in (4, 5))
             shutil.copytree(source, target) if kind == "-state" else save_epoch(source, target, 5)
-    again = tested(tmp_path, drawn, *longer, **never)
+    again = with_tests(tmp_path, drawn, epochs=7, **never)
     assert "the same command with --no-gate resumes" in again
     assert "exit code 5" in again
     assert "the trainer starts" not in again
@@ -337,7 +288,7 @@ def test_a_changed_checkpoint_is_named_and_keeps_the_scores_of_the_trained_one(
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    said = tested(tmp_path / "w", drawn)
+    said = with_tests(tmp_path / "w", drawn)
     assert f"warning: {path.name}: changed since it was trained" in said
     assert "exit code 0" in said
     (folder,) = (output / "tests").glob(f"{NAME}-000002-*")
@@ -352,7 +303,7 @@ def test_a_state_whose_weights_were_changed_is_passed_over_for_the_one_before(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    said = tested(tmp_path / "w", drawn)
+    said = with_tests(tmp_path / "w", drawn)
     assert "resuming after epoch 2" in said
     assert tensors(tmp_path / "w") == tensors(finished)
 
@@ -365,7 +316,7 @@ def test_a_wrong_number_of_steps_is_mended_by_the_trainers_own(
     content = json.loads(file.read_text(encoding="utf-8"))
     steps = content["steps_per_epoch"]
     file.write_text(json.dumps({**content, "steps_per_epoch": steps - 20}), encoding="utf-8")
-    said = tested(tmp_path / "w", drawn)
+    said = with_tests(tmp_path / "w", drawn)
     assert f"said {steps - 20} steps an epoch, the trainer says {steps}" in said
     assert "exit code 0" in said
     assert tensors(tmp_path / "w") == tensors(finished)

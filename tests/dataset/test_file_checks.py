@@ -1,0 +1,439 @@
+"""What the checks find in real folders, broken one way at a time, and what they let pass."""
+
+from __future__ import annotations
+
+import ast
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bespoke.dataset import caption_exposure, loading
+from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.repair import Rules, mend
+from bespoke.errors import DatasetError
+from bespoke.experiment import config
+from bespoke.experiment.dataset_spec import TRAINED_EXTENSIONS, DatasetSpec
+from bespoke.findings import Finding, listing
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SPEC = DatasetSpec(
+    pictures=3,
+    size=512,
+    cells=24,
+    hex_codes_min=12,
+    names=("lips",),
+    caption_version="final_corrected_lips_12hex_v1",
+)
+CELLS = DatasetSpec(cells=24)
+NOTHING = DatasetSpec()
+CODES = [f"#{number * 0x12B5A3 % 0xFFFFFF:06x}" for number in range(1, 14)]
+CAPTION = (
+    f"pixel art, 24x24, portrait of bespoke punk lady, hair ({CODES[0]}), lips ({CODES[1]}), "
+    f"palette: {', '.join(CODES[2:])}"
+)
+
+
+def art(seed: int, side: int = 24) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Cells at random in the 13 colours that the captions name."""
+    palette = np.array([list(bytes.fromhex(code[1:])) for code in CODES], dtype=np.uint8)
+    return palette[np.random.default_rng(seed).integers(0, len(CODES), (side, side))]
+
+
+def enlarged(seed: int, size: tuple[int, int] = (512, 512)) -> Image.Image:
+    return Image.fromarray(art(seed)).resize(size, Image.Resampling.NEAREST)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures with captions that keep every promise."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        enlarged(number).save(folder / f"lad_{number}.png", compress_level=1)
+        (folder / f"lad_{number}.txt").write_text(CAPTION, encoding="utf-8")
+    return folder
+
+
+def codes(folder: Path, spec: DatasetSpec = SPEC) -> list[tuple[str, str]]:
+    return [(each.code, each.file) for each in loading.check(folder, spec).findings]
+
+
+def only(folder: Path, spec: DatasetSpec = SPEC) -> Finding:
+    (finding,) = loading.check(folder, spec).findings
+    return finding
+
+
+def test_a_folder_that_keeps_its_promises_is_clean_and_read(folder: Path) -> None:
+    (folder / ".DS_Store").write_bytes(b"\0")
+    (folder / "._lad_1.png").write_bytes(b"\0\5\x16\7")
+    (folder / "README.md").write_text("notes")
+    (folder / "lad_1_0512x0512_sd.npz").write_bytes(b"cache")
+    (folder / "more").mkdir()
+    collection = loading.check(folder, SPEC)
+    assert collection.findings == ()
+    assert [pair.stem for pair in collection.pairs] == ["lad_1", "lad_2", "lad_3"]
+    assert collection.pairs[0].picture == folder / "lad_1.png"
+    assert collection.pairs[0].caption == folder / "lad_1.txt"
+    assert collection.captions["lad_2"] == CAPTION
+    picture = collection.pictures["lad_2.png"]
+    assert np.array_equal(collection.arts["lad_2.png"], art(2))
+    assert (picture.size, picture.cells_off, picture.transparent) == ((512, 512), 0.0, 0.0)
+
+
+def test_all_problems_are_reported_together_in_the_order_of_names(folder: Path) -> None:
+    (folder / "lad_1.txt").unlink()
+    (folder / "lad_2.txt").write_text("")
+    (folder / "lad_3.png").write_bytes((folder / "lad_3.png").read_bytes()[:2000])
+    enlarged(4).save(folder / "lad_4.png")
+    assert codes(folder) == [
+        ("pictures_count", ""),
+        ("caption_missing", "lad_1.png"),
+        ("caption_empty", "lad_2.txt"),
+        ("picture_unreadable", "lad_3.png"),
+        ("caption_missing", "lad_4.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (DatasetSpec(pictures=4), "4 pictures are declared, and 3 are there"),
+        (DatasetSpec(pictures_min=3, pictures_max=3), ""),
+        (DatasetSpec(pictures_min=4), "at least 4 pictures are declared, and 3 are there"),
+        (DatasetSpec(pictures_max=2), "at most 2 pictures are declared, and 3 are there"),
+    ],
+)
+def test_the_number_of_pictures_is_held_to_what_is_declared(
+    folder: Path, spec: DatasetSpec, message: str
+) -> None:
+    findings = loading.check(folder, spec).findings
+    assert [(each.code, each.message) for each in findings] == (
+        [("pictures_count", message)] if message else []
+    )
+
+
+def test_a_folder_with_no_picture_is_an_error_whatever_is_declared(tmp_path: Path) -> None:
+    assert only(tmp_path, NOTHING).code == "pictures_none"
+    with pytest.raises(DatasetError, match="cannot be read"):
+        loading.check(tmp_path / "gone", SPEC)
+
+
+def test_pictures_and_captions_come_in_pairs(folder: Path) -> None:
+    (folder / "lad_2.txt").rename(folder / "lad_2.TXT")
+    (folder / "lad_9.txt").write_text(CAPTION)
+    assert codes(folder) == [("caption_missing", "lad_2.png"), ("picture_missing", "lad_9.txt")]
+
+
+def test_a_png_and_a_jpeg_of_one_name_are_an_error_as_both_would_be_trained(folder: Path) -> None:
+    enlarged(2).save(folder / "lad_2.jpg", quality=95)
+    assert codes(folder, NOTHING) == [
+        ("picture_twice", "lad_2.jpg"),
+        ("picture_twice", "lad_2.png"),
+    ]
+
+
+# --- Pictures ---
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [(b"", "not a complete picture"), (b"<html>not found</html>", "not a complete picture"),
+     (None, "cannot be read: Is a directory")],
+)  # fmt: skip
+def test_what_is_no_picture_is_named(folder: Path, raw: bytes | None, message: str) -> None:
+    (folder / "lad_1.png").unlink()
+    if raw is None:
+        (folder / "lad_1.png").mkdir()
+    else:
+        (folder / "lad_1.png").write_bytes(raw)
+    finding = only(folder)
+    assert (finding.code, finding.file) == ("picture_unreadable", "lad_1.png")
+    assert message in finding.message
+
+
+def test_a_picture_cut_off_or_too_large_is_named(folder: Path) -> None:
+    path = folder / "lad_1.png"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    Image.new("1", (5000, 5000)).save(folder / "lad_2.png")
+    assert codes(folder) == [("picture_unreadable", f"lad_{n}.png") for n in (1, 2)]
+
+
+def test_a_link_to_nothing_is_an_error_and_a_complete_link_is_clean(folder: Path) -> None:
+    (folder / "lad_1.png").rename(folder.parent / "elsewhere.png")
+    (folder / "lad_1.png").symlink_to(folder.parent / "elsewhere.png")
+    assert codes(folder) == []
+    (folder.parent / "elsewhere.png").unlink()
+    assert codes(folder) == [("picture_unreadable", "lad_1.png")]
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.BMP", "a.PNG"])
+def test_a_lossless_picture_in_another_format_is_clean(folder: Path, name: str) -> None:
+    enlarged(7).save(folder / name, lossless=True)
+    (folder / "a.txt").write_text(CAPTION)
+    assert codes(folder, DatasetSpec(size=512, cells=24)) == []
+
+
+def test_a_picture_of_another_size_is_named(folder: Path) -> None:
+    enlarged(1, (500, 512)).save(folder / "lad_1.png")
+    enlarged(2).resize((256, 256), Image.Resampling.LANCZOS).save(folder / "lad_2.png")
+    findings = loading.check(folder, SPEC).findings
+    assert [(each.code, each.file) for each in findings] == [
+        ("picture_size", "lad_1.png"), ("picture_size", "lad_2.png"), ("picture_cells", "lad_2.png")
+    ]  # fmt: skip
+    assert findings[0].message == "is 500x512, not 512x512"
+    enlarged(1, (20, 20)).save(folder / "lad_1.png")
+    assert codes(folder, CELLS)[0] == ("picture_size", "lad_1.png")
+
+
+RESAMPLED = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
+
+
+@pytest.mark.parametrize("resampling", RESAMPLED)
+@pytest.mark.parametrize("size", [64, 512, 768])
+def test_resampled_art_is_caught(folder: Path, resampling: Image.Resampling, size: int) -> None:
+    Image.fromarray(art(1)).resize((size, size), resampling).save(folder / "lad_1.png")
+    finding = only(folder, CELLS)
+    assert (finding.code, finding.file) == ("picture_cells", "lad_1.png")
+    assert float(str(finding.measured["cells_off"])) > 0.2
+
+
+@pytest.mark.parametrize("damage", ["jpeg", "halved", "one cell", "another grid"])
+def test_art_that_is_not_of_its_cells_any_more_is_caught(folder: Path, damage: str) -> None:
+    path = folder / "lad_1.png"
+    if damage == "jpeg":
+        enlarged(1).save(path, format="JPEG", quality=100)
+    elif damage == "halved":
+        enlarged(1, (256, 256)).resize((512, 512), Image.Resampling.NEAREST).save(path)
+    elif damage == "one cell":
+        flat = np.full((24, 24, 3), 90, dtype=np.uint8)
+        flat[12, 12] = 140
+        Image.fromarray(flat).resize((512, 512), Image.Resampling.BILINEAR).save(path)
+    else:
+        Image.fromarray(art(1, side=32)).resize((512, 512), Image.Resampling.NEAREST).save(path)
+    assert codes(folder, CELLS) == [("picture_cells", "lad_1.png")]
+
+
+@pytest.mark.parametrize("size", [(48, 48), (250, 250), (500, 512), (720, 1000), (768, 768)])
+def test_nearest_neighbour_of_any_size_is_clean(folder: Path, size: tuple[int, int]) -> None:
+    enlarged(1, size).save(folder / "lad_1.png")
+    assert codes(folder, CELLS) == []
+
+
+@pytest.mark.parametrize(("stray", "clean"), [(38, True), (200, False)])
+def test_a_few_stray_pixels_are_tolerated(folder: Path, stray: int, clean: bool) -> None:
+    pixels = np.array(enlarged(1))
+    pixels[0, :stray] ^= 1
+    pixels[0, 10:512:21] = np.array(enlarged(1))[0, 10:512:21]
+    Image.fromarray(pixels).save(folder / "lad_1.png")
+    assert (codes(folder) == []) is clean
+
+
+def test_alpha_that_hides_something_is_measured_and_opaque_alpha_is_clean(folder: Path) -> None:
+    picture = enlarged(1).convert("RGBA")
+    picture.save(folder / "lad_1.png")
+    assert codes(folder) == []
+    alpha = Image.new("L", (512, 512), 255)
+    alpha.paste(0, (0, 0, 256, 512))
+    picture.putalpha(alpha)
+    picture.save(folder / "lad_1.png")
+    assert only(folder).measured == {"transparent": 0.5}
+    assert np.array_equal(loading.check(folder, SPEC).arts["lad_1.png"], art(1))
+    indexed = Image.new("P", (512, 512))
+    indexed.putpalette([0, 0, 0, 255, 0, 0])
+    indexed.paste(1, (0, 0, 128, 512))
+    indexed.save(folder / "lad_1.png", transparency=1)
+    assert only(folder, NOTHING).measured == {"transparent": 0.25}
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_png_damaged_anywhere_never_ends_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    path = folder / "a.png"
+    Image.fromarray(art(1)).save(path)
+    raw = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=8)):
+        raw[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
+    collection = loading.check(folder, CELLS)
+    unreadable = any(each.code == "picture_unreadable" for each in collection.findings)
+    assert ("a.png" in collection.pictures) is not unreadable
+
+
+def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None:
+    (folder / os.fsdecode(b"lad_\xe9.png")).write_bytes(b"")
+    findings = loading.check(folder, SPEC).findings
+    assert {each.file for each in findings} == {"", "lad_\\udce9.png"}
+    assert listing(findings).encode("utf-8")
+
+
+def test_a_copy_is_named_with_its_first_whatever_its_size(folder: Path) -> None:
+    enlarged(1, (480, 480)).save(folder / "lad_3.png")
+    finding = only(folder, CELLS)
+    assert (finding.code, finding.severity, finding.file) == (
+        "picture_copy",
+        "warning",
+        "lad_3.png",
+    )
+    assert "same art as lad_1.png" in finding.message
+
+
+@pytest.mark.parametrize(("unlike", "clean"), [(1, False), (23, False), (24, True)])
+def test_a_near_copy_differs_in_23_cells_at_most(folder: Path, unlike: int, clean: bool) -> None:
+    near = art(1)
+    rows, columns = np.divmod(np.random.default_rng(unlike).permutation(576)[:unlike], 24)
+    near[rows, columns] ^= 1
+    picture = Image.fromarray(near).resize((512, 512), Image.Resampling.NEAREST)
+    picture.save(folder / "lad_2.png")
+    findings = loading.check(folder, CELLS).findings
+    near_copies = [each for each in findings if each.code.startswith("picture_")]
+    assert [(each.code, each.file) for each in near_copies] == (
+        [] if clean else [("picture_near_copy", "lad_2.png")]
+    )
+    assert all(each.measured == {"cells_unlike": unlike} for each in near_copies)
+
+
+# --- Captions ---
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\t\n", "\n", "\u200b\n", "\n" + CAPTION])
+def test_an_empty_or_blank_caption_is_an_error(folder: Path, text: str) -> None:
+    (folder / "lad_1.txt").write_text(text, encoding="utf-8")
+    assert ("caption_empty", "lad_1.txt") in codes(folder, NOTHING)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_caption_that_is_not_utf_8_is_named_with_its_place(folder: Path, encoding: str) -> None:
+    (folder / "lad_1.txt").write_bytes(("café, " + CAPTION).encode(encoding))
+    finding = only(folder)
+    assert finding.code == "caption_unreadable"
+    assert finding.message.startswith("is not UTF-8, and the trainer stops at it")
+    (folder / "lad_1.txt").write_text("café, " + CAPTION, encoding="utf-8")
+    assert codes(folder) == []
+
+
+def test_a_byte_order_mark_is_an_error_and_not_an_empty_caption(folder: Path) -> None:
+    (folder / "lad_1.txt").write_text(CAPTION, encoding="utf-8-sig")
+    assert codes(folder) == [("caption_byte_order_mark", "lad_1.txt")]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_a_second_line_is_an_error_as_no_one_reads_it(folder: Path, ending: str) -> None:
+    (folder / "lad_1.txt").write_bytes((CAPTION + ending + " " + ending).encode())
+    assert codes(folder) == []
+    (folder / "lad_1.txt").write_bytes((CAPTION + ending + "background (#00ff00)").encode())
+    assert codes(folder) == [("caption_lines", "lad_1.txt")]
+
+
+@pytest.mark.parametrize(("count", "clean"), [(12, True), (11, False)])
+def test_hex_codes_of_the_first_line_are_counted_with_their_repeats(
+    folder: Path, count: int, clean: bool
+) -> None:
+    (folder / "lad_1.txt").write_text("lips, " + ", ".join(["#00ff7f"] * count) + "\n#010203")
+    found = ("caption_hex_few", "lad_1.txt") in codes(folder, DatasetSpec(hex_codes_min=12))
+    assert found is not clean
+
+
+@pytest.mark.parametrize("code", ["#12345", "#12345g"])
+def test_a_malformed_hex_code_has_an_error_of_its_own(folder: Path, code: str) -> None:
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, {code}")
+    finding = only(folder)
+    assert (finding.code, finding.tag) == ("caption_hex_malformed", code)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("lips", []),
+        ("Lips (#aabbcc)", []),
+        ("blacklips, lips", []),
+        ("blacklips (#aabbcc)", ["caption_word_glued"]),
+        ("lipstick", ["caption_unnamed"]),
+        ("an ellipse", ["caption_unnamed"]),
+    ],
+)
+def test_a_declared_word_is_looked_for_as_a_word(
+    folder: Path, words: str, expected: list[str]
+) -> None:
+    (folder / "lad_1.txt").write_text(f"{words}, {', '.join(CODES)}")
+    assert [code for code, _ in codes(folder, DatasetSpec(names=("lips",)))] == expected
+
+
+def test_words_run_together_and_said_twice_are_named(folder: Path) -> None:
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, dark dark blue, pixel hairlips, punk punklady")
+    assert [(f.code, f.tag) for f in loading.check(folder, SPEC).findings] == [
+        ("caption_word_glued", "punklady"), ("caption_repeated", "dark dark")
+    ]  # fmt: skip
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, a silver hat, Silver hat?, a silver hat")
+    finding = only(folder)
+    assert (finding.code, finding.tag) == ("caption_repeated", "a silver hat")
+
+
+# What made `check` and `captions repair` hang, and what might: all of 64 KiB or more.
+EVIL = {
+    "letters": "a" * 200_000, "features": "lips" * 20_000, "spaces": "hair" + " " * 65_536 + "x",
+    "commas": "," * 65_536, "opened": "(" * 65_536, "closed": "hair (" + ")" * 65_536,
+    "nested": "hair (, " * 8_000, "digits": "1" * 65_536, "hashes": "#" * 65_536,
+    "hex": "eyes (" + " ".join(f"#{n:06x}" for n in range(8_000)) + ")",
+    "hex tags": ", ".join(f"hair (#{n:06x})" for n in range(4_000)),
+    "words": ", ".join(f"thing{n}" for n in range(7_000)), "colours": "red blue " * 7_000 + "hair",
+    "one colour": "red " + "blue#00ff7f" * 6_000,
+    "glued": "redblue" * 9_000, "palette": "palette: " + "#00ff00, " * 7_000,
+    "repeated": "dark " * 13_000, "background": "red background, " * 4_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
+    rules = Rules(names=("lips",))
+    started = time.process_time()
+    (folder / "lad_1.txt").write_text(EVIL[name])
+    collection = loading.check(folder, SPEC, shuffled=True)
+    line = collection.captions["lad_1"]
+    mended = mend(line, PixelGrid(cells=art(1)), rules)
+    experiment = config.load("keep_tokens_3", repository=REPOSITORY)
+    for text in (line, mended):
+        caption_exposure.look(experiment, {"training_data": {"a": text}})
+    assert listing(collection.findings)
+    assert time.process_time() - started < 5
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=st.one_of(st.binary(), st.text().map(str.encode)))
+def test_no_caption_at_all_ends_in_a_traceback(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(raw)
+    findings = loading.check(tmp_path, SPEC).findings
+    assert {"pictures_none", "picture_missing"} <= {each.code for each in findings}
+    assert listing(findings)
+
+
+# --- What the trainer passes over ---
+
+
+def test_the_endings_are_those_of_the_trainer(sd_scripts: Path) -> None:
+    source = (sd_scripts / "library" / "train_util.py").read_text(encoding="utf-8")
+    named = next(
+        ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "IMAGE_EXTENSIONS"
+    )
+    assert set(named) == TRAINED_EXTENSIONS
+
+
+@pytest.mark.parametrize("name", ["lad_4.Png", "lad_4.gif"])
+def test_a_picture_with_an_ending_that_the_trainer_ignores_is_named_once(
+    folder: Path, name: str
+) -> None:
+    enlarged(4).save(folder / "lad_4.png")
+    (folder / "lad_4.png").rename(folder / name)
+    (folder / "lad_4.txt").write_text(CAPTION)
+    assert codes(folder) == [("picture_ignored", name)]
