@@ -67,16 +67,15 @@ def test_valid_files_with_a_key_or_three_changed_load_or_are_refused(
             config.test_prompts(experiment, project / prompts.PROMPTS_FILE)
             data = dict.fromkeys(by_folder(experiment), project)
             places = Places(
-                workspace=project, run=project, data=data, base_model="m", tokenizer=None
+                workspace=tmp_path, run=tmp_path, data=data, base_model="m", tokenizer=None
             )
-            with contextlib.suppress(OSError):
-                render(experiment, places, {})
+            render(experiment, places, {})
             loaded += 1
         except BespokeError as error:
             assert max(map(len, str(error).splitlines())) < 500, number
         file.write_text(before, encoding="utf-8")
         assert time.monotonic() - began < 5, number
-    assert loaded > 60, "hardly one was valid enough to be looked at"
+    assert loaded > 25, "hardly one was valid enough to be looked at"
 
 
 def test_the_command_line_answers_mutated_files_and_arguments() -> None:
