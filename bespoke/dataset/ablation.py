@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bespoke.dataset.caption_exposure import ClassExposure, Exposure
+    from bespoke.dataset.caption_exposure import Exposure
     from bespoke.experiment.config import Experiment
     from bespoke.findings import Finding, Severity
 
@@ -73,10 +73,6 @@ class Side:
     experiment: Experiment
     exposure: Exposure
     data: Mapping[str, Path]
-
-    @property
-    def subject(self) -> ClassExposure | None:
-        return self.exposure.classes.get(self.experiment.subject)
 
 
 def compare(
@@ -185,16 +181,17 @@ def _confounded(one: str, parent: str, acting: Sequence[Change]) -> Finding:
 
 def _misses_subject(side: Side, acting: Sequence[Change]) -> Finding | None:
     """Whether tags are kept for a subject that is not among them."""
-    seen = side.subject
+    seen = side.exposure.subject
+    captions = len(seen.places)
     keeps = any("dataset.keep_tokens" in change.options for change in acting)
-    if seen is None or not keeps or seen.kept >= 0.5 * seen.captions:
+    if not captions or not keeps or seen.kept >= 0.5 * captions:
         return None
-    where = f"tag {seen.first + 1}" + (f" to {seen.last + 1}" if seen.last > seen.first else "")
-    often = f"kept in {seen.kept} of {seen.captions} captions" if seen.kept else "never kept"
+    first, last = min(seen.places) + 1, max(seen.places) + 1
+    where = f"tag {first}" + (f" to {last}" if last > first else "")
+    often = f"kept in {seen.kept} of {captions} captions" if seen.kept else "never kept"
     message = (
         f"{side.experiment.name} cannot test its hypothesis: {_kept(side.exposure)}; the "
-        f"{side.experiment.subject} is {where} and {often}. Move it to the front: "
-        "`captions repair` does"
+        f"{seen.kind} is {where} and {often}. Move it to the front: `captions repair` does"
     )
     return finding("warning", "experiment_misses_subject", "", message, kept=seen.kept)
 
@@ -213,19 +210,18 @@ def _kept(exposure: Exposure) -> str:
 
 
 def _subject_lines(side: Side, parent: Side) -> Iterator[str]:
-    name, here, there = parent.experiment.name, side.subject, parent.subject
-    if here is not None:
-        before = f" ({there.share:.1%} in {name})" if there else ""
-        tag = f"the {side.experiment.subject} tag"
-        yield f"The model sees {tag} in {here.share:.1%} of samples{before}"
-    blank, blank_there = side.exposure.blank, parent.exposure.blank
-    if blank or blank_there:
+    name, here, there = parent.experiment.name, side.exposure, parent.exposure
+    share, before = here.subject.share, there.subject.share
+    if share is not None:
+        compared = f" ({before:.1%} in {name})" if before is not None else ""
+        yield f"The model sees the {here.subject.kind} tag in {share:.1%} of samples{compared}"
+    if here.blank or there.blank:
         yield (
-            f"{blank:.1%} of samples train with an empty caption (caption_dropout_rate), "
-            f"{blank_there:.1%} in {name}"
+            f"{here.blank:.1%} of samples train with an empty caption (caption_dropout_rate), "
+            f"{there.blank:.1%} in {name}"
         )
-    if side.exposure.unknown:
-        yield f"What the model sees is not computed with {', '.join(side.exposure.unknown)}"
+    if here.unknown:
+        yield f"What the model sees is not computed with {', '.join(here.unknown)}"
 
 
 def _toml(value: Any) -> str:

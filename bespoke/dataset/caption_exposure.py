@@ -38,71 +38,62 @@ _MANY_TAGS = 200
 
 
 @dataclass(kw_only=True)
-class ClassExposure:
-    """One class of tags over all captions that name it, by each one's first tag of the class.
+class Exposure:
+    """What the model sees of a collection's captions under one experiment's options.
 
-    The tag is `kept` in place in so many captions; `first` and `last` are its lowest and highest
-    place, counted from 0; it is read to its end in `shown` of so many training `samples`.
+    `tokens` are the captions' by subset and stem, `blanks` the `samples` with no caption at all,
+    `kept` the captions by their kept tags, empty where nothing moves. `unknown` names the options
+    under which the subject's share is not computed. Two of one `fingerprint` draw the same captions
+    in the same way.
     """
 
-    first: int
-    last: int = 0
-    captions: int = 0
+    limit: int
+    subject: SubjectExposure
+    tokens: dict[tuple[str, str], int] = field(default_factory=dict)
+    samples: int = 0
+    blanks: float = 0.0
+    kept: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    unknown: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def blank(self) -> float:
+        return self.blanks / max(self.samples, 1)
+
+
+@dataclass(kw_only=True)
+class SubjectExposure:
+    """One kind of tags over all captions, by each one's first tag of the kind.
+
+    `places` are those of the tags, counted from 0; so many are `kept` in place, and `shown` of
+    `samples` show one to its end.
+    """
+
+    kind: str
+    places: list[int] = field(default_factory=list)
     kept: int = 0
     samples: int = 0
     shown: float = 0.0
 
     @property
-    def share(self) -> float:
-        return self.shown / self.samples
-
-    def add(self, place: int, *, kept: bool, samples: int, chance: float) -> None:
-        self.first, self.last = min(self.first, place), max(self.last, place)
-        self.captions += 1
-        self.kept += kept
-        self.samples += samples
-        self.shown += samples * chance
+    def share(self) -> float | None:
+        """The share of training samples that show the tag; None where no caption has it."""
+        return self.shown / self.samples if self.samples else None
 
 
-@dataclass(kw_only=True)
-class Exposure:
-    """What the model sees of a collection's captions under one experiment's options.
-
-    `tokens` are the captions' by subset and stem, `blanks` the `samples` with no caption at all.
-    `kept` counts the captions by their kept tags, and is empty where nothing moves. `unknown` names
-    the options under which no classes are computed. Two of one `fingerprint` draw the same captions
-    in the same way.
-    """
-
-    limit: int
-    tokens: dict[tuple[str, str], int] = field(default_factory=dict)
-    samples: int = 0
-    blanks: float = 0.0
-    fingerprint: str = ""
-    unknown: tuple[str, ...] = ()
-    classes: dict[str, ClassExposure] = field(default_factory=dict)
-    kept: Counter[tuple[str, ...]] = field(default_factory=Counter)
-
-    @property
-    def blank(self) -> float:
-        """The share of samples with no caption at all."""
-        return self.blanks / max(self.samples, 1)
-
-    @property
-    def shares(self) -> dict[str, float]:
-        return {kind: each.share for kind, each in sorted(self.classes.items())}
-
-
-def look(experiment: Experiment, captions: Mapping[str, Mapping[str, str]]) -> Exposure:
-    """See every caption as the trainer will.
+def look(
+    experiment: Experiment, captions: Mapping[str, Mapping[str, str]], subject: str
+) -> Exposure:
+    """See every caption, and the tags of one kind, `subject`, as the trainer will.
 
     `captions` holds, by the subset's image_dir as the experiment writes it, each caption's text by
     stem; a subset that is not there is left out. weighted_captions is not looked at.
     """
-    seen = Exposure(limit=int(experiment.option("max_token_length") or WINDOW))
+    limit = int(experiment.option("max_token_length") or WINDOW)
+    seen = Exposure(limit=limit, subject=SubjectExposure(kind=subject))
     subsets = [each for each in effective(experiment) if captions.get(str(each["image_dir"]))]
     seen.unknown = tuple(dict.fromkeys(name for each in subsets for name in _unknown(each)))
-    digest = hashlib.blake2b(str(seen.limit).encode(), digest_size=16)
+    digest = hashlib.blake2b(str(limit).encode(), digest_size=16)
     for options in subsets:
         # What is not computed is taken to make a difference wherever it differs.
         rest = [(key, options[key]) for key in ("caption_dropout_rate", *_unknown(options))]
@@ -122,13 +113,16 @@ def _see(seen: Exposure, options: Mapping[str, Any], stem: str, text: str) -> ob
     seen.tokens[str(options["image_dir"]), stem] = tokens(caption_text.first_line(text))
     seen.samples += repeats
     seen.blanks += repeats * dropped
-    if not seen.unknown:
-        if shuffled:
-            seen.kept[first] += 1
-        for kind, (place, chance) in _chances(parsed, keep, shuffled, seen.limit).items():
-            own = seen.classes.setdefault(kind, ClassExposure(first=place))
-            kept = shuffled and place < keep
-            own.add(place, kept=kept, samples=repeats, chance=chance * (1 - dropped))
+    if shuffled:
+        seen.kept[first] += 1
+    subject = seen.subject
+    place = next((n for n, tag in enumerate(parsed) if subject.kind in tag.kinds), None)
+    if place is not None and not seen.unknown:
+        subject.places.append(place)
+        subject.kept += shuffled and place < keep
+        subject.samples += repeats
+        chance = _chance(parsed, place, keep if shuffled else len(parsed), seen.limit)
+        subject.shown += repeats * (1 - dropped) * chance
     return (first, rest) if shuffled and len(rest) > 1 else first + rest
 
 
@@ -137,31 +131,19 @@ def _unknown(options: Mapping[str, Any]) -> list[str]:
     return other + [key for key in NOT_COMPUTED if options[key]]
 
 
-def _chances(
-    parsed: Sequence[Tag], keep: int, shuffled: bool, limit: int
-) -> dict[str, tuple[int, float]]:
-    """The first place of each class, and the chance that the tag there is read to its end.
+def _chance(parsed: Sequence[Tag], place: int, keep: int, limit: int) -> float:
+    """The chance that the tag at `place` is read to its end, where those from `keep` on move.
 
     Costs add up over ", " (a test holds it). A comma joins the signs before it in one token, as in
     "#c06148),": then the tag alone costs as much as with it.
     """
-    places: dict[str, int] = {}
-    for place, tag in enumerate(parsed):
-        for kind in tag.kinds:
-            places.setdefault(kind, place)
     costs = [tokens(f"{tag.text},") for tag in parsed]
-    chances = {}
-    for kind, place in places.items():
-        own = min(costs[place], tokens(parsed[place].text))
-        if sum(costs) <= limit:
-            chance = 1.0
-        elif shuffled and place >= keep:
-            others = costs[keep:place] + costs[place + 1 :]
-            chance = _fits(others, limit - sum(costs[:keep]) - own)
-        else:
-            chance = float(sum(costs[:place]) + own <= limit)
-        chances[kind] = (place, chance)
-    return chances
+    own = min(costs[place], tokens(parsed[place].text))
+    if sum(costs) <= limit:
+        return 1.0
+    if place < keep:
+        return float(sum(costs[:place]) + own <= limit)
+    return _fits(costs[keep:place] + costs[place + 1 :], limit - sum(costs[:keep]) - own)
 
 
 def _fits(costs: Sequence[int], room: int) -> float:

@@ -39,8 +39,7 @@ class Preflight:
     """What is known before the start, as a person and as a script read it.
 
     `data` is the folder of each subset, `parent` the parent's run name. `lines` say what the model
-    sees of the experiment's subject; `exposure` and `before` are the share of training samples
-    whose tag of each class is read to its end, here and in the parent.
+    sees of the experiment's subject.
     """
 
     experiment: Experiment
@@ -50,8 +49,6 @@ class Preflight:
     data_findings: tuple[Finding, ...]
     option_findings: tuple[Finding, ...]
     lines: tuple[str, ...]
-    exposure: Mapping[str, float]
-    before: Mapping[str, float]
     length: Length
 
     @property
@@ -127,16 +124,12 @@ class Preflight:
             )
 
     def as_json(self) -> str:
-        """One object: verdict, counts by code, findings, exposure by class of tags."""
+        """One object: verdict, counts by code, findings."""
         return _document(
             self.experiment.name,
             "\n".join(self.verdict),
             counts=self.counts,
             findings=[asdict(each) for each in self.findings],
-            exposure={
-                kind: {"here": share, "parent": self.before.get(kind)}
-                for kind, share in self.exposure.items()
-            },
         )
 
 
@@ -240,19 +233,17 @@ def examine(
     """
     collections = {name: _collection(experiment, name, folder) for name, folder in data.items()}
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
-    here, gate = _side(experiment, collections), experiment.gate
+    here, gate = _side(experiment, collections, experiment.subject), experiment.gate
     options = [*lint.audit(experiment), *lint.prompt_findings(prompts)]
     options += schedule.gate_findings(experiment, run, gate.epoch) if gate else ()
     lines: list[str] = []
-    before: dict[str, float] = {}
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
         own = parent_data or {}
         earlier = {name: _collection(parent, name, folder) for name, folder in own.items()}
-        there = _side(parent, {**collections, **earlier})
+        there = _side(parent, {**collections, **earlier}, experiment.subject)
         compared, lines = ablation.compare(here, there, no_op=no_op)
         options = [*compared, *_unseen(experiment, parent, own), *options]
-        before = there.exposure.shares
     data_findings = [finding for each in collections.values() for finding in each.findings]
     return Preflight(
         experiment=experiment,
@@ -262,8 +253,6 @@ def examine(
         data_findings=(*data_findings, *_cut(here.exposure)),
         option_findings=tuple(options),
         lines=tuple(lines),
-        exposure=here.exposure.shares,
-        before=before,
         length=run,
     )
 
@@ -274,11 +263,13 @@ def _collection(experiment: Experiment, name: str, folder: Path) -> Collection:
     return loading.check(folder, spec, shuffled=shuffled)
 
 
-def _side(experiment: Experiment, collections: Mapping[str, Collection]) -> ablation.Side:
+def _side(
+    experiment: Experiment, collections: Mapping[str, Collection], subject: str
+) -> ablation.Side:
     captions = {name: each.captions for name, each in collections.items()}
     return ablation.Side(
         experiment=experiment,
-        exposure=caption_exposure.look(experiment, captions),
+        exposure=caption_exposure.look(experiment, captions, subject),
         data={name: each.folder for name, each in collections.items()},
     )
 
@@ -330,7 +321,7 @@ def show(chosen: argparse.Namespace) -> None:
     except BespokeError as error:
         if chosen.json:
             verdict = f"{chosen.experiment} cannot start: {error}"
-            print(_document(chosen.experiment, verdict, counts={}, findings=[], exposure={}))
+            print(_document(chosen.experiment, verdict, counts={}, findings=[]))
         raise
     if chosen.json:
         print(report.as_json())

@@ -53,7 +53,7 @@ def make(name: str, dataset: dict[str, Any] | None = None, **training: Any) -> E
 
 
 def side(made: Experiment, folder: Path | None = None) -> Side:
-    seen = caption_exposure.look(made, {"all": CAPTIONS})
+    seen = caption_exposure.look(made, {"all": CAPTIONS}, "background")
     return Side(experiment=made, exposure=seen, data={"all": folder} if folder else {})
 
 

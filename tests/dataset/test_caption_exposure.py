@@ -28,7 +28,9 @@ def put(**values: object) -> dict[str, Setting]:
     return {key: Setting(value=value, origin="a test") for key, value in values.items()}
 
 
-def look(*texts: str, limit: int = 225, **dataset: object) -> caption_exposure.Exposure:
+def look(
+    *texts: str, subject: str = "background", limit: int = 225, **dataset: object
+) -> caption_exposure.Exposure:
     """What is seen of one subset `all` with these dataset options."""
     made = Experiment(
         name="one",
@@ -38,13 +40,14 @@ def look(*texts: str, limit: int = 225, **dataset: object) -> caption_exposure.E
         general=put(**dataset),
         subsets=(put(image_dir="all"),),
     )
-    return caption_exposure.look(made, {"all": {f"c{n}": text for n, text in enumerate(texts)}})
+    captions = {f"c{n}": text for n, text in enumerate(texts)}
+    return caption_exposure.look(made, {"all": captions}, subject)
 
 
 def test_under_options_that_are_not_computed_no_share_is_given_and_they_are_named() -> None:
     seen = look(SHORT, caption_tag_dropout_rate=0.1, caption_separator=";")
     assert seen.unknown == ("caption_separator", "caption_tag_dropout_rate")
-    assert (seen.classes, dict(seen.kept)) == ({}, {})
+    assert seen.subject.share is None
     assert seen.fingerprint != look(SHORT, caption_separator=";").fingerprint
 
 
@@ -69,13 +72,14 @@ def test_the_chance_to_fit_is_that_of_all_orders_tried(costs: list[int], room: i
 @given(st.text(max_size=80), st.booleans(), st.integers(0, 4), st.integers(1, 75))
 def test_any_caption_is_seen(text: str, shuffle: bool, keep: int, limit: int) -> None:
     seen = look(text, limit=limit, shuffle_caption=shuffle, keep_tokens=keep)
-    assert all(0 <= each.share <= 1 for each in seen.classes.values())
+    assert 0 <= (seen.subject.share or 0) <= 1
 
 
 def test_without_a_shuffle_the_end_of_a_long_caption_never_arrives() -> None:
     text = f"{LONG}, lips (#00ff00), {LONG}, {LONG}, red background"
     seen = look(text, limit=75)
-    assert (seen.shares["lips"], seen.shares["background"]) == (1.0, 0.0)
+    assert seen.subject.share == 0.0
+    assert look(text, subject="lips", limit=75).subject.share == 1.0
     assert list(seen.tokens.values()) == [tokens(text)]
 
 
@@ -83,32 +87,33 @@ def test_without_a_shuffle_the_end_of_a_long_caption_never_arrives() -> None:
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_tag_is_seen_up_to_the_last_token_of_the_limit(tag: str, shuffle: bool) -> None:
     """Its comma may fall off: "lips" and "," are two tokens, and ")," is one."""
-    options = {"limit": 75, "shuffle_caption": shuffle, "keep_tokens": 2}
+    options = {"subject": "lips", "limit": 75, "shuffle_caption": shuffle, "keep_tokens": 2}
     filling = 75 - tokens(tag)
     fits = look(f"{'a ' * (filling - 1)}, {tag}, end", **options)  # type: ignore[arg-type]
     cut = look(f"{'a ' * filling}, {tag}, end", **options)  # type: ignore[arg-type]
-    assert (fits.shares["lips"], cut.shares["lips"]) == (1.0, 0.0)
+    assert (fits.subject.share, cut.subject.share) == (1.0, 0.0)
 
 
 def test_a_shuffle_takes_from_every_tag_but_the_kept_ones() -> None:
     text = f"pixel art, {LONG}, {LONG}, {LONG}, red background"
-    seen = look(text, limit=75, shuffle_caption=True, keep_tokens=1)
-    assert seen.shares["subject"] == 1.0
-    assert 0.5 < seen.shares["background"] < 0.95
-    assert (seen.classes["subject"].kept, seen.classes["background"].kept) == (1, 0)
-    assert dict(seen.kept) == {("pixel art",): 1}
+    options = {"limit": 75, "shuffle_caption": True, "keep_tokens": 1}
+    moved = look(text, **options)  # type: ignore[arg-type]
+    kept = look(text, subject="subject", **options)  # type: ignore[arg-type]
+    assert 0.5 < (moved.subject.share or 0) < 0.95
+    assert kept.subject.share == 1.0
+    assert (kept.subject.kept, moved.subject.kept) == (1, 0)
+    assert dict(kept.kept) == {("pixel art",): 1}
 
 
 def test_a_caption_that_fits_is_seen_but_for_its_blanking() -> None:
     seen = look(SHORT, shuffle_caption=True, caption_dropout_rate=0.05)
-    assert seen.shares["background"] == pytest.approx(0.95)
+    assert seen.subject.share == pytest.approx(0.95)
     assert seen.blank == pytest.approx(0.05)
 
 
 def test_the_places_of_a_class_are_those_of_its_first_tags() -> None:
     seen = look(SHORT, f"a, b, c, {SHORT}, red background")
-    assert (seen.classes["background"].first, seen.classes["background"].last) == (1, 4)
-    assert seen.classes["background"].captions == 2
+    assert seen.subject.places == [1, 4]
 
 
 def test_repeats_weigh_and_a_subset_without_captions_is_left_out() -> None:
@@ -118,8 +123,8 @@ def test_repeats_weigh_and_a_subset_without_captions_is_left_out() -> None:
         put(image_dir="c"),
     )
     made = Experiment(name="one", run_name="ONE", output_name="one", subsets=subsets)
-    seen = caption_exposure.look(made, {"a": {"x": SHORT}, "b": {"y": SHORT}})
-    assert seen.shares["hair"] == pytest.approx(0.75)
+    seen = caption_exposure.look(made, {"a": {"x": SHORT}, "b": {"y": SHORT}}, "hair")
+    assert seen.subject.share == pytest.approx(0.75)
     assert len(seen.tokens) == 2
 
 
@@ -200,9 +205,8 @@ def test_each_share_is_what_the_trainer_draws(
     }  # fmt: skip
     for case, drawn_of_case in zip(CASES, ask_trainer(LIVE, asked), strict=True):
         for text, drawn in zip(CAPTIONS, drawn_of_case, strict=True):
-            seen = look(text, limit=75, **case)
-            assert set(seen.classes) == set(drawn)
             for kind, of_trainer in drawn.items():
                 spread = math.sqrt(of_trainer * (1 - of_trainer) / DRAWS)
                 within = pytest.approx(of_trainer, abs=4 * spread + 2 / DRAWS)
-                assert seen.shares[kind] == within, (case, kind, text)
+                seen = look(text, subject=kind, limit=75, **case)
+                assert seen.subject.share == within, (case, kind, text)

@@ -402,7 +402,7 @@ def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
     mended = mend(line, PixelGrid(cells=art(1)), rules)
     experiment = config.load("keep_tokens_3", repository=REPOSITORY)
     for text in (line, mended):
-        caption_exposure.look(experiment, {"training_data": {"a": text}})
+        caption_exposure.look(experiment, {"training_data": {"a": text}}, "lips")
     assert listing(collection.findings)
     assert time.process_time() - started < 5
 
