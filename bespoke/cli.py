@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bespoke import __version__, request, signals, version
 from bespoke.errors import reported
@@ -137,112 +136,75 @@ def _package(parser: Parser) -> None:
     _switches(parser, replace="even where another file of that name is there")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verb:
-    """`answer` is "module:function" of this package, which takes what was parsed; jobs without one
-    are answered by their verb's. One without `about` is not listed."""
+class Verb(NamedTuple):
+    """`answer` is "module:function" of this package, which takes what was parsed; one without
+    `about` is not listed."""
 
     name: str
     about: str = ""
-    example: str = ""
     arguments: Callable[[Parser], None] = _workspace
     answer: str = ""
+    example: str = ""
     jobs: tuple[Verb, ...] = ()
 
 
+CAPTIONS = Verb(
+    "repair",
+    "write repaired captions into a new folder",
+    _repair,
+    "dataset.repair:show",
+    "captions repair --data ~/pictures --out ~/captions_v2",
+)
+RECORD = (
+    Verb("list", "every run, by its start", answer="record.verbs:run"),
+    Verb("rebuild", "make record.sqlite again from the runs' files", answer="record.verbs:run"),
+    Verb("sync", "send what BESPOKE_DATABASE_URL does not have yet", answer="record.verbs:run"),
+)
 VERBS = (
+    Verb("run", "check, render, train and verify experiments", request.add_arguments),
     Verb(
-        name="run",
-        about="check, render, train and verify experiments",
-        arguments=request.add_arguments,
+        "check",
+        "what can be known of a run before its first step",
+        _check,
+        "dataset.preflight:show",
+        "check --experiment keep_tokens_5 --data ~/pictures --all",
+    ),
+    Verb("captions", "work on the captions", jobs=(CAPTIONS,)),
+    Verb("experiments", "list the experiments there are", _json, "experiment.listing:show"),
+    Verb(
+        "test",
+        "test checkpoints by hand: pictures, metrics, scores",
+        _test,
+        "record.recorder:test",
+        "test NAME-0000*.safetensors --auto-score --auto-commit",
     ),
     Verb(
-        name="check",
-        about="what can be known of a run before its first step",
-        example="bespoke check --experiment keep_tokens_5 --data ~/pictures --all",
-        arguments=_check,
-        answer="dataset.preflight:show",
+        "score",
+        "measure any pictures against what was asked",
+        _score,
+        "evaluation.by_hand:score",
+        'score epoch_4/*.png --prompt "solid green background (#00ff00)"',
     ),
     Verb(
-        name="captions",
-        about="work on the captions",
-        jobs=(
-            Verb(
-                name="repair",
-                about="write repaired captions into a new folder",
-                example="bespoke captions repair --data ~/pictures --out ~/captions_v2",
-                arguments=_repair,
-                answer="dataset.repair:show",
-            ),
-        ),
+        "compare",
+        "what differs between runs, and what came out",
+        _compare,
+        "record.compare:show",
+        "compare keep_tokens_3 keep_tokens_5 --settings",
     ),
+    Verb("next", "what the scores say comes next", _optional_run, "record.verbs:next_steps"),
+    Verb("record", "the record of all runs", jobs=RECORD),
+    Verb("report", "write the runs' pages again from the record", _report, "record.report:show"),
+    Verb("serve", "show the runs' pages in a browser", _serve, "record.serve:show"),
     Verb(
-        name="experiments",
-        about="list the experiments there are",
-        arguments=_json,
-        answer="experiment.listing:show",
-    ),
-    Verb(
-        name="test",
-        about="test checkpoints by hand: pictures, metrics, scores",
-        example="bespoke test NAME-0000*.safetensors --auto-score --auto-commit",
-        arguments=_test,
-        answer="record.recorder:test",
-    ),
-    Verb(
-        name="score",
-        about="measure any pictures against what was asked",
-        example='bespoke score epoch_4/*.png --prompt "solid green background (#00ff00)"',
-        arguments=_score,
-        answer="evaluation.by_hand:score",
-    ),
-    Verb(
-        name="compare",
-        about="what differs between runs, and what came out",
-        example="bespoke compare keep_tokens_3 keep_tokens_5 --settings",
-        arguments=_compare,
-        answer="record.compare:show",
-    ),
-    Verb(
-        name="next",
-        about="what the recorded scores say comes next",
-        example="bespoke next keep_tokens_3",
-        arguments=_optional_run,
-        answer="record.verbs:next_steps",
-    ),
-    Verb(
-        name="record",
-        about="the record of all runs",
-        answer="record.verbs:run",
-        jobs=(
-            Verb(name="list", about="every run, by its start"),
-            Verb(name="rebuild", about="make record.sqlite again from the runs' own files"),
-            Verb(name="sync", about="send what BESPOKE_DATABASE_URL does not have yet"),
-        ),
-    ),
-    Verb(
-        name="report",
-        about="write the runs' pages again from the record",
-        example="bespoke report keep_tokens_3 --json",
-        arguments=_report,
-        answer="record.report:show",
-    ),
-    Verb(
-        name="serve",
-        about="show the runs' pages in a browser",
-        example="bespoke serve --host 0.0.0.0 --port 8888",
-        arguments=_serve,
-        answer="record.serve:show",
-    ),
-    Verb(
-        name="package",
-        about="pack one experiment and all that it needs into a zip for a rented machine",
-        example="bespoke package --experiment keep_tokens_5 --data ~/pictures --out ~/zips",
-        arguments=_package,
-        answer="deploy.package:show",
+        "package",
+        "pack one experiment and all that it needs into a zip for a rented machine",
+        _package,
+        "deploy.package:show",
+        "package --experiment keep_tokens_5 --data ~/pictures --out ~/zips",
     ),
     # For an image's HEALTHCHECK: a person reads the log.
-    Verb(name="health", answer="deploy.health:show"),
+    Verb("health", answer="deploy.health:show"),
 )
 
 
@@ -263,7 +225,7 @@ def _add(parent: Parser, level: str, verbs: Sequence[Verb]) -> None:
     for verb in verbs:
         # Whatever has a help, be it empty, is listed.
         listed: dict[str, Any] = {"help": verb.about} if verb.about else {}
-        epilog = f"example: {verb.example}" if verb.example else None
+        epilog = f"example: bespoke {verb.example}" if verb.example else None
         one = below.add_parser(verb.name, description=verb.about, epilog=epilog, **listed)
         if verb.answer:
             one.set_defaults(answer=verb.answer)

@@ -26,7 +26,6 @@ from bespoke.console import duration, say
 from bespoke.errors import is_full
 from bespoke.evaluation import sampling
 from bespoke.experiment import config, prompts, rendering, schedule
-from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.trainer import fit, loop, resume, starting
@@ -44,11 +43,7 @@ if TYPE_CHECKING:
 
 
 def run(request: Request, journal: Journal) -> None:
-    """Check, render, train, verify and summarise one experiment.
-
-    Raises:
-        ConfigError, DatasetError, TrainerError, InterruptedRunError: see bespoke.errors.
-    """
+    """Check, render, train, verify and summarise one experiment; errors are bespoke.errors'."""
     job = open_job(request, journal)
     if request.dry_run:
         # No start of a run: nothing is noted of it, and the next one takes its place.
@@ -76,7 +71,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
-    checked = starting.check(job, tested, functools.partial(_draw, job))
+    checked = starting.check(job, tested)
     job = fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
     commit = version.commits()["bespoke"]
@@ -126,14 +121,6 @@ def _introduce(job: Job, trainer: Trainer) -> None:
     for text in job.request.overrides:
         say(f"override: {text}")
     say(f"logs and settings: {job.folder}")
-
-
-def _draw(job: Job, name: str) -> Path:
-    from bespoke.rehearsal import drawing
-
-    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
-    count = max(fewest, job.experiment.pictures_taken or 1)
-    return drawing.collection(name, count, job.workspace)
 
 
 def _show(rendered: rendering.Rendered, command: list[str]) -> None:

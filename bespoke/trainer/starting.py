@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,14 @@ from bespoke.console import say
 from bespoke.dataset import loading, preflight
 from bespoke.errors import TrainerError
 from bespoke.experiment import rendering
+from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.files import REPOSITORY, clear_parts, document_path, write_whole
 from bespoke.trainer import checkpoints, loop, monitor, resume
 from bespoke.trainer.journal import now
 from bespoke.trainer.process import signals_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bespoke.experiment.prompts import Prompt
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
     from bespoke.trainer.sd_scripts import Trainer
 
 
-def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> preflight.Preflight:
+def check(job: Job, tested: Sequence[Prompt]) -> preflight.Preflight:
     """The pictures' folders, once nothing found before the start speaks against them.
 
-    `tested` are the prompts that each epoch is tested with; `draw` makes a subset's pictures where
-    there are none, for a rehearsal and for what tries the machine.
+    `tested` are the prompts that each epoch is tested with. A rehearsal, and what tries the
+    machine, draws a subset's pictures where there are none.
     """
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
@@ -40,7 +42,7 @@ def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> pr
         # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
         roots=(job.workspace,) if request.rehearse else (REPOSITORY, job.workspace),
         prompts=tested,
-        draw=draw if draws else None,
+        draw=functools.partial(_draw, job) if draws else None,
     )
     for line in report.report(examples=1, notes=False):
         say(line)
@@ -56,6 +58,13 @@ def check(job: Job, tested: Sequence[Prompt], draw: Callable[[str], Path]) -> pr
             there = len(collection.pairs)
             say(f"{name}: {min(experiment.pictures_taken, there)} of {there} pictures taken")
     return report
+
+
+def _draw(job: Job, name: str) -> Path:
+    from bespoke.rehearsal import drawing
+
+    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
+    return drawing.collection(name, max(fewest, job.experiment.pictures_taken or 1), job.workspace)
 
 
 def render(
