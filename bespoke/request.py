@@ -127,8 +127,9 @@ class Request:
             if value is True:
                 words.append(_name(each))
             elif value != each.default or each.name == "experiments":
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"{_name(each)}={one}" for one in values]
+                for text in map(str, value if isinstance(value, tuple) else (value,)):
+                    # A text that begins as an option does can only stand behind "=".
+                    words += [f"{_name(each)}={text}"] if text[:1] == "-" else [_name(each), text]
         return words
 
 

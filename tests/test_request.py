@@ -46,7 +46,7 @@ def test_a_request_comes_back_from_the_command_line_that_it_writes(request: Requ
 
 def test_nothing_said_is_the_default_experiment_at_its_own_seed() -> None:
     assert parse([]) == Request()
-    assert parse([]).arguments() == ["--experiment=keep_tokens_3"]
+    assert parse([]).arguments() == ["--experiment", "keep_tokens_3"]
     assert parse(["--seed", "43"]).seeds == (43,)
 
 
