@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -101,13 +100,6 @@ class Job:
     def metadata(self, name: str = NAME) -> dict[str, str]:
         with safe_open(self.output / f"{name}.safetensors", "numpy") as opened:
             return opened.metadata()
-
-    def is_torn(self, name: str) -> bool:
-        try:
-            self.tensors(name)
-        except safetensors.SafetensorError:
-            return True
-        return False
 
 
 def fault(kind: str) -> dict[str, str]:
@@ -323,67 +315,3 @@ def test_the_background_follows_its_variable(job: Job, told: str, expected: list
     samples = sample(job, BESPOKE_FAKE_TRAINER_BACKGROUND=told)
     assert [colour == JADE for colour in corners(samples, 0)] == expected
     assert [colour == GREEN for colour in corners(samples, 1)] == expected
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("fail", "Traceback (most recent call last):"),
-        ("oom", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB."),
-    ],
-)
-def test_an_exception_is_exit_code_1_and_leaves_the_first_epoch(
-    job: Job, kind: str, words: str
-) -> None:
-    code, err = job.failed(f"{kind}@6")
-    assert code == 1
-    assert words in err
-    assert job.names() == [f"{NAME}-000001-state", f"{NAME}-000001.safetensors"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "ended_by"), [("stall", signal.SIGTERM), ("hang", signal.SIGKILL)]
-)
-def test_stall_and_hang_step_no_more_and_only_stall_dies_of_sigterm(
-    job: Job, kind: str, ended_by: signal.Signals
-) -> None:
-    last = job.output / f"{NAME}-000001-state" / "random_states_0.pkl"
-    with job.start(**fault(kind)) as child:
-        deadline = time.monotonic() + 30
-        while not last.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.3)
-        assert child.poll() is None
-        os.killpg(child.pid, signal.SIGTERM)
-        time.sleep(0.3)
-        os.killpg(child.pid, signal.SIGKILL)
-        assert child.wait(timeout=10) == -ended_by
-
-
-def test_die_saving_leaves_a_truncated_checkpoint(job: Job) -> None:
-    assert job.failed("die_saving")[0] == -signal.SIGKILL
-    assert not job.is_torn(f"{NAME}-000001")
-    assert job.is_torn(f"{NAME}-000002")
-
-
-def test_disk_full_has_the_words_of_safetensors(job: Job) -> None:
-    code, err = job.failed("disk_full")
-    assert code == 1
-    assert re.search("SafetensorError: Error while serializing: .*No space left on device", err)
-    assert job.is_torn(f"{NAME}-000002")
-
-
-def test_nan_trains_to_the_end(job: Job) -> None:
-    code, err = job.failed("nan@2")
-    assert code == 0
-    assert "avr_loss=nan]" in err.splitlines()[-1]
-    assert f"{NAME}.safetensors" in job.names()
-
-
-def test_exit_code_0_can_hide_that_nothing_was_trained_or_a_checkpoint_is_bad(job: Job) -> None:
-    assert "No data found. Please verify arguments" in job.done(**fault("nothing"))
-    assert not job.output.exists()
-    job.done(**fault("missing_epoch"))
-    assert f"{NAME}-000002.safetensors" not in job.names()
-    job.done(**fault("short"))
-    assert job.is_torn(NAME)
