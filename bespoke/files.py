@@ -58,7 +58,7 @@ def held(path: Path, what: str = "") -> Iterator[None]:
     """Own `what` while inside; the system lets go of it when the process ends, however it ends.
 
     Raises:
-        ConfigError: where another process has it, with who that is.
+        ConfigError: where another process has it, with who that is. Unnamed, it is waited for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
@@ -68,10 +68,11 @@ def held(path: Path, what: str = "") -> Iterator[None]:
             stream.seek(0)
             holder = stream.read().strip() or "another process"
             raise ConfigError(f"{what}: locked by {holder}; wait, or stop it") from None
-        stream.truncate(0)
-        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        stream.write(f"process {os.getpid()} on {platform.node()} since {when}\n")
-        stream.flush()
+        if what:
+            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {platform.node()} since {when}\n")
+            stream.flush()
         yield
 
 
