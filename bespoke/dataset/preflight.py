@@ -303,7 +303,7 @@ def examined(chosen: argparse.Namespace) -> Preflight:
         data=chosen.data,
         parent_data=chosen.parent_data,
         allow_no_op=chosen.allow_no_op,
-        roots=(REPOSITORY, workspace_path(chosen.workspace)[0]),
+        roots=(REPOSITORY, workspace_path(chosen.workspace)),
     )
 
 
