@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from bespoke.redact import veiled
@@ -24,9 +26,13 @@ def say(text: str) -> None:
             print(painted(f"bespoke: {veiled(line)}", line, sys.stdout), flush=True)
     except BrokenPipeError:
         # Whoever read our lines is gone; the training that a person pays for goes on.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        let_go(sys.stdout)
+
+
+def let_go(stream: TextIO) -> None:
+    """Write nowhere from now on: the interpreter would try again, and fail, as it ends."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def painted(text: str, line: str, stream: TextIO) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
-from bespoke.console import painted
+from bespoke.console import let_go, painted
 from bespoke.redact import veiled
 from bespoke.signals import InterruptedRunError as InterruptedRunError
 
@@ -57,40 +56,44 @@ def reported(keep_traceback: Callable[[str], str | None] = lambda _: None) -> It
     """Turn any exception into one printed message and the process's exit code.
 
     `keep_traceback` is given the traceback's text and says in which file it was kept, or None.
-    An unexpected exception with no file to keep it in is printed whole: it must not be lost.
 
     Raises:
         SystemExit: with the error's exit code; 130 for ^C, 1 for anything unexpected.
     """
-    code = 0
     try:
         yield
         sys.stdout.flush()
-    except (BespokeError, InterruptedRunError) as error:
-        keep_traceback(traceback.format_exc())
-        code = error.exit_code
-        _print(str(error))
-    except KeyboardInterrupt:
-        code = InterruptedRunError.exit_code
-        _print("interrupted")
     except BrokenPipeError:
         # The reader has seen what it wanted (`bespoke experiments | head`).
-        code = 0
-    except Exception as error:  # noqa: BLE001 - the one place where everything must be caught
+        return
+    except (Exception, InterruptedRunError, KeyboardInterrupt) as error:  # noqa: BLE001
         text = traceback.format_exc()
-        kept = keep_traceback(text)
-        if is_full(error):
-            code = TrainerError.exit_code
-            _print(_no_space(error))
-        else:
-            code = 1
-            _print(f"unexpected {type(error).__name__}: {error}")
-            _print(f"traceback: {kept}" if kept else text)
+        code, message = _answer(error, text, keep_traceback(text))
+        # What our own lines go to may be on the disk that is full, or closed.
+        with contextlib.suppress(OSError, ValueError):
+            for line in message.splitlines() or [""]:
+                shown = painted(f"bespoke: {veiled(line)}", "error", sys.stderr)
+                print(shown, file=sys.stderr)
+        raise SystemExit(code) from None
     finally:
-        _settle(sys.stdout)
-        _settle(sys.stderr)
-    if code:
-        raise SystemExit(code)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # noqa: PERF203
+                let_go(stream)
+
+
+def _answer(error: BaseException, text: str, kept: str | None) -> tuple[int, str]:
+    """The exit code and the message of an error whose traceback is `text`, in the file `kept`."""
+    if isinstance(error, (BespokeError, InterruptedRunError)):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError.exit_code, "interrupted"
+    if is_full(error):
+        return TrainerError.exit_code, _no_space(error)
+    # With no file to keep it in it is printed: it must not be lost.
+    where = f"traceback: {kept}" if kept else text
+    return 1, f"unexpected {type(error).__name__}: {error}\n{where}"
 
 
 def is_full(error: BaseException) -> TypeGuard[OSError]:
@@ -100,28 +103,8 @@ def is_full(error: BaseException) -> TypeGuard[OSError]:
 
 def _no_space(error: OSError) -> str:
     """Which disk is full, where that is known: a failed write does not name its file."""
-    if not error.filename:
-        return "no space left on a disk; free some, then run the same command again"
-    disk = Path(str(error.filename)).absolute()
-    while not disk.is_mount():
+    disk = Path(str(error.filename or "")).absolute()
+    while error.filename and not disk.is_mount():
         disk = disk.parent
-    return f"no space left on {disk}; free some, then run the same command again"
-
-
-def _print(message: str) -> None:
-    # What our own lines go to may be on the disk that is full, or closed.
-    with contextlib.suppress(OSError, ValueError):
-        for line in message.splitlines() or [""]:
-            text = f"bespoke: {veiled(line)}"
-            print(painted(text, "error", sys.stderr), file=sys.stderr)
-
-
-def _settle(stream: TextIO) -> None:
-    """Let go of what cannot be written: the interpreter would try again, and fail, as it ends."""
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+    where = disk if error.filename else "a disk"
+    return f"no space left on {where}; free some, then run the same command again"

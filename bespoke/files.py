@@ -13,7 +13,7 @@ import secrets
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from bespoke.errors import ConfigError, is_full
 from bespoke.redact import veiled
@@ -54,66 +54,52 @@ def clear_parts(folder: Path, name: str = "") -> None:
 
 
 @contextlib.contextmanager
-def held(path: Path, what: str) -> Iterator[None]:
-    """Own `what` while inside. The system lets go of it when the process ends, however it ends.
+def held(path: Path, what: str = "") -> Iterator[None]:
+    """Own `what` while inside; the system lets go of it when the process ends, however it ends.
 
     Raises:
-        ConfigError: where another process has it, with who that is.
+        ConfigError: where another process has it, with who that is. Unnamed, it is waited for.
     """
-    with _open_lock(path) as stream:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (fcntl.LOCK_NB if what else 0))
         except BlockingIOError:
             stream.seek(0)
             holder = stream.read().strip() or "another process"
             raise ConfigError(f"{what}: locked by {holder}; wait, or stop it") from None
-        stream.truncate(0)
-        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        stream.write(f"process {os.getpid()} on {platform.node()} since {when}\n")
-        stream.flush()
+        if what:
+            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {platform.node()} since {when}\n")
+            stream.flush()
         yield
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> contextlib.AbstractContextManager[None]:
     """The same, once whoever has it lets go."""
-    with _open_lock(path) as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    return held(path)
 
 
-def _open_lock(path: Path) -> IO[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a+", encoding="utf-8")
-
-
-def workspace_path(wanted: Path | None) -> tuple[Path, str]:
-    """Where pictures, checkpoints and logs are, and who said so.
+def workspace_path(wanted: Path | None) -> Path:
+    """Where pictures, checkpoints and logs are.
 
     `wanted`, else BESPOKE_WORKSPACE, else /workspace where it can be written, else ./workspace.
 
     Raises:
         ConfigError: where it is named after a user that is not there, or not in UTF-8.
     """
-    named = os.environ.get("BESPOKE_WORKSPACE")
     pod_volume = Path("/workspace")
-    if wanted is not None:
-        folder, source = wanted, "--workspace"
-    elif named:
-        folder, source = Path(named), "BESPOKE_WORKSPACE"
-    elif pod_volume.is_dir() and os.access(pod_volume, os.W_OK):
-        folder, source = pod_volume, "the default"
-    else:
-        folder, source = Path("workspace"), "the default"
+    default = pod_volume if os.access(pod_volume, os.W_OK) else Path("workspace")
+    folder = wanted or Path(os.environ.get("BESPOKE_WORKSPACE") or default)
     try:
         # The rendered files and the record are UTF-8, and hold it.
         str(folder).encode()
-        return folder.expanduser().absolute(), source
-    except UnicodeEncodeError:
+        return folder.expanduser().absolute()
+    except (UnicodeEncodeError, RuntimeError) as error:
         shown = os.fsencode(folder).decode(errors="replace")
-        raise ConfigError(f"{source}: not UTF-8: {shown}; name another folder") from None
-    except RuntimeError as error:
-        raise ConfigError(f"{source}: {folder}: {error}; name another folder") from None
+        why = "not UTF-8" if isinstance(error, UnicodeEncodeError) else error
+        raise ConfigError(f"--workspace: {shown}: {why}; name another folder") from None
 
 
 def workspace(wanted: Path | None) -> Path:
@@ -122,7 +108,7 @@ def workspace(wanted: Path | None) -> Path:
     Raises:
         ConfigError: where it cannot be made or written.
     """
-    folder, source = workspace_path(wanted)
+    folder = workspace_path(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Asking for permission is not enough: root may write, a read-only mount may not.
@@ -132,8 +118,8 @@ def workspace(wanted: Path | None) -> Path:
         if is_full(error):
             raise
         raise ConfigError(
-            f"{folder}: cannot write to the workspace ({source}): {error.strerror}; "
-            "name another with --workspace"
+            f"{folder}: cannot write to the workspace: {error.strerror}; name another with "
+            "--workspace or BESPOKE_WORKSPACE"
         ) from error
     return folder
 
@@ -158,11 +144,9 @@ def seconds(variable: str, default: float) -> float:
         ConfigError: where it says no such time.
     """
     text = os.environ.get(variable) or str(default)
-    try:
+    with contextlib.suppress(ValueError):
         if 0 <= (value := float(text)) < math.inf:
             return value
-    except ValueError:
-        pass
     raise ConfigError(f"{variable}: {text!r}: write seconds, such as {default:g}")
 
 

@@ -55,10 +55,8 @@ CAUSES = {
 
 
 def summary(findings: Iterable[Finding], *, examples: int | None = 3) -> list[str]:
-    """Lines for a terminal, the errors first, with so many examples of each kind.
-
-    Warnings of one cause are one kind; of notes and of them one example is shown. Where `examples`
-    is None every finding is shown under its severity and code.
+    """Lines for a terminal, the errors first, with so many examples of each kind of error, and one
+    of each other kind; None shows every finding. Warnings of one cause are one kind.
     """
     groups: dict[tuple[Severity, str], list[Finding]] = defaultdict(list)
     for each in findings:

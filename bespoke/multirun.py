@@ -1,13 +1,10 @@
-"""Several runs: one a GPU, one after another, each in a process of its own, all in one display.
+"""Several runs: one a GPU, one after another, each a `python -m bespoke.run` with its own folder.
 
-Each is a `python -m bespoke.run`, so that its checks, folder, log, lock, gate and record are those
-of any run; here is only who goes where, and when. Never several GPUs for one run: every rank would
-draw the same noise (facts, seen in the trainer).
+Never several GPUs for one run: every rank would draw the same noise (facts, seen in the trainer).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
@@ -17,9 +14,9 @@ import time
 from collections import Counter, deque
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bespoke.console import duration, say
+from bespoke.console import say
 from bespoke.dataset.preflight import subset_and_folder
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
@@ -29,31 +26,19 @@ from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count
 from bespoke.trainer import checkpoints, hardware, monitor
 from bespoke.trainer.job import open_job
-from bespoke.trainer.journal import PRINTED
-from bespoke.trainer.launch import EpochStarted, Progress, ending
-from bespoke.trainer.process import Group, emptied, patience, signals_held
-from bespoke.trainer.progress import PLAIN_INTERVAL_S, Frame, Reading
+from bespoke.trainer.launch import ending
+from bespoke.trainer.process import Group, patience, signals_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from rich.table import Table
 
     from bespoke.request import Request
     from bespoke.trainer.job import Job
     from bespoke.trainer.journal import Journal
 
 TICK_S = 0.5
-# A run whose parent is gone ends what must not be cut, the test of an epoch, before it is killed.
+# A run that is told to stop ends what must not be cut, the test of an epoch, before it is killed.
 LAST_TEST_S = 300.0
-# What a run does after each of its events, and how its exit code ends it.
-DOING = {
-    "started": "checking",
-    "rendered": "preparing",
-    "launched": "starting",
-    "epoch_started": "training",
-    "ended": "verifying",
-}
 ENDINGS = {0: "done", 5: "stopped by its gate", 130: "interrupted"}
 
 
@@ -67,14 +52,13 @@ def train(request: Request, journal: Journal) -> int:
     if request.dry_run:
         raise ConfigError("--dry-run shows one run: name one --experiment and one of --seeds")
     jobs = jobs_of(request, journal)
-    place = jobs[0].workspace
-    journal.open(place / "logs", "side_by_side")
+    journal.open(jobs[0].workspace / "logs", "side_by_side")
     journal.write("started", arguments=sys.argv[1:], runs=[job.name for job in jobs])
     gpus = [str(gpu.number) for gpu in hardware.gpus()][: len(jobs)]
     where = f"one on each of {len(gpus)} GPUs" if len(gpus) > 1 else "one after another"
     say(f"{len(jobs)} runs, {where}")
     if not request.rehearse:
-        say(monitor.require_room([_bytes_to_come(job) for job in jobs], place))
+        say(monitor.require_room([_bytes_to_come(job) for job in jobs], jobs[0].workspace))
     runs = [RunStatus(_label(job), _command(job)) for job in jobs]
     try:
         Schedule(runs, gpus or [None], journal).train()
@@ -86,7 +70,7 @@ def train(request: Request, journal: Journal) -> int:
 
 
 def jobs_of(request: Request, journal: Journal) -> list[Job]:
-    """Each run that was asked for, by seed and then by experiment, a parent after its children.
+    """Each run that was asked for, by seed and then by experiment, parents last.
 
     Raises:
         ConfigError: where one is not there, or two would write the same files.
@@ -98,11 +82,8 @@ def jobs_of(request: Request, journal: Journal) -> list[Job]:
             raise ConfigError(f"experiments/{name}.toml: no parent; leave --with-parent out")
         if parent not in names:
             names.append(parent)
-    jobs = [
-        open_job(request.one(name, seed), journal)
-        for seed in request.seeds or (None,)
-        for name in names
-    ]
+    seeds = request.seeds or (None,)
+    jobs = [open_job(request.one(name, seed), journal) for seed in seeds for name in names]
     # A parent may lack a subset of its child's; one that no run has is a mistake.
     subsets = set().union(*map(_subsets, jobs))
     for text in request.data:
@@ -111,10 +92,10 @@ def jobs_of(request: Request, journal: Journal) -> list[Job]:
             raise ConfigError(f"--data {name}=…: {did_you_mean(name, subsets)}")
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
-            who = ", ".join(_label(job) for job in jobs if job.name == name)
+            labels = ", ".join(_label(job) for job in jobs if job.name == name)
             raise ConfigError(
-                f"{who}: {count} of these runs would write {name}; name each once, and give each "
-                "experiment its own output_name"
+                f"{labels}: {count} of these runs would write {name}; name each once, and give "
+                "each experiment its own output_name"
             )
     return jobs
 
@@ -131,60 +112,23 @@ class RunStatus:
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name, self.command = name, command
-        self.state = "waiting"
-        self.gpu: str | None = None
-        self.reading = Reading(0)
+        self.outcome = "not started"
         self.code: int | None = None
-        self.reason = ""
-        self.trainers: list[int] = []
-        self._rest = b""
-
-    @property
-    def outcome(self) -> str:
-        """The state in words, with what led to it."""
-        return f"{self.state}: {self.reason}" if self.reason else self.state
+        self._last, self._rest = "", b""
 
     def take(self, chunk: bytes) -> Iterator[str]:
-        """Take in what the process printed; returns the lines meant for a person."""
+        """Take in what the process printed; returns its lines."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            text = line.decode("utf-8", errors="replace")
-            if text.startswith(PRINTED):
-                self._take_event(json.loads(text.removeprefix(PRINTED)))
-            elif text.strip():
-                yield text.removeprefix("bespoke: ")
+            self._last = line.decode("utf-8", errors="replace").removeprefix("bespoke: ")
+            yield self._last
 
     def end(self, code: int) -> None:
-        """Take in the process's end."""
+        """Take in the process's end; the last line of one that is not done says why."""
         self.code = code
-        self.state = ENDINGS.get(code, f"failed ({ending(code)})")
-
-    def line(self) -> str:
-        """How it stands now."""
-        return (self.reading.line() if self.state == "training" else None) or self.state
-
-    def cells(self) -> tuple[str, ...]:
-        """Its row of the table."""
-        at, gpu = self.reading.progress, "" if self.gpu is None else f"GPU {self.gpu}"
-        if at is None:
-            return self.name, gpu, self.state
-        left = duration(self.reading.left()[1]) if self.state == "training" else ""
-        epoch = f"{self.reading.epoch}/{self.reading.epochs}"
-        loss = "" if at.loss is None else f"{at.loss:.4f}"
-        return self.name, gpu, self.state, epoch, left, f"{at.step}/{at.total}", loss
-
-    def _take_event(self, row: dict[str, Any]) -> None:
-        event = row["event"]
-        self.state = DOING.get(event, self.state)
-        if event == "launched":
-            self.trainers.append(row["pid"])
-        elif event == "epoch_started":
-            self.reading.take(EpochStarted(epoch=row["epoch"], epochs=row["epochs"]))
-        elif event == "progress":
-            keys = ("step", "total", "steps_per_second", "loss")
-            self.reading.take(Progress(**{key: row[key] for key in keys}))
-        elif event == "failed":
-            self.reason = row["message"].partition("\n")[0]
+        self.outcome = ENDINGS.get(code, f"failed ({ending(code)})")
+        if code and self._last:
+            self.outcome += f": {self._last}"
 
 
 class Schedule:
@@ -197,14 +141,11 @@ class Schedule:
     def __init__(
         self, runs: Sequence[RunStatus], gpus: Sequence[str | None], journal: Journal
     ) -> None:
-        self._runs = runs
         self._waiting = deque(runs)
         self._free = list(gpus)
-        self._running: dict[RunStatus, Group] = {}
+        self._running: dict[RunStatus, tuple[Group, str | None]] = {}
         self._journal = journal
         self._signals = 0
-        self._next_lines = time.monotonic() + PLAIN_INTERVAL_S
-        self._patience = patience() + LAST_TEST_S
         # What a run printed, or its exit code.
         self._inbox: queue.SimpleQueue[tuple[RunStatus, bytes | int]] = queue.SimpleQueue()
 
@@ -214,21 +155,18 @@ class Schedule:
         Raises:
             InterruptedRunError: where a signal ended them.
         """
-        with signals_held(), Frame(self._table) as frame:
+        with signals_held():
             try:
                 while self._running or (self._waiting and not self._signals):
                     while self._waiting and self._free and not self._signals:
                         self._start(self._waiting.popleft(), self._free.pop(0))
                     self._next_of_inbox()
                     self._pass_signals_on()
-                    if not frame.is_shown:
-                        self._say_lines()
             finally:
-                for group in self._running.values():
+                for group, _ in self._running.values():
                     group.stop()
 
     def _start(self, run: RunStatus, gpu: str | None) -> None:
-        run.gpu, run.state = gpu, "starting"
         say(f"{run.name}: starts" + ("" if gpu is None else f" on GPU {gpu}"))
         alone = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
         group = Group(
@@ -236,9 +174,9 @@ class Schedule:
             environment={**os.environ, **alone},
             # Folders on the command line are taken from where the person stands.
             cwd=Path.cwd(),
-            patience=self._patience,
+            patience=patience() + LAST_TEST_S,
         )
-        self._running[run] = group
+        self._running[run] = group, gpu
         self._journal.write("run_started", run=run.name, gpu=gpu, pid=group.pid)
         threading.Thread(target=self._follow, args=(run, group), daemon=True).start()
 
@@ -249,60 +187,37 @@ class Schedule:
 
     def _next_of_inbox(self) -> None:
         try:
-            run, what = self._inbox.get(timeout=TICK_S)
+            run, item = self._inbox.get(timeout=TICK_S)
         except queue.Empty:
             return
-        if isinstance(what, int):
-            self._end(run, what)
+        if isinstance(item, int):
+            self._end(run, item)
         else:
-            for text in run.take(what):
+            for text in run.take(item):
                 say(f"{run.name}: {text}")
 
     def _pass_signals_on(self) -> None:
-        """Told once, each run ends when that is safe; a second time, its trainer is killed; a third
-        time, the run is."""
+        """With the first signal each run ends when that is safe, with the second its trainer is
+        killed, with the third the run is."""
         if signal_count() == self._signals:
             return
         if not self._signals:
             say(f"stopping {len(self._running)} runs; a test that goes on is finished first")
-            for run in self._waiting:
-                run.state = "not started"
         self._signals = signal_count()
-        for group in self._running.values():
+        for group, _ in self._running.values():
             group.signal(signal.SIGTERM if self._signals < 3 else signal.SIGKILL)
 
     def _end(self, run: RunStatus, code: int) -> None:
         """Take in a run's end; its GPU is free once no process of it or its trainer is left."""
-        group = self._running[run]
+        group, gpu = self._running.pop(run)
         group.stop()
-        for pgid in run.trainers:
-            # Already so, unless the run was killed: its trainer's guard then needs this long.
-            if not emptied(pgid, within=patience() + 5):
-                say(f"{run.name}: warning: its trainer's process group {pgid} is still there")
-        del self._running[run]
+        if code < 0:
+            # A run that was killed leaves its trainer to a guard, which takes so long to end it.
+            time.sleep(patience() + 1)
         run.end(code)
         self._journal.write("run_ended", run=run.name, exit_code=code)
         say(f"{run.name}: {run.outcome}")
-        self._free = sorted([*self._free, run.gpu], key=str)
-
-    def _say_lines(self) -> None:
-        if time.monotonic() >= self._next_lines:
-            self._next_lines = time.monotonic() + PLAIN_INTERVAL_S
-            for run in self._running:
-                say(f"{run.name}: {run.line()}")
-
-    def _table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False)
-        for title in ("run", "on", "state"):
-            table.add_column(title)
-        for title in ("epoch", "left", "step", "loss"):
-            table.add_column(title, justify="right")
-        for run in self._runs:
-            table.add_row(*map(Text, run.cells()))
-        return table
+        self._free.append(gpu)
 
 
 def _label(job: Job) -> str:
@@ -312,7 +227,7 @@ def _label(job: Job) -> str:
 
 def _command(job: Job) -> list[str]:
     data = tuple(text for text in job.request.data if subset_and_folder(text)[0] in _subsets(job))
-    request = replace(job.request, data=data, events=True)
+    request = replace(job.request, data=data)
     return [sys.executable, "-m", "bespoke.run", *request.arguments()]
 
 

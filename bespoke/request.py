@@ -1,45 +1,104 @@
-"""What a person asks of a run, read from the command line and written as one again."""
+"""What a person asks of a run: each field is an option of the command line."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bespoke import version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DEFAULT_EXPERIMENT = "keep_tokens_3"
+# A package names the experiment that it was made for.
+DEFAULT_EXPERIMENT = version.origin().get("experiment", "keep_tokens_3")
 PRICE = "BESPOKE_PRICE_PER_HOUR"
+
+
+def folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("name a folder")
+    return Path(text)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(each) for each in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write whole numbers, as 42,43") from None
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: write an amount such as 2.79")
+    return price
+
+
+def _option(default: Any, about: str, name: str = "", **how: Any) -> Any:
+    """A field with its help, and `how` argparse reads it; `name` where it is not the field's."""
+    if default is False:
+        how["action"] = "store_true"
+    elif isinstance(default, tuple) and "type" not in how:
+        how["action"] = "append"
+        about += "; may be given again"
+    return field(default=default, metadata={"name": name, "how": {"help": about, **how}})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which runs, and how each of them is run; fields are named as the options are.
+    """Which runs, and how each of them is run."""
 
-    One run has one experiment, and one seed or the experiment's own.
-    """
-
-    experiments: tuple[str, ...] = (DEFAULT_EXPERIMENT,)
-    seeds: tuple[int, ...] = ()
-    with_parent: bool = False
-    overrides: tuple[str, ...] = ()
-    data: tuple[str, ...] = ()
-    parent_data: tuple[str, ...] = ()
-    workspace: Path | None = None
-    plan: str = "auto"
-    price_per_hour: float | None = None
-    strict: bool = False
-    allow_no_op: bool = False
-    no_gate: bool = False
-    no_test: bool = False
-    fresh: bool = False
-    dry_run: bool = False
-    rehearse: bool = False
-    events: bool = False
+    experiments: tuple[str, ...] = _option(
+        (DEFAULT_EXPERIMENT,),
+        f"a file's name in experiments/ (default: {DEFAULT_EXPERIMENT})",
+        "experiment",
+        metavar="NAME",
+    )
+    seeds: tuple[int, ...] = _option(
+        (), "train at each of these seeds, each under a name of its own", type=_seeds, metavar="N,N"
+    )
+    with_parent: bool = _option(False, "train the parent experiment too")
+    data: tuple[str, ...] = _option(
+        (), "the pictures' folder; NAME=DIR for another subset's", metavar="DIR"
+    )
+    parent_data: tuple[str, ...] = _option(
+        (), "the parent's pictures and captions, if they were different", metavar="DIR"
+    )
+    workspace: Path | None = _option(  # noqa: RUF009
+        None,
+        "where output and logs are (default: BESPOKE_WORKSPACE, /workspace, ./workspace)",
+        type=folder,
+        metavar="DIR",
+    )
+    overrides: tuple[str, ...] = _option(
+        (), "training.KEY=VALUE or dataset.KEY=VALUE, for this run", "set", metavar="KEY=VALUE"
+    )
+    strict: bool = _option(False, "stop at warnings as at errors")
+    allow_no_op: bool = _option(False, "train even if nothing differs from the parent")
+    plan: str = _option(
+        "auto",
+        "fit the run to this machine's GPU, with the effective batch kept (default), or do not",
+        choices=("auto", "as-written"),
+    )
+    price_per_hour: float | None = _option(
+        None,
+        f"what the machine costs an hour, for the record (default: {PRICE})",
+        type=_price,
+        metavar="PRICE",
+    )
+    no_gate: bool = _option(False, "train on, whatever the experiment's gate says")
+    no_test: bool = _option(False, "skip sampling and scoring")
+    fresh: bool = _option(False, "start again; an earlier run's files move to a dated folder")
+    dry_run: bool = _option(False, "print the command and both rendered files, and stop")
+    rehearse: bool = _option(False, "generated pictures and a fake trainer: no GPU, no download")
 
     @property
     def is_several(self) -> bool:
@@ -60,173 +119,49 @@ class Request:
 
     def arguments(self) -> list[str]:
         """The command line that `parse` reads this from."""
-        words = [word for name in self.experiments for word in ("--experiment", name)]
-        if self.seeds:
-            words.append(f"--seeds={','.join(map(str, self.seeds))}")
-        for option, values in (
-            ("--set", self.overrides),
-            ("--data", self.data),
-            ("--parent-data", self.parent_data),
-        ):
-            words += [f"{option}={value}" for value in values]
-        if self.workspace is not None:
-            words.append(f"--workspace={self.workspace}")
-        if self.plan != "auto":
-            words.append(f"--plan={self.plan}")
-        if self.price_per_hour is not None:
-            words.append(f"--price-per-hour={self.price_per_hour!r}")
-        switches = [each.name for each in fields(self) if getattr(self, each.name) is True]
-        return words + [f"--{name.replace('_', '-')}" for name in switches]
+        words = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "seeds" and value:
+                value = ",".join(map(str, value))
+            if value is True:
+                words.append(_name(each))
+            elif value != each.default or each.name == "experiments":
+                for text in map(str, value if isinstance(value, tuple) else (value,)):
+                    # A text that begins as an option does can only stand behind "=".
+                    words += [f"{_name(each)}={text}"] if text[:1] == "-" else [_name(each), text]
+        return words
 
 
-def parse(words: Sequence[str], parser: argparse.ArgumentParser | None = None) -> Request:
+def _name(option: Field[Any]) -> str:
+    return f"--{option.metadata['name'] or option.name.replace('_', '-')}"
+
+
+def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
+    """The options of a run, or those of these names."""
+    for each in fields(Request):
+        if not names or each.name in names:
+            default = [] if each.metadata["how"].get("action") == "append" else each.default
+            if each.name == "price_per_hour":
+                default = os.environ.get(PRICE) or None
+            parser.add_argument(
+                _name(each), dest=each.name, default=default, **each.metadata["how"]
+            )
+
+
+def from_parsed(chosen: argparse.Namespace) -> Request:
+    """The request of what `add_arguments`' parser has parsed."""
+    values = {each.name: getattr(chosen, each.name) for each in fields(Request)}
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return Request(**{key: value for key, value in {**values, **lists}.items() if value != ()})
+
+
+def parse(words: Sequence[str]) -> Request:
     """The request of a command line.
 
     Raises:
         SystemExit: where it is none; argparse has then said why.
     """
-    if parser is None:
-        parser = argparse.ArgumentParser(prog="python -m bespoke.run")
-        add_arguments(parser)
+    parser = argparse.ArgumentParser(prog="python -m bespoke.run")
+    add_arguments(parser)
     return from_parsed(parser.parse_args(words))
-
-
-def from_parsed(chosen: argparse.Namespace) -> Request:
-    """The request of what `add_arguments`' parser has parsed."""
-    given: dict[str, Any] = {
-        each.name: getattr(chosen, each.name)
-        for each in fields(Request)
-        if each.name != "experiments"
-    }
-    for name in ("overrides", "data", "parent_data"):
-        given[name] = tuple(given[name])
-    return Request(experiments=tuple(chosen.experiment or (chosen.default_experiment,)), **given)
-
-
-def add_arguments(parser: argparse.ArgumentParser, default: str = DEFAULT_EXPERIMENT) -> None:
-    """All options of a run; `default` is the experiment where none is named."""
-    parser.set_defaults(default_experiment=default)
-    parser.add_argument(
-        "--experiment",
-        metavar="NAME",
-        action="append",
-        help=f"a file's name in experiments/, without .toml (default: {default}); "
-        "again for another run",
-    )
-    parser.add_argument(
-        "--seeds",
-        metavar="N,N",
-        type=_seeds,
-        default=(),
-        help="train at each of these seeds, under names of its own unless it is the experiment's",
-    )
-    add_switches(parser, with_parent="train the parent experiment too")
-    add_choices(parser)
-    add_strictness(parser)
-    parser.add_argument(
-        "--plan",
-        choices=("auto", "as-written"),
-        default="auto",
-        help="fit batch, precision, checkpointing and attention to this machine's GPU, with the "
-        "effective batch kept (default), or change nothing",
-    )
-    parser.add_argument(
-        "--price-per-hour",
-        metavar="PRICE",
-        type=_price,
-        default=os.environ.get(PRICE) or None,
-        help=f"what the machine costs an hour, for the record (default: {PRICE})",
-    )
-    add_switches(
-        parser,
-        no_gate="train on, whatever the experiment's gate says",
-        no_test="skip sampling and scoring",
-        fresh="start again from the beginning; an earlier run's files move to a dated folder",
-        dry_run="stop before the launch; print the command and the two rendered files",
-        rehearse="generated pictures and a fake trainer: all of it with no GPU and no download",
-    )
-    # For the programs that watch a run: each event as a JSON line in the place of progress.
-    parser.add_argument("--events", action="store_true", help=argparse.SUPPRESS)
-
-
-def add_switches(parser: argparse.ArgumentParser, **about: str) -> None:
-    """Options that are there or not; `dry_run="…"` adds --dry-run with that help."""
-    for name, text in about.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
-
-
-def add_workspace(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workspace",
-        metavar="DIR",
-        type=folder,
-        help="where training_data, output and logs are (default: BESPOKE_WORKSPACE, /workspace, "
-        "./workspace)",
-    )
-
-
-def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        action="append",
-        default=[],
-        help="the pictures' folder; NAME=DIR for another subset's (may be given again)",
-    )
-    add_workspace(parser)
-
-
-def add_choices(parser: argparse.ArgumentParser) -> None:
-    add_data(parser)
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="overrides",
-        help="override for this run: training.KEY=VALUE or dataset.KEY=VALUE (may be given again)",
-    )
-
-
-def add_strictness(parser: argparse.ArgumentParser) -> None:
-    add_switches(
-        parser,
-        strict="stop at warnings as at errors",
-        allow_no_op="train even if nothing that the trainer sees differs from the parent",
-    )
-    # Its earlier name.
-    parser.add_argument(
-        "--allow-inert", action="store_true", dest="allow_no_op", help=argparse.SUPPRESS
-    )
-    parser.add_argument(
-        "--parent-data",
-        metavar="DIR",
-        action="append",
-        default=[],
-        help="the parent's own pictures and captions, if they were different; NAME=DIR for another "
-        "subset's (may be given again)",
-    )
-
-
-def folder(text: str) -> Path:
-    """A folder's name, in argparse's way."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("a folder's name is needed")
-    return Path(text)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(each) for each in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write whole numbers, as 42,43") from None
-
-
-def _price(text: str) -> float:
-    try:
-        price = float(text)
-    except ValueError:
-        price = math.nan
-    if not 0 <= price < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: write an amount such as 2.79")
-    return price

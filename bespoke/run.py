@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import functools
 import platform
 import shlex
+import shutil
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,8 +25,7 @@ from bespoke import version
 from bespoke.console import duration, say
 from bespoke.errors import is_full
 from bespoke.evaluation import sampling
-from bespoke.experiment import config, prompts, rendering, schedule
-from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment import config, prompts, rendering
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.trainer import fit, loop, resume, starting
@@ -43,13 +43,15 @@ if TYPE_CHECKING:
 
 
 def run(request: Request, journal: Journal) -> None:
-    """Check, render, train, verify and summarise one experiment.
-
-    Raises:
-        ConfigError, DatasetError, TrainerError, InterruptedRunError: see bespoke.errors.
-    """
+    """Check, render, train, verify and summarise one experiment; errors are bespoke.errors'."""
     job = open_job(request, journal)
-    job = replace(job, folder=journal.open(job.workspace / "logs", job.name))
+    if request.dry_run:
+        # No start of a run: nothing is noted of it, and the next one takes its place.
+        job = replace(job, folder=job.workspace / "logs" / job.name / "dry_run")
+        shutil.rmtree(job.folder, ignore_errors=True)
+        job.folder.mkdir(parents=True)
+    else:
+        job = replace(job, folder=journal.open(job.workspace / "logs", job.name))
     names = {"experiment": job.experiment.name, "machine": platform.node()}
     journal.write("started", arguments=sys.argv[1:], **names)
     try:
@@ -69,10 +71,10 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
-    checked = starting.check(job, functools.partial(_draw, job))
+    checked = starting.check(job)
     job = fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
-    commit = version.commits(REPOSITORY)["bespoke"]
+    commit = version.commits()["bespoke"]
     rendered = starting.render(job, trainer, checked.data, commit)
     if job.request.dry_run:
         _show(rendered, trainer.command(rendered))
@@ -87,52 +89,37 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         start = starting.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked, checked.parent)
         with recorder.recorded(job, row) as record:
-            rates = schedule.shares(job.experiment, checked.length)
             evaluator = EpochEvaluator(
                 job,
                 prompts=tested,
                 samples=samples,
-                rates=rates,
                 keep=functools.partial(record.epoch, job.experiment.run_name),
                 show=functools.partial(recorder.show, job, record),
             )
             evaluator.take_up(start)
             if not start.finished:
                 trainer.prepare()
-                launch = loop.Plan(
-                    rendered=rendered,
-                    settings=settings,
-                    command=trainer.command,
-                )
-                loop.train(job, launch, start, evaluator)
-            found = starting.verified(job)
+                plan = loop.Plan(rendered=rendered, settings=settings, command=trainer.command)
+                loop.train(job, plan, start, evaluator)
+            verified = starting.verified(job)
             if not start.finished:
                 evaluator.epoch(job.epochs[-1], say)
         resume.update(job.output, job.name, completed=True)
     # The page is named before: what a person does next comes last.
-    _summarise(job, found, evaluator, 0 if start.finished else time.monotonic() - started)
+    _summarise(job, verified, evaluator, 0 if start.finished else time.monotonic() - started)
 
 
 def _introduce(job: Job, trainer: Trainer) -> None:
-    experiment = job.experiment
-    say(f"{experiment.run_name} ({experiment.name})")
+    say(f"{job.experiment.run_name} ({job.experiment.name})")
     if job.request.rehearse:
         say("REHEARSAL: generated pictures and a fake trainer; nothing it makes is a result")
     elif trainer.lacks and not job.request.dry_run:
         say("warning: no NVIDIA GPU found. In Docker, add --gpus all")
-    if experiment.hypothesis:
-        say(f"hypothesis: {experiment.hypothesis}")
+    if job.experiment.hypothesis:
+        say(f"hypothesis: {job.experiment.hypothesis}")
     for text in job.request.overrides:
         say(f"override: {text}")
     say(f"logs and settings: {job.folder}")
-
-
-def _draw(job: Job, name: str) -> Path:
-    from bespoke.rehearsal import drawing
-
-    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
-    count = max(fewest, job.experiment.pictures_taken or 1)
-    return drawing.collection(name, count, job.workspace)
 
 
 def _show(rendered: rendering.Rendered, command: list[str]) -> None:
@@ -142,20 +129,19 @@ def _show(rendered: rendering.Rendered, command: list[str]) -> None:
     say("dry run: stopped before the launch")
 
 
-def _summarise(job: Job, found: list[Path], evaluator: EpochEvaluator, seconds: float) -> None:
-    """What was made, and four lines on how to go on from it."""
-    last = found[-1]
-    job.journal.write("finished", checkpoints=found, seconds=seconds)
-    made = f"{len(found)} complete checkpoints"
+def _summarise(job: Job, verified: list[Path], evaluator: EpochEvaluator, seconds: float) -> None:
+    """What there is now, and how to go on from it."""
+    last = verified[-1]
+    job.journal.write("finished", checkpoints=verified, seconds=seconds)
+    result = f"{len(verified)} complete checkpoints"
     if seconds:
-        say(f"done in {duration(seconds)}: {made}, {last.stat().st_size / 1e6:.1f} MB each")
+        say(f"done in {duration(seconds)}: {result}, {last.stat().st_size / 1e6:.1f} MB each")
     else:
-        say(f"already trained: {made}; --fresh trains it again and keeps these")
+        say(f"already trained: {result}; --fresh trains it again and keeps these")
     if job.experiment.subject == "machine":
         say("This machine can train.")
         return
-    name = job.experiment.run_name
     where = shlex.join(["--workspace", str(job.workspace)])
     say(evaluator.best() or f"last checkpoint: {last}")
-    say(f"next: python -m bespoke next {name} {where}")
-    say(f"see it: python -m bespoke serve {where}")
+    say(f"next: bespoke next {job.experiment.run_name} {where}")
+    say(f"see it: bespoke serve {where}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,16 +23,16 @@ class InterruptedRunError(BaseException):
     exit_code = 130
 
 
+@dataclass(kw_only=True)
 class _State:
     """`holds` counts the blocks, one within another, that no signal may cut."""
 
-    def __init__(self) -> None:
-        self.first: int | None = None
-        self.count = 0
-        self.raised = False
-        self.holds = 0
-        self.handling = False
-        self.remedy = ""
+    first: int | None = None
+    count: int = 0
+    raised: bool = False
+    holds: int = 0
+    handling: bool = False
+    remedy: str = ""
 
 
 _state = _State()
@@ -44,8 +45,7 @@ def handle_signals(remedy: str = "") -> None:
     what nohup is for. Called before anything that takes long to import.
     """
     global _state
-    _state = _State()
-    _state.holds, _state.handling, _state.remedy = 1, True, remedy
+    _state = _State(holds=1, handling=True, remedy=remedy)
     for number in NUMBERS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _note)
@@ -75,15 +75,13 @@ def raising() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """A block that no signal cuts: one that comes meanwhile is raised when the block is left.
-
-    Where the block is left by an error, that goes on, and the signal is raised at the next such
-    place. Other threads than the main one meet no signals, and hold none.
+    """A block that no signal cuts: one that comes meanwhile is raised when the block is left,
+    or, where an error leaves it, at the next such place. Only the main thread meets signals.
 
     Raises:
         InterruptedRunError: after the block.
     """
-    if not _in_main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     _state.holds += 1
@@ -101,7 +99,7 @@ def check_signals() -> None:
     Raises:
         InterruptedRunError: where a signal has come; in the main thread alone.
     """
-    if _state.first is not None and _in_main_thread():
+    if _state.first is not None and threading.current_thread() is threading.main_thread():
         _state.raised = True
         name = signal.Signals(_state.first).name
         raise InterruptedRunError(f"stopped by {name}{_state.remedy}")
@@ -123,7 +121,3 @@ def _note(number: int, _: object) -> None:
 def _raise_pending() -> None:
     if not _state.raised:
         check_signals()
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()

@@ -6,35 +6,37 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
+from bespoke.files import REPOSITORY
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "origin.json"
 
 
-def told(repository: Path) -> dict[str, str]:
+def origin(repository: Path = REPOSITORY) -> dict[str, str]:
     """What origin.json says: an image and a package have one, a clone has none and so {}."""
     try:
-        found = json.loads((repository / FILE).read_bytes())
-    except (OSError, ValueError):
+        return dict(json.loads((repository / FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
         return {}
-    return dict(found) if isinstance(found, dict) else {}
 
 
-def commits(repository: Path) -> dict[str, str]:
+def commits(repository: Path = REPOSITORY) -> dict[str, str]:
     """`bespoke`'s and the `trainer`'s commit: "-dirty" follows where files differ from it."""
-    written = told(repository)
+    written = origin(repository)
     places = {"bespoke": repository, "trainer": repository / "vendor" / "sd-scripts"}
     return {name: written.get(name) or _commit(place) for name, place in places.items()}
 
 
 def _commit(folder: Path) -> str:
     # Without a .git of its own, git would answer for whatever clone lies around the folder.
-    if not (folder / ".git").exists():
-        return "unknown"
-    asked = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(asked, cwd=folder, capture_output=True, text=True, check=True)
+        if (folder / ".git").exists():
+            return subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, check=True
+            ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()
+        pass
+    return "unknown"

@@ -11,21 +11,12 @@ import sys
 
 import pytest
 
-from bespoke.console import duration
 from bespoke.trainer.launch import EpochStarted, Progress
 from bespoke.trainer.progress import Display, Reading
 
 
 def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:
     return Progress(step=step, total=100, steps_per_second=pace, loss=loss)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (59.6, "1:00"), (75, "1:15"), (3725, "1:02:05"), (None, "?")],
-)
-def test_a_duration_is_read_as_on_a_clock(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_time_left_is_reckoned_to_the_epochs_end_and_the_runs() -> None:
@@ -120,20 +111,12 @@ def test_no_color_leaves_the_bar_and_takes_its_colours() -> None:
     assert not [n for n in numbers if 30 <= n <= 49 or 90 <= n <= 107]
 
 
-def test_a_dumb_terminal_gets_plain_lines() -> None:
-    text = on_a_terminal(TERM="dumb")
-    assert "\x1b" not in text
-    assert "bespoke: epoch 2/10  left 0:34 (epoch 0:02)  step 15/100" in text
-
-
-def test_force_color_puts_no_colours_into_a_log() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW],
-        env={**os.environ, "FORCE_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
+def test_a_dumb_terminal_and_a_file_get_plain_lines() -> None:
+    pipe = {**os.environ, "FORCE_COLOR": "1"}
+    texts = (
+        on_a_terminal(TERM="dumb"),
+        subprocess.check_output([sys.executable, "-c", SHOW], env=pipe, text=True),
     )
-    assert "\x1b" not in done.stdout + done.stderr
-    assert "bespoke: epoch 2/10  left 0:34 (epoch 0:02)  step 15/100" in done.stdout
+    for text in texts:
+        assert "\x1b" not in text
+        assert "bespoke: epoch 2/10  left 0:34 (epoch 0:02)  step 15/100" in text

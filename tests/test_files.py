@@ -48,16 +48,11 @@ def test_the_workspace_is_the_one_asked_for_before_any_other(
         assert workspace(None) == tmp_path / "workspace"
 
 
-def test_a_workspace_that_cannot_be_made_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot write to the workspace .*; name another"):
-        workspace(tmp_path / "file" / "inside")
-
-
-def test_a_workspace_that_is_read_only_is_refused() -> None:
+@pytest.mark.parametrize("folder", ["/dev/null/x", "/proc"])
+def test_a_workspace_that_cannot_be_made_or_written_is_refused_with_what_to_do(folder: str) -> None:
     # /proc refuses new files even to root, as a read-only mount would.
-    with pytest.raises(ConfigError, match="cannot write to the workspace"):
-        workspace(Path("/proc"))
+    with pytest.raises(ConfigError, match=r"cannot write to the workspace: .*; name another"):
+        workspace(Path(folder))
 
 
 @pytest.mark.parametrize(

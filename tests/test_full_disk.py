@@ -1,4 +1,4 @@
-"""A disk that is full at any phase ends a run with one line and 4, and room lets it go on."""
+"""A disk that is full at any phase ends a run with one line and 4, and room lets it resume."""
 
 from __future__ import annotations
 
@@ -7,50 +7,47 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import aimed
-from tests.test_interrupted import arguments, outcome, run
+from tests.rehearsals import aimed, command, run
+from tests.test_interrupted import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PHASES = (
-    "/logs/", "preflight.json", "receipt.toml", ".lock", ".run.json",
-    "train.log", "/output/tests/", "record.sqlite", "/reports/",
-)  # fmt: skip
+PHASES = ("/logs/", "receipt.toml", ".run.json", "train.log", "/output/tests/", "record.sqlite")
+# Fills the disk that the file is on, to its last byte.
+FILL = """
+filler = os.open({!r}, os.O_WRONLY | os.O_CREAT)
+for size in (1 << 20, 1 << 12, 1):
+    try:
+        while True:
+            os.write(filler, bytes(size))
+    except OSError:
+        pass
+"""
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here: it takes root and the right to mount")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_disk_that_is_full_is_one_line_and_the_same_command_resumes_once_there_is_room(
-    repository: Path, drawn: Path, small_disk: Path, phase: str
+    small_disk: Path, phase: str
 ) -> None:
     filler = small_disk / "filler"
-    given = arguments(small_disk / "place", drawn)
-    done = aimed.rehearse(repository, phase, aimed.FILL.format(str(filler)), *given)
+    words = command(small_disk / "place")
+    done = run(aimed(phase, FILL.format(str(filler)), words))
     assert filler.exists(), f"nothing was opened whose path holds {phase}"
     assert done.returncode == 4, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert (
-        last
-        == (f"bespoke: no space left on {small_disk}; free some, then run the same command again")
-        or "No space left on device" in done.stderr
-    )
+    remedy = f"no space left on {small_disk}; free some, then run the same command again"
+    assert remedy in done.stderr or "No space left on device" in done.stderr
     filler.unlink()
-    run(repository, small_disk / "place", drawn)
+    assert run(words).returncode == 0
     assert [epoch for epoch, _ in outcome(small_disk / "place")["epochs"]] == [1, 2, 3]

@@ -53,13 +53,6 @@ def test_the_trainers_lock_holds_every_pin_of_the_submodules_requirements(
             assert locked[name] == {pin[2]}, name
 
 
-def test_torch_and_xformers_are_the_pair_that_load_together(repository: Path) -> None:
-    locked = pins((repository / "locks" / "trainer.txt").read_text(encoding="utf-8"))
-    assert locked["torch"] == {"2.10.0"}
-    assert locked["torchvision"] == {"0.25.0"}
-    assert locked["xformers"] == {"0.0.35"}
-
-
 @pytest.mark.parametrize("name", ["orchestrator", "tests"])
 def test_sets_that_share_a_package_share_its_versions(repository: Path, name: str) -> None:
     trainer = pins((repository / "locks" / "trainer.txt").read_text(encoding="utf-8"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import pytest
 
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
+from tests.rehearsals import command, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,21 +23,7 @@ CANARIES = {
 }
 
 
-def veiled_by(script: str, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, **CANARIES, **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
-def test_values_of_secret_variables_and_passwords_in_addresses_are_veiled(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(repository))
+def test_values_of_secret_variables_and_passwords_in_addresses_are_veiled() -> None:
     script = (
         "import os; from bespoke.redact import veiled\n"
         "for name in ('HF_TOKEN', 'RUNPOD_API_KEY', 'BESPOKE_DATABASE_URL', 'MY_SECRET'):\n"
@@ -46,35 +31,21 @@ def test_values_of_secret_variables_and_passwords_in_addresses_are_veiled(
         "print(veiled('mysql://me:pa55word@host/x and http://host:80/y'))\n"
         "print(veiled('true or 1 stay, and so does a/b'))\n"
     )
-    assert veiled_by(script, SHORT_TOKEN="true").splitlines() == [
-        "<***>",
-        "<***>",
-        "<***>",
-        "<***>",
+    done = run([sys.executable, "-c", script], **CANARIES, SHORT_TOKEN="true")
+    assert done.stdout.splitlines() == [
+        *["<***>"] * 4,
         "mysql://me:***@host/x and http://host:80/y",
         "true or 1 stay, and so does a/b",
     ]
 
 
-@pytest.mark.parametrize("fault", ["", "fail@20", "oom@20"])
-def test_a_whole_run_writes_and_shows_no_canary(
-    repository: Path, drawn: Path, tmp_path: Path, fault: str
-) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--no-test", "--data", str(drawn)),
-            *("--workspace", str(tmp_path / "place"), "--set", "training.max_train_epochs=1"),
-            *("--set", f"training.metadata_description={CANARIES['HF_TOKEN']}"),
-        ],
-        cwd=repository,
-        env={**os.environ, **CANARIES, "BESPOKE_FAKE_TRAINER_FAULT": fault},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.mark.parametrize("fault", ["", "fail"])
+def test_a_whole_run_writes_and_shows_no_canary(tmp_path: Path, fault: str) -> None:
+    secret = f"training.metadata_description={CANARIES['HF_TOKEN']}"
+    variables = {**CANARIES, "BESPOKE_FAKE_TRAINER_FAULT": fault}
+    done = run(command(tmp_path, "--no-test", "--set", secret), **variables)
     assert done.returncode == (4 if fault else 0), done.stderr
-    written = [path for path in (tmp_path / "place").rglob("*") if path.is_file()]
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
     texts = {str(path): path.read_bytes() for path in written if path.suffix != ".png"}
     texts |= {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
     assert len(texts) > 8

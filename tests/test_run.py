@@ -1,209 +1,120 @@
-"""The whole way, as a person starts it: real processes, the fake trainer trainer, real files."""
+"""The whole way, as a person starts it: what a run leaves, and how it ends."""
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 from safetensors import safe_open
 
+from bespoke.rehearsal.drawing import draw
+from tests.rehearsals import NAME, command, events, is_empty, run, start, trainers, wait_for
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
-SHORT = ("--no-test", "--set", "training.max_train_epochs=3")
 
-T = TypeVar("T")
-Rehearse = "Callable[..., subprocess.CompletedProcess[str]]"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "place" / "rehearsal"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run to its end, which the tests leave as it is, and what it printed."""
+    place = tmp_path_factory.mktemp("finished")
+    done = run(command(place))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return place, done.stdout
 
 
-def command(place: Path, *arguments: str) -> list[str]:
-    workspace = ("--workspace", str(place.parent))
-    return [sys.executable, "-m", "bespoke.run", "--rehearse", *workspace, *arguments]
-
-
-@pytest.fixture
-def rehearse(repository: Path, place: Path, drawn: Path) -> Rehearse:
-    def start(*arguments: str, data: Path = drawn, **variables: str) -> object:
-        return subprocess.run(
-            command(place, *SHORT, "--data", str(data), *arguments),
-            cwd=repository,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return start  # type: ignore[return-value]
-
-
-def newest(place: Path) -> Path:
-    return max((place / "logs" / NAME).iterdir())
-
-
-def events(place: Path) -> list[dict[str, object]]:
-    lines = (newest(place) / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def group_members(pgid: int) -> list[str]:
-    shown = subprocess.run(
-        ["ps", "-e", "-o", "pgid=,stat=,pid="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split() for line in shown.splitlines()]
-    return [row[2] for row in rows if row[0] == str(pgid) and not row[1].startswith("Z")]
-
-
-def test_a_run_leaves_its_checkpoints_numbered_its_log_its_events_and_its_receipt(
-    rehearse: Rehearse, place: Path
+def test_a_run_leaves_numbered_checkpoints_its_log_its_events_and_its_receipt(
+    finished: tuple[Path, str],
 ) -> None:
-    done = rehearse()
-    assert done.returncode == 0, done.stderr
+    place, said = finished
+    output = place / "rehearsal" / "output"
     for epoch in (1, 2, 3):
-        with safe_open(
-            place / "output" / f"{NAME}-{epoch:06d}.safetensors", framework="numpy"
-        ) as opened:
+        with safe_open(output / f"{NAME}-{epoch:06d}.safetensors", framework="numpy") as opened:
             assert opened.metadata()["ss_epoch"] == str(epoch)
-    assert not (place / "output" / f"{NAME}.safetensors").exists()
-    folder = newest(place)
-    assert {path.name for path in folder.iterdir()} >= {
-        "train.log",
-        "events.jsonl",
-        "receipt.toml",
-        "training.toml",
-        "dataset.toml",
-        "command.txt",
-    }
+            assert "REHEARSAL" in opened.metadata()["ss_training_comment"]
+    assert not (output / f"{NAME}.safetensors").exists()
+    (folder,) = (place / "rehearsal" / "logs" / NAME).iterdir()
+    files = {"train.log", "receipt.toml", "training.toml", "dataset.toml", "command.txt"}
+    assert {path.name for path in folder.iterdir()} >= files
     kinds = [row["event"] for row in events(place)]
-    assert kinds[0] == "started"
-    assert kinds[-1] == "finished"
-    assert kinds.count("checkpoint") == 3
-    assert "done in" in done.stdout
-    assert "3 complete checkpoints" in done.stdout
+    assert (kinds[0], kinds[-1], kinds.count("checkpoint")) == ("started", "finished", 3)
+    assert "3 complete checkpoints" in said
+    assert "using 4 generated samples" in said
 
 
-def test_every_line_that_is_ours_says_so_and_the_trainers_stay_in_the_log(
-    rehearse: Rehearse, place: Path
+def test_our_lines_say_so_the_trainers_stay_in_the_log_and_all_say_rehearsal(
+    finished: tuple[Path, str],
 ) -> None:
-    done = rehearse()
-    assert all(line.startswith("bespoke: ") for line in done.stdout.splitlines())
-    assert done.stderr == ""
-    log = (newest(place) / "train.log").read_text(encoding="utf-8")
-    assert "epoch 3/3" in log
-    assert "bespoke:" not in log
-    bars = [line for line in log.splitlines() if line.startswith("steps:")]
-    assert len(bars) <= 3 * 508 + 1
-    assert len(bars) == len({line.split("| ")[1].split(" ")[0] for line in bars})
+    place, said = finished
+    assert all(line.startswith("bespoke: ") for line in said.splitlines())
+    (log,) = place.rglob("train.log")
+    text = log.read_text(encoding="utf-8")
+    assert "epoch 3/3" in text
+    assert "REHEARSAL" in text
+    assert "bespoke:" not in text
+    assert [path.name for path in place.iterdir()] == ["rehearsal"]
+    files = (place / "rehearsal" / "output").glob(f"*{NAME[-20:]}*")
+    assert all(path.name.lstrip(".").startswith("REHEARSAL") for path in files)
 
 
-def test_smoke_draws_as_many_pictures_as_it_takes(repository: Path, place: Path) -> None:
-    told = subprocess.check_output(
-        command(place, "--experiment", "smoke", "--dry-run"), cwd=repository, text=True
-    )
-    assert "using 4 generated samples" in told
-    assert "training_data: 4 of 4 pictures taken" in told
-
-
-def test_everything_a_rehearsal_makes_says_rehearsal(rehearse: Rehearse, place: Path) -> None:
-    done = rehearse()
-    assert "REHEARSAL" in done.stdout
-    made = [path.name for path in (place / "output").iterdir()]
-    # Three checkpoints, three states, two files on the run and its lock.
-    assert len(made) == 9
-    assert all(name.lstrip(".").startswith("REHEARSAL") for name in made)
-    with safe_open(place / "output" / f"{NAME}-000001.safetensors", framework="numpy") as opened:
-        metadata = opened.metadata()
-    assert "REHEARSAL" in metadata["ss_output_name"]
-    assert "REHEARSAL" in metadata["ss_training_comment"]
-    assert "REHEARSAL" in (newest(place) / "train.log").read_text(encoding="utf-8")
-    assert not (place.parent / "output").exists()
-
-
-def test_a_second_rehearsal_moves_the_first_aside_and_loses_nothing(
-    rehearse: Rehearse, place: Path
-) -> None:
-    assert rehearse().returncode == 0
-    first = (place / "output" / f"{NAME}-000002.safetensors").read_bytes()
-    assert rehearse().returncode == 0
-    (aside,) = (place / "output" / "earlier").iterdir()
-    assert (aside / f"{NAME}-000002.safetensors").read_bytes() == first
+def test_a_second_rehearsal_moves_the_first_aside_and_loses_nothing(tmp_path: Path) -> None:
+    words = command(tmp_path, "--no-test")
+    assert run(words).returncode == 0
+    first = tmp_path / "rehearsal" / "output" / f"{NAME}-000002.safetensors"
+    content = first.read_bytes()
+    assert run(words).returncode == 0
+    (aside,) = (first.parent / "earlier").iterdir()
+    assert (aside / first.name).read_bytes() == content
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "words"),
     [
-        ("fail@20", "exit code 1"),
-        ("die@20", "SIGKILL"),
+        ("fail", "exit code 1"),
         ("die_saving", "SIGKILL"),
         ("disk_full", "the disk is full"),
-        ("oom@20", "the GPU's memory is full"),
+        ("oom", "the GPU's memory is full"),
+        # The trainer's exit code is 0.
+        ("nothing", f"{NAME}-000001.safetensors: was not written"),
+        ("short", "incomplete or damaged"),
+        ("missing_epoch", "trainer exited 0, but checkpoints are missing or corrupt"),
     ],
 )
 def test_a_trainer_that_fails_ends_the_run_with_4_in_words(
-    rehearse: Rehearse, place: Path, fault: str, said: str
+    tmp_path: Path, fault: str, words: str
 ) -> None:
-    done = rehearse(BESPOKE_FAKE_TRAINER_FAULT=fault)
+    done = run(command(tmp_path, "--no-test"), BESPOKE_FAKE_TRAINER_FAULT=fault)
     assert done.returncode == 4, done.stdout + done.stderr
-    assert said in done.stderr
-    assert str(newest(place) / "train.log") in done.stderr
+    assert words in done.stderr
+    assert "train.log" in done.stderr
     assert "Traceback" not in done.stderr
-    assert events(place)[-1]["event"] == "failed"
-    assert events(place)[-1]["exit_code"] == 4
+    last = events(tmp_path)[-1]
+    assert (last["event"], last["exit_code"]) == ("failed", 4)
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "number"),
     [
-        ("nothing", f"{NAME}-000001.safetensors: was not written"),
-        ("short", "incomplete or damaged"),
-        ("missing_epoch", "was not written"),
+        ("hang@3", signal.SIGINT),
+        ("hang@3", signal.SIGTERM),
+        ("stall@3", signal.SIGHUP),
+        ("child@3", signal.SIGTERM),
     ],
 )
-def test_an_exit_code_of_0_is_not_believed_without_the_checkpoints(
-    rehearse: Rehearse, fault: str, said: str
-) -> None:
-    done = rehearse(BESPOKE_FAKE_TRAINER_FAULT=fault)
-    assert done.returncode == 4, done.stdout
-    assert "trainer exited 0, but checkpoints are missing or corrupt" in done.stderr
-    assert said in done.stderr
-
-
-@pytest.mark.parametrize("fault", ["hang@30", "stall@30", "child@30"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_whole_group_with_130_and_a_record(
-    repository: Path, place: Path, drawn: Path, fault: str, number: signal.Signals
+    tmp_path: Path, fault: str, number: signal.Signals
 ) -> None:
-    child = subprocess.Popen(
-        command(place, *SHORT, "--data", str(drawn)),
-        cwd=repository,
-        env={
-            **os.environ,
-            "BESPOKE_FAKE_TRAINER_FAULT": fault,
-            "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.005",
-            "BESPOKE_STOP_PATIENCE_S": "0.5",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    slow = {"BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0.2"}
+    child = start(command(tmp_path, "--no-test"), BESPOKE_FAKE_TRAINER_FAULT=fault, **slow)
     try:
-        pgid = wait_for(lambda: trainer_group(place))
-        wait_for(lambda: "avr_loss" in (newest(place) / "train.log").read_text(encoding="utf-8"))
-        assert group_members(pgid)
+        wait_for(lambda: "checkpoint" in [row["event"] for row in events(tmp_path)])
+        (pgid,) = trainers(tmp_path)
+        assert not is_empty(pgid)
         child.send_signal(number)
         _, errors = child.communicate(timeout=30)
     finally:
@@ -211,24 +122,71 @@ def test_a_signal_ends_the_whole_group_with_130_and_a_record(
         child.wait()
     assert child.returncode == 130, errors
     assert errors == f"bespoke: stopped by {number.name}: run the same command again to resume\n"
-    assert group_members(pgid) == []
-    assert events(place)[-1]["event"] == "failed"
-    assert events(place)[-1]["exit_code"] == 130
+    assert is_empty(pgid)
+    assert events(tmp_path)[-1]["exit_code"] == 130
 
 
-def trainer_group(place: Path) -> int | None:
-    try:
-        launched = [row for row in events(place) if row["event"] == "launched"]
-    except (OSError, ValueError):
-        return None
-    return int(str(launched[0]["pid"])) if launched else None
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--experiment", "keeptokens3"], 2, "'keep_tokens_3'"),
+        (["--set", "training.learnign_rate=1"], 2, "learning_rate"),
+        (["--workspace", "/dev/null/x"], 2, "cannot write to the workspace"),
+        (["--data", "/no/such/folder"], 2, "/no/such/folder"),
+    ],
+)
+def test_a_careless_start_is_one_clear_error_with_its_code(
+    arguments: list[str], code: int, words: str
+) -> None:
+    done = run([sys.executable, "-m", "bespoke.run", *arguments])
+    assert done.returncode == code, done.stdout + done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(line.startswith("bespoke: ") for line in done.stderr.splitlines())
 
 
-def wait_for(ready: Callable[[], T | None], seconds: float = 60.0) -> T:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = ready()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"nothing came of it in {seconds} s")
+def test_without_a_gpu_the_options_of_record_are_refused_with_what_can_be_done(
+    trainer_python: str, drawn: Path
+) -> None:
+    words = [trainer_python, "-m", "bespoke.run", "--data", str(drawn)]
+    if shutil.which("nvidia-smi", path="/usr/bin:/bin"):
+        pytest.skip("this machine has a GPU")
+    done = run(words, PATH="/usr/bin:/bin")
+    assert done.returncode == 2
+    assert "no NVIDIA GPU found, and mixed_precision" in done.stderr
+    assert "--rehearse" in done.stderr
+
+
+def test_a_dry_run_prints_the_command_and_both_files_and_is_no_start(
+    sd_scripts: Path, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "bespoke.run", "--experiment", "smoke", "--dry-run"]
+    for _ in range(2):
+        done = run([*words, "--workspace", str(tmp_path)])
+        assert done.returncode == 0, done.stderr
+    assert 'output_name = "bespoke_baby_sd15_lora_smoke"' in done.stdout
+    assert "keep_tokens = 3" in done.stdout
+    assert "train_network.py --config_file" in done.stdout
+    assert not (tmp_path / "models").exists()
+    assert not (tmp_path / "output").exists()
+    health = run([sys.executable, "-m", "bespoke", "health", "--workspace", str(tmp_path)])
+    assert "this machine has started no run" in health.stderr
+
+
+def test_a_relative_folder_is_taken_from_where_the_person_stands_and_no_home_is_needed(
+    repository: Path, tmp_path: Path
+) -> None:
+    draw(tmp_path / "pictures", 4)
+    environment = {key: value for key, value in os.environ.items() if key != "HOME"}
+    done = subprocess.run(
+        command(tmp_path / "place", "--data", "pictures", "--no-test"),
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (report,) = tmp_path.rglob("events.jsonl")
+    assert f'"training_data": "{tmp_path}/pictures' in report.read_text(encoding="utf-8")

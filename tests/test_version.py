@@ -51,4 +51,4 @@ def test_the_clone_around_an_unpacked_package_is_not_asked(clone: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{", "3"])
 def test_a_damaged_file_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / version.FILE).write_text(text, encoding="utf-8")
-    assert version.told(tmp_path) == {}
+    assert version.origin(tmp_path) == {}

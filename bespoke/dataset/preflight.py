@@ -141,6 +141,8 @@ def subset_and_folder(text: str) -> tuple[str, str]:
 def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> dict[str, Path]:
     """The folder of each subset that an option names."""
     named: dict[str, Path] = {}
+    if texts and experiment is None:
+        raise ConfigError(f"{option}: this experiment has no parent to compare with")
     known = by_folder(experiment) if experiment else {}
     for text in texts:
         name, folder = subset_and_folder(text)
@@ -301,16 +303,12 @@ def examined(chosen: argparse.Namespace) -> Preflight:
         data=chosen.data,
         parent_data=chosen.parent_data,
         allow_no_op=chosen.allow_no_op,
-        roots=(REPOSITORY, workspace_path(chosen.workspace)[0]),
+        roots=(REPOSITORY, workspace_path(chosen.workspace)),
     )
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the findings; with `--json` one object, also where there is nothing to look into.
-
-    Raises:
-        ConfigError, DatasetError: where the run would be refused.
-    """
+    """Print the findings; with `--json` one object, also where there is nothing to look into."""
     try:
         report = examined(chosen)
     except BespokeError as error:

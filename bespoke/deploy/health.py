@@ -15,34 +15,30 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-# Longer than a trainer may stand still before bespoke itself ends it (watch.STALL_FLOOR_S).
+# Longer than a trainer may stand still before bespoke itself ends it.
 QUIET_S = 1800.0
-
-
-class UnhealthyError(BespokeError):
-    """No run, a failed one, or one that has gone quiet."""
 
 
 def show(chosen: argparse.Namespace) -> None:
     """One line on the run that this machine started last: several may share one volume.
 
     Raises:
-        UnhealthyError: where there is none, it failed, or nothing was written for half an hour.
+        BespokeError: where there is none, it failed, or nothing was written for half an hour.
     """
-    place, _ = workspace_path(chosen.workspace)
+    place = workspace_path(chosen.workspace)
     files = [*place.glob("logs/*/*/events.jsonl"), *place.glob("rehearsal/logs/*/*/events.jsonl")]
     for file in sorted(files, key=_modified, reverse=True):
         first, last = _ends(file)
-        if first.get("machine") == platform.node() and "--dry-run" not in str(first):
+        if first.get("machine") == platform.node():
             break
     else:
-        raise UnhealthyError(f"{place}: this machine has started no run")
+        raise BespokeError(f"{place}: this machine has started no run")
     run, event = file.parent.name, last.get("event")
     quiet = max(0.0, time.time() - max(_modified(file), _modified(file.with_name("train.log"))))
     if event == "failed" and last.get("exit_code") != GateStoppedError.exit_code:
-        raise UnhealthyError(f"{run}: failed: {last.get('message')}")
+        raise BespokeError(f"{run}: failed: {last.get('message')}")
     if event not in ("finished", "failed") and quiet > QUIET_S:
-        raise UnhealthyError(f"{run}: {event}, then nothing for {duration(quiet)}")
+        raise BespokeError(f"{run}: {event}, then nothing for {duration(quiet)}")
     print(f"{run}: {event}, {duration(quiet)} ago")
 
 
@@ -54,7 +50,6 @@ def _ends(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The first and the last event; a line that is still being written does not count."""
     lines = file.read_bytes().rpartition(b"\n")[0].splitlines()
     try:
-        first, last = ({**json.loads(line)} for line in (lines[0], lines[-1]))
-    except (IndexError, TypeError, ValueError, RecursionError):
+        return dict(json.loads(lines[0])), dict(json.loads(lines[-1]))
+    except (IndexError, TypeError, ValueError):
         return {}, {}
-    return first, last

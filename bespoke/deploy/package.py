@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bespoke import version
 from bespoke.dataset import preflight
@@ -21,7 +23,7 @@ from bespoke.errors import ConfigError
 from bespoke.experiment import config, schedule
 from bespoke.experiment.listing import changes
 from bespoke.experiment.toml_files import toml_value
-from bespoke.files import write_whole
+from bespoke.files import REPOSITORY, write_whole
 from bespoke.redact import holds_secret
 from bespoke.trainer.launch import SUBMODULE, require_submodule
 from bespoke.trainer.process import answer
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from bespoke.dataset.preflight import Preflight
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = "runpod_package"
 SUMS = "SHA256SUMS"
 TEMPLATE = Path(__file__).with_name("package_readme.md.j2")
@@ -42,7 +43,10 @@ PROJECT = (
     *("test_prompts.toml", "quick_test_epoch.py", "auto_test_epoch.py"),
 )
 # What no Stable Diffusion 1.5 LoRA needs: 8 of the trainer's 11 MB.
-UNNEEDED = ("bitsandbytes_windows/", "configs/", "docs/", "images/", "tests/", ".ai/", ".github/")
+UNNEEDED = tuple(
+    f"{SUBMODULE}/{name}/"
+    for name in ("bitsandbytes_windows", "configs", "docs", "images", "tests", ".ai", ".github")
+)
 # The first moment that a zip can name: a file's own time would make other bytes of the same files.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -68,13 +72,16 @@ def show(chosen: argparse.Namespace) -> None:
         ConfigError: no clone, a secret in a file, or another zip of that name.
         ConfigError, DatasetError: what the run itself would be refused for.
     """
-    flight = preflight.examined(chosen)
-    refusal = flight.refusal()
+    report = preflight.examined(chosen)
+    refusal = report.refusal()
     if refusal is not None:
         raise refusal
-    entries = collect(flight, REPOSITORY)
+    entries = collect(report)
     content = zipped(entries)
-    out = _place(chosen.out or ".", file_name(flight.experiment))
+    out = chosen.out or Path()
+    # Only what ends in .zip, or is a file already, is no folder.
+    if out.suffix.lower() != ".zip" and not out.is_file():
+        out /= file_name(report.experiment)
     try:
         if out.exists() and not chosen.replace and out.read_bytes() != content:
             raise ConfigError(
@@ -84,32 +91,29 @@ def show(chosen: argparse.Namespace) -> None:
         write_whole(out, content)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
-    print("\n".join(flight.verdict))
+    print("\n".join(report.verdict))
     print(f"{out}: {len(entries)} files, {len(content) / 1e6:.1f} MB")
     print(f"sha256 {hashlib.sha256(content).hexdigest()}")
     print(f"on the other machine: unzip {out.name} && cd {FOLDER} && bash start_training.sh")
 
 
-def _place(out: str, name: str) -> Path:
-    """The zip that `--out` means: only what ends in .zip, or is a file already, is no folder."""
-    path = Path(out)
-    return path if path.suffix.lower() == ".zip" or path.is_file() else path / name
-
-
-def collect(flight: Preflight, repository: Path) -> list[Entry]:
+def collect(report: Preflight) -> list[Entry]:
     """Every file of the package, by name, then the sha256 of all of them.
 
     Raises:
         ConfigError: where the project is no clone, or a file holds a secret of the environment.
     """
-    require_submodule(repository)
-    commits = {**version.commits(repository), "experiment": flight.experiment.name}
+    require_submodule(REPOSITORY)
+    origin = {**version.commits(), "experiment": report.experiment.name}
+    # An experiment that was written a minute ago is not tracked yet.
+    experiments = (f"experiments/{name}.toml" for name in config.names(REPOSITORY))
+    trainer = (f"{SUBMODULE}/{name}" for name in _tracked(REPOSITORY / SUBMODULE, ()))
     entries = [
-        *_pictures(flight),
-        *_project(repository),
-        *_tracked(repository / SUBMODULE, (), f"{SUBMODULE}/", UNNEEDED),
-        Entry(name=version.FILE, content=json.dumps(commits, sort_keys=True).encode() + b"\n"),
-        Entry(name="README.md", content=_readme(flight, commits, repository).encode()),
+        *map(_entry, sorted({*_tracked(REPOSITORY, PROJECT), *experiments})),
+        *(_entry(name) for name in trainer if not name.startswith(UNNEEDED)),
+        *_pictures(report),
+        Entry(name=version.FILE, content=json.dumps(origin, sort_keys=True).encode() + b"\n"),
+        Entry(name="README.md", content=_readme(report, origin).encode()),
     ]
     for entry in entries:
         if holds_secret(entry.content.decode("utf-8", errors="replace")):
@@ -134,47 +138,36 @@ def zipped(entries: Iterable[Entry]) -> bytes:
     return buffer.getvalue()
 
 
-def _pictures(flight: Preflight) -> Iterator[Entry]:
-    for name, collection in flight.collections.items():
+def _pictures(report: Preflight) -> Iterator[Entry]:
+    for name, collection in report.collections.items():
         for pair in collection.pairs:
             for path in (pair.picture, pair.caption):
                 yield Entry(name=f"{name}/{path.name}", content=path.read_bytes())
 
 
-def _project(repository: Path) -> Iterator[Entry]:
-    tracked = list(_tracked(repository, PROJECT))
-    yield from tracked
-    # An experiment that was written a minute ago is not tracked yet.
-    files = (f"experiments/{name}.toml" for name in config.names(repository))
-    for name in sorted(set(files) - {entry.name for entry in tracked}):
-        yield Entry(name=name, content=(repository / name).read_bytes())
-
-
-def _tracked(
-    folder: Path, paths: Sequence[str], prefix: str = "", without: tuple[str, ...] = ()
-) -> Iterator[Entry]:
-    """What git tracks of `paths`, as it is on the disk: nothing else can slip in."""
-    listed = None
+def _tracked(folder: Path, paths: Sequence[str]) -> list[str]:
+    """What git tracks of `paths`: nothing else can slip in."""
+    answered = None
     if (folder / ".git").exists():
-        listed = answer(["git", "ls-files", "--stage", "-z", "--", *paths], cwd=folder)
-    if not listed:
+        answered = answer(["git", "ls-files", "-z", "--", *paths], cwd=folder)
+    if not answered:
         raise ConfigError(f"{folder}: not a git clone; only tracked files are packed: clone it")
-    for line in listed.strip("\0").split("\0"):
-        head, _, name = line.partition("\t")
-        if name.startswith(without):
-            continue
-        if not (folder / name).is_file():
-            raise ConfigError(f"{prefix}{name}: tracked by git but missing: restore it")
-        content = (folder / name).read_bytes()
-        yield Entry(name=prefix + name, content=content, executable=head.startswith("100755"))
+    return answered.strip("\0").split("\0")
 
 
-def _readme(flight: Preflight, commits: Mapping[str, str], repository: Path) -> str:
+def _entry(name: str) -> Entry:
+    path = REPOSITORY / name
+    if not path.is_file():
+        raise ConfigError(f"{name}: tracked by git but missing: restore it")
+    return Entry(name=name, content=path.read_bytes(), executable=os.access(path, os.X_OK))
+
+
+def _readme(report: Preflight, origin: Mapping[str, str]) -> str:
     """The README of the package; everything in it comes from the experiment's own data."""
     import jinja2
 
-    experiment = flight.experiment
-    pictures = {name: len(each.pairs) for name, each in flight.collections.items()}
+    experiment = report.experiment
+    pictures = {name: len(each.pairs) for name, each in report.collections.items()}
     environment = jinja2.Environment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -186,22 +179,19 @@ def _readme(flight: Preflight, commits: Mapping[str, str], repository: Path) -> 
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         experiment=experiment,
         changes=changes(experiment),
-        verdict=flight.lines,
-        commits=commits,
+        verdict=report.lines,
+        commits=origin,
         zip_name=file_name(experiment),
         pictures=sum(pictures.values()),
         run=schedule.length(experiment, pictures),
-        children=[each for each in config.known(repository) if each.parent == experiment.name],
+        children=[each for each in config.known(REPOSITORY) if each.parent == experiment.name],
     )
 
 
 def _plain(words: object) -> str:
     """A person's words within one line of Markdown, which they can neither leave nor mark up."""
-    line = " ".join(str(words).split())
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in line)
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(words).split()))
 
 
-def _toml(value: Any) -> str:
-    if value is None:
-        return "(unset)"
-    return toml_value(value).replace("|", "\\|")
+def _toml(value: object) -> str:
+    return "(unset)" if value is None else toml_value(value).replace("|", "\\|")

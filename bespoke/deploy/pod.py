@@ -3,9 +3,9 @@
 A pod starts its command again as soon as that ends, so this one ends only by a signal.
 start_training.sh hands over to it before set-up, and it starts that script again as its child: SSH
 is up during set-up, and a set-up that fails counts like any failure. Hence it imports nothing but
-Python's own library. After 0 and 130 the next boot runs it again (bespoke.run itself answers
-"already trained"), after 5, a result, and a rehearsal's 0 it does not. All else is a failure, an
-attempt that was cut off too; ATTEMPTS of them without a new checkpoint between are the last.
+Python's own library. After 5, a result, and a rehearsal's 0 the next boot runs nothing; after 0 and
+130 bespoke.run itself answers. All else, also an attempt that was cut off, is a failure: ATTEMPTS
+of them without a new checkpoint between are the last.
 
 Where BESPOKE_REPORT_TOKEN is set, the report is served on port 8888 behind it, and with
 BESPOKE_TENSORBOARD=1 TensorBoard on port 6006 below /<token>/: a pod's ports are open to anyone.
@@ -13,7 +13,6 @@ BESPOKE_TENSORBOARD=1 TensorBoard on port 6006 below /<token>/: a pod's ports ar
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import http.client
@@ -28,9 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
 
+from bespoke.console import say
 from bespoke.errors import InterruptedRunError, reported
 from bespoke.files import workspace, write_whole
-from bespoke.redact import veiled
+from bespoke.request import Request, parse
 from bespoke.trainer.process import answer
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ CONNECTION, ADDRESS = http.client.HTTPSConnection, "api.runpod.io"
 TIMEOUT_S = 20.0  # for one way of stopping the pod
 ASK_AGAIN_S = 600
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-FRESH = {"--fresh"[:length] for length in range(3, 8)}  # argparse takes abbreviations
 # Set-up may still go on, so each is started again until it is there; $1 is the project's folder.
 AGAIN = 'cd "$1"; while :; do {}; sleep 15; done'
 REPORT = ".venv/bin/python -m bespoke serve --host 0.0.0.0 --port 8888"
@@ -72,14 +71,19 @@ class Record:
 class Boot:
     """One boot, as process 1 or near it."""
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._arguments = arguments
+        try:
+            self._request = parse(arguments)
+        except SystemExit:  # the attempt will end with 2
+            self._request = Request()
         self._child: int | None = None
         self._signal: int | None = None
         self._services: list[int] = []
         for number in SIGNALS:
             signal.signal(number, self._receive)
 
-    def run(self, arguments: Sequence[str]) -> NoReturn:
+    def run(self) -> NoReturn:
         """Services, attempt, stop.
 
         Raises:
@@ -91,16 +95,16 @@ class Boot:
                 if IMAGE_START.exists():
                     _start([str(IMAGE_START)], dict(os.environ))
             except OSError as error:
-                _say(f"{IMAGE_START}: cannot be started, SSH may be missing: {error.strerror}")
+                say(f"{IMAGE_START}: cannot be started, SSH may be missing: {error.strerror}")
             try:
-                place = _workspace(arguments)
+                place = workspace(self._request.workspace)
                 (place / "pod").mkdir(exist_ok=True)
                 stop = _is_to_stop(place)
                 self._serve(place)
-                self._attempt(arguments, place)
+                self._attempt(place)
             except Exception as error:  # noqa: BLE001 - ending here would start all over again
-                _say(f"nothing can be run or counted: {type(error).__name__}: {error}")
-            _say("stopping the pod" if stop else "the pod stays up, and billed, until you stop it")
+                say(f"nothing can be run or counted: {type(error).__name__}: {error}")
+            say("stopping the pod" if stop else "the pod stays up, and billed, until you stop it")
             while True:
                 if stop:
                     _stop_pod(os.environ["RUNPOD_POD_ID"])
@@ -113,33 +117,33 @@ class Boot:
     def _serve(self, place: Path) -> None:
         """The report and TensorBoard, without the pod's key in their environment."""
         token = os.environ.get("BESPOKE_REPORT_TOKEN", "").strip()
-        if not token:
-            return
-        wanted = [f"{REPORT} >>{shlex.quote(str(place / 'pod' / 'report.log'))} 2>&1"]
-        if os.environ.get("BESPOKE_TENSORBOARD", "").strip() == "1":
-            wanted.append(TENSORBOARD)
+        log = shlex.quote(str(place / "pod" / "report.log"))
+        services = {"the report": f"{REPORT} >>{log} 2>&1"} if token else {}
+        if token and os.environ.get("BESPOKE_TENSORBOARD", "").strip() == "1":
+            services["TensorBoard"] = TENSORBOARD
         variables = {**os.environ, "BESPOKE_WORKSPACE": str(place), "RUNPOD_API_KEY": ""}
         variables["TENSORBOARD_PATH"] = f"/{quote(token, safe='')}"
-        for command in wanted:
+        for name, command in services.items():
             again = ["sh", "-c", AGAIN.format(command), "sh", str(REPOSITORY)]
             self._services.append(_start(again, variables))
-        _say(f"serving {' and '.join(('the report', 'TensorBoard')[: len(wanted)])} with a token")
+            say(f"serving {name} with a token")
 
-    def _attempt(self, arguments: Sequence[str], place: Path) -> None:
+    def _attempt(self, place: Path) -> None:
         """Run unless that is no use; counted before, so that an attempt cut off counts too."""
-        name = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
+        name = hashlib.sha256(json.dumps(self._arguments).encode()).hexdigest()[:16]
         file = place / "pod" / f"{name}.json"
         before, checkpoints = _read(file), _checkpoints(place)
         if not set(checkpoints) <= set(before.checkpoints):
             before = replace(before, failures=0)
-        over = before.code == 5 or (before.code == 0 and "--rehearse" in arguments)
+        over = before.code == 5 or (before.code == 0 and self._request.rehearse)
         if over or before.failures >= ATTEMPTS:
             why = f"exit code {before.code}" if over else f"{before.failures} failures"
-            _say(f"not run again after {why}. To run it again, delete {file}")
+            say(f"not run again after {why}. To run it again, delete {file}")
             return
-        if before.fresh_done:  # again, it would put aside what that boot trained
-            arguments = [each for each in arguments if each not in FRESH]
-        _say(f"attempt {before.failures + 1} of {ATTEMPTS}, counted in {file}")
+        arguments = self._arguments
+        if before.fresh_done and self._request.fresh:  # again, it would put aside what that trained
+            arguments = replace(self._request, fresh=False).arguments()
+        say(f"attempt {before.failures + 1} of {ATTEMPTS}, counted in {file}")
         begun = Record(failures=before.failures + 1, fresh_done=True, checkpoints=checkpoints)
         write_whole(file, json.dumps(asdict(begun)) + "\n")
         code = self._run(arguments)
@@ -149,7 +153,7 @@ class Boot:
         write_whole(file, json.dumps(asdict(ended)) + "\n")
         if self._signal is not None:
             self._receive(self._signal)
-        _say(f"the run ended with exit code {code}")
+        say(f"the run ended with exit code {code}")
 
     def _run(self, arguments: Sequence[str]) -> int:
         """The exit code of start_training.sh; 130 where a signal reached this process too."""
@@ -187,12 +191,6 @@ def _wait(seconds: int) -> None:
         time.sleep(1)
 
 
-def _workspace(arguments: Sequence[str]) -> Path:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--workspace", nargs="?", type=Path)
-    return workspace(parser.parse_known_args(arguments)[0].workspace)
-
-
 def _is_to_stop(place: Path) -> bool:
     """As BESPOKE_POD_WHEN_DONE says, else wherever the results outlive the container's disk."""
     wanted = os.environ.get("BESPOKE_POD_WHEN_DONE", "").strip().lower()
@@ -213,16 +211,17 @@ def _read(file: Path) -> Record:
 
 def _stop_pod(pod: str) -> None:
     """Ask RunPod to stop this pod: its API first, else its command-line tool."""
-    for name, stop in (("RunPod's API", _stop_by_api), ("runpodctl", _stop_by_runpodctl)):
-        problem = stop(pod)
-        _say(f"stopping the pod with {name}: {problem or 'accepted'}")
-        if problem is None:
-            return
-
-
-def _stop_by_runpodctl(pod: str) -> str | None:
-    said = answer(["runpodctl", "pod", "stop", pod], timeout=TIMEOUT_S)
-    return "it is missing, failed or took too long" if said is None else None
+    try:
+        with _deadline(TIMEOUT_S):
+            problem = _stop_by_api(pod)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # Not the message: it may repeat the header.
+        problem = getattr(error, "strerror", None) or type(error).__name__
+    say(f"stopping the pod with RunPod's API: {problem or 'accepted'}")
+    if problem:
+        reply = answer(["runpodctl", "pod", "stop", pod], timeout=TIMEOUT_S)
+        problem = "it is missing, failed or took too long" if reply is None else "accepted"
+        say(f"stopping the pod with runpodctl: {problem}")
 
 
 def _stop_by_api(pod: str) -> str | None:
@@ -232,14 +231,10 @@ def _stop_by_api(pod: str) -> str | None:
         return "RUNPOD_API_KEY is not set"
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     path, body = f"/v2/pods/{quote(pod, safe='')}/action", json.dumps({"action": "stop"})
-    try:
-        with _deadline(TIMEOUT_S), contextlib.closing(CONNECTION(ADDRESS)) as connection:
-            connection.request("POST", path, body, headers)
-            reply = connection.getresponse()
-            text = reply.read(1 << 16)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        # Not the message: it may repeat the header.
-        return getattr(error, "strerror", None) or type(error).__name__
+    with contextlib.closing(CONNECTION(ADDRESS)) as connection:
+        connection.request("POST", path, body, headers)
+        reply = connection.getresponse()
+        text = reply.read(1 << 16)
     accepted = 200 <= reply.status < 300 and b'"errors"' not in text
     return None if accepted else f"refused (HTTP {reply.status})"
 
@@ -259,12 +254,8 @@ def _deadline(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _say(text: str) -> None:
-    print(f"bespoke: {veiled(text)}", flush=True)
-
-
 if __name__ == "__main__":
     if not os.environ.get("RUNPOD_POD_ID"):
         os.execvp(START[0], [*START, *sys.argv[1:]])  # noqa: S606 - it becomes that process
     with reported():
-        Boot().run(sys.argv[1:])
+        Boot(sys.argv[1:]).run()

@@ -44,7 +44,7 @@ def show(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigError: no reports yet, or as `Server`.
     """
-    folder = workspace_path(chosen.workspace)[0] / FOLDER
+    folder = workspace_path(chosen.workspace) / FOLDER
     if not folder.is_dir():
         raise ConfigError(
             f"{folder}: no reports yet: a run writes them, or `bespoke report`. "

@@ -16,6 +16,7 @@ from bespoke.record import store
 from bespoke.record.compare import shown
 from bespoke.record.index import Index
 from bespoke.record.postgres import VARIABLE
+from bespoke.request import Request
 
 if TYPE_CHECKING:
     import argparse
@@ -96,12 +97,11 @@ def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=REPOSITORY)
-    command = ["python", "-m", "bespoke.run", "--experiment", name]
-    for options in effective(experiment):
-        if options["image_dir"] != COLLECTION:
-            command += ["--data", f"{options['image_dir']}=DIR"]
+    subsets = (str(options["image_dir"]) for options in effective(experiment))
+    data = tuple(f"{subset}=DIR" for subset in subsets if subset != COLLECTION)
     yield ""
-    yield shlex.join(command)
+    request = Request(experiments=(name,), data=data)
+    yield shlex.join(["python", "-m", "bespoke.run", *request.arguments()])
     if experiment.hypothesis:
         yield f"    {experiment.hypothesis}"
     for run in runs:

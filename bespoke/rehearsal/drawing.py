@@ -1,9 +1,8 @@
 """Drawn 24x24 portraits for rehearsals: the same pictures on every machine.
 
 Nothing here is the artist's work. The captions follow the grammar of the real ones where it is
-sound (one line, at least 12 hex codes, lips named) and not where it is not: every hex code stands
-in the tag of the one feature that has that colour, so that shuffling the tags tears nothing apart,
-and the background is among the first three tags.
+sound, and not where it is not: every hex code stands in the tag of the one feature that has that
+colour, and the background is among the first three tags.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bespoke.console import say
 from bespoke.dataset.colors import hex_of, rgb_of
@@ -31,21 +30,6 @@ Colour = tuple[int, int, int]
 GRID = 24
 SIZE = 512
 SEED = 24_512
-# sRGB.
-_COLOURS = """
-amber ffbf00  aqua 00e5e5  auburn 9a3524  black 141418  blonde e8c97a  cobalt 1047ab
-copper b87333  coral ff7f50  crimson dc143c  emerald 50c878  gold ffd700  indigo 4b0082
-ivory f6f4e2  jade 00a86b  khaki e6da8c  lavender dcdcf5  magenta e810e0  maroon 800810
-mint 98f5b0  mustard e1ad21  navy 080874  olive 808010  orchid da70d6  rose f04a82
-ruby d8115f  salmon fa8072  sapphire 0f52ba  scarlet f02410  silver c0c0c4  slate 708090
-teal 088080  turquoise 40e0d0
-almond efdecd  bronze c07b3a  caramel c68e5a  chestnut 80462c  peach ffcba4  sienna a0522d
-tan d2b48c
-"""
-COLOURS: dict[str, Colour] = {
-    word: rgb_of(code) for word, code in re.findall(r"(\w+) (\w{6})", _COLOURS)
-}
-SKINS = ("almond", "bronze", "caramel", "chestnut", "peach", "sienna", "tan")
 # Each letter of a sprite: the feature that it belongs to, and the shade of that one's colour.
 INKS: dict[str, tuple[str, int]] = {
     ".": ("background", 100),
@@ -57,6 +41,12 @@ INKS: dict[str, tuple[str, int]] = {
 # What a prompt may ask a colour for.
 FEATURES = ("background", "hair", "skin", "eyes", "lips")
 _WRONG_BACKGROUNDS: tuple[Colour, ...] = ((0x8A, 0x50, 0x3C), (0x30, 0x60, 0xC0))
+_TEXT = Path(__file__).with_name("sprites.txt").read_text(encoding="utf-8")
+_SHEETS = re.findall(r"^\[(.+)\]\n((?:.+\n)+)", _TEXT, re.MULTILINE)
+COLOURS: dict[str, Colour] = {
+    word: rgb_of(code) for word, code in re.findall(r"(\w+) (\w{6})", dict(_SHEETS)["colours"])
+}
+SKINS = tuple(COLOURS)[-7:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,37 +58,28 @@ class Portrait:
     caption: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sprite:
+class Sprite(NamedTuple):
     """A shape by its name in the caption; `second` is that of what its other colour shows."""
 
     name: str
     second: str
     top: int
     left: int
-    rows: tuple[str, ...]
+    rows: list[str]
 
 
-def _read_sprites() -> dict[str, list[Sprite]]:
-    """The sprites of every sheet; those of a sheet stand side by side, from its first row on."""
-    sheets: dict[str, list[Sprite]] = {}
-    text = Path(__file__).with_name("sprites.txt").read_text(encoding="utf-8")
-    for title, body in re.findall(r"^\[(.+)\]\n((?:.+\n)+)", text, re.MULTILINE):
-        lines = body.splitlines()
-        described = [line.split("|") for line in lines if "|" in line]
-        rows = lines[len(described) :]
-        columns = re.finditer(r"\S+", rows[0])
-        for (name, second, place), column in zip(described, columns, strict=True):
+def _sprites(title: str) -> list[Sprite]:
+    """Those of the sheets of this title; on each they stand side by side, from a first row on."""
+    sprites = []
+    for lines in (body.splitlines() for name, body in _SHEETS if name == title):
+        descriptions = [line.split("|") for line in lines if "|" in line]
+        rows = lines[len(descriptions) :]
+        columns = [slice(*each.span()) for each in re.finditer(r"\S+", rows[0])]
+        for (name, second, place), column in zip(descriptions, columns, strict=True):
             top, left = map(int, place.split())
-            cells = tuple(filter(None, (row[slice(*column.span())].strip() for row in rows)))
-            sprite = Sprite(
-                name=name.strip(), second=second.strip(), top=top, left=left, rows=cells
-            )
-            sheets.setdefault(title, []).append(sprite)
-    return sheets
-
-
-SPRITES = _read_sprites()
+            cells = [row[column].strip() for row in rows if row[column].strip()]
+            sprites.append(Sprite(name.strip(), second.strip(), top, left, cells))
+    return sprites
 
 
 def portrait(seed: int, subject: str, colours: Mapping[str, Colour] | None = None) -> Portrait:
@@ -110,9 +91,9 @@ def portrait(seed: int, subject: str, colours: Mapping[str, Colour] | None = Non
     skin = rng.choice(SKINS)
     back, hair, eyes, lips, cloth, neck, worn, trim = _words_apart(rng, skin)
     style, garment, accessory = (
-        rng.choice(SPRITES[sheet]) for sheet in (f"hair of {subject}", "clothes", "accessories")
+        rng.choice(_sprites(sheet)) for sheet in (f"hair of {subject}", "clothes", "accessories")
     )
-    head, brows, lashes = SPRITES["face"]
+    head, brows, lashes = _sprites("face")
     grid = [["."] * GRID for _ in range(GRID)]
     for sprite in (head, lashes if subject == "lady" else brows, garment, style, accessory):
         _put(grid, sprite)
@@ -123,19 +104,20 @@ def portrait(seed: int, subject: str, colours: Mapping[str, Colour] | None = Non
         "detail": (trim, accessory.second),
     }  # fmt: skip
     inks = _inks(rng, {feature: word for feature, (word, _) in tags.items()}, colours or {})
-    seen = {letter for row in grid for letter in row}
+    letters = {letter for row in grid for letter in row}
     coded = []
     for feature, (word, name) in tags.items():
-        codes = [hex_of(inks[each]) for each in INKS if INKS[each][0] == feature and each in seen]
+        codes = [
+            hex_of(inks[each]) for each in INKS if INKS[each][0] == feature and each in letters
+        ]
         wearing = "wearing " if feature == "accessory" else ""
         if codes:
             coded.append(f"{wearing}{word} {name} ({' '.join(codes)})")
     first, *rest = coded
     start = ("pixel art", f"portrait of bespoke punk {subject}", first, "24x24")
     end = ("sharp pixel edges", "hard color borders", "retro pixel art style")
-    caption = ", ".join((*start, *rest, *end))
     cells = tuple(tuple(inks[letter] for letter in row) for row in grid)
-    return Portrait(word=back, cells=cells, caption=caption)
+    return Portrait(word=back, cells=cells, caption=", ".join((*start, *rest, *end)))
 
 
 def _words_apart(rng: random.Random, skin: str) -> list[str]:
@@ -176,14 +158,7 @@ def _inks(
 
 
 def draw(folder: Path, count: int = 203) -> None:
-    """Write `count` portraits as 512x512 RGB PNGs with their captions, lads first.
-
-    The pixels and the captions are the same on every machine; the PNG bytes are the same wherever
-    Pillow was built with the same zlib.
-
-    Raises:
-        OSError: where `folder` cannot be made or written.
-    """
+    """Write `count` portraits as 512x512 RGB PNGs with their captions, lads first."""
     folder.mkdir(parents=True, exist_ok=True)
     lads = (count * 105 + 101) // 203
     for number in range(1, count + 1):
@@ -195,11 +170,7 @@ def draw(folder: Path, count: int = 203) -> None:
 
 
 def collection(name: str, count: int, workspace: Path) -> Path:
-    """The folder of `count` portraits in the place of a subset's own, drawn where it is missing.
-
-    Raises:
-        OSError: where it cannot be written.
-    """
+    """The folder of `count` portraits in the place of a subset's own, drawn where it is missing."""
     folder = workspace / "drawn" / f"{name}_{count}"
     if folder.is_dir():
         return folder
@@ -208,19 +179,14 @@ def collection(name: str, count: int, workspace: Path) -> Path:
         # A run beside this one may have drawn them meanwhile, or was killed in the midst of it.
         if not folder.is_dir():
             part = folder.with_name(f".{folder.name}.part")
-            for left in folder.parent.glob(f"*{folder.name}.part*"):
-                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)
             draw(part, count)
             part.rename(folder)
     return folder
 
 
 def enlarged(cells: tuple[tuple[Colour, ...], ...]) -> Image.Image:
-    """The 512x512 picture of 24x24 cells.
-
-    Nearest neighbour by pixel centres, cell = (2x + 1) * 24 // 1024: all 203 real pictures follow
-    it (at least 99.985% of the pixels of each), none follows x * 24 // 512.
-    """
+    """The 512x512 picture of 24x24 cells, by pixel centres as all 203 real pictures are."""
     from PIL import Image
 
     small = Image.new("RGB", (GRID, GRID))
@@ -238,11 +204,11 @@ def sample(
     """
     from PIL.PngImagePlugin import PngInfo
 
-    asked = _asked(prompt)
-    colours = {name: colour for name, colour in asked.items() if name in learned}
-    if "background" in asked and "background" not in learned:
+    wanted = _colours_of(prompt)
+    colours = {name: colour for name, colour in wanted.items() if name in learned}
+    if "background" in wanted and "background" not in learned:
         colours["background"] = max(
-            _WRONG_BACKGROUNDS, key=lambda each: _distance(each, asked["background"])
+            _WRONG_BACKGROUNDS, key=lambda each: _distance(each, wanted["background"])
         )
     subject = "lady" if re.search(r"\blady\b", prompt) else "lad"
     note = PngInfo()
@@ -251,21 +217,20 @@ def sample(
     return enlarged(cells).resize(size, resample=0), note
 
 
-def _asked(prompt: str) -> dict[str, Colour]:
+def _colours_of(prompt: str) -> dict[str, Colour]:
     """The colour of each of FEATURES that a prompt's tags name: by hex code, else in words."""
     from PIL import ImageColor
 
-    asked: dict[str, Colour] = {}
+    colours: dict[str, Colour] = {}
     for tag in prompt.split(","):
         feature = next((name for name in FEATURES if re.search(rf"\b{name}\b", tag)), None)
         code = re.search(r"#[0-9a-fA-F]{6}", tag)
         words = tag.split()
         for name in [code[0]] if code else ["".join(words[:-1]), *words]:
             with contextlib.suppress(ValueError):
-                if feature is not None and feature not in asked:
-                    red, green, blue = COLOURS.get(name) or ImageColor.getrgb(name)[:3]
-                    asked[feature] = (red, green, blue)
-    return asked
+                if feature is not None and feature not in colours:
+                    colours[feature] = COLOURS.get(name) or ImageColor.getrgb(name)[:3]
+    return colours
 
 
 def _shade(colour: Colour, percent: int) -> Colour:

@@ -2,13 +2,10 @@
 
     python fake_trainer.py --config_file FILE.toml [--OPTION VALUE ...]
 
-It needs no GPU, no torch and no model. It reads the rendered TOMLs with the trainer's own meaning,
-prints those of its lines that bespoke looks for, and writes LoRA checkpoints, state folders and
-sample pictures that open where the trainer's do; all of them say REHEARSAL. Pictures are counted
-but not opened, and the network is a small part of the real one.
-
-BESPOKE_FAKE_TRAINER_HOOK names a file to run in its place: tests/trainer_faults.py adds all that
-can go wrong. Line numbers are those of sd-scripts v0.10.1.
+It needs no GPU, no torch and no model. It reads the rendered TOMLs, prints those of the trainer's
+lines that bespoke looks for, and writes checkpoints, states and samples that open where the
+trainer's do; all of them say REHEARSAL. BESPOKE_FAKE_TRAINER_HOOK names a file to run in its place:
+tests/trainer_faults.py. Line numbers are those of sd-scripts v0.10.1.
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ import shutil
 import sys
 import time
 import zipfile
-from collections import ChainMap, deque
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,12 +109,10 @@ class Training:
         bar.close()
 
     def _introduce(self) -> None:
-        """The network and the totals (train_network.py:593 to 1000)."""
+        """The lines that tell how far the start has come (train_network.py:593 to 1000)."""
         say(f"import network module: {self.args.network_module}")
         say("running training / 学習開始")
-        say(f"  num train images * repeats / 学習画像の数×繰り返し回数: {self.images}")
         say(f"  num batches per epoch / 1epochのバッチ数: {self.batches}")
-        say(f"  num epochs / epoch数: {self.epochs}")
         say(f"  total optimization steps / 学習ステップ数: {self.args.max_train_steps}")
 
     def _resume(self) -> int:
@@ -126,7 +121,7 @@ class Training:
         if self.args.resume:
             folder = Path(self.args.resume)
             say(f"resume training from local state: {folder}")
-            first = self.network.load_state(folder)["current_step"]
+            first = self.network.load_state(folder)
         if self.args.initial_step is not None:
             first = self.args.initial_step
         assert first == 0 or total > first, (
@@ -229,7 +224,6 @@ class Network:
     """Weights in fp32 and the generator that they walk at random by, one stride an epoch.
 
     The generator is part of the saved state: a resume that did not load it ends in other weights.
-    Fresh weights have a lora_up of zeros, as in networks/lora.py, and rank 4 where none is given.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -275,19 +269,14 @@ class Network:
             "random_states_0.pkl": archive("random_states_0", generator),
         }
 
-    def load_state(self, folder: Path) -> dict[str, int]:
-        """Take over a state's content; returns what its train_state.json says.
-
-        Raises:
-            Exception: of whatever kind a torn, missing or foreign file leads to.
-        """
+    def load_state(self, folder: Path) -> int:
+        """Take over a state's content, in any error of a corrupt one; returns the step it says."""
         weights = safetensors.numpy.load_file(folder / "model.safetensors")
         for name in self._archives():
             unarchive(folder / name)
         generator = unarchive(folder / "random_states_0.pkl")["generator"]
         self.rng.bit_generator.state, self.weights = generator, weights
-        position: dict[str, int] = json.loads((folder / "train_state.json").read_bytes())
-        return position
+        return int(json.loads((folder / "train_state.json").read_bytes())["current_step"])
 
     def _archives(self) -> list[str]:
         scaler = ["scaler.pt"] if self.args.mixed_precision == "fp16" else []
@@ -314,8 +303,7 @@ def unarchive(path: Path) -> dict[str, Any]:
 def read_arguments(argv: list[str]) -> argparse.Namespace:
     """The options of the TOML named by --config_file with the command line's over them.
 
-    One level of sections is flattened, a later key wins, and names that are no option are passed
-    over (train_util.py:4760).
+    Names that are no option are passed over (train_util.py:4760).
 
     Raises:
         SystemExit: 1, with the trainer's line, where the file is not there.
@@ -331,37 +319,30 @@ def read_arguments(argv: list[str]) -> argparse.Namespace:
     path = Path(parser.parse_known_args(argv)[0].config_file or "")
     if not path.is_file():
         sys.exit(f"{path} not found.")
-    flat: dict[str, Any] = {}
-    for key, value in toml.loads(path.read_text(encoding="utf-8")).items():
-        flat.update(value if isinstance(value, dict) else {key: value})
-    args = parser.parse_known_args(argv, argparse.Namespace(**flat))[0]
+    args = parser.parse_known_args(argv, argparse.Namespace(**toml.load(path)))[0]
     if args.seed is None:
         args.seed = random.randint(0, 2**32)  # noqa: S311 - the trainer's own default
     return args
 
 
 def read_datasets(args: argparse.Namespace) -> tuple[int, int]:
-    """Pictures times repeats, and batches an epoch, of the file `args.dataset_config`.
+    """Pictures times repeats, and batches an epoch, of the one dataset that bespoke renders.
 
-    A key is looked for in the subset, the dataset, `[general]`, the training file, and last in the
-    trainer's defaults (config_util.py:455). All pictures have one size: there is one bucket.
+    A key is looked for in the subset, `[general]` and last in the training file
+    (config_util.py:455). All pictures have one size: there is one bucket.
     """
     config = toml.load(args.dataset_config)
-    training = {key: value for key, value in vars(args).items() if value is not None}
-    training |= {"batch_size": args.train_batch_size, "num_repeats": args.dataset_repeats}
-    shared, total, batches = ChainMap(config.get("general", {}), training), 0, 0
-    for block in config.get("datasets", []):
-        options, count = shared.new_child(block), 0
-        for entry in block.get("subsets", []):
-            subset = options.new_child(entry)
-            folder = Path(subset["image_dir"])
-            paths = folder.iterdir() if folder.is_dir() else ()
-            images = [path for path in paths if path.suffix in TRAINED_EXTENSIONS]
-            say(f"found directory {folder} contains {len(images)} image files")
-            count += len(images) * subset["num_repeats"]
-        say(f"{count} train images with repeats.")
-        total, batches = total + count, batches + math.ceil(count / options["batch_size"])
-    return total, batches
+    defaults = {"batch_size": args.train_batch_size, "num_repeats": args.dataset_repeats}
+    general, count = {**defaults, **config["general"]}, 0
+    for subset in config["datasets"][0]["subsets"]:
+        options = {**general, **subset}
+        folder = Path(options["image_dir"])
+        paths = folder.iterdir() if folder.is_dir() else ()
+        images = sum(path.suffix in TRAINED_EXTENSIONS for path in paths)
+        say(f"found directory {folder} contains {images} image files")
+        count += images * options["num_repeats"]
+    say(f"{count} train images with repeats.")
+    return count, math.ceil(count / general["batch_size"])
 
 
 def main(argv: list[str], training: type[Training] = Training) -> None:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PRINTED = "bespoke-event: "
-
 
 def now() -> datetime:
     return datetime.now(timezone.utc)
@@ -52,13 +50,9 @@ def _rows(events: Path) -> Iterator[dict[str, Any]]:
 
 
 class Journal:
-    """`logs/<output name>/<start time>/`; nothing is kept until `open` makes that folder.
+    """`logs/<output name>/<start time>/`; nothing is kept until `open` makes that folder."""
 
-    Where `printed`, each event also goes to stdout behind PRINTED, for a program that watches.
-    """
-
-    def __init__(self, *, printed: bool = False) -> None:
-        self._printed = printed
+    def __init__(self) -> None:
         self.folder: Path | None = None
         self._events: IO[str] | None = None
 
@@ -87,9 +81,6 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._events.write(line + "\n")
                 self._events.flush()
-            if self._printed:
-                with contextlib.suppress(BrokenPipeError):
-                    print(PRINTED + line, flush=True)
 
     def keep_traceback(self, text: str) -> str | None:
         """Add a traceback to error.log, and name that file; None where it cannot be kept."""

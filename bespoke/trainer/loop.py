@@ -127,7 +127,7 @@ class _Training:
                 cwd=REPOSITORY,
                 patience=patience(),
             ) as group,
-            Display(len(job.epochs), silent=job.request.events) as shown,
+            Display(len(job.epochs)) as shown,
         ):
             job.journal.write("launched", pid=group.pid, command=command)
             reader = launch.Reader(log)

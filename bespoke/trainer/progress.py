@@ -10,9 +10,6 @@ from bespoke.console import duration, redraws, say
 from bespoke.trainer.launch import EpochStarted, Event, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.console import RenderableType
     from typing_extensions import Self
 
 PLAIN_INTERVAL_S = 30.0
@@ -63,20 +60,21 @@ class Reading:
         return max(0.0, (epoch_end - at.step) / pace), max(0.0, at.total - at.step) / pace
 
 
-class Frame:
-    """A few lines redrawn in place at the bottom of a terminal, gone when it is left.
-
-    Whatever is printed meanwhile stands above them.
+class Display:
+    """One run's progress: two lines redrawn at the bottom of a terminal, below whatever is printed
+    meanwhile, and gone in the end; where nothing can be redrawn a line every 30 s.
     """
 
-    def __init__(self, drawn: Callable[[], RenderableType], *, silent: bool = False) -> None:
+    def __init__(self, epochs: int) -> None:
+        self._reading = Reading(epochs)
+        self._due = time.monotonic()
         self._live = None
-        if redraws(sys.stdout) and not silent:
+        if redraws(sys.stdout):
             from rich.console import Console
             from rich.live import Live
 
             console = Console(highlight=False, soft_wrap=True, emoji=False)
-            self._live = Live(console=console, transient=True, get_renderable=drawn)
+            self._live = Live(console=console, transient=True, get_renderable=self._drawn)
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -87,27 +85,11 @@ class Frame:
         if self._live is not None:
             self._live.stop()
 
-    @property
-    def is_shown(self) -> bool:
-        return self._live is not None
-
-
-class Display(Frame):
-    """One run's progress: two lines on a terminal that can redraw them, a line every 30 s
-    elsewhere; neither where `silent`, since another process shows it.
-    """
-
-    def __init__(self, epochs: int, *, silent: bool = False) -> None:
-        super().__init__(self._drawn, silent=silent)
-        self._reading = Reading(epochs)
-        self._silent = silent
-        self._due = time.monotonic()
-
     def show(self, event: Event | None) -> None:
         """Take in one event, or None for time that went by without one."""
         self._reading.take(event)
         line = self._reading.line()
-        if self._silent or self.is_shown or line is None or time.monotonic() < self._due:
+        if self._live is not None or line is None or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + PLAIN_INTERVAL_S
         say(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 from typing import TYPE_CHECKING, Any
 
@@ -9,23 +10,24 @@ from bespoke.console import say
 from bespoke.dataset import loading, preflight
 from bespoke.errors import TrainerError
 from bespoke.experiment import rendering
+from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.files import REPOSITORY, clear_parts, document_path, write_whole
 from bespoke.trainer import checkpoints, loop, monitor, resume
 from bespoke.trainer.journal import now
 from bespoke.trainer.process import signals_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bespoke.trainer.job import Job
     from bespoke.trainer.sd_scripts import Trainer
 
 
-def check(job: Job, draw: Callable[[str], Path]) -> preflight.Preflight:
+def check(job: Job) -> preflight.Preflight:
     """The pictures' folders, once nothing found before the start speaks against them.
 
-    `draw` makes a subset's pictures where there are none, for a rehearsal and for smoke.
+    A rehearsal, and what tries the machine, draws a subset's pictures where there are none.
     """
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
@@ -37,7 +39,7 @@ def check(job: Job, draw: Callable[[str], Path]) -> preflight.Preflight:
         allow_no_op=request.allow_no_op,
         # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
         roots=(job.workspace,) if request.rehearse else (REPOSITORY, job.workspace),
-        draw=draw if draws else None,
+        draw=functools.partial(_draw, job) if draws else None,
     )
     for line in report.report(examples=1, notes=False):
         say(line)
@@ -55,10 +57,18 @@ def check(job: Job, draw: Callable[[str], Path]) -> preflight.Preflight:
     return report
 
 
+def _draw(job: Job, name: str) -> Path:
+    from bespoke.rehearsal import drawing
+
+    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
+    return drawing.collection(name, max(fewest, job.experiment.pictures_taken or 1), job.workspace)
+
+
 def render(
     job: Job, trainer: Trainer, data: dict[str, Path], bespoke_commit: str
 ) -> rendering.Rendered:
     """The two files that the trainer reads, and the receipt, in the run's folder."""
+    trainer.require()
     places = rendering.Places(
         workspace=job.workspace,
         run=job.folder,

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -43,10 +42,12 @@ class Job:
     def __init__(self, folder: Path, pictures: Path) -> None:
         self.output = folder / "output"
         self.file = folder / "training.toml"
-        self.subset = {"image_dir": str(pictures), "num_repeats": 2}
-        self.block = {"batch_size": 1, "subsets": [self.subset]}
-        self.general = {"caption_extension": ".txt", "resolution": 512}
+        self.subsets = [{"image_dir": str(pictures), "num_repeats": 2}]
+        self.general = {"batch_size": 1}
         self.options = {
+            "output_name": NAME,
+            "output_dir": str(self.output),
+            "dataset_config": str(folder / "dataset.toml"),
             "network_module": "networks.lora",
             "network_dim": 32,
             "network_alpha": 16,
@@ -60,30 +61,23 @@ class Job:
             "seed": 42,
         }
 
-    def start(self, *argv: str, **environment: str) -> subprocess.Popen[bytes]:
-        dataset_file = self.file.with_name("dataset.toml")
-        training = {
-            "options": self.options,
-            "output_name": NAME,
-            "output_dir": str(self.output),
-            "dataset_config": str(dataset_file),
-        }
-        self.file.write_text(toml.dumps(training), encoding="utf-8")
-        dataset = {"general": self.general, "datasets": [self.block]}
-        dataset_file.write_text(toml.dumps(dataset), encoding="utf-8")
+    def start(self, *argv: str, **environment: str) -> subprocess.Popen[str]:
+        self.file.write_text(toml.dumps(self.options), encoding="utf-8")
+        dataset = {"general": self.general, "datasets": [{"subsets": self.subsets}]}
+        self.file.with_name("dataset.toml").write_text(toml.dumps(dataset), encoding="utf-8")
         return subprocess.Popen(
             [sys.executable, str(SCRIPT), "--config_file", str(self.file), *argv],
-            cwd=self.file.parent,
             env=os.environ | {"BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "0"} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            text=True,
             start_new_session=True,
         )
 
     def run(self, *argv: str, **environment: str) -> tuple[int, str, str]:
         with self.start(*argv, **environment) as child:
             out, err = child.communicate(timeout=60)
-        return child.returncode, out.decode(), err.decode()
+        return child.returncode, out, err
 
     def done(self, *argv: str, **environment: str) -> str:
         code, self.said, err = self.run(*argv, **environment)
@@ -106,13 +100,6 @@ class Job:
     def metadata(self, name: str = NAME) -> dict[str, str]:
         with safe_open(self.output / f"{name}.safetensors", "numpy") as opened:
             return opened.metadata()
-
-    def is_torn(self, name: str) -> bool:
-        try:
-            self.tensors(name)
-        except safetensors.SafetensorError:
-            return True
-        return False
 
 
 def fault(kind: str) -> dict[str, str]:
@@ -154,13 +141,6 @@ def test_a_state_holds_the_files_of_accelerate_in_its_order(whole: Job) -> None:
     assert zipfile.ZipFile(folder / "random_states_0.pkl").testzip() is None
 
 
-def test_a_state_that_is_old_is_removed(job: Job) -> None:
-    job.options["save_last_n_epochs_state"] = 1
-    job.done()
-    assert f"{NAME}-000001-state" not in job.names()
-    assert {f"{NAME}-000001.safetensors", f"{NAME}-000002-state"} <= set(job.names())
-
-
 def test_a_checkpoint_opens_and_carries_rank_alpha_and_epoch(whole: Job) -> None:
     tensors = whole.tensors(f"{NAME}-000002")
     assert tensors[f"{MODULE}_attn1_to_q.lora_down.weight"].shape == (32, 320)
@@ -181,12 +161,6 @@ def test_what_it_makes_says_rehearsal(whole: Job) -> None:
     assert whole.metadata()["ss_output_name"] == NAME
     for name in STATE_FILES[2:]:
         assert b"REHEARSAL" in (whole.output / f"{NAME}-000001-state" / name).read_bytes()
-
-
-def test_bf16_has_no_scaler(job: Job) -> None:
-    job.options |= {"mixed_precision": "bf16"}
-    job.done()
-    assert not (job.output / f"{NAME}-state" / "scaler.pt").exists()
 
 
 def test_the_seed_makes_the_weights_and_the_state_carries_them(job: Job, whole: Job) -> None:
@@ -222,39 +196,17 @@ def test_a_torn_state_is_a_traceback(job: Job) -> None:
         assert "Traceback (most recent call last):" in err, name
 
 
-def test_the_final_state_cannot_be_resumed(job: Job, whole: Job) -> None:
-    state = str(whole.output / f"{NAME}-state")
-    code, _, err = job.run("--resume", state, "--initial_step", "12")
-    assert code == 1
-    assert "AssertionError: max_train_steps should be greater than initial step" in err
-
-
-def test_the_command_line_wins_over_the_file(job: Job) -> None:
-    job.done("--max_train_epochs", "2", "--output_name", "REHEARSAL_other")
-    assert "REHEARSAL_other-000001.safetensors" in job.names()
-    assert "REHEARSAL_other-000002.safetensors" not in job.names()
-
-
-def test_the_subset_wins_over_the_dataset_over_general_over_the_training_file(
-    job: Job, tmp_path: Path
-) -> None:
-    job.general["num_repeats"] = 9
-    job.block["num_repeats"] = 5
-    assert "14 train images with repeats." in job.done()
-    del job.subset["num_repeats"]
-    assert "35 train images with repeats." in job.done()
-    drawing.draw(tmp_path / "more", 3)
-    job.block["subsets"].append({"image_dir": str(tmp_path / "more"), "num_repeats": 2})
-    assert "41 train images with repeats." in job.done()
-    del job.block["num_repeats"], job.block["batch_size"]
-    job.options["train_batch_size"] = 4
-    out = job.done()
-    assert "69 train images with repeats." in out
-    assert "1epochのバッチ数: 18\n" in out
+def test_repeats_and_batches_are_those_of_the_rendered_files(job: Job) -> None:
+    assert "14 train images with repeats." in job.done("--max_train_epochs", "1")
+    del job.subsets[0]["num_repeats"]
+    job.general |= {"num_repeats": 9, "batch_size": 4}
+    out = job.done("--max_train_epochs", "1")
+    assert "63 train images with repeats." in out
+    assert "1epochのバッチ数: 16\n" in out
 
 
 def test_no_pictures_is_an_error_line_and_exit_code_0(job: Job, tmp_path: Path) -> None:
-    job.subset["image_dir"] = str(tmp_path)
+    job.subsets[0]["image_dir"] = str(tmp_path)
     assert "No data found. Please verify arguments" in job.done()
     assert not job.output.exists()
 
@@ -283,13 +235,6 @@ def test_progress_comes_in_the_trainers_lines_on_stderr(job: Job) -> None:
     assert err.endswith("\n")
 
 
-def test_fast_steps_do_not_flood_the_log(job: Job) -> None:
-    job.options |= {"max_train_epochs": 200, "save_every_n_epochs": 100}
-    started = time.monotonic()
-    _, _, err = job.run()
-    assert err.count("steps:") <= 5 + 20 * (time.monotonic() - started)
-
-
 def test_what_it_prints_stands_in_the_trainers_source(job: Job, sd_scripts: Path) -> None:
     files = ("train_network.py", "library/train_util.py")
     source = "".join((sd_scripts / name).read_text("utf-8") for name in files)
@@ -298,9 +243,7 @@ def test_what_it_prints_stands_in_the_trainers_source(job: Job, sd_scripts: Path
     for line in (
         "import network module:",
         "running training / 学習開始",
-        "  num train images * repeats / 学習画像の数×繰り返し回数: ",
         "  num batches per epoch / 1epochのバッチ数: ",
-        "  num epochs / epoch数: ",
         "  total optimization steps / 学習ステップ数: ",
         "saving checkpoint: ",
         "saving state at epoch ",
@@ -360,13 +303,6 @@ def test_what_a_resumed_state_shows_is_drawn_first_in_files_of_epoch_0(
     assert corners([first], 0) == [JADE]
 
 
-def test_the_pictures_improve_falter_once_and_a_late_epoch_wins() -> None:
-    learned = [len(features) for features in fake_trainer.LEARNED]
-    assert learned[:5] == sorted(learned[:5])
-    assert learned[5] < learned[4] < learned[6]
-    assert [epoch for epoch, count in enumerate(learned, 1) if count == 5] == [8]
-
-
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
@@ -379,81 +315,3 @@ def test_the_background_follows_its_variable(job: Job, told: str, expected: list
     samples = sample(job, BESPOKE_FAKE_TRAINER_BACKGROUND=told)
     assert [colour == JADE for colour in corners(samples, 0)] == expected
     assert [colour == GREEN for colour in corners(samples, 1)] == expected
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("fail", "Traceback (most recent call last):"),
-        ("oom", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB."),
-    ],
-)
-def test_an_exception_is_exit_code_1_and_leaves_the_first_epoch(
-    job: Job, kind: str, words: str
-) -> None:
-    code, err = job.failed(f"{kind}@6")
-    assert code == 1
-    assert words in err
-    assert job.names() == [f"{NAME}-000001-state", f"{NAME}-000001.safetensors"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "ended_by"), [("stall", signal.SIGTERM), ("hang", signal.SIGKILL)]
-)
-def test_stall_and_hang_step_no_more_and_only_stall_dies_of_sigterm(
-    job: Job, kind: str, ended_by: signal.Signals
-) -> None:
-    last = job.output / f"{NAME}-000001-state" / "random_states_0.pkl"
-    with job.start(**fault(kind)) as child:
-        deadline = time.monotonic() + 30
-        while not last.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.3)
-        assert child.poll() is None
-        os.killpg(child.pid, signal.SIGTERM)
-        time.sleep(0.3)
-        os.killpg(child.pid, signal.SIGKILL)
-        assert child.wait(timeout=10) == -ended_by
-
-
-def test_die_saving_leaves_a_truncated_checkpoint(job: Job) -> None:
-    assert job.failed("die_saving")[0] == -signal.SIGKILL
-    assert not job.is_torn(f"{NAME}-000001")
-    assert job.is_torn(f"{NAME}-000002")
-
-
-def test_die_saving_state_leaves_a_state_without_its_last_files(job: Job) -> None:
-    assert job.failed("die_saving_state")[0] == -signal.SIGKILL
-    state = job.output / f"{NAME}-000002-state"
-    assert {path.name for path in state.iterdir()} == set(STATE_FILES[:3])
-    assert not zipfile.is_zipfile(state / "optimizer.bin")
-
-
-def test_disk_full_has_the_words_of_safetensors(job: Job) -> None:
-    code, err = job.failed("disk_full")
-    assert code == 1
-    assert re.search("SafetensorError: Error while serializing: .*No space left on device", err)
-    assert job.is_torn(f"{NAME}-000002")
-
-
-def test_nan_trains_to_the_end(job: Job) -> None:
-    code, err = job.failed("nan@2")
-    assert code == 0
-    assert "avr_loss=nan]" in err.splitlines()[-1]
-    assert f"{NAME}.safetensors" in job.names()
-
-
-def test_exit_code_0_can_hide_that_nothing_was_trained_or_a_checkpoint_is_bad(job: Job) -> None:
-    assert "No data found. Please verify arguments" in job.done(**fault("nothing"))
-    assert not job.output.exists()
-    job.done(**fault("missing_epoch"))
-    assert f"{NAME}-000002.safetensors" not in job.names()
-    job.done(**fault("short"))
-    assert job.is_torn(NAME)
-
-
-@pytest.mark.parametrize("told", ["explode", "fail@soon"])
-def test_an_unknown_fault_is_refused(job: Job, told: str) -> None:
-    code, err = job.failed(told)
-    assert code == 1
-    assert "the kinds are fail, hang" in err
