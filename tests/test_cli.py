@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -38,12 +37,11 @@ def test_help_imports_nothing_heavy(module: str) -> None:
 
 
 def test_experiments_are_listed_with_what_each_changes(repository: Path) -> None:
-    rows = {row["name"]: row for row in json.loads(bespoke("experiments", "--json").stdout)}
-    assert set(rows) == {path.stem for path in (repository / "experiments").glob("*.toml")}
-    assert rows["keep_tokens_3"]["parent"] == "final_corrected_captions"
-    changes = {"dataset.keep_tokens": 3, "dataset.caption_dropout_rate": 0.05}
-    assert rows["keep_tokens_3"]["changes"] == changes
-    assert set(rows) <= set(bespoke("experiments").stdout.splitlines())
+    lines = bespoke("experiments").stdout.splitlines()
+    assert {path.stem for path in (repository / "experiments").glob("*.toml")} <= set(lines)
+    shown = lines[lines.index("keep_tokens_3") :]
+    assert shown[1] == "    parent final_corrected_captions"
+    assert shown[3:5] == ["    dataset.keep_tokens = 3", "    dataset.caption_dropout_rate = 0.05"]
 
 
 def test_a_reader_that_goes_away_is_no_error_worth_a_traceback() -> None:
