@@ -177,7 +177,6 @@ def test_there_is_no_parents_data_without_a_parent(repository: Path, drawn: Path
     with pytest.raises(ConfigError, match="--parent-data: this experiment has no parent"):
         preflight.check(
             experiment, data=[str(drawn)], parent_data=[str(drawn)], allow_no_op=True, roots=[],
-           
         )  # fmt: skip
 
 
