@@ -103,10 +103,6 @@ def sample(workspace: Path, *, epochs: int = 10, right_from: int = RIGHT_FROM) -
                 {"code": "schedule_phases", "severity": "note", "file": "",
                  "message": "epochs 4, 7 and 10 are annealed"},
             ],
-            "exposure": {
-                "background": {"here": 0.93, "parent": 0.71},
-                "hair": {"here": 0.88, "parent": 0.88},
-            },
         },
         facts={
             "bespoke_commit": "9627bec1f0", "trainer_commit": "v0.10.1", "price_per_hour": 0.34,

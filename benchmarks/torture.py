@@ -68,7 +68,7 @@ def recorded(place: Path) -> dict[str, Any]:
     with store.opened(place / "rehearsal") as record:
         names = sorted(each.name for each in record.runs())
     row = json.loads((place / "rehearsal" / "output" / f"{NAME}.record.json").read_text())
-    has_losses = bool(row["curves"].pop("loss", None))
+    row["curves"].pop("loss", None)
     for key in ("uid", "started", "ended", "interruptions", "starts"):
         del row[key]
     for key in ("logs", "output"):
@@ -87,7 +87,6 @@ def recorded(place: Path) -> dict[str, Any]:
     pages = sorted(path.name for path in (place / "rehearsal" / "reports").glob("*.html"))
     return {
         "runs": names,
-        "has losses": has_losses,
         "pages": pages,
         "record": json.loads(re.sub(r"\d{4}-\d\d-\d\dT[\d-]+Z(-\d+)?", "TIME", text)),
         "pictures": pictures,
@@ -104,6 +103,7 @@ def page(place: Path) -> list[str]:
     )
     text = re.sub(r"<p>Nothing interrupted it.</p>", "", text)
     text = re.sub(r"<h3>Interruptions</h3>.*?</ol>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<figure>\s*<h3>Loss</h3>.*?</figure>", "", text, flags=re.DOTALL)
     text = re.sub(r"<details><summary>Loss as a table.*?</details>", "", text, flags=re.DOTALL)
     text = html.unescape(re.sub(r"(?s)<(?:style|script).*?</(?:style|script)>", "", text))
     text = re.sub(

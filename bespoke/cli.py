@@ -73,13 +73,11 @@ def _test(parser: Parser) -> None:
         nargs="*",
         help="a file, or its name in the workspace's output/; of a run's name, the newest",
     )
-    parser.add_argument("--prompts", metavar="FILE", type=Path, help="not test_prompts.toml")
     parser.add_argument(
         "--base-model",
         metavar="MODEL",
         help="not the one in training_config.toml: file, folder, id",
     )
-    _out(parser, "takes a folder for each checkpoint (default: epoch_tests)")
     parser.add_argument("--size", metavar="PIXELS", type=int, help="smaller pictures, for a look")
     parser.add_argument("--steps", metavar="N", type=int, help="fewer steps, for a look")
     _switches(
@@ -170,7 +168,7 @@ VERBS = (
         "check --experiment keep_tokens_5 --data ~/pictures --all",
     ),
     Verb("captions", "work on the captions", jobs=(CAPTIONS,)),
-    Verb("experiments", "list the experiments there are", _json, "experiment.listing:show"),
+    Verb("experiments", "list the experiments", lambda _: None, "experiment.listing:show"),
     Verb(
         "test",
         "test checkpoints by hand: pictures, metrics, scores",

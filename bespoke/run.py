@@ -25,7 +25,7 @@ from bespoke import version
 from bespoke.console import duration, say
 from bespoke.errors import is_full
 from bespoke.evaluation import sampling
-from bespoke.experiment import config, prompts, rendering, schedule
+from bespoke.experiment import config, prompts, rendering
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.trainer import fit, loop, resume, starting
@@ -71,7 +71,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
-    checked = starting.check(job, tested)
+    checked = starting.check(job)
     job = fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
     commit = version.commits()["bespoke"]
@@ -93,7 +93,6 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                 job,
                 prompts=tested,
                 samples=samples,
-                rates=schedule.shares(job.experiment, checked.length),
                 keep=functools.partial(record.epoch, job.experiment.run_name),
                 show=functools.partial(recorder.show, job, record),
             )

@@ -93,12 +93,11 @@ def _lab(codes: Sequence[str]) -> NDArray[np.float64]:
 
 def _background(case: Case) -> Iterator[Finding]:
     feature, border = case.background, case.grid.border
-    most, every = next(iter(border)), sum(border.values())
+    most = next(iter(border))
     if feature is not None and most not in feature.codes:
-        own = sum(border.get(code, 0) for code in feature.codes)
+        share = border[most] / sum(border.values())
         message = (
-            f"says that the background is {feature.codes[0]}, which is {own / every:.0%} of the "
-            f"border; {border[most] / every:.0%} of it is {most}"
+            f"says that the background is {feature.codes[0]}; {share:.0%} of the border is {most}"
         )
         yield case.warning("colour_background", feature, message, border=most)
 

@@ -36,35 +36,27 @@ _COMPOUNDS = frozenset((
 
 def _number_of_pictures(collection: Collection) -> Iterator[Finding]:
     spec, there = collection.spec, len(collection.names["pictures"])
+    fewest, most = spec.fewest, spec.pictures or spec.pictures_max or there
     if not there:
         yield error("pictures_none", "", "there is no picture that the trainer would take")
-        return
-    for declared, wrong, words in (
-        (spec.pictures, there != spec.pictures, ""),
-        (spec.pictures_min, there < (spec.pictures_min or 0), "at least "),
-        (spec.pictures_max, there > (spec.pictures_max or there), "at most "),
-    ):
-        if declared is not None and wrong:
-            message = f"{words}{declared} pictures are declared, and {there} are there"
-            yield error("pictures_count", "", message, pictures=there, declared=declared)
+    elif not fewest <= there <= most:
+        words = "" if spec.pictures else "at least " if there < fewest else "at most "
+        declared = fewest if there < fewest else most
+        message = f"{words}{declared} pictures are declared, and {there} are there"
+        yield error("pictures_count", "", message, pictures=there, declared=declared)
 
 
 def _pairing(collection: Collection) -> Iterator[Finding]:
-    pictures = Counter(Path(name).stem for name in collection.names["pictures"])
-    captions = {Path(name).stem: name for name in collection.names["captions"]}
-    ignored = {Path(name).stem for name in collection.names["ignored"]}
-    for name in collection.names["pictures"]:
-        stem = Path(name).stem
-        if pictures[stem] > 1:
-            message = "another picture has the same name, and both would be trained: remove one"
-            yield error("picture_twice", name, message)
-        if stem not in captions:
-            wanted = stem + collection.spec.caption_extension
-            message = f"has no caption {wanted}; it would be trained on an empty one"
-            yield error("caption_missing", name, message)
-    for stem, name in captions.items():
-        if stem not in pictures and stem not in ignored:
-            yield error("picture_missing", name, "has no picture of the same name")
+    pictures, captions, ignored = (
+        {Path(name).stem: name for name in collection.names[kind]}
+        for kind in ("pictures", "captions", "ignored")
+    )
+    for stem in pictures.keys() - captions.keys():
+        wanted = stem + collection.spec.caption_extension
+        message = f"has no caption {wanted}; it would be trained on an empty one"
+        yield error("caption_missing", pictures[stem], message)
+    for stem in captions.keys() - pictures.keys() - ignored.keys():
+        yield error("picture_missing", captions[stem], "has no picture of the same name")
     for name in collection.names["ignored"]:
         message = "has an ending that the trainer does not take; rename or convert it"
         yield error("picture_ignored", name, message)

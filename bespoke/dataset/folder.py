@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    stem: str
     picture: Path
     caption: Path
 
@@ -51,13 +50,13 @@ class Collection:
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """The pictures that have a caption, in the trainer's order."""
-        extension, captions = self.spec.caption_extension, set(self.names["captions"])
-        stems = ((Path(name).stem, self.folder / name) for name in self.names["pictures"])
-        return tuple(
-            Pair(stem=stem, picture=picture, caption=picture.with_suffix(extension))
-            for stem, picture in stems
-            if stem + extension in captions
+        captions = set(self.names["captions"])
+        pictures = (self.folder / name for name in self.names["pictures"])
+        pairs = (
+            Pair(picture=each, caption=each.with_suffix(self.spec.caption_extension))
+            for each in pictures
         )
+        return tuple(pair for pair in pairs if pair.caption.name in captions)
 
     @property
     def captions(self) -> dict[str, str]:

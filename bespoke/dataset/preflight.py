@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from bespoke.dataset.folder import Collection
     from bespoke.experiment.config import Experiment
-    from bespoke.experiment.prompts import Prompt
     from bespoke.experiment.schedule import Length
     from bespoke.findings import Finding, Severity
 
@@ -192,7 +191,6 @@ def check(
     parent_data: Sequence[str],
     allow_no_op: bool,
     roots: Sequence[Path],
-    prompts: Sequence[Prompt],
     seed: int | None = None,
     draw: Callable[[str], Path] | None = None,
 ) -> Preflight:
@@ -213,7 +211,6 @@ def check(
         parent=parent,
         no_op="warning" if allow_no_op else "error",
         parent_data=_named(parent_data, parent, "--parent-data"),
-        prompts=prompts,
     )
 
 
@@ -224,7 +221,6 @@ def examine(
     parent: Experiment | None,
     no_op: Severity = "error",
     parent_data: Mapping[str, Path] | None = None,
-    prompts: Sequence[Prompt] = (),
 ) -> Preflight:
     """Check the data, see it as the trainer will, and compare the experiment with its parent.
 
@@ -233,9 +229,8 @@ def examine(
     """
     collections = {name: _collection(experiment, name, folder) for name, folder in data.items()}
     run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
-    here, gate = _side(experiment, collections, experiment.subject), experiment.gate
-    options = [*lint.audit(experiment), *lint.prompt_findings(prompts)]
-    options += schedule.gate_findings(experiment, run, gate.epoch) if gate else ()
+    here = _side(experiment, collections, experiment.subject)
+    options = [*lint.audit(experiment), *schedule.gate_findings(experiment, run)]
     lines: list[str] = []
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
@@ -300,22 +295,18 @@ def _cut(exposure: caption_exposure.Exposure) -> Iterator[Finding]:
 
 def examined(chosen: argparse.Namespace) -> Preflight:
     """The preflight of what the command line names."""
+    prompts.load(REPOSITORY / prompts.PROMPTS_FILE)  # refused where they are wrong
     return check(
         config.load(chosen.experiment, repository=REPOSITORY, overrides=tuple(chosen.overrides)),
         data=chosen.data,
         parent_data=chosen.parent_data,
         allow_no_op=chosen.allow_no_op,
         roots=(REPOSITORY, workspace_path(chosen.workspace)),
-        prompts=prompts.load(REPOSITORY / prompts.PROMPTS_FILE),
     )
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the findings; with `--json` one object, also where there is nothing to look into.
-
-    Raises:
-        ConfigError, DatasetError: where the run would be refused.
-    """
+    """Print the findings; with `--json` one object, also where there is nothing to look into."""
     try:
         report = examined(chosen)
     except BespokeError as error:

@@ -198,7 +198,7 @@ def repair(collection: Collection, out: Path, rules: Rules) -> dict[str, str]:
             text, art = collection.texts[pair.caption.name], arts.get(pair.picture.name)
             line = caption_text.first_line(text)
             new = mend(line, None if art is None else PixelGrid(cells=art), rules)
-            mended[pair.stem] = new
+            mended[pair.picture.stem] = new
             shutil.copyfile(pair.picture, out / pair.picture.name)
             (out / pair.caption.name).write_bytes(text.replace(line, new, 1).encode())
     except OSError as failure:
@@ -208,11 +208,7 @@ def repair(collection: Collection, out: Path, rules: Rules) -> dict[str, str]:
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Write mended captions beside the old ones, and the experiment that declares them.
-
-    Raises:
-        ConfigError, DatasetError: where folders or captions do not allow it.
-    """
+    """Write mended captions beside the old ones, and the experiment that declares them."""
     report = preflight.examined(chosen)
     experiment, before = report.experiment, report.collections[loading.COLLECTION]
     options = by_folder(experiment)[loading.COLLECTION]

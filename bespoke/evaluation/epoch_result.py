@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import io
 import json
+from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from PIL import Image
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
-from bespoke.dataset import images as images
-from bespoke.errors import ConfigError
-from bespoke.evaluation import sampling
-from bespoke.evaluation.scoring import Scores
+from bespoke.dataset import images
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.evaluation import metrics, sampling, scoring
+from bespoke.evaluation.view import CELLS
 from bespoke.files import sha256, write_whole
 from bespoke.trainer.journal import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from bespoke.evaluation.sampling import SampleSpec
     from bespoke.experiment.prompts import Prompt
     from bespoke.trainer.checkpoints import Lora
 
 RESULT_FILE = "result.json"
-CELLS = 24
-# A test whose scores nobody gave: neither the metrics nor a person.
-NOBODY = "nobody"
-UNSCORED = Scores(visual_quality=None, style_match=None, prompt_adherence=None)
-
 
 _Number = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class _Measurement(BaseModel):
-    """What is read of one metric."""
-
     verdict: str = ""
     value: _Number | None = None
     reason: str = ""
@@ -47,24 +41,23 @@ class _Measurement(BaseModel):
     asked: dict[str, list[str]] = {}
 
 
-_MEASUREMENTS = TypeAdapter(dict[str, _Measurement])
+class _Measured(BaseModel):
+    background: _Measurement = _Measurement()
+    features: dict[str, _Measurement] = {}
+    cells: _Measurement = _Measurement()
+    palette: _Measurement = _Measurement()
+    edges: _Measurement = _Measurement()
 
 
-def _measurements(measured: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Hold what a file says was measured to what is read of it."""
-    read = {name: measured.get(name, {}) for name in ("background", "cells", "palette", "edges")}
-    _MEASUREMENTS.validate_python(read)
-    _MEASUREMENTS.validate_python(measured.get("features", {}))
+def _readable(measured: Mapping[str, Any]) -> Mapping[str, Any]:
+    _Measured.model_validate(measured)
     return measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureResult:
-    """One picture of one checkpoint.
-
-    `prompt` is the prompt's name in test_prompts.toml, `text` what was asked; `file` is relative to
-    the result's folder; `sha256` is the picture's own; `measured` is what `metrics.measure` gave;
-    `made` holds the negative prompt, steps, scale, size and sampler.
+    """One picture of one checkpoint: `prompt` is a name in test_prompts.toml, `text` what it asks,
+    `file` a name in the result's folder, `measured` by `metrics.measure`, `made` how it was drawn.
     """
 
     prompt: str
@@ -72,7 +65,7 @@ class PictureResult:
     seed: int
     file: Annotated[str, Field(pattern=r"^[^/\\]+$")]
     sha256: str
-    measured: Annotated[Mapping[str, Any], AfterValidator(_measurements)]
+    measured: Annotated[Mapping[str, Any], AfterValidator(_readable)]
     made: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,20 +74,14 @@ class PictureResult:
         verdict = self.measured.get("background", {}).get("verdict")
         return verdict if verdict in ("match", "mismatch") else "unmeasured"
 
-    @property
-    def black(self) -> bool:
-        """Whether there is nothing in it but black, which is what NaN ends as."""
-        return "black" in self.measured.get("background", {}).get("reason", "")
-
 
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
     """Everything known of one checkpoint.
 
-    `run` is the run's name, `epoch` counts from 1 and is None for a checkpoint that carries none;
-    `folder` holds the pictures; `suggested` are the metrics' scores, `scores` those that stand,
-    by "metrics", by "person", or as yet by "nobody"; `tested` is when, in UTC (ISO 8601). `earlier`
-    keeps the scores given before, oldest first: a later scoring replaces nothing.
+    `epoch` counts from 1, None where the file carries none; `suggested` are the metrics' scores,
+    `scores` those that stand, by "metrics" or by "person", `earlier` those before, oldest first;
+    `tested` is a time in UTC (ISO 8601).
     """
 
     run: str
@@ -105,8 +92,8 @@ class EpochResult:
     folder: str
     metrics_version: int
     pictures: tuple[PictureResult, ...]
-    suggested: Scores
-    scores: Scores
+    suggested: scoring.Scores
+    scores: scoring.Scores
     scored_by: str
     tested: str
     earlier: tuple[Mapping[str, Any], ...] = ()
@@ -122,10 +109,8 @@ class EpochResult:
 
     def backgrounds(self) -> dict[str, int]:
         """How many pictures' backgrounds are match, mismatch and unmeasured."""
-        counts = {"match": 0, "mismatch": 0, "unmeasured": 0}
-        for picture in self.pictures:
-            counts[picture.background] += 1
-        return counts
+        counts = Counter(picture.background for picture in self.pictures)
+        return {word: counts[word] for word in ("match", "mismatch", "unmeasured")}
 
     @property
     def background_right(self) -> bool:
@@ -134,9 +119,10 @@ class EpochResult:
 
     def background_words(self) -> str:
         """In how many pictures the background is right."""
-        counts, black = self.backgrounds(), sum(picture.black for picture in self.pictures)
+        counts = self.backgrounds()
         words = f"background right in {counts['match']} of {len(self.pictures)} pictures"
-        if black:
+        reasons = [each.measured.get("background", {}).get("reason") for each in self.pictures]
+        if black := reasons.count(metrics.BLACK):
             return f"{words} ({black} black, as where the model gives NaN)"
         return f"{words} ({counts['unmeasured']} not measured)" if counts["unmeasured"] else words
 
@@ -154,15 +140,28 @@ class EpochResult:
             f"style {scores.style_match}, prompt {scores.prompt_adherence})"
         )
 
-    def as_json(self) -> str:
-        document = {**asdict(self), "verdict": self.verdict, "mean": self.scores.mean}
-        return json.dumps(document, indent=1, sort_keys=True, default=str) + "\n"
 
-
-# --- Read back ------------------------------------------------------------------------------------
+def asked_words(measured: Mapping[str, Any]) -> str:
+    """The colour that was asked of a background or a feature, as the prompt has it."""
+    asked = measured.get("asked", {})
+    return " ".join((*asked.get("words", ()), *asked.get("hex", ())))
 
 
 _RESULT = TypeAdapter(EpochResult)
+
+
+def folder_for(parent: Path, lora: Lora, suffix: str = "") -> Path:
+    """Where one checkpoint's test is kept: by its content, so that no other's mixes in."""
+    return parent / f"{lora.path.stem}-{lora.sha256[:8]}{suffix}"
+
+
+def write(result: EpochResult) -> EpochResult:
+    """Write `result.json` to the result's folder, and read it back as a later start does."""
+    folder = Path(result.folder)
+    document = {**asdict(result), "verdict": result.verdict, "mean": result.scores.mean}
+    text = json.dumps(document, indent=1, sort_keys=True, default=str) + "\n"
+    write_whole(folder / RESULT_FILE, text)
+    return read(folder)
 
 
 def read(folder: Path) -> EpochResult:
@@ -182,10 +181,8 @@ def read(folder: Path) -> EpochResult:
         raise ConfigError(f"{path}: damaged: {where}: {first['msg']}") from error
 
 
-def read_saved(folder: Path, lora: Lora, tell: Callable[[str], None]) -> EpochResult | None:
-    """The result that `folder` holds of a checkpoint, None without one.
-
-    One that is damaged, or of another checkpoint, is renamed, so that it is made anew.
+def read_saved(folder: Path, tell: Callable[[str], None]) -> EpochResult | None:
+    """The result that `folder` holds, None without one; a damaged one is renamed, to be made anew.
 
     Raises:
         OSError: where it cannot be renamed.
@@ -193,24 +190,12 @@ def read_saved(folder: Path, lora: Lora, tell: Callable[[str], None]) -> EpochRe
     if not (folder / RESULT_FILE).exists():
         return None
     try:
-        result = read(folder)
-        if (result.checkpoint_sha256, result.epoch) == (lora.sha256, lora.epoch):
-            return result
-        problem = f"{folder / RESULT_FILE}: damaged: it is of another checkpoint"
+        return read(folder)
     except ConfigError as error:
-        problem = str(error)
-    aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
-    (folder / RESULT_FILE).rename(aside)
-    tell(f"{problem}; kept as {aside.name}, and tested again")
-    return None
-
-
-# --- Made -----------------------------------------------------------------------------------------
-
-
-def folder_for(parent: Path, lora: Lora) -> Path:
-    """Where one checkpoint's test is kept: by its content, so that no other's mixes in."""
-    return parent / f"{lora.path.stem}-{lora.sha256[:8]}"
+        aside = folder / f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}.json"
+        (folder / RESULT_FILE).rename(aside)
+        tell(f"{error}; kept as {aside.name}, and tested again")
+        return None
 
 
 def evaluate(
@@ -220,133 +205,93 @@ def evaluate(
     pictures: Mapping[SampleSpec, Path],
     prompts: Sequence[Prompt],
     folder: Path,
-    take_suggestion: bool = True,
 ) -> EpochResult:
     """Keep, measure and score a checkpoint's pictures; write `result.json` to `folder`.
 
     Each is copied as `{prompt}_{seed}.png`, and as `{prompt}_{seed}_24.png` with a pixel a cell.
-    The metrics' own scores stand, or none where not `take_suggestion`, until `score` gives others.
 
     Raises:
-        ConfigError: where a picture is missing, or the folder holds a result already.
+        TrainerError: where a picture is missing.
         DatasetError: where a picture cannot be read.
     """
-    from bespoke.evaluation import metrics, scoring
-
-    if (folder / RESULT_FILE).exists():
-        raise ConfigError(f"{folder / RESULT_FILE}: is there already; it is not overwritten")
     if missing := sampling.missing_pictures(sampling.sample_specs(prompts), pictures):
-        raise ConfigError(f"{lora.path.name}: {missing}")
+        raise TrainerError(f"{lora.path.name}: {missing}")
     by_name = {prompt.name: prompt for prompt in prompts}
     folder.mkdir(parents=True, exist_ok=True)
     results = tuple(
         _picture(by_name[spec.prompt], spec.seed, path, folder) for spec, path in pictures.items()
     )
     suggested = scoring.suggest([picture.measured for picture in results])
-    result = EpochResult(
-        run=run,
-        epoch=lora.epoch,
-        checkpoint=str(lora.path),
-        checkpoint_sha256=lora.sha256,
-        checkpoint_size=lora.size,
-        folder=str(folder.absolute()),
-        metrics_version=metrics.VERSION,
-        pictures=results,
-        suggested=suggested,
-        scores=suggested if take_suggestion else UNSCORED,
-        scored_by="metrics" if take_suggestion else NOBODY,
-        tested=now().isoformat(timespec="milliseconds"),
+    return write(
+        EpochResult(
+            run=run,
+            epoch=lora.epoch,
+            checkpoint=str(lora.path),
+            checkpoint_sha256=lora.sha256,
+            checkpoint_size=lora.size,
+            folder=str(folder.absolute()),
+            metrics_version=metrics.VERSION,
+            pictures=results,
+            suggested=suggested,
+            scores=suggested,
+            scored_by="metrics",
+            tested=now().isoformat(timespec="milliseconds"),
+        )
     )
-    return _write(result, folder)
-
-
-def score(folder: Path, scores: Scores, by: str) -> EpochResult:
-    """Let other scores stand for the test in `folder`; those that stood are kept as `earlier`."""
-    result = read(folder)
-    if (result.scores, result.scored_by) == (scores, by):
-        return result
-    return _write(rescored(result, scores, by), folder)
-
-
-def rescored(result: EpochResult, scores: Scores, by: str) -> EpochResult:
-    """The same test with other scores, those that stood among `earlier`."""
-    before = [] if result.scored_by == NOBODY else [_scoring(result)]
-    return replace(result, scores=scores, scored_by=by, earlier=(*result.earlier, *before))
-
-
-def measure_again(folder: Path) -> EpochResult:
-    """Measure and score the pictures in `folder` again, with the metrics as they are now.
-
-    What was measured and scored before is kept as `earlier`. A person's scores go on to stand.
-
-    Raises:
-        ConfigError: where a picture is not, to the byte, the one that was tested.
-        DatasetError: where it cannot be read.
-    """
-    from bespoke.evaluation import metrics, scoring
-
-    result = read(folder)
-    pictures = []
-    for picture in result.pictures:
-        path = folder / picture.file
-        measured = metrics.measure(images.pixels(path), metrics.read_prompt(picture.text))
-        if sha256(path) != picture.sha256:
-            raise ConfigError(f"{path}: is not the picture that was tested")
-        pictures.append(replace(picture, measured=measured))
-    suggested = scoring.suggest([picture.measured for picture in pictures])
-    renewed = replace(
-        result,
-        pictures=tuple(pictures),
-        metrics_version=metrics.VERSION,
-        suggested=suggested,
-        scores=suggested if result.scored_by == "metrics" else result.scores,
-        earlier=(*result.earlier, _scoring(result)),
-    )
-    return _write(renewed, folder)
 
 
 def _picture(prompt: Prompt, seed: int, path: Path, folder: Path) -> PictureResult:
-    from PIL import Image
-
-    from bespoke.evaluation import metrics
-
-    pixels = images.pixels(path)
     name = f"{prompt.name}_{seed}"
-    small = io.BytesIO()
-    # Nearest takes the pixel at each cell's centre.
-    Image.fromarray(pixels).resize((CELLS, CELLS), Image.Resampling.NEAREST).save(small, "PNG")
-    write_whole(folder / f"{name}_{CELLS}.png", small.getvalue())
     write_whole(folder / f"{name}.png", path.read_bytes())
+    measured = _measured(folder / f"{name}.png", prompt.text)
+    with Image.open(path) as image:
+        # Nearest takes the pixel at each cell's centre.
+        small = image.resize((CELLS, CELLS), Image.Resampling.NEAREST)
+    small.save(folder / f"{name}_{CELLS}.png")
+    made = {key: getattr(prompt, key) for key in ("negative", "steps", "scale", "size")}
     return PictureResult(
         prompt=prompt.name,
         text=prompt.text,
         seed=seed,
         file=f"{name}.png",
         sha256=sha256(folder / f"{name}.png"),
-        measured=metrics.measure(pixels, metrics.read_prompt(prompt.text)),
-        made=how_made(prompt),
+        measured=measured,
+        made={**made, "sampler": sampling.SAMPLER},
     )
 
 
-def how_made(prompt: Prompt) -> dict[str, Any]:
-    """How a prompt's pictures are made, besides its text and seed."""
-    keys = ("negative", "steps", "scale", "size")
-    return {**{key: getattr(prompt, key) for key in keys}, "sampler": sampling.SAMPLER}
+def rescored(result: EpochResult, scores: scoring.Scores, by: str) -> EpochResult:
+    """The same test with other scores, those that stood among `earlier`."""
+    earlier = (*result.earlier, _scoring(result))
+    return replace(result, scores=scores, scored_by=by, earlier=earlier)
 
 
 def _scoring(result: EpochResult) -> dict[str, Any]:
-    """What is kept of a scoring that another one follows."""
-    return {
-        "scores": asdict(result.scores),
-        "suggested": asdict(result.suggested),
-        "scored_by": result.scored_by,
-        "verdict": result.verdict,
-        "metrics_version": result.metrics_version,
-        "backgrounds": result.backgrounds(),
-        "until": now().isoformat(timespec="seconds"),
-    }
+    keys = ("scores", "suggested", "scored_by", "metrics_version")
+    scoring = {key: value for key, value in asdict(result).items() if key in keys}
+    return {**scoring, "verdict": result.verdict, "backgrounds": result.backgrounds()}
 
 
-def _write(result: EpochResult, folder: Path) -> EpochResult:
-    write_whole(folder / RESULT_FILE, result.as_json())
-    return result
+def measure_again(folder: Path) -> EpochResult:
+    """Measure the pictures in `folder` with the metrics as they are now; a person's scores stay.
+
+    Raises:
+        ConfigError: where a picture is not, to the byte, the one that was tested.
+        DatasetError: where it cannot be read.
+    """
+    result = read(folder)
+    for picture in result.pictures:
+        if sha256(folder / picture.file) != picture.sha256:
+            raise ConfigError(f"{folder / picture.file}: is not the picture that was tested")
+    pictures = tuple(
+        replace(picture, measured=_measured(folder / picture.file, picture.text))
+        for picture in result.pictures
+    )
+    suggested = scoring.suggest([picture.measured for picture in pictures])
+    scores = result.scores if result.scored_by == "person" else suggested
+    again = replace(result, pictures=pictures, metrics_version=metrics.VERSION, suggested=suggested)
+    return write(replace(again, scores=scores, earlier=(*result.earlier, _scoring(result))))
+
+
+def _measured(picture: Path, text: str) -> dict[str, Any]:
+    return metrics.measure(images.pixels(picture), metrics.read_prompt(text))

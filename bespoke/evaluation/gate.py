@@ -1,4 +1,4 @@
-"""Results and a policy to a decision: go on, stop, or not to be told. Pure functions alone."""
+"""Results and a policy to a decision: go on, stop, or not to be told. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotati
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
+from bespoke.evaluation.epoch_result import asked_words
 from bespoke.evaluation.scoring import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bespoke.evaluation.epoch_result import EpochResult
-    from bespoke.experiment.gate_policy import Policy
+    from bespoke.experiment.experiment_file import Policy
 
 Outcome = Literal["GO", "STOP", "INCONCLUSIVE"]
 Answer = Literal["match", "mismatch", "undecided", "unmeasured"]
 
-# The fewest pictures that two epochs must share for the noise between them to be measured.
+# Pictures that two epochs must share for the noise between them to be measured.
 FEWEST_PAIRS = 4
-# A fall in the mean score that is called a regression lies beyond this many standard errors.
-ERRORS_APART = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,46 +37,39 @@ class Decision:
 
 
 def answers(result: EpochResult, seeds: float = 0.6) -> dict[str, Answer]:
-    """Each prompt's answer about the background, over its seeds."""
+    """Each prompt's answer about the background: what at least this share of its seeds say."""
     by_prompt: dict[str, list[str]] = {}
     for picture in result.pictures:
         by_prompt.setdefault(picture.prompt, []).append(picture.background)
-    return {name: _answer(words, seeds) for name, words in by_prompt.items()}
+    return {name: _agreed(words, seeds * len(words)) for name, words in by_prompt.items()}
 
 
-def _answer(words: Sequence[str], share: float) -> Answer:
-    if words.count("unmeasured") == len(words):
+def _agreed(words: Sequence[str], needed: float) -> Answer:
+    if not {"match", "mismatch"} & set(words):
         return "unmeasured"
-    if words.count("match") >= share * len(words):
+    if words.count("match") >= needed:
         return "match"
-    return "mismatch" if words.count("mismatch") >= share * len(words) else "undecided"
+    return "mismatch" if words.count("mismatch") >= needed else "undecided"
 
 
 def decide(result: EpochResult, policy: Policy) -> Decision:
-    """The gate's decision on the epoch that it decides at; any other epoch is not looked at.
-
-    Raises:
-        ValueError: where the result is of another epoch.
-    """
-    if result.epoch != policy.epoch:
-        raise ValueError(f"the gate decides at epoch {policy.epoch}, not {result.epoch}")
+    """The gate's decision on the epoch that it decides at."""
     by_prompt = answers(result, policy.seeds)
     words = list(by_prompt.values())
-    matched, missed = words.count("match"), words.count("mismatch")
     needed = policy.prompts * len(words)
+    matched, missed = words.count("match"), words.count("mismatch")
     at = f"at epoch {policy.epoch}: background right in {matched} of {len(words)} prompts"
     outcome: Outcome = "INCONCLUSIVE"
-    if words and matched >= needed:
+    agreed = _agreed(words, needed)
+    if agreed == "match":
         outcome, reason = "GO", f"Gate passed {at}"
-    elif words and missed >= needed:
+    elif agreed == "mismatch":
         outcome, reason = "STOP", f"Gate failed {at}{_example(result)}"
     else:
         reason = f"Gate undecided {at}, wrong in {missed}; {math.ceil(needed)} must agree"
     evidence = {
         "policy": asdict(policy),
         "answers": by_prompt,
-        "matched": matched,
-        "mismatched": missed,
         "checkpoint_sha256": result.checkpoint_sha256,
         "metrics_version": result.metrics_version,
     }
@@ -86,29 +78,18 @@ def decide(result: EpochResult, policy: Policy) -> Decision:
 
 def _example(result: EpochResult) -> str:
     """The first picture that missed, in words: what it shows and what was asked."""
-    missed = next((each for each in result.pictures if each.background == "mismatch"), None)
-    if missed is None:
+    missed = [each for each in result.pictures if each.background == "mismatch"]
+    if not missed:
         return ""
-    ground = missed.measured["background"]
-    asked = ground.get("asked", {})
-    words = " ".join((*asked.get("words", ()), *asked.get("hex", ())))
-    return f"; {missed.prompt} shows {ground.get('name')} ({ground.get('colour')}), asked: {words}"
-
-
-# --- Over the epochs ------------------------------------------------------------------------------
+    ground = missed[0].measured["background"]
+    seen = f"{ground.get('name')} ({ground.get('colour')})"
+    return f"; {missed[0].prompt} shows {seen}, asked: {asked_words(ground)}"
 
 
 def settled(results: Sequence[EpochResult]) -> list[tuple[int, Answer]]:
     """By epoch, whether the backgrounds of most prompts match; of numbered epochs, in order."""
-    return [(epoch, _most(list(answers(result).values()))) for epoch, result in numbered(results)]
-
-
-def _most(words: Sequence[Answer]) -> Answer:
-    if not {"match", "mismatch"} & set(words):
-        return "unmeasured"
-    if 2 * words.count("match") > len(words):
-        return "match"
-    return "mismatch" if 2 * words.count("mismatch") > len(words) else "undecided"
+    words = [(epoch, list(answers(result).values())) for epoch, result in numbered(results)]
+    return [(epoch, _agreed(each, len(each) // 2 + 1)) for epoch, each in words]
 
 
 def first_right(results: Sequence[EpochResult]) -> int | None:
@@ -117,10 +98,7 @@ def first_right(results: Sequence[EpochResult]) -> int | None:
 
 
 def flips(results: Sequence[EpochResult]) -> list[int]:
-    """The epochs at which a background that was right is wrong again, or the other way about.
-
-    The first turn from wrong to right is learning; what comes after it is oscillation.
-    """
+    """The epochs at which the background turned, without the first turn from wrong to right."""
     known = [(epoch, word) for epoch, word in settled(results) if word in ("match", "mismatch")]
     turns = [epoch for (_, was), (epoch, word) in itertools.pairwise(known) if word != was]
     return turns[1:] if known and known[0][1] == "mismatch" else turns
@@ -146,12 +124,9 @@ def best_line(results: Sequence[EpochResult]) -> str | None:
     top = best(results)
     if top is None:
         return None
-    words, same = f"{top.scores.mean}", equals(results)
-    if top.verdict and not top.background_right:
-        words += f", {top.background_words()}"
-    if same:
-        words += f"; {listed(same)} equal"
-    return f"Best: epoch {top.epoch} ({words}): {top.checkpoint}"
+    wrong = "" if top.background_right else f", {top.background_words()}"
+    same = f"; {listed(ties)} equal" if (ties := equals(results)) else ""
+    return f"Best: epoch {top.epoch} ({top.scores.mean}{wrong}{same}): {top.checkpoint}"
 
 
 def listed(epochs: Sequence[int]) -> str:
@@ -167,47 +142,29 @@ def listed(epochs: Sequence[int]) -> str:
 
 
 def regression(results: Sequence[EpochResult]) -> str | None:
-    """Whether the newest epoch is worse than an earlier one by more than the measured noise.
-
-    The noise is that of the differences between pictures of one prompt and one seed in both
-    epochs: their mean must lie below zero by more than two of its standard errors.
+    """Whether the newest epoch is worse than the best before it by more than the measured noise:
+    two standard errors of the differences between pictures of one prompt and seed.
     """
     known = [result for _, result in numbered(results)]
     before = best(known[:-1])
     if before is None:
         return None
-    newest = known[-1]
-    now, then = _scored(newest), _scored(before)
+    now, then = _scored(known[-1]), _scored(before)
     changes = [now[spec] - then[spec] for spec in now.keys() & then.keys()]
     if len(changes) < FEWEST_PAIRS:
         return None
-    mean = statistics.fmean(changes)
-    error = statistics.stdev(changes) / math.sqrt(len(changes))
-    if mean >= -ERRORS_APART * error or mean >= 0:
-        return None
-    return (
-        f"epoch {newest.epoch} is worse than epoch {before.epoch}: by {-mean:.1f} ± "
-        f"{ERRORS_APART * error:.1f} of 10 over {len(changes)} pictures"
+    fall = -statistics.fmean(changes)
+    noise = 2 * statistics.stdev(changes) / math.sqrt(len(changes))
+    words = (
+        f"epoch {known[-1].epoch} is worse than epoch {before.epoch}: by {fall:.1f} ± {noise:.1f}"
     )
-
-
-def notes(results: Sequence[EpochResult]) -> list[str]:
-    """What the newest epoch tells beside its own scores: that it is worse, that it oscillates."""
-    lines = [worse] if (worse := regression(results)) else []
-    turns = flips(results)
-    if turns and turns[-1] == numbered(results)[-1][0]:
-        at = ", ".join(map(str, turns))
-        lines.append(f"the background oscillates: it turned at epoch {at}")
-    return lines
+    return f"{words} of 10 over {len(changes)} pictures" if fall > noise else None
 
 
 def _scored(result: EpochResult) -> dict[tuple[str, int], float]:
     """The mean score of each picture that has one, by prompt and seed."""
-    return {
-        (picture.prompt, picture.seed): mean
-        for picture in result.pictures
-        if (mean := suggest([picture.measured]).mean) is not None
-    }
+    means = {(each.prompt, each.seed): suggest([each.measured]).mean for each in result.pictures}
+    return {spec: mean for spec, mean in means.items() if mean is not None}
 
 
 def numbered(results: Sequence[EpochResult]) -> list[tuple[int, EpochResult]]:

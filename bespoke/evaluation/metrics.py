@@ -6,7 +6,6 @@ portrait each feature lies was learnt from the 203 originals: regions.json.
 
 from __future__ import annotations
 
-import functools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from bespoke.dataset import colors
 from bespoke.dataset.images import nearest_neighbour
-from bespoke.evaluation.view import CELLS, GroundColour, PictureGrid, region, table
+from bespoke.evaluation.view import CELLS, LIKELIHOOD, SHARES, PictureGrid
 from bespoke.experiment import caption_text
 
 if TYPE_CHECKING:
@@ -25,25 +24,22 @@ if TYPE_CHECKING:
 
 VERSION = 2
 
+# What float16 that overflows, or weights that diverged, end as.
 BLACK = "the picture is black, as where the model gives NaN"
-"""What float16 that overflows, or weights that diverged, end as."""
 
+# Those that have a region of their own; a beard and accessories lie anywhere.
 FEATURES = ("hair", "eyes", "lips", "skin", "clothing")
-"""The features that have a region of their own; a beard and accessories lie anywhere."""
 
+# CIEDE2000 to the asked hex up to which a colour is it (JPEG at quality 30 moves the originals'
+# grounds by 4.5 at most), and up to which it may be, if it is called by the hex's own name.
 SAME, NEAR = 6.0, 15.0
-"""CIEDE2000 to the asked hex up to which a colour is it (JPEG at quality 30 moves the originals'
-grounds by 4.5 at most), and up to which it may be, if it is called by the hex's own name."""
 
+# CIEDE2000 to the asked hex beyond which a shade of the word asked with it is another colour: of
+# #00ff00 it holds forest green (#228b22, 31), and not #0a4619 (61). A choice.
 WITHIN = 45.0
-"""CIEDE2000 to the asked hex beyond which a shade of the word asked with it is another colour: of
-#00ff00 it holds forest green (#228b22, 31), and not #0a4619 (61). A choice."""
 
+# Words that, said of skin, are no colour of paint.
 COMPLEXIONS = frozenset(("black", "white", "olive", "yellow", "red"))
-"""Words that, said of skin, are no colour of paint."""
-
-
-# --- What was asked -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +73,12 @@ class Wanted:
             return colors.called(points, self.words)
         apart = self.distance(points)
         met = apart <= SAME
-        # A hex alone is called by its own name.
-        names = self.words or [("", self._name(code)) for code in self.codes]
         maybe = ~met & (apart <= (WITHIN if self.words else NEAR))
-        met[maybe] = colors.called(points[maybe], names)
+        # A hex alone is called by its own name.
+        names = [colors.name_of(colors.rgb_of(code)) for code in self.codes]
+        plain = [("", name.removeprefix("light ").removeprefix("dark ")) for name in names]
+        met[maybe] = colors.called(points[maybe], self.words or plain)
         return met
-
-    @staticmethod
-    def _name(code: str) -> str:
-        return colors.name_of(colors.rgb_of(code)).removeprefix("light ").removeprefix("dark ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +97,12 @@ _NOUNS = re.compile("|".join(caption_text.KINDS[kind] for kind in caption_text.F
 _BACKGROUND = re.compile(caption_text.KINDS["background"])
 
 
-@functools.lru_cache(maxsize=256)
 def read_prompt(prompt: str) -> Asked:
-    """What `prompt` asks, read as a caption is; the trainer's escapes and options are put off.
+    """What `prompt` asks, read as a caption is.
 
     The first tag that gives the background a hex is its own, as in the checks of captions.
     """
-    text = re.split(r"\s--[a-z]+\s", " ".join(prompt.split()))[0]
-    text = re.sub(r"\\([()])", r"\1", text)
-    tags = caption_text.features(caption_text.parse(text))
+    tags = caption_text.features(caption_text.parse(prompt))
     grounds = [tag for tag in tags if "background" in tag.kinds]
     ground = next((tag for tag in grounds if tag.codes), grounds[0] if grounds else None)
     wanted: dict[str, Wanted] = {}
@@ -131,14 +121,9 @@ def _wanted_ground(tag: caption_text.Feature | None) -> Wanted:
     if tag is None:
         return Wanted()
     text = caption_text.HEX.sub(" ", tag.text.lower())
-    place = _BACKGROUND.search(text)
-    before, after = (text[: place.start()], text[place.end() :]) if place else (text, "")
+    before, *after = _BACKGROUND.split(text, maxsplit=1)
     # "raspberry shirt dark green background": what is said of another thing is not the ground's.
-    others = list(_NOUNS.finditer(before))
-    other = _NOUNS.search(after)
-    before = before[others[-1].end() :] if others else before
-    after = after[: other.start()] if other else after
-    clause = f"{before} , {after}"
+    clause = f"{_NOUNS.split(before)[-1]} , {_NOUNS.split(' '.join(after))[0]}"
     words = colors.named_in(clause)
     if tag.codes:
         # "hot pink background with green candlesticks (#05db73)": words that the hex is not called
@@ -148,35 +133,20 @@ def _wanted_ground(tag: caption_text.Feature | None) -> Wanted:
     return Wanted(codes=tag.codes, words=words, several=bool(_SEVERAL.search(clause)))
 
 
-# --- What is measured -----------------------------------------------------------------------------
-
+# Shares of the ground that the asked colour must have: PART as one of several ("stripes"), else
+# MOST. Along the border the very hex needs but EXACT of what the largest other colour has: where an
+# original is half and half its caption names one.
 PART, MOST, EXACT = 0.25, 0.5, 0.7
-"""Shares of the ground that the asked colour must have: PART as one of several ("stripes"), else
-MOST. Along the border the very hex needs but EXACT of what the largest other colour has: where an
-original is half and half its caption names one."""
 
-BLEEDING = 0.15
-"""Share of the face's or hair's cells in the asked background's colour from which on it bleeds: 1
-original in 107 has as much."""
-
-PARTS = {"face": ("skin", "eyes", "lips"), "hair": ("hair",)}
-"""What the background's colour may bleed into, and the features whose regions make it up."""
-
+# Cells that must be left of a region, counted by how likely each is, to measure in it.
 LEAST_CELLS = 3.0
-"""Cells that must be left of a region, counted by how likely each is, to measure in it."""
 
 
 def measure(picture: NDArray[np.uint8], wanted: Asked) -> dict[str, Any]:
     """Every metric of `picture`, uint8 of shape (height, width, 3) and any size, as JSON.
 
-    What could not be measured has the verdict "unmeasured" and a `reason`; of a picture that is
-    nothing but black that is everything.
-
-    Raises:
-        ValueError: where `picture` is no such array, or empty.
+    What could not be measured has the verdict "unmeasured" and a `reason`, never a number.
     """
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-        raise ValueError(f"a picture of shape {picture.shape} and {picture.dtype} is not RGB")
     if picture.any():
         grid = PictureGrid(pixels=picture)
         numbers = {name: metric(grid, wanted) for name, metric in METRICS.items()}
@@ -184,36 +154,27 @@ def measure(picture: NDArray[np.uint8], wanted: Asked) -> dict[str, Any]:
         numbers = {name: _unmeasured(BLACK) for name in METRICS}
         numbers["background"]["asked"] = wanted.background.as_json()
         numbers["features"] = {kind: _unmeasured(BLACK) for kind in wanted.features}
-    return {"version": VERSION, "size": [picture.shape[1], picture.shape[0]], **numbers}
+    return {"version": VERSION, **numbers}
 
 
 def background(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
-    """The ground's colour beside the asked one: verdict, colour, name, delta_e, and all colours.
+    """The ground's colour compared with the asked one: verdict, colour, name, delta_e.
 
-    It is the asked one where the colours that are as asked make up enough of the ground: PART.
-    Measured: 195 of the 196 originals whose background's hex is their border's have it; 32,361 of
-    the 32,588 pairs of an original and another's hex, 20 or more from its own, do not match.
+    It is right for 195 of the 196 originals whose background's hex is their border's, and wrong for
+    32,361 of the 32,588 pairs of an original and another's hex, 20 or more from its own.
     """
     every, ground = grid.ground_colours, wanted.background
-    shown: dict[str, Any] = {
-        "colour": None,
-        "name": None,
-        "delta_e": None,
-        "asked": ground.as_json(),
-        "share": None,
-        "colours": [{"colour": _hex(own.rgb), "share": round(own.share, 2)} for own in every],
-    }
+    asked = {"asked": ground.as_json()}
     if not every:
-        return {**_unmeasured("no colour stands out where the ground should be"), **shown}
+        return asked | _unmeasured("no colour stands out where the ground should be")
     if not ground:
-        reason = _unmeasured("the prompt asks no background colour")
-        return {**reason, **shown, **_described(every[0], None)}
-    labs = np.array([own.lab for own in every])
-    shares, borders = (
-        np.array([getattr(own, key) for own in every]) for key in ("share", "border")
+        shown = _shown(every[0].rgb, None)
+        return asked | shown | _unmeasured("the prompt asks no background colour")
+    labs, shares, borders = (
+        np.array([getattr(own, key) for own in every]) for key in ("lab", "share", "border")
     )
-    met = ground.met_by(labs)
-    exact = ground.distance(labs) <= SAME if ground.codes else np.zeros_like(met)
+    met, apart = ground.met_by(labs), ground.distance(labs)
+    exact = apart <= SAME if ground.codes else np.zeros_like(met)
     share, most = shares[met].sum(), shares[~met].max(initial=0)
     match = bool(met.any()) and (
         (ground.several and share >= PART)
@@ -221,20 +182,12 @@ def background(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
         or borders[exact].sum() >= max(PART, EXACT * borders[~met].max(initial=0))
     )
     # The largest that is right, or else wrong.
-    shown |= _described(every[int(np.argmax(met == match))], ground)
-    verdict = "match" if match else "mismatch"
-    return {"verdict": verdict, **shown, "share": round(float(share), 2)}
-
-
-def _described(own: GroundColour, ground: Wanted | None) -> dict[str, Any]:
-    apart = None if ground is None else round(float(ground.distance(own.lab[None])[0]), 1)
-    return {"colour": _hex(own.rgb), "name": colors.name_of(_bytes(own.rgb)), "delta_e": apart}
+    largest = int(np.argmax(met == match))
+    return {"verdict": _verdict(match), **asked, **_shown(every[largest].rgb, apart[largest])}
 
 
 def features(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
     """Each asked feature's colour in its own region: verdict, colour, name, delta_e."""
-    if grid.cell_size < 1:
-        return {kind: _unmeasured("smaller than 24x24") for kind in wanted.features}
     return {kind: _feature(grid, wanted, kind) for kind in wanted.features}
 
 
@@ -244,7 +197,7 @@ def _feature(grid: PictureGrid, wanted: Asked, kind: str) -> dict[str, Any]:
         return _unmeasured("the prompt asks no colour of it")
     if not own:
         return _unmeasured("its colour is asked of another thing too: which has it is not to tell")
-    likely = region(kind) * ~grid.ground
+    likely = LIKELIHOOD[kind] * ~grid.ground
     if likely.sum() < LEAST_CELLS:
         return _unmeasured("the ground's colours fill its region")
     where = likely > 0
@@ -253,17 +206,11 @@ def _feature(grid: PictureGrid, wanted: Asked, kind: str) -> dict[str, Any]:
     order = np.argsort(apart)
     reached = np.cumsum(likely[order]) / likely.sum()
     # What a feature takes of its region at the least; the middle of that part stands for it.
-    nearest = order[int(np.searchsorted(reached, table()["shares"][kind] / 2))]
+    nearest = order[int(np.searchsorted(reached, SHARES[kind] / 2))]
     match = bool(own.met_by(points[nearest][None])[0])
-    shown = nearest if match else _commonest(points, likely)
-    rgb = grid.cells[where][shown]
-    return {
-        "verdict": "match" if match else "mismatch",
-        "colour": _hex(rgb),
-        "name": colors.name_of(_bytes(rgb)),
-        "delta_e": round(float(apart[nearest]), 1),
-        "asked": own.as_json(),
-    }
+    seen = nearest if match else _commonest(points, likely)
+    shown = _shown(grid.cells[where][seen], apart[nearest])
+    return {"verdict": _verdict(match), **shown, "asked": own.as_json()}
 
 
 def _own_colours(wanted: Asked, kind: str) -> Wanted:
@@ -284,39 +231,6 @@ def _commonest(points: NDArray[np.float64], likely: NDArray[np.float64]) -> int:
     return int((boxes == np.bincount(boxes, weights=likely).argmax()).argmax())
 
 
-def bleeding(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
-    """Shares of the face and of the hair that have the asked background's colour."""
-    if not wanted.background:
-        return _unmeasured("the prompt asks no background colour")
-    if grid.cell_size < 1:
-        return _unmeasured("smaller than 24x24")
-    parts: dict[str, Any] = {}
-    for part, kinds in PARTS.items():
-        where = (np.max([region(kind) for kind in kinds], axis=0) >= 0.5) & ~grid.ground
-        if _shares_colour(wanted, kinds):
-            parts[part] = _unmeasured(f"the {part} is asked in the background's colour")
-        elif where.sum() < LEAST_CELLS:
-            parts[part] = _unmeasured("the ground's colours fill its region")
-        else:
-            # Noise has hundreds of colours: those alike to 3 steps are judged as one.
-            places, own = np.unique(np.rint(grid.lab[where] / 3), axis=0, return_inverse=True)
-            share = float(wanted.background.met_by(3 * places)[own.ravel()].mean())
-            parts[part] = {"verdict": "bleeding" if share >= BLEEDING else "clean", **_value(share)}
-    verdicts = {part["verdict"] for part in parts.values()}
-    worst = next(each for each in ("bleeding", "unmeasured", "clean") if each in verdicts)
-    return {"verdict": worst, **parts}
-
-
-def _shares_colour(wanted: Asked, kinds: tuple[str, ...]) -> bool:
-    """Whether one of `kinds` is asked in what would pass for the background's colour."""
-    codes: list[str] = []
-    for kind in kinds:
-        own = wanted.features.get(kind, Wanted())
-        codes += own.codes or [colors.WORDS[word][0] for _, word in own.words]
-    points = colors.lab([colors.rgb_of(code) for code in codes] or np.empty((0, 3)))
-    return bool(wanted.background.met_by(points).any())
-
-
 def cells(grid: PictureGrid, _: Asked) -> dict[str, Any]:
     """Mean distance of the pixels from their own cell's colour, of 255."""
     if grid.cell_size < 2:
@@ -328,8 +242,6 @@ def cells(grid: PictureGrid, _: Asked) -> dict[str, Any]:
 
 def palette(grid: PictureGrid, _: Asked) -> dict[str, Any]:
     """The number of colours of the cells, those alike (4 steps of CIELAB) counted as one."""
-    if grid.cell_size < 1:
-        return _unmeasured("smaller than 24x24")
     return _value(float(len(np.unique(np.rint(grid.lab.reshape(-1, 3) / 4), axis=0))))
 
 
@@ -352,15 +264,14 @@ def _unlike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.u
     return np.maximum(first, second) - np.minimum(first, second)
 
 
+# Every metric by the name that its result has.
 METRICS: dict[str, Callable[[PictureGrid, Asked], dict[str, Any]]] = {
     "background": background,
     "features": features,
-    "bleeding": bleeding,
     "cells": cells,
     "palette": palette,
     "edges": edges,
 }
-"""Every metric by the name that its result has."""
 
 
 def _value(value: float) -> dict[str, Any]:
@@ -371,9 +282,12 @@ def _unmeasured(reason: str) -> dict[str, Any]:
     return {"verdict": "unmeasured", "reason": reason}
 
 
-def _bytes(rgb: NDArray[np.float64]) -> list[int]:
-    return [round(float(value)) for value in rgb]
+def _verdict(match: bool) -> str:
+    return "match" if match else "mismatch"
 
 
-def _hex(rgb: NDArray[np.float64]) -> str:
-    return colors.hex_of(_bytes(rgb))
+def _shown(rgb: NDArray[np.float64], apart: float | None) -> dict[str, Any]:
+    """A colour by its hex and its name, and how far (CIEDE2000) it is from the asked one."""
+    whole = [round(float(value)) for value in rgb]
+    delta_e = None if apart is None else round(float(apart), 1)
+    return {"colour": colors.hex_of(whole), "name": colors.name_of(whole), "delta_e": delta_e}

@@ -6,6 +6,7 @@ gen_img.py at v0.10.1.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -13,9 +14,8 @@ import shlex
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bespoke.console import duration
 from bespoke.errors import TrainerError
 from bespoke.files import write_whole
 from bespoke.trainer import checkpoints, launch
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
     from bespoke.experiment.prompts import Prompt
 
+# The same for both, with no noise of its own between steps. Not the trainer's default: its "ddim"
+# clamps what it predicts to -1 and 1 (tu:6243), and gen_img's does not (gi:1765), so that one
+# checkpoint and seed would give two pictures.
 SAMPLER = "euler"
-"""The same for both, and with no noise of its own between steps. Not the trainer's default: its
-"ddim" clamps what it predicts to -1 and 1 (tu:6243), and gen_img's does not (gi:1765), so that one
-checkpoint and seed would give two pictures.
-"""
 
 _INTERVAL_S = 30.0
 
@@ -58,61 +57,52 @@ def escape(text: str) -> str:
     return re.sub(r"([\\()\[\]])", r"\\\1", text)
 
 
-def as_line(prompt: Prompt) -> str:
-    """What the samplers are given to read, as a line of the trainer's .txt form."""
-    return f"{escape(prompt.text)} --n {escape(prompt.negative)}"
-
-
 # --- While training -------------------------------------------------------------------------------
 
 
 def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[SampleSpec, ...]:
-    """Write the trainer's `--sample_prompts` file, one entry a picture; `file` ends in .json.
+    """Write the trainer's `--sample_prompts` file, one entry a picture.
 
-    Of the three forms that it takes (tu:6329) JSON alone holds any text as it is: a line of the
-    .txt form is split at " --", and the library that reads the .toml form mistakes backslashes.
+    Of its three forms (tu:6329) JSON alone holds any text as it is.
     """
-    rows = [_entry(prompt, seed) for prompt in prompts for seed in prompt.seeds]
+    rows = [
+        {
+            "prompt": escape(prompt.text),
+            "negative_prompt": escape(prompt.negative),
+            "seed": seed,
+            "sample_steps": prompt.steps,
+            "scale": prompt.scale,
+            "width": prompt.size,
+            "height": prompt.size,
+            "sample_sampler": SAMPLER,
+        }
+        for prompt in prompts
+        for seed in prompt.seeds
+    ]
     write_whole(file, json.dumps(rows, indent=1) + "\n")
     return sample_specs(prompts)
-
-
-def _entry(prompt: Prompt, seed: int) -> dict[str, Any]:
-    return {
-        "prompt": escape(prompt.text),
-        "negative_prompt": escape(prompt.negative),
-        "seed": seed,
-        "sample_steps": prompt.steps,
-        "scale": prompt.scale,
-        "width": prompt.size,
-        "height": prompt.size,
-        "sample_sampler": SAMPLER,
-    }
 
 
 def find_pictures(
     output: Path, output_name: str, epoch: int, samples: Iterable[SampleSpec]
 ) -> dict[SampleSpec, Path]:
-    """The pictures that the trainer made of this epoch's checkpoint.
+    """The pictures that the trainer made of this epoch's checkpoint, the newest for each sample.
 
-    A picture counts only by its whole name (tu:6572), where it is complete, and where it is no
-    older than its checkpoint's can be: what an earlier run or start left under the same name is. Of
-    several for one sample the newest counts.
+    One counts by its whole name (tu:6572), where it is complete, and where it is no older than its
+    checkpoint's can be: what an earlier run or start left under the same name is.
 
     Raises:
         TrainerError: where there is no such checkpoint, or it is not complete.
     """
     since = _drawn_since(output, output_name, epoch)
     name = re.compile(rf"{re.escape(output_name)}_e{epoch:06d}_(\d{{2,}})_\d{{14}}_(\d+)\.png")
-    wanted = {(spec.index, spec.seed): spec for spec in samples}
-    newest: dict[SampleSpec, tuple[int, Path]] = {}
-    for path in (output / "sample").glob("*.png"):
+    newest: dict[tuple[int, int], Path] = {}
+    for path in sorted((output / "sample").glob("*.png"), key=lambda path: path.stat().st_mtime_ns):
         match = name.fullmatch(path.name)
-        spec = wanted.get((int(match[1]), int(match[2]))) if match else None
-        drawn = path.stat().st_mtime_ns
-        if spec is not None and drawn >= since and _is_complete(path):
-            newest[spec] = max(newest.get(spec, (0, path)), (drawn, path))
-    return {spec: newest[spec][1] for spec in wanted.values() if spec in newest}
+        if match and _is_complete(path, since):
+            newest[int(match[1]), int(match[2])] = path
+    keys = {spec: (spec.index, spec.seed) for spec in samples}
+    return {spec: newest[key] for spec, key in keys.items() if key in newest}
 
 
 def missing_pictures(
@@ -127,15 +117,11 @@ def adopt_first(output: Path, output_name: str, epoch: int, since: int) -> None:
     """Give the pictures that `--sample_at_first` made of a resumed state their epoch's name.
 
     The trainer names them after epoch 0 (tn:1332), but draws the weights it has loaded, and sets
-    the random states back afterwards (tu:6443). `since`, in nanoseconds of the files' own clock,
-    tells them from those of an earlier start.
-
-    Raises:
-        OSError: where one cannot be renamed.
+    the random states back afterwards (tu:6443). Those before `since` (ns) are of an earlier start.
     """
     first = f"{output_name}_e000000_"
-    for path in (output / "sample").glob("*.png"):
-        if path.name.startswith(first) and path.stat().st_mtime_ns >= since and _is_complete(path):
+    for path in (output / "sample").glob(f"{glob.escape(first)}*.png"):
+        if _is_complete(path, since):
             rest = path.name.removeprefix(first)
             path.rename(path.with_name(f"{output_name}_e{epoch:06d}_{rest}"))
 
@@ -154,9 +140,10 @@ def _drawn_since(output: Path, name: str, epoch: int) -> float:
     return path.stat().st_mtime_ns
 
 
-def _is_complete(path: Path) -> bool:
-    """Whether a PNG has its end: the trainer writes it in place."""
-    return path.read_bytes().endswith(b"IEND\xaeB`\x82")
+def _is_complete(path: Path, since: float) -> bool:
+    """Whether a PNG was written since, and has its end: the trainer writes it in place."""
+    written = path.stat().st_mtime_ns >= since
+    return written and path.read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
 # --- Afterwards -----------------------------------------------------------------------------------
@@ -177,13 +164,13 @@ class GenImg:
 def draw(
     weights: Sequence[Path], prompts: Sequence[Prompt], tool: GenImg, tell: Callable[[str], None]
 ) -> list[dict[SampleSpec, Path]]:
-    """Pictures of each checkpoint for every prompt and seed, all by one process.
+    """The pictures that there are of each checkpoint by every prompt and seed, all by one process.
 
     All LoRAs are loaded, and all but one multiplied by 0 at each picture: what they add is then 0
     to the last bit, unless they hold NaN or infinity, which `checkpoints.identify` refuses.
 
     Raises:
-        TrainerError: where it fails, in its own words, or pictures are missing.
+        TrainerError: where it fails, in its own words.
         StartError: where it cannot be started.
     """
     tool.folder.mkdir(parents=True, exist_ok=True)
@@ -199,13 +186,9 @@ def draw(
             lines.append(f"{_line(by_name[spec.prompt], spec.seed)} --am {on} --f {path.name}")
     write_whole(tool.folder / "prompts.txt", "\n".join(lines) + "\n")
     _run(_command(weights, tool), tool, len(lines), tell)
-    for path, pictures in zip(weights, planned, strict=True):
-        there = {spec: file for spec, file in pictures.items() if file.is_file()}
-        if missing := missing_pictures(pictures, there):
-            raise TrainerError(
-                f"{path.name}: gen_img.py exited 0, but {missing}; log: {_log(tool)}"
-            )
-    return planned
+    return [
+        {spec: path for spec, path in pictures.items() if path.is_file()} for pictures in planned
+    ]
 
 
 def _line(prompt: Prompt, seed: int) -> str:
@@ -235,56 +218,26 @@ def _command(weights: Sequence[Path], tool: GenImg) -> list[str]:
     ]
 
 
-def _log(tool: GenImg) -> Path:
-    return tool.folder / "gen_img.log"
-
-
 def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str], None]) -> None:
     """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
     write_whole(tool.folder / "command.txt", shlex.join(command) + "\n")
-    progress = _Progress(tool.folder, count)
     environment = launch.environment(os.environ)
+    log_file = tool.folder / "gen_img.log"
+    due = time.monotonic() + _INTERVAL_S
     with (
-        _log(tool).open("wb", buffering=0) as log,
+        log_file.open("wb", buffering=0) as log,
         Group(command, environment=environment, cwd=tool.script.parent) as group,
     ):
         reader = launch.Reader(log)
         for line in reader.lines(group.output()):
-            if words := progress.read(line):
-                tell(words)
+            if line and time.monotonic() >= due:
+                due = time.monotonic() + _INTERVAL_S
+                drawn = sum(1 for _ in tool.folder.glob("*.png"))
+                tell(f"{drawn} of {count} pictures are drawn; gen_img.py: {line.strip()}")
         code = group.wait()
     if code != 0:
         tail = [*reader.tail][::-1] or ["it said nothing"]
         words = next(filter(launch.EXCEPTION.match, tail), tail[0])
         raise TrainerError(
-            f"gen_img.py ended with {launch.ending(code)}: {words}\nfull log: {_log(tool)}"
+            f"gen_img.py ended with {launch.ending(code)}: {words}\nfull log: {log_file}"
         )
-
-
-class _Progress:
-    """How far gen_img is, by its pictures and the steps of the one at work, and what is left."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self._folder, self._count = folder, count
-        self._next = time.monotonic() + _INTERVAL_S
-        self._began: float | None = None
-        self._step, self._steps = 0, 1
-
-    def read(self, line: str) -> str | None:
-        """What to say after this line, where it is time to."""
-        bar = launch.PROGRESS.search(line)
-        # A picture's own bar has no name; that of the VAE, which follows it, ends at 1.
-        if bar and bar["bar"] is None and (total := int(bar["total"][-6:])) > 1:
-            self._began = self._began or time.monotonic()
-            self._step, self._steps = int(bar["step"][-6:]), total
-        if time.monotonic() < self._next:
-            return None
-        self._next = time.monotonic() + _INTERVAL_S
-        if self._began is None:
-            return "gen_img.py is loading the models"
-        number = min(sum(1 for _ in self._folder.glob("*.png")), self._count - 1)
-        done = number + self._step / self._steps
-        spent = time.monotonic() - self._began
-        left = duration(spent / done * (self._count - done)) if done else "?"
-        step = f"step {self._step} of {self._steps}"
-        return f"picture {number + 1} of {self._count}, {step}, {left} left"

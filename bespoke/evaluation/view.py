@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,68 +16,64 @@ from bespoke.dataset.pixel_grid import border_of, connected
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# The side of the collection's art.
 CELLS = 24
-"""The side of the collection's art."""
 
+# Where in a portrait each feature lies, learnt by benchmarks/regions.py; it holds no picture.
 REGIONS = Path(__file__).with_name("regions.json")
-"""Where in a portrait each feature lies, learnt by benchmarks/regions.py; it holds no picture."""
+_TABLE = json.loads(REGIONS.read_text(encoding="utf-8"))
 
+# By feature, how likely each cell is its: 0 to 1 in steps of a ninth, shape (24, 24).
+LIKELIHOOD: dict[str, NDArray[np.float64]] = {
+    kind: np.array([[int(digit) for digit in row] for row in rows]) / 9
+    for kind, rows in _TABLE["regions"].items()
+}
+
+# By feature, what it takes of its region at the least.
+SHARES: dict[str, float] = _TABLE["shares"]
+
+# Points along each side of a cell's inner half; their median is the cell's colour.
 POINTS = 5
-"""Points along each side of a cell's inner half; their median is the cell's colour."""
 
+# ITU-R BT.601, as JPEG has it: JPEG takes the noise out of the colours, and less of this.
 LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)
-"""ITU-R BT.601, as JPEG has it: JPEG takes the noise out of the colours, and less of this."""
 
+# Median step of LUMA from pixel to pixel from which on a picture is noise and has no ground: noise
+# of 50 levels on grey has 30 to 33; uniform noise, which has no colour, 39 to 54.
 GRAIN = 34.0
-"""Median step of LUMA from pixel to pixel from which on a picture is noise and has no ground.
 
-Gaussian noise of 50 levels on grey has 30 to 33; uniform noise, which has no colour, 39 to 54.
-"""
-
+# The share of cells that are nearest to one in sRGB, whose reach tells the noise; and the noise,
+# in levels, from which on cells have no ground.
 CROWD, SPREAD = 0.05, 40.0
-"""The share of cells that are nearest to one in sRGB, whose reach tells the noise; and the noise,
-in levels, from which on cells have no ground."""
 
+# CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
+# one that is left over is counted to the nearest.
 REACH, TAIL = 12.0, 25.0
-"""CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
-one that is left over is counted to the nearest."""
 
+# The least share of the ground that is a colour of it, and how many of these are looked for.
 LEAST_SHARE, MOST_COLOURS = 0.04, 8
-"""The least share of the ground that is a colour of it, and how many of these are looked for."""
 
 EDGE = border_of(CELLS, CELLS)
 
-
-@functools.lru_cache(maxsize=1)
-def table() -> dict[str, Any]:
-    """`regions` (24 rows of 24 digits each) and `shares` of a region."""
-    read: dict[str, Any] = json.loads(REGIONS.read_text(encoding="utf-8"))
-    return read
-
-
-@functools.lru_cache(maxsize=8)
-def region(kind: str) -> NDArray[np.float64]:
-    """How likely each cell is the feature's: 0 to 1 in steps of a ninth, shape (24, 24)."""
-    rows = table()["regions"][kind]
-    return np.array([[int(digit) for digit in row] for row in rows]) / 9
+# The table's coarseness is the doubt that is left. The ground is looked for in the upper half.
+_DOUBTED = (LIKELIHOOD["background"] * 9 + 0.5) / 10
+_PLACES = (_DOUBTED > 0.5) & (np.arange(CELLS)[:, None] < CELLS // 2)
+_ODDS = np.log(_DOUBTED / (1 - _DOUBTED))[_PLACES]
+_MASS = _ODDS / _ODDS.sum()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class GroundColour:
+class GroundColour(NamedTuple):
     """One of the ground's colours: sRGB 0 to 255, CIELAB, its shares of the ground and of EDGE."""
 
     rgb: NDArray[np.float64]
     lab: NDArray[np.float64]
-    share: float
-    border: float
+    share: np.float64
+    border: np.float64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PictureGrid:
-    """A picture brought to the collection's grid.
-
-    `pixels` is uint8 of shape (height, width, 3), both at least 1.
-    """
+    """A picture brought to the collection's grid: `pixels` is uint8 of shape (height, width, 3)."""
 
     pixels: NDArray[np.uint8]
 
@@ -92,18 +87,12 @@ class PictureGrid:
         """sRGB of the cells, shape (24, 24, 3)."""
         rows, columns = (_inner_points(side) for side in self.pixels.shape[:2])
         points = self.pixels[np.ix_(rows, columns)].reshape(CELLS, POINTS, CELLS, POINTS, 3)
-        ordered = np.sort(points.transpose(0, 2, 4, 1, 3).reshape(CELLS, CELLS, 3, -1), axis=-1)
-        return np.asarray(ordered[..., POINTS * POINTS // 2], dtype=np.float64)
+        return np.asarray(np.median(points, axis=(1, 3)), dtype=np.float64)
 
     @cached_property
     def lab(self) -> NDArray[np.float64]:
         """CIELAB of the cells, shape (24, 24, 3)."""
         return colors.lab(self.cells)
-
-    @cached_property
-    def _squares(self) -> NDArray[np.float64]:
-        """Squared distances in sRGB of the ground's likely cells from each other, shape (n, n)."""
-        return _squares(self.cells[_likely() > 0])
 
     @cached_property
     def noise(self) -> float:
@@ -112,8 +101,9 @@ class PictureGrid:
         The nearest 5% of a normal cloud lie within 0.84 of its deviation (a chi distribution of
         three degrees, of the difference of two); stripes and bricks have their like elsewhere.
         """
-        rank = int(CROWD * len(self._squares))
-        nearest = np.partition(self._squares, rank, axis=1)[:, rank]
+        squares = _squares(self.cells[_PLACES])
+        rank = int(CROWD * len(squares))
+        nearest = np.partition(squares, rank, axis=1)[:, rank]
         return float(np.sqrt(np.median(nearest))) / 0.84
 
     @cached_property
@@ -121,43 +111,33 @@ class PictureGrid:
         """The ground's colours, the largest share first; none where the picture is noise."""
         if self._grain > GRAIN or self.noise > SPREAD:
             return ()
-        likely = _likely()[_likely() > 0]
-        mass = likely / likely.sum()
-        points = self._gathered(mass)
+        points = self._gathered()
         # What is the same to a unit of CIELAB is one place.
         places, own = np.unique(np.rint(colors.lab(points)), axis=0, return_inverse=True)
         own = own.ravel()
-        middles = _densest(points, mass, places, own)
+        middles = _densest(points, places, own)
         if not middles:
             return ()
         labs = colors.lab(middles)
         apart = colors.difference(places[:, None], labs)
         nearest = np.where(apart.min(axis=1) <= TAIL, apart.argmin(axis=1), -1)[own]
-        edge = EDGE[_likely() > 0] / EDGE.sum()
+        edge = EDGE[_PLACES] / EDGE.sum()
         every = (
-            GroundColour(
-                rgb=rgb,
-                lab=lab,
-                share=float(mass[nearest == number].sum()),
-                border=float(edge[nearest == number].sum()),
-            )
+            GroundColour(rgb, lab, _MASS[nearest == number].sum(), edge[nearest == number].sum())
             for number, (rgb, lab) in enumerate(zip(middles, labs, strict=True))
         )
         return tuple(sorted(every, key=lambda own: -own.share))
 
-    def _gathered(self, mass: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _gathered(self) -> NDArray[np.float64]:
         """The ground's likely cells, each moved to where its like is densest (mean shift).
 
         What noise has spread comes together again, and colours further apart than it stay so.
         """
-        points, squares = self.cells[_likely() > 0], self._squares
-        if self.noise < 1:
-            return points
-        for _ in range(3):
-            near = np.exp(squares / (-2 * (1.2 * self.noise) ** 2)) * mass
+        points = self.cells[_PLACES]
+        for _ in range(3 if self.noise >= 1 else 0):
+            near = np.exp(_squares(points) / (-2 * (1.2 * self.noise) ** 2)) * _MASS
             points = near @ points / near.sum(axis=1, keepdims=True)
-            squares = _squares(points)
-        return np.asarray(points)
+        return points
 
     @property
     def _grain(self) -> float:
@@ -178,23 +158,11 @@ class PictureGrid:
         return connected(allowed, EDGE)
 
 
-@functools.lru_cache(maxsize=1)
-def _likely() -> NDArray[np.float64]:
-    """How likely each cell is the ground's, as log odds; 0 where it is not to be looked at."""
-    # The table's coarseness is the doubt that is left.
-    share = (region("background") * 9 + 0.5) / 10
-    upper = np.arange(CELLS)[:, None] < CELLS // 2
-    return np.where((share > 0.5) & upper, np.log(share / (1 - share)), 0)
-
-
 def _densest(
-    points: NDArray[np.float64],
-    mass: NDArray[np.float64],
-    places: NDArray[np.float64],
-    own: NDArray[np.intp],
+    points: NDArray[np.float64], places: NDArray[np.float64], own: NDArray[np.intp]
 ) -> list[NDArray[np.float64]]:
     """The middles, in sRGB, of the heaviest colours; `own` is each point's place in `places`."""
-    heavy = np.bincount(own, weights=mass)
+    heavy = np.bincount(own, weights=_MASS)
     left = np.ones(len(places), dtype=bool)
     middles: list[NDArray[np.float64]] = []
     while len(middles) < MOST_COLOURS and heavy[left].sum() > LEAST_SHARE:
@@ -203,7 +171,7 @@ def _densest(
         if heavy[members].sum() < LEAST_SHARE:
             break
         left &= ~members
-        middles.append(np.average(points[members[own]], axis=0, weights=mass[members[own]]))
+        middles.append(np.average(points[members[own]], axis=0, weights=_MASS[members[own]]))
     return middles
 
 

@@ -11,18 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HEX = re.compile(r"#[0-9a-fA-F]{6}(?![0-9a-zA-Z])")
-"""One colour as the captions write it: `#rrggbb`, either case, with no letter or digit after it."""
-
-_AFTER_HASH = re.compile(r"#([0-9a-zA-Z]+)")
-_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+# A number sign may mean other things: "#selfie", "#1".
+_MALFORMED = re.compile(
+    r"#(?![0-9a-fA-F]{6}(?![0-9a-zA-Z]))(?:(?=[a-zA-Z]*[0-9])[0-9a-zA-Z]{3,}|[a-fA-F]{3,}\b)"
+)
 
 
 def first_line(text: str) -> str:
-    """What the trainer reads of a caption file (train_util.py:1958-1968 at v0.10.1).
-
-    The file is opened in text mode, so "\\r\\n" and "\\r" end a line as "\\n" does, and nothing
-    else does. A byte-order mark stays: the trainer keeps it, and `strip` spares it.
-    """
+    """What the trainer reads of a caption file (train_util.py:1958-1968 at v0.10.1)."""
     return lines(text)[0].strip()
 
 
@@ -31,13 +27,12 @@ def lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def tags(text: str, separator: str = ",") -> list[str]:
+def tags(text: str) -> list[str]:
     """The tags of a caption in order, stripped (train_util.py:884 at v0.10.1).
 
-    Empty tags are kept, as the trainer keeps them where no keep_tokens_separator is set: "a,,b" has
-    three, and the empty one takes a place among the kept ones.
+    Empty tags are kept, as the trainer keeps them: "a,,b" has three.
     """
-    return [tag.strip() for tag in first_line(text).split(separator)]
+    return [tag.strip() for tag in first_line(text).split(",")]
 
 
 def hex_codes(text: str) -> list[str]:
@@ -46,20 +41,8 @@ def hex_codes(text: str) -> list[str]:
 
 
 def malformed_hex_codes(text: str) -> list[str]:
-    """What was meant as a `#rrggbb` and is none: "#12345", "#12345g", "#1234567", "#1O3O5O".
-
-    A number sign may mean other things, so "#1" and "#selfie" are left alone.
-    """
-    return [f"#{run}" for run in _AFTER_HASH.findall(text) if _meant_as_hex(run)]
-
-
-def _meant_as_hex(run: str) -> bool:
-    wrong = sum(letter not in _HEX_DIGITS for letter in run)
-    if wrong == 0:
-        return len(run) >= 3 and len(run) != 6
-    if len(run) == 6 and any(letter.isdigit() for letter in run):
-        return True
-    return wrong == 1 and len(run) >= 5
+    """What was meant as a `#rrggbb` and is none: "#12345", "#12345g", "#1234567", "#1O3O5O"."""
+    return _MALFORMED.findall(text)
 
 
 # --- What a tag is about --------------------------------------------------------------------------
@@ -84,11 +67,10 @@ KINDS: dict[str, str] = {
         r"\blogo\b|pompom"
     ),
     "expression": r"\bsmile|\bexpression\b|\bfrown|\bgrin",
-    "style": r"pixel edges|color borders|colour borders|art style",
+    "style": r"pixel edges|colou?r borders|art style",
     "subject": r"^pixel art$|^\d+x\d+$|\bportrait of\b",
 }
 """The kinds of tags and what names them; "palette", "loose" and "other" go by form."""
-
 FEATURES = ("background", "hair", "beard", "eyes", "lips", "skin", "clothing", "accessory")
 """The kinds that are something in the picture, and can have colours of their own."""
 
@@ -129,11 +111,11 @@ class Tag(Feature):
     owner: int
 
 
-def parse(text: str, separator: str = ",") -> tuple[Tag, ...]:
+def parse(text: str) -> tuple[Tag, ...]:
     """The tags of a caption with what each is about; their texts are those of `tags`."""
     parsed: list[Tag] = []
     owner, depth = 0, 0
-    for number, tag in enumerate(tags(text, separator)):
+    for number, tag in enumerate(tags(text)):
         within = depth > 0 and _LEADING_HEX.match(tag)
         listed = parsed and parsed[owner].kind == "palette" and _BARE_HEX.fullmatch(tag)
         if not within and not listed:
@@ -173,14 +155,14 @@ def kinds_of(tag: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((leading, *(kind for _, kind in mentions))))
 
 
+@functools.lru_cache(maxsize=100_000)
+def tokens(text: str) -> int:
+    """How many CLIP tokens a text costs, without the two end marks."""
+    return len(_tokenizer().encode(text))
+
+
 @functools.cache
 def _tokenizer() -> Any:
     from instant_clip_tokenizer import Tokenizer
 
     return Tokenizer()
-
-
-@functools.lru_cache(maxsize=100_000)
-def tokens(text: str) -> int:
-    """How many CLIP tokens a text costs, without the two end marks."""
-    return len(_tokenizer().encode(text))

@@ -6,43 +6,41 @@ Every value keeps the place that it was written in, so that the receipt of a run
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError
-from bespoke.experiment import next_step, prompts
-from bespoke.experiment.experiment_file import SAFE_NAME, ExperimentFile, TestSettings
+from bespoke.experiment import prompts
+from bespoke.experiment.experiment_file import (
+    ExperimentFile,
+    Statement,
+    overlay_alone,
+    step_problems,
+)
 from bespoke.experiment.option_rules import problems as option_problems
 from bespoke.experiment.options import table
-from bespoke.experiment.settings import DATASET_FILE, Settings, overlay_dataset, put, read_dataset
+from bespoke.experiment.settings import Setting, Settings, overlay_dataset, put, read_dataset
 from bespoke.experiment.toml_files import parsed, read_toml
-from bespoke.experiment.validation import did_you_mean, shown, validated
+from bespoke.experiment.validation import SAFE_NAME, did_you_mean, shown, validated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from bespoke.experiment.dataset_spec import DatasetSpec
-    from bespoke.experiment.gate_policy import Policy
+    from bespoke.experiment.experiment_file import NextStep
 
 TRAINING_FILE = "training_config.toml"
-# What no run can be without, and how it is written.
-_REQUIRED = {
-    "pretrained_model_name_or_path": '"stable-diffusion-v1-5/stable-diffusion-v1-5"',
-    "network_module": '"networks.lora"',
-    "max_train_epochs": "10",
-    "output_dir": '"output"',
-}
+# What no run can be without.
+_REQUIRED = ("pretrained_model_name_or_path", "network_module", "max_train_epochs", "output_dir")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(Statement):
     """Everything one run is made from, before paths and the machine are known.
 
-    `training` holds the trainer's options; `general` and `subsets` the dataset's, in the
-    levels of kohya's dataset file. `specs` says of each named folder of data what it must hold;
-    `test` which of the test prompts each epoch is tested with, and how small;
-    `next_steps` is what its own `[[next]]` says comes after it;
+    `training` holds the trainer's options; `general` and `subsets` the dataset's, in the levels of
+    kohya's dataset file. `specs` says of each named folder of data what it must hold.
     `pinned`: training options that an experiment's file or `--set` wrote; no plan changes them.
     """
 
@@ -50,19 +48,11 @@ class Experiment:
     lineage: tuple[str, ...] = ()
     run_name: str
     output_name: str
-    hypothesis: str = ""
-    confidence: float | None = None
-    expected: tuple[str, ...] = ()
-    subject: str = ""
-    gate: Policy | None = None
-    test: TestSettings = field(default_factory=TestSettings)
-    pictures_taken: int | None = None
-    drawn_if_missing: bool = False
     training: Settings = field(default_factory=dict)
     general: Settings = field(default_factory=dict)
     subsets: tuple[Settings, ...] = ()
     specs: Mapping[str, DatasetSpec] = field(default_factory=dict)
-    next_steps: tuple[next_step.NextStep, ...] = ()
+    next_steps: tuple[NextStep, ...] = ()
     pinned: frozenset[str] = frozenset()
 
     @property
@@ -101,192 +91,91 @@ def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Exper
     chain = _chain(name, repository, problems)
     training = _base_training(repository, problems)
     general, subsets = read_dataset(repository, problems)
-    specs: dict[str, DatasetSpec] = {}
-    pinned: set[str] = set()
-    for ancestor, file in reversed(chain):
-        origin = f"experiments/{ancestor}.toml"
-        pinned |= file.training.keys()
+    layers = [(f"experiments/{each}.toml", file) for each, file in reversed(chain)]
+    layers += [("--set", _override(text)) for text in overrides]
+    for origin, file in layers:
         for key, value in file.training.items():
             put(training, key, value, origin)
         subsets = overlay_dataset(general, subsets, file.dataset, origin, problems)
-        specs |= file.data
-    for section, key, value in map(_override, overrides):
-        if section == "training":
-            put(training, key, value, "--set")
-            pinned.add(key)
-        else:
-            subsets = overlay_dataset(general, subsets, {key: value}, "--set", problems)
-    problems += check(training, general, subsets)
-    problems += _missing(training)
-    problems += _leaving(training, subsets)
+    problems += option_problems("training", training)
+    problems += option_problems("general", general)
+    problems += [line for each in subsets for line in option_problems("subsets", each)]
+    problems += [f"{TRAINING_FILE}: {key}: is missing" for key in _REQUIRED if key not in training]
     own = chain[0][1]
-    unsound = next_step.problems(own.next, names(repository))
+    unsound = step_problems(own.next, names(repository))
     problems += [f"experiments/{name}.toml: {problem}" for problem in unsound]
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     if "log_prefix" not in training:
         put(training, "log_prefix", f"{name}_experiment", "bespoke", "names TensorBoard's folder")
     return Experiment(
+        **{each.name: getattr(own, each.name) for each in fields(Statement)},
         name=name,
         lineage=tuple(ancestor for ancestor, _ in chain[1:]),
         run_name=own.run_name or f"{name.upper()}_EXPERIMENT",
         output_name=own.output_name or name,
-        hypothesis=own.hypothesis,
-        confidence=own.confidence,
-        expected=own.expected,
-        subject=own.subject or "",
-        gate=own.gate,
-        test=own.test,
-        pictures_taken=own.pictures_taken,
-        drawn_if_missing=own.drawn_if_missing,
         training=training,
         general=general,
         subsets=subsets,
-        specs=specs,
+        specs={key: spec for _, file in layers for key, spec in file.data.items()},
         next_steps=tuple(sorted(own.next, key=lambda step: step.at_least)),
-        pinned=frozenset(pinned),
+        pinned=frozenset(key for _, file in layers for key in file.training),
     )
-
-
-def renamed(experiment: Experiment, prefix: str) -> Experiment:
-    """The same experiment under names that nothing else can be mistaken for."""
-    return replace(
-        experiment,
-        run_name=f"{prefix}_{experiment.run_name}",
-        output_name=f"{prefix}_{experiment.output_name}",
-    )
-
-
-# --- What is wrong with it ------------------------------------------------------------------------
-
-
-def check(training: Settings, general: Settings, subsets: Iterable[Settings]) -> list[str]:
-    """Every option against the pinned trainer's table; one sentence a problem, with its origin."""
-    levels = [("training", training), ("general", general)]
-    levels += [("subsets", subset) for subset in subsets]
-    lines: list[str] = []
-    for section, settings in levels:
-        values = {key: setting.value for key, setting in settings.items()}
-        for problem in option_problems(section, values):
-            key = problem.partition(":")[0]
-            base = TRAINING_FILE if section == "training" else DATASET_FILE
-            origin = settings[key].origin if key in settings else base
-            lines.append(f"{origin}: {problem}")
-    return lines
-
-
-def _missing(training: Settings) -> Iterator[str]:
-    for key, example in _REQUIRED.items():
-        if key not in training:
-            yield f"{TRAINING_FILE}: {key}: is missing: write for example {key} = {example}"
-
-
-def _leaving(training: Settings, subsets: Iterable[Settings]) -> Iterator[str]:
-    """Names that would leave the folders they are taken from, and files that cannot be verified."""
-    form = training.get("save_model_as")
-    if form is not None and form.value != "safetensors":
-        yield (
-            f"{form.origin}: save_model_as: only safetensors files can be verified: write "
-            '"safetensors"'
-        )
-    for key in ("output_dir", "logging_dir"):
-        folder = training.get(key)
-        if folder and not all(map(SAFE_NAME.fullmatch, str(folder.value).split("/"))):
-            yield (
-                f"{folder.origin}: {key}: {shown(folder.value)} is taken from the workspace and "
-                "must stay in it: name a folder there, and the workspace itself with --workspace"
-            )
-    for name in (subset.get("image_dir") for subset in subsets):
-        if name and isinstance(name.value, str) and not SAFE_NAME.fullmatch(name.value):
-            yield (
-                f"{name.origin}: image_dir: {shown(name.value)}: write a name here, and say where "
-                "it is with --data NAME=DIR"
-            )
-
-
-# --- Reading --------------------------------------------------------------------------------------
 
 
 def _chain(name: str, repository: Path, problems: list[str]) -> list[tuple[str, ExperimentFile]]:
     """The experiment and its ancestors, nearest first, each with its file's content."""
     chain: list[tuple[str, ExperimentFile]] = []
-    wanted: str | None = name
-    while wanted is not None:
+    wanted: object = name
+    while isinstance(wanted, str):
         named_in = f"experiments/{chain[-1][0]}.toml: parent" if chain else "--experiment"
         if wanted in (ancestor for ancestor, _ in chain):
             path = " -> ".join([ancestor for ancestor, _ in chain] + [wanted])
             raise ConfigError(f"{named_in}: an experiment cannot be its own ancestor: {path}")
-        file = repository / "experiments" / f"{wanted}.toml"
-        if not SAFE_NAME.fullmatch(wanted) or not file.is_file():
+        origin = f"experiments/{wanted}.toml"
+        if not SAFE_NAME.fullmatch(wanted) or not (repository / origin).is_file():
             hint = did_you_mean(wanted, names(repository))
             raise ConfigError(f"{named_in}: no experiment {shown(wanted)}: {hint}")
-        origin = f"experiments/{wanted}.toml"
-        content = read_toml(file, origin)
-        read, wrong = validated(ExperimentFile, content, origin)
+        content = read_toml(repository / origin, origin)
+        file, wrong = validated(ExperimentFile, content, origin)
         problems += wrong
-        chain.append((wanted, read or _overlays_alone(content)))
-        parent = content.get("parent")
-        wanted = parent if isinstance(parent, str) else None
+        if file is None:  # its options can be checked all the same
+            file = overlay_alone(content)
+        chain.append((wanted, file))
+        wanted = content.get("parent")
     return chain
-
-
-def _overlays_alone(content: Mapping[str, Any]) -> ExperimentFile:
-    """Of a file that is wrong elsewhere: its options can be checked all the same."""
-    training, dataset = content.get("training"), content.get("dataset")
-    return ExperimentFile(
-        training=training if isinstance(training, dict) else {},
-        dataset=dataset if isinstance(dataset, dict) else {},
-    )
 
 
 def _base_training(repository: Path, problems: list[str]) -> Settings:
     settings: Settings = {}
-    written_in: dict[str, str] = {}
     for name, value in read_toml(repository / TRAINING_FILE, TRAINING_FILE).items():
         rows = value if isinstance(value, dict) else {name: value}
-        for key, inner in rows.items():
-            if key in written_in:
-                problems.append(
-                    f"{TRAINING_FILE}: {key}: written twice, in [{written_in[key]}] and [{name}]: "
-                    "the trainer would take the later one without a word; keep one"
-                )
-            written_in[key] = name
-            put(settings, key, inner, TRAINING_FILE)
+        problems += [f"{TRAINING_FILE}: {key}: written twice" for key in rows if key in settings]
+        settings |= {k: Setting(value=v, origin=TRAINING_FILE) for k, v in rows.items()}
     return settings
 
 
-def _override(text: str) -> tuple[str, str, object]:
-    """`training.KEY=VALUE` or `dataset.KEY=VALUE` as section, key and value, read as TOML."""
+def _override(text: str) -> ExperimentFile:
+    """`training.KEY=VALUE` or `dataset.KEY=VALUE` as a file would say it, read as TOML."""
     path, equals, written = text.partition("=")
-    section, dot, key = path.strip().partition(".")
-    if not equals or not dot or not key or section not in ("training", "dataset"):
-        guess = section if not dot else key
-        where = "dataset" if guess in table().general else "training"
-        raise ConfigError(
-            f"--set {text[:60]}: write {where}.{guess[:60] or 'KEY'}={written[:60] or 'VALUE'}"
-            " (training.KEY or dataset.KEY)"
-        )
+    section, _, key = path.strip().partition(".")
+    if not equals or not key or section not in ("training", "dataset"):
+        raise ConfigError(f"--set {text[:60]}: write training.KEY=VALUE or dataset.KEY=VALUE")
     value: object = written.strip()
-    # A bare word is text: nobody types TOML's quotes through a shell gladly. The option table then
-    # says whether text is what the option takes.
+    # A bare word is text: nobody types TOML's quotes through a shell gladly.
     with contextlib.suppress(ValueError):
         content = parsed(f"value = {value}")
         value = content["value"] if len(content) == 1 else value
-    return section, key.strip(), value
+    return overlay_alone({section: {key.strip(): value}})
 
 
 def test_prompts(experiment: Experiment, file: Path) -> tuple[prompts.Prompt, ...]:
-    """The prompts of a file that each epoch is tested with, as the experiment's `[test]` says.
-
-    Raises:
-        ConfigError: where `[test]` names one that is not there, or as `prompts.load`.
-    """
-    test, known = experiment.test, prompts.load(file)
-    names = [prompt.name for prompt in known]
-    wanted = names if test.prompts is None else test.prompts
-    for name in wanted:
+    """The prompts of a file that each epoch is tested with, as the experiment's `[test]` says."""
+    test, every = experiment.test, prompts.load(file)
+    names = [prompt.name for prompt in every]
+    for name in test.prompts or ():
         if name not in names:
-            where = f"experiments/{experiment.name}.toml: [test]: prompts"
+            where = f"experiments/{experiment.name}.toml: test.prompts"
             raise ConfigError(f"{where}: {did_you_mean(name, names)}")
-    kept = [prompt for prompt in known if prompt.name in wanted]
+    kept = [prompt for prompt in every if test.prompts is None or prompt.name in test.prompts]
     return prompts.resized(kept, size=test.size, steps=test.steps)

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bespoke.experiment.validation import CLOSED, Text, not_blank
+from bespoke.experiment.validation import CLOSED, Text, matching
 
 TRAINED_EXTENSIONS = frozenset(
     extension
     for lower in (".png", ".jpg", ".jpeg", ".webp", ".bmp")
     for extension in (lower, lower.upper())
 )
-"""What the trainer's glob takes with the locked packages (train_util.py:104 at v0.10.1).
-
-It takes .avif and .jxl only beside plug-ins that the locked set does not hold.
-"""
-
+"""What the trainer's glob takes with the locked packages (train_util.py:104 at v0.10.1)."""
 PICTURE_EXTENSIONS = frozenset(
     (*TRAINED_EXTENSIONS, ".gif", ".tif", ".tiff", ".avif", ".jxl", ".heic", ".tga")
 )
-
-
-def _ending(text: str) -> str:
-    if not re.fullmatch(r"\.[^./\\]{1,20}", text) or text in PICTURE_EXTENSIONS:
-        raise ValueError('write the ending of caption files, such as ".txt"')
-    return text
 
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
@@ -49,18 +38,13 @@ class DatasetSpec:
     size: Pixels | None = None
     cells: Pixels | None = None
     hex_codes_min: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
-    names: tuple[Annotated[Text, AfterValidator(not_blank)], ...] = ()
+    names: tuple[Annotated[Text, Field(min_length=1)], ...] = ()
     caption_version: Text = ""
-    caption_extension: Annotated[Text, AfterValidator(_ending)] = ".txt"
+    caption_extension: Annotated[
+        Text, matching(r"\.[^./\\]{1,20}", 'be an ending such as ".txt"')
+    ] = ".txt"
 
     @property
     def fewest(self) -> int:
         """The smallest number of pictures that is enough."""
         return self.pictures or self.pictures_min or 1
-
-    @model_validator(mode="after")
-    def _bounds_agree(self) -> DatasetSpec:
-        least, most = self.pictures_min or 0, self.pictures_max
-        if most is not None and least > most:
-            raise ValueError(f"pictures_min {least} is above pictures_max {most}")
-        return self

@@ -9,25 +9,21 @@ from bespoke.experiment.options import table
 if TYPE_CHECKING:
     from bespoke.experiment.config import Experiment
 
-# The training file's names of two dataset keys (config_util.py:260 at v0.10.1).
-_ARGPARSE_NAMES = {"train_batch_size": "batch_size", "dataset_repeats": "num_repeats"}
-
 
 def effective(experiment: Experiment) -> tuple[dict[str, Any], ...]:
     """Every dataset option of each subset as the trainer merges it, in the subsets' order.
 
-    Subset, then [general], then the training file, then the default; None counts as not written
-    (config_util.py:467). A key that datasets hold and subsets do not starts at [general].
+    Subset, then [general], then the default (config_util.py:467). Of the training file's options
+    the dataset takes train_batch_size alone (config_util.py:260): others are refused there.
     """
-    keys = {**table().datasets, **table().subsets}
-    keys.pop("subsets")
-    training = {_ARGPARSE_NAMES.get(key, key): each for key, each in experiment.training.items()}
+    sections = table().sections
+    defaults = {k: o.default for k, o in {**sections["general"], **sections["subsets"]}.items()}
+    batch = experiment.option("train_batch_size")
     merged = []
     for subset in experiment.subsets:
-        values: dict[str, Any] = {key: option.default for key, option in keys.items()}
-        for level in (training, experiment.general, subset):
-            values |= {k: s.value for k, s in level.items() if k in keys and s.value is not None}
-        merged.append(values)
+        levels = (experiment.general, subset)
+        written = {key: each.value for level in levels for key, each in level.items()}
+        merged.append({**defaults, "batch_size": batch, **written})
     return tuple(merged)
 
 

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from bespoke.experiment.caption_text import KINDS
-from bespoke.experiment.dataset_spec import DatasetSpec
-from bespoke.experiment.gate_policy import Policy
-from bespoke.experiment.next_step import NextStep
+from bespoke.experiment.dataset_spec import Count, DatasetSpec
 from bespoke.experiment.prompts import Size, Steps
-from bespoke.experiment.validation import CLOSED, Text, did_you_mean
+from bespoke.experiment.validation import CLOSED, SAFE_NAME, Text, did_you_mean, matching, one_of
 
-# Names become files' names, with an epoch, a date and an ending behind them.
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# What a hypothesis may be about: a class of tags, or the machine itself.
-SUBJECTS = (*KINDS, "machine")
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-
-def _safe(name: str) -> str:
-    if not SAFE_NAME.fullmatch(name):
-        raise ValueError(
-            "becomes a file's name: write letters, digits, '.', '_' and '-' alone, 100 at most"
-        )
-    return name
+Name = Annotated[
+    Text, matching(SAFE_NAME.pattern, "be a file's name of letters, digits, '.', '_' and '-' alone")
+]
+Share = Annotated[float, Field(strict=True, gt=0.5, le=1)]
 
 
-def _subject(word: str) -> str:
-    if word not in SUBJECTS:
-        raise ValueError(did_you_mean(word, SUBJECTS))
-    return word
+@dataclass(frozen=True, kw_only=True, config=CLOSED)
+class Policy:
+    """`[gate]`: when it decides, and how many pictures must agree.
 
+    A prompt answers match or mismatch where at least the share `seeds` of its pictures do; the run
+    goes on where the share `prompts` of all prompts match, and is stopped where as many mismatch.
+    What could not be measured counts for neither, and in the whole.
+    """
 
-Name = Annotated[Text, AfterValidator(_safe)]
+    epoch: Annotated[int, Field(strict=True, ge=1, le=1000)]
+    feature: Annotated[Text, one_of(("background",))] = "background"
+    prompts: Share = 0.6
+    seeds: Share = 0.6
 
 
 @dataclass(frozen=True, kw_only=True, config=CLOSED)
 class TestSettings:
-    """Which of the test prompts each epoch is tested with, and how small; None leaves theirs."""
+    """`[test]`: which of the test prompts, and how small; None leaves theirs."""
 
     prompts: tuple[Text, ...] | None = None
     size: Size | None = None
@@ -49,21 +47,66 @@ class TestSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=CLOSED)
-class ExperimentFile:
+class NextStep:
+    """`[[next]]`: from a best score of `at_least` on, why, advice, and which experiments to run.
+
+    A child has its own steps or none: its parent's would send it to itself.
+    """
+
+    at_least: Annotated[float, Field(strict=True, ge=0, le=10)] = 0.0
+    reason: Text
+    advice: tuple[Text, ...] = ()
+    experiments: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=CLOSED)
+class Statement:
+    """What an experiment says of itself."""
+
+    hypothesis: Text = ""
+    confidence: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    expected: tuple[Text, ...] = ()
+    # A kind of tags, or the machine itself.
+    subject: Annotated[Text, one_of((*KINDS, "machine"))] = ""
+    gate: Policy | None = None
+    test: TestSettings = field(default_factory=TestSettings)
+    pictures_taken: Count | None = None
+    drawn_if_missing: Annotated[bool, Field(strict=True)] = False
+
+
+@dataclass(frozen=True, kw_only=True, config=CLOSED)
+class ExperimentFile(Statement):
     """One file of `experiments/`; `training` and `dataset` hold what differs from its parent."""
 
     parent: Text | None = None
     run_name: Name | None = None
     output_name: Name | None = None
-    hypothesis: Text = ""
-    confidence: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
-    expected: tuple[Text, ...] = ()
-    subject: Annotated[Text, AfterValidator(_subject)] | None = None
-    pictures_taken: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
-    drawn_if_missing: Annotated[bool, Field(strict=True)] = False
-    gate: Policy | None = None
-    test: TestSettings = field(default_factory=TestSettings)
     next: tuple[NextStep, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     data: dict[str, DatasetSpec] = field(default_factory=dict)
+
+
+def overlay_alone(content: Mapping[str, Any]) -> ExperimentFile:
+    """A file's options, whatever else is in it."""
+    training, dataset = content.get("training"), content.get("dataset")
+    return ExperimentFile(
+        training=training if isinstance(training, dict) else {},
+        dataset=dataset if isinstance(dataset, dict) else {},
+    )
+
+
+def step_problems(steps: Sequence[NextStep], known: Sequence[str]) -> list[str]:
+    """Experiments that the steps name and that are not there."""
+    wanted = [name for step in steps for name in step.experiments]
+    return [
+        f"next: no experiment {name!r}: {did_you_mean(name, known)}"
+        for name in wanted
+        if name not in known
+    ]
+
+
+def reached(steps: Sequence[NextStep], score: float) -> NextStep | None:
+    """The highest step whose `at_least` the score reaches; None below the lowest."""
+    counting = [step for step in steps if score >= step.at_least]
+    return max(counting, key=lambda step: step.at_least, default=None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bespoke.experiment.config import known, names
@@ -28,42 +26,26 @@ def changes(experiment: Experiment) -> list[Change]:
     own = f"experiments/{experiment.name}.toml"
     levels = {"training": experiment.training, "dataset": experiment.general}
     rows = [
-        Change(f"{section}.{key}", None if s.before is None else s.before.value, s.value)
+        Change(f"{section}.{key}", s.before and s.before.value, s.value)
         for section, settings in levels.items()
         for key, s in settings.items()
         if s.origin == own
     ]
-    if any(subset["image_dir"].origin == own for subset in experiment.subsets):
-        folders = [subset["image_dir"].value for subset in experiment.subsets]
-        rows.append(Change("dataset.subsets", None, folders))
+    folders = [subset["image_dir"] for subset in experiment.subsets]
+    if any(each.origin == own for each in folders):
+        rows.append(Change("dataset.subsets", None, [each.value for each in folders]))
     return rows
 
 
-def show(chosen: argparse.Namespace) -> None:
-    """Print what there is to run and what each changes, or one JSON list of it."""
-    rows: list[dict[str, Any]] = [
-        {
-            "name": experiment.name,
-            "run_name": experiment.run_name,
-            "output_name": experiment.output_name,
-            "parent": experiment.parent,
-            "changes": {option: value for option, _, value in changes(experiment)},
-            "hypothesis": experiment.hypothesis,
-            "confidence": experiment.confidence,
-            "expected": experiment.expected,
-        }
-        for experiment in known(REPOSITORY)
-    ]
-    if chosen.json:
-        print(json.dumps(rows, indent=2))
-        return
-    for name in sorted(set(names(REPOSITORY)) - {row["name"] for row in rows}):
-        print(f"{name}\n    does not load: `bespoke check --experiment {name}` says why")
-    for row in rows:
-        print(row["name"])
-        facts = [f"parent {row['parent']}"] if row["parent"] else []
-        if row["confidence"] is not None:
-            facts.append(f"confidence {row['confidence']:.0%}")
-        facts += [f"{key} = {value}" for key, value in row["changes"].items()]
-        for text in (row["hypothesis"], *facts):
-            print(textwrap.indent(textwrap.fill(text, 96), "    "))
+def show(_: argparse.Namespace) -> None:
+    """Print what there is to run and what each changes."""
+    loaded = {experiment.name: experiment for experiment in known(REPOSITORY)}
+    for name in names(REPOSITORY):
+        experiment = loaded.get(name)
+        if experiment is None:
+            print(f"{name}: does not load: `bespoke check --experiment {name}` says why")
+            continue
+        print(f"{name} (parent {experiment.parent})" if experiment.parent else name)
+        print(f"    {experiment.hypothesis}")
+        for option, _before, value in changes(experiment):
+            print(f"    {option} = {value}")

@@ -19,17 +19,10 @@ if TYPE_CHECKING:
 
     from bespoke.experiment.config import Experiment
 
-# Folders that the training file names from the workspace.
-WORKSPACE_KEYS = ("output_dir", "logging_dir")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where this machine keeps what the TOMLs name.
-
-    `data` maps each subset's name to the folder of its pictures; `prompts` is the file of what each
-    epoch is tested with, None where it is not.
-    """
+    """Where this machine keeps what the TOMLs name: `data` by each subset's name."""
 
     workspace: Path
     run: Path
@@ -55,14 +48,18 @@ class Rendered:
         setting = self.training.get(key)
         return default if setting is None else setting.value
 
+    def sections(self) -> Iterator[tuple[str, Settings]]:
+        """The receipt's sections."""
+        yield "training", self.training
+        yield "dataset.general", self.general
+        for number, subset in enumerate(self.subsets, start=1):
+            yield f"dataset.1.subset_{number}", subset
+
 
 def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) -> Rendered:
     """Write `training.toml`, `dataset.toml` and `receipt.toml` into the run's folder.
 
-    `facts` head the receipt: what is known of the run besides its options.
-
-    Raises:
-        OSError: where the run's folder cannot be written.
+    `facts` head the receipt.
     """
     rendered = Rendered(
         training_file=places.run / "training.toml",
@@ -70,7 +67,7 @@ def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) 
         receipt_file=places.run / "receipt.toml",
         training=_placed_training(experiment, places),
         general=experiment.general,
-        subsets=tuple(_placed_subset(subset, places) for subset in experiment.subsets),
+        subsets=tuple(_placed_subset(subset, places.data) for subset in experiment.subsets),
         facts=facts,
     )
     return rewrite(rendered, experiment)
@@ -83,46 +80,59 @@ def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
         ConfigError: where the trainer's TOML library would read a value as another one.
         OSError: where the run's folder cannot be written.
     """
+    if misread := list(_misread(rendered)):
+        raise ConfigError("\n".join(misread))
     header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from."
-    training = [header, "", *toml_lines(_values(rendered.training))]
-    dataset = [header, "", *_dataset_lines(rendered)]
-    _require_readable(rendered)
-    for file, lines in ((rendered.training_file, training), (rendered.dataset_file, dataset)):
+    dataset = ["[general]", *_lines(rendered.general), "", "[[datasets]]"]
+    for subset in rendered.subsets:
+        dataset += ["", "[[datasets.subsets]]", *_lines(subset)]
+    head = {
+        "experiment": experiment.name,
+        "lineage": list(experiment.lineage),
+        "run_name": experiment.run_name,
+        "hypothesis": experiment.hypothesis,
+        **rendered.facts,
+    }
+    receipt = toml_lines({key: value for key, value in head.items() if value is not None})
+    for title, settings in rendered.sections():
+        cells = {key: _cells(setting) for key, setting in settings.items()}
+        receipt += ["", f"[{title}]", *toml_lines(cells)]
+    for file, lines in (
+        (rendered.training_file, [header, "", *_lines(rendered.training)]),
+        (rendered.dataset_file, [header, "", *dataset]),
+        (rendered.receipt_file, ["# Every option: its value, and where it was written.", *receipt]),
+    ):
         write_whole(file, "\n".join(lines) + "\n")
-    write_whole(rendered.receipt_file, _receipt(experiment, rendered))
     return rendered
-
-
-def _require_readable(rendered: Rendered) -> None:
-    """The library `toml`, with which the trainer reads, is wrong about some texts: '"', "a, b"."""
-    unreadable = []
-    for title, settings in _sections(rendered):
-        for key, setting in settings.items():
-            try:
-                read = toml.loads("\n".join(toml_lines({key: setting.value})))
-            except Exception:  # noqa: BLE001 - it has many for what it mistakes
-                read = {}
-            if read != {key: setting.value}:
-                unreadable.append(
-                    f"{setting.origin}: {title}.{key}: the trainer's TOML library would misread "
-                    f"{shown(setting.value)}: write it without quotes, commas or brackets"
-                )
-    if unreadable:
-        raise ConfigError("\n".join(unreadable))
 
 
 def rows(rendered: Rendered) -> dict[str, dict[str, Any]]:
     """The receipt's rows by section and key: value, from, and was, was_from, why where they are."""
     return {
         f"{title}.{key}": _cells(setting)
-        for title, settings in _sections(rendered)
+        for title, settings in rendered.sections()
         for key, setting in settings.items()
     }
 
 
+def _misread(rendered: Rendered) -> Iterator[str]:
+    """The library `toml`, with which the trainer reads, is wrong about some texts: '"', "a, b"."""
+    for title, settings in rendered.sections():
+        for key, setting in settings.items():
+            try:
+                read = toml.loads("\n".join(toml_lines({key: setting.value})))
+            except Exception:  # noqa: BLE001 - it has many for what it mistakes
+                read = {}
+            if read != {key: setting.value}:
+                yield (
+                    f"{setting.origin}: {title}.{key}: the trainer's TOML library would misread "
+                    f"{shown(setting.value)}: write it without quotes, commas or brackets"
+                )
+
+
 def _placed_training(experiment: Experiment, places: Places) -> Settings:
     training = dict(experiment.training)
-    for key in WORKSPACE_KEYS:
+    for key in ("output_dir", "logging_dir"):
         if key in training:
             folder = places.workspace / str(training[key].value)
             put(training, key, str(folder), "path", "taken from the workspace")
@@ -143,44 +153,15 @@ def _placed_training(experiment: Experiment, places: Places) -> Settings:
     return training
 
 
-def _placed_subset(subset: Settings, places: Places) -> Settings:
+def _placed_subset(subset: Settings, data: Mapping[str, Path]) -> Settings:
     placed = dict(subset)
-    folder = places.data[str(subset["image_dir"].value)]
-    put(placed, "image_dir", str(folder), "path", "the folder found for this name")
+    folder = str(data[placed["image_dir"].value])
+    put(placed, "image_dir", folder, "path", "the folder found for this name")
     return placed
 
 
-def _values(settings: Settings) -> dict[str, Any]:
-    return {key: setting.value for key, setting in settings.items()}
-
-
-def _dataset_lines(rendered: Rendered) -> Iterator[str]:
-    yield from ("[general]", *toml_lines(_values(rendered.general)), "", "[[datasets]]")
-    for subset in rendered.subsets:
-        yield from ("", "[[datasets.subsets]]", *toml_lines(_values(subset)))
-
-
-def _receipt(experiment: Experiment, rendered: Rendered) -> str:
-    head = {
-        "experiment": experiment.name,
-        "lineage": list(experiment.lineage),
-        "run_name": experiment.run_name,
-        "hypothesis": experiment.hypothesis,
-        **rendered.facts,
-    }
-    lines = ["# Every option of this run: its value, where it was written, and what it replaced."]
-    lines += toml_lines({key: value for key, value in head.items() if value is not None})
-    for title, settings in _sections(rendered):
-        cells = {key: _cells(setting) for key, setting in settings.items()}
-        lines += ["", f"[{title}]", *toml_lines(cells)]
-    return "\n".join(lines) + "\n"
-
-
-def _sections(rendered: Rendered) -> Iterator[tuple[str, Settings]]:
-    yield "training", rendered.training
-    yield "dataset.general", rendered.general
-    for number, subset in enumerate(rendered.subsets, start=1):
-        yield f"dataset.1.subset_{number}", subset
+def _lines(settings: Settings) -> list[str]:
+    return toml_lines({key: setting.value for key, setting in settings.items()})
 
 
 def _cells(setting: Setting) -> dict[str, Any]:

@@ -55,18 +55,14 @@ class _File:
 
 
 def read_dataset(repository: Path, problems: list[str]) -> tuple[Settings, tuple[Settings, ...]]:
-    """[general] and [[datasets.subsets]] of the base file; what is wrong is added to `problems`.
-
-    All subsets are of one dataset: what holds for all of them is written under [general].
-    """
+    """[general] and [[datasets.subsets]] of the base file."""
     content = read_toml(repository / DATASET_FILE, DATASET_FILE)
     file, wrong = validated(_File, content, DATASET_FILE)
     problems += wrong
     if file is None:
         return {}, ()
-    return _settings(file.general, DATASET_FILE), _subsets(
-        file.datasets[0].subsets, DATASET_FILE, problems
-    )
+    subsets = _subsets(file.datasets[0].subsets, DATASET_FILE, problems)
+    return _settings(file.general, DATASET_FILE), subsets
 
 
 def overlay_dataset(
@@ -77,18 +73,16 @@ def overlay_dataset(
     problems: list[str],
 ) -> tuple[Settings, ...]:
     """Lay an experiment's [dataset] over what stands: keys into `general`, subsets as a whole."""
-    if "subsets" in content:
-        tables, wrong = validated(_Subsets, content["subsets"], origin, ("dataset", "subsets"))
+    options = dict(content)
+    if "subsets" in options:
+        tables, wrong = validated(_Subsets, options.pop("subsets"), origin, ("dataset", "subsets"))
         problems += wrong
         subsets = _subsets(tables or [], origin, problems)
-    for key, value in content.items():
-        if key == "subsets":
-            continue
-        winner = next((subset[key] for subset in subsets if key in subset), None)
+    for key, value in options.items():
+        winner = next((subset[key].origin for subset in subsets if key in subset), None)
         if winner is not None:
             problems.append(
-                f"{origin}: {key}: would have no effect: a subset in {winner.origin} sets it too "
-                "and wins: change it there"
+                f"{origin}: {key}: would have no effect: a subset in {winner} sets it too"
             )
         put(general, key, value, origin)
     return subsets

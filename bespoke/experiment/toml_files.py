@@ -1,14 +1,9 @@
-"""The one reader and the one writer of TOML.
-
-Files are read by the standard. The trainer reads what is written here with the library `toml`,
-which is wrong about some texts ('"' alone becomes ''), so what is written for it is read back.
-"""
+"""The one reader and the one writer of TOML."""
 
 from __future__ import annotations
 
 import json
 import re
-import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,21 +31,20 @@ def read_toml(path: Path, name: str) -> dict[str, Any]:
         ConfigError: where it cannot be read, is not UTF-8, or is not TOML; with the line.
     """
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):
-            raise ConfigError(f"{name}: cannot be read: it is a pipe")
-        raw = path.read_bytes()
+        if not path.is_file():  # a pipe would be waited for
+            raise ConfigError(f"{name}: no such file")
+        with path.open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read: {error.strerror}") from error
     if len(raw) > LARGEST_FILE:
-        raise ConfigError(f"{name}: is {len(raw)} bytes long: at most {LARGEST_FILE} are read")
+        raise ConfigError(f"{name}: longer than {LARGEST_FILE} bytes")
     try:
-        text = raw.decode("utf-8-sig")
+        return parsed(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
-    try:
-        return parsed(text)
     except ValueError as error:
-        raise ConfigError(f"{name}: {_where(str(error), text)}") from error
+        raise ConfigError(f"{name}: not valid TOML: {error}") from error
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -67,18 +61,6 @@ def parsed(text: str) -> dict[str, Any]:
         raise ValueError("too many brackets inside one another") from None
 
 
-def _where(problem: str, text: str) -> str:
-    """The parser's problem with the line that it is in, and that line's own words."""
-    at = re.search(r" \(at line (\d+), column \d+\)", problem)
-    if at is None:
-        return f"not valid TOML: {problem}"
-    lines = text.split("\n")
-    number = int(at[1])
-    said = problem.replace(at[0], "").replace("Cannot overwrite a value", "a key is written twice")
-    line = ascii(lines[number - 1].strip()[:60])[1:-1] if number <= len(lines) else ""
-    return f"line {number}: not valid TOML: {said}" + (f": {line}" if line else "")
-
-
 def toml_value(value: object) -> str:
     """One value as TOML, on one line; a table as an inline one."""
     match value:
@@ -89,16 +71,15 @@ def toml_value(value: object) -> str:
         case list() | tuple():
             return f"[{', '.join(map(toml_value, value))}]"
         case dict():
-            return "{ " + ", ".join(f"{_key(k)} = {toml_value(v)}" for k, v in value.items()) + " }"
+            return "{ " + ", ".join(toml_lines(value)) + " }"
         case _:
             # JSON's escapes are TOML's, but for DEL, which only TOML wants escaped.
             return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def toml_lines(settings: Mapping[str, object]) -> list[str]:
+def toml_lines(table: Mapping[str, object]) -> list[str]:
     """A table's lines, `key = value` each."""
-    return [f"{_key(key)} = {toml_value(value)}" for key, value in settings.items()]
-
-
-def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else toml_value(key)
+    return [
+        f"{key if _BARE_KEY.fullmatch(key) else toml_value(key)} = {toml_value(value)}"
+        for key, value in table.items()
+    ]

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
-from pydantic import AfterValidator, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from bespoke.experiment.toml_files import toml_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from pydantic_core import ErrorDetails
 
-Checked = TypeVar("Checked")
 CLOSED = ConfigDict(extra="forbid")
 """For the tables a person writes: a key that is not known is a mistake."""
 
-LONGEST_TEXT = 2000
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Names become files' names, with an epoch, a date and an ending behind them.
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # pydantic's words, and a person's.
 _PLAIN = {
     "a valid dictionary": "a table",
     "a valid tuple": "a list",
+    "a valid list": "a list",
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid string": "text in quotes",
@@ -34,40 +35,40 @@ _PLAIN = {
 }
 
 
-def without_control_characters(text: str) -> str:
-    """`text` itself; a tab or a new line is none.
+def one_of(names: Collection[Any]) -> AfterValidator:
+    """Takes these values alone."""
 
-    Raises:
-        ValueError: where it holds one.
-    """
-    if _CONTROL.search(text):
-        raise ValueError("remove the control character in it")
-    return text
+    def check(value: Any) -> Any:
+        if value not in names:
+            hint = did_you_mean(str(value), map(str, names))
+            raise ValueError(f"unknown value {shown(value)}: {hint}")
+        return value
 
-
-def not_blank(text: str) -> str:
-    """`text` itself.
-
-    Raises:
-        ValueError: where nothing is written in it.
-    """
-    if not text.strip():
-        raise ValueError("write something between the quotes")
-    return text
+    return AfterValidator(check)
 
 
-Text = Annotated[
-    StrictStr, Field(max_length=LONGEST_TEXT), AfterValidator(without_control_characters)
-]
+def matching(pattern: str, rule: str) -> AfterValidator:
+    """Takes text of this form alone; `rule` says it to a person."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(f"should {rule}, not {shown(text)}")
+        return text
+
+    return AfterValidator(check)
+
+
+# A tab or a new line is no control character.
+_printable = matching(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f]*", "hold no control character")
+Text = Annotated[str, Field(strict=True, max_length=2000), _printable]
 
 
 def validated(
-    kind: type[Checked], value: object, file: str, at: tuple[str, ...] = ()
-) -> tuple[Checked | None, list[str]]:
-    """`value` as a `kind`, a pydantic dataclass, or None with what is wrong: a line each.
+    kind: Any, value: object, file: str, at: tuple[str, ...] = ()
+) -> tuple[Any, list[str]]:
+    """`value` as a `kind`, or None with what is wrong: `file: gate.epoch: …`, a line each.
 
-    Lines begin with the file's name and the key, as `gate.epoch` or `next.1.reason`, counted from
-    1; `at` is where in the file the value stands.
+    `at` is where in the file the value stands.
     """
     try:
         return TypeAdapter(kind).validate_python(value), []
@@ -93,43 +94,27 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A value inside a sentence, as TOML writes it, on one line and never long."""
+    """A value inside a sentence, on one line and never long."""
     match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            text = value if len(value) <= 60 else value[:57] + "..."
-            return json.dumps(text, ensure_ascii=not text.isprintable())
-        case int():
-            return str(value) if abs(value) < 10**20 else "a number of more than 20 digits"
-        case float():
-            return repr(value)
         case list() | tuple():
             return f"a list of {len(value)}"
         case dict():
             return "a table"
-        case None:
-            return "nothing"
-        case _:
-            return f"a {type(value).__name__}"
+        case int() if abs(value) > 10**20:
+            return "a number of more than 20 digits"
+        case str() if len(value) > 60:
+            value = value[:57] + "..."
+    text = toml_value(value)
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def key_shown(key: object) -> str:
-    """A key as it is written, or quoted where it would break the line that it is shown in."""
-    text = str(key)
-    plain = text.isprintable() and text and ":" not in text and len(text) <= 60
-    return text if plain else shown(text)
-
-
-def _lines(kind: type, error: ErrorDetails, at: tuple[str, ...]) -> list[str]:
+def _lines(kind: Any, error: ErrorDetails, at: tuple[str, ...]) -> list[str]:
     loc = [part for part in error["loc"] if part != "[key]"]
     match error["type"]:
         case "unexpected_keyword_argument":
             said = f"unknown key: {did_you_mean(str(loc[-1]), _keys(kind, loc[:-1]))}"
         case "missing":
             said = "is missing"
-        case "literal_error":
-            said = did_you_mean(str(error["input"]), re.findall(r"'([^']+)'", error["msg"]))
         case "value_error":
             said = str(error.get("ctx", {})["error"])
         case "dataclass_type":
@@ -138,6 +123,11 @@ def _lines(kind: type, error: ErrorDetails, at: tuple[str, ...]) -> list[str]:
             said = f"{_plain(error['msg'])}, not {shown(error['input'])}"
     place = ".".join(key_shown(part + 1 if isinstance(part, int) else part) for part in (*at, *loc))
     return [": ".join(filter(None, (place, line))) for line in said.splitlines()]
+
+
+def key_shown(key: object) -> str:
+    """A key as it is written, or quoted where it would break the line that it is shown in."""
+    return str(key) if re.fullmatch(r"[\w.-]{1,60}", str(key)) else shown(str(key))
 
 
 def _plain(message: str) -> str:

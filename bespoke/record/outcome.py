@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -99,20 +100,16 @@ def expected(run: RunRecord, text: str) -> bool | None:
 def backgrounds(run: RunRecord) -> str:
     """Since when, or how often, the background is as asked, in a sentence; "" where none says."""
     results = [
-        (number, each.backgrounds(), len(each.pictures))
+        (each.backgrounds()["match"], len(each.pictures), number)
         for number, each in gate.numbered(run.epochs)
         if each.pictures
     ]
     if not results:
         return ""
-    if all(counts["unmeasured"] == of for _, counts, of in results):
+    if all(each.backgrounds()["unmeasured"] == len(each.pictures) for each in run.epochs):
         return "No background could be measured."
-    wrong = [number for number, counts, of in results if counts["match"] < of]
-    first = next((number for number, *_ in results if number not in wrong), None)
-    if first is None:
-        number, counts, of = max(results, key=lambda each: each[1]["match"])
-        return f"Background right in {counts['match']} of {of} pictures at best (epoch {number})."
-    again = ", ".join(str(number) for number in wrong if number > first)
-    if again:
-        return f"Background right in every picture at epoch {first}, and not at epoch {again}."
-    return f"Background right in every picture from epoch {first} on."
+    right = list(itertools.takewhile(lambda each: each[0] == each[1], reversed(results)))
+    if right:
+        return f"Background right in every picture from epoch {right[-1][2]} on."
+    count, pictures, number = max(results, key=lambda each: each[0])
+    return f"Background right in {count} of {pictures} pictures at best (epoch {number})."

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import dict_row
 
 from bespoke.errors import ConfigError
 from bespoke.evaluation.scoring import VERDICTS
@@ -161,12 +160,9 @@ def _columns(connection: Connection) -> Columns:
     Raises:
         ConfigError: where the role may not look into the schema.
     """
-    role = connection.execute("SELECT current_user, current_schema()").fetchone() or ("", None)
-    if role[1] is None:
-        raise ConfigError(
-            f"role {role[0]} has no rights to the schema of the tables: GRANT USAGE ON SCHEMA "
-            "public"
-        )
+    ((role, schema),) = connection.execute("SELECT current_user, current_schema()").fetchall()
+    if schema is None:
+        raise ConfigError(f"role {role} may not use the schema: GRANT USAGE ON SCHEMA public")
     columns = {}
     statements = STATEMENTS.read_bytes().split(b"\n\n")
     for table, statement in zip(KEYS, statements, strict=True):
@@ -212,20 +208,18 @@ def _row_name(connection: Connection, run: RunRecord) -> str:
     """
     first = run.name.removesuffix(f" ({run.started})")
     dated = f"{first} ({run.started})"
-    query = "SELECT run_name, to_jsonb(t) AS row FROM training_runs t WHERE run_name IN (%s, %s)"
-    rows = connection.cursor(row_factory=dict_row).execute(query, (first, dated)).fetchall()
-    known: dict[str, dict[str, Any]] = {each["run_name"]: each["row"] for each in rows}
+    query = "SELECT run_name, to_jsonb(t) FROM training_runs t WHERE run_name IN (%s, %s)"
+    known = dict(connection.execute(query, (first, dated)).fetchall())
     if dated in known:
         return dated
     row = known.get(first)
     if row is None:
         return run.name
-    date = row.get("run_date")
     planned = row.get("status") == "in_progress" and not row.get("output_name")
-    if not (planned or (date and run.started.startswith(date))):
+    if not planned and not run.started.startswith(row.get("run_date") or "none"):
         return dated
-    rename = "UPDATE training_runs SET run_name = %s WHERE run_name = %s"
     if run.name == dated:
+        rename = "UPDATE training_runs SET run_name = %s WHERE run_name = %s"
         connection.execute(rename, (dated, first))
     return run.name
 

@@ -109,8 +109,8 @@ def show(job: Job, kept: Record) -> str:
         OSError: where it cannot be written.
     """
     folder, name = job.workspace / report.FOLDER, job.experiment.run_name
-    pages = {page.name: page for page in report.publish(kept, folder, name)}
-    return str(pages[report.page_name(name)])
+    *_, _ = report.publish(kept, folder, name)
+    return str(folder / report.page_name(name))
 
 
 # --- Tests by hand --------------------------------------------------------------------------------

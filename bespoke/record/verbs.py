@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
-from bespoke.experiment import config, next_step
+from bespoke.experiment import config
 from bespoke.experiment.effective_options import effective
+from bespoke.experiment.experiment_file import reached
 from bespoke.files import REPOSITORY, workspace
 from bespoke.record import store
 from bespoke.record.compare import shown
@@ -85,7 +86,7 @@ def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     so_far = " so far" if run.status == "in_progress" else ""
     first = f"{shown(run.name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}"
     experiment = config.load(run.experiment, repository=REPOSITORY)
-    rung = next_step.reached(experiment.next_steps, run.best_score)
+    rung = reached(experiment.next_steps, run.best_score)
     if rung is None:
         which = f" for {run.best_score:.1f}" if experiment.next_steps else ""
         return [first, f"experiments/{experiment.name}.toml has no [[next]]{which}"]

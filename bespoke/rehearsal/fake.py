@@ -22,5 +22,8 @@ class FakeTrainer:
         script = Path(__file__).parent / "fake_trainer.py"
         return [sys.executable, str(script), "--config_file", str(rendered.training_file)]
 
+    def require(self) -> None:
+        """It is always there."""
+
     def prepare(self) -> None:
         """Nothing to see to."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bespoke.experiment import config
-from bespoke.experiment.run_names import named_by_overrides, with_seed
+from bespoke.experiment.run_names import named_by_overrides, renamed, with_seed
 from bespoke.files import REPOSITORY, workspace
 from bespoke.trainer import checkpoints, monitor, resume
 
@@ -68,7 +68,7 @@ def open_job(request: Request, journal: Journal) -> Job:
     place = workspace(request.workspace)
     if request.rehearse:
         place = workspace(place / "rehearsal")
-        experiment = config.renamed(experiment, REHEARSAL)
+        experiment = renamed(experiment, REHEARSAL)
     job = Job(
         request=request, experiment=experiment, workspace=place, folder=place, journal=journal
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,6 +38,9 @@ class Trainer(Protocol):
 
     def command(self, rendered: Rendered) -> list[str]: ...
 
+    def require(self) -> None:
+        """Raise a ConfigError where the trainer is not set up here."""
+
     def prepare(self) -> None:
         """See to all that training needs here."""
 
@@ -46,9 +50,7 @@ class SdScripts:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._script = launch.require_submodule(REPOSITORY) / "train_network.py"
-        if not job.request.dry_run:
-            launch.require_packages()
+        self._script = REPOSITORY / launch.SUBMODULE / "train_network.py"
         name = str(job.experiment.option("pretrained_model_name_or_path"))
         self._base = base_models.locate(name, models=job.models)
         self.commit = table().commit
@@ -60,8 +62,13 @@ class SdScripts:
     def lacks(self) -> str | None:
         option = self._job.experiment.option
         needs = (("mixed_precision", "fp16"), ("xformers", True))
-        wanted = [f"{key} = {str(value).lower()}" for key, value in needs if option(key) == value]
+        wanted = [f"{key} = {json.dumps(value)}" for key, value in needs if option(key) == value]
         return wanted[0] if wanted and not hardware.gpus() else None
+
+    def require(self) -> None:
+        launch.require_submodule(REPOSITORY)
+        if not self._job.request.dry_run:
+            launch.require_packages()
 
     def command(self, rendered: Rendered) -> list[str]:
         precision = str(rendered.option("mixed_precision", "no"))

@@ -17,19 +17,17 @@ from bespoke.trainer.journal import now
 from bespoke.trainer.process import signals_held
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from bespoke.experiment.prompts import Prompt
     from bespoke.trainer.job import Job
     from bespoke.trainer.sd_scripts import Trainer
 
 
-def check(job: Job, tested: Sequence[Prompt]) -> preflight.Preflight:
+def check(job: Job) -> preflight.Preflight:
     """The pictures' folders, once nothing found before the start speaks against them.
 
-    `tested` are the prompts that each epoch is tested with. A rehearsal, and what tries the
-    machine, draws a subset's pictures where there are none.
+    A rehearsal, and what tries the machine, draws a subset's pictures where there are none.
     """
     experiment, request = job.experiment, job.request
     draws = request.rehearse or experiment.drawn_if_missing
@@ -41,7 +39,6 @@ def check(job: Job, tested: Sequence[Prompt]) -> preflight.Preflight:
         allow_no_op=request.allow_no_op,
         # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
         roots=(job.workspace,) if request.rehearse else (REPOSITORY, job.workspace),
-        prompts=tested,
         draw=functools.partial(_draw, job) if draws else None,
     )
     for line in report.report(examples=1, notes=False):
@@ -71,6 +68,7 @@ def render(
     job: Job, trainer: Trainer, data: dict[str, Path], bespoke_commit: str
 ) -> rendering.Rendered:
     """The two files that the trainer reads, and the receipt, in the run's folder."""
+    trainer.require()
     places = rendering.Places(
         workspace=job.workspace,
         run=job.folder,

@@ -222,7 +222,7 @@ def test_a_folder_that_is_not_there_is_refused_in_a_line(
     with pytest.raises(ConfigError) as raised:
         preflight.check(
             experiment, data=data["--data"], parent_data=data["--parent-data"], allow_no_op=True,
-            roots=[], prompts=(),
+            roots=[],
         )  # fmt: skip
     assert str(raised.value).startswith(message.replace("OPTION", option))
     assert "\n" not in str(raised.value)

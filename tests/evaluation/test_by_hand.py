@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
+import io
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -56,25 +55,25 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def drawings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Pictures of random cells in the place of gen_img's; what was asked for is listed."""
-    asked_for: list[str] = []
+    """Pictures of random cells in the place of gen_img's; the checkpoints drawn are listed."""
+    drawn: list[str] = []
 
     def draw(
-        loras: Sequence[Lora], asked: Sequence[Prompt], place: Path, model: str | None
+        loras: Sequence[Lora], wanted: Sequence[Prompt], place: Path, model: str | None
     ) -> dict[Lora, dict[sampling.SampleSpec, Path]]:
-        made: dict[Lora, dict[sampling.SampleSpec, Path]] = {}
+        pictures: dict[Lora, dict[sampling.SampleSpec, Path]] = {}
         for each in loras:
-            asked_for.append(each.path.name)
-            made[each] = {}
-            for spec in sampling.sample_specs(asked):
+            drawn.append(each.path.name)
+            pictures[each] = {}
+            for spec in sampling.sample_specs(wanted):
                 path = tmp_path / f"{each.sha256[:8]}_{spec.index}.png"
                 cells = np.random.default_rng(spec.index).integers(0, 256, (24, 24, 3), np.uint8)
                 Image.fromarray(cells).resize((512, 512), Image.Resampling.NEAREST).save(path)
-                made[each][spec] = path
-        return made
+                pictures[each][spec] = path
+        return pictures
 
     monkeypatch.setattr(by_hand, "_draw", draw)
-    return asked_for
+    return drawn
 
 
 def hand_test(*words: str | Path) -> None:
@@ -99,10 +98,7 @@ def test_a_test_without_scores_leaves_pictures_and_a_table_and_no_record(
     assert first == "a-000004.safetensors: a, epoch 4; backgrounds by prompt and seed:"
     assert second.startswith("  green-lady           42  ")
     assert f"pictures: {folder}" in said
-    result = epoch_result.read(folder)
-    assert (result.scored_by, result.verdict) == ("nobody", None)
-    assert result.pictures[0].made["size"] == 64
-    hand_test("--again", folder)
+    assert epoch_result.read(folder).pictures[0].made["size"] == 64
     assert not (tmp_path / "workspace" / store.FILE).exists()
 
 
@@ -114,7 +110,7 @@ def test_auto_commits_the_tests_folder_alone_with_its_scores(
     (repo / "loose.txt").write_text("mine\n")
     path = lora(tmp_path, "a-000004.safetensors", epoch=4)
     hand_test(path, "--auto-score", "--auto-commit")
-    assert "committed as" in capsys.readouterr().out
+    assert "committed: Test a-000004" in capsys.readouterr().out
     folder = only_test(repo)
     changed = run(repo, "show", "--name-only", "--format=", "HEAD").splitlines()
     assert len(changed) == len(list(folder.iterdir()))
@@ -148,27 +144,9 @@ def test_a_damaged_test_is_said_to_be_and_made_again(
     hand_test(path)
     folder = only_test(repo)
     (folder / "result.json").write_text("[" * 100_000)
-    with pytest.raises(SystemExit) as refused:
-        hand_test("--again", folder)
-    assert refused.value.code == 2
-    assert f"bespoke: {folder / 'result.json'}: damaged: " in capsys.readouterr().err
     hand_test(path)
-    assert "damaged: " in capsys.readouterr().out
+    assert f"{folder / 'result.json'}: damaged: " in capsys.readouterr().out
     assert epoch_result.read(folder).pictures
-    assert [each.read_text() for each in folder.glob("result.damaged-*")] == ["[" * 100_000]
-
-
-def test_another_checkpoint_of_the_same_name_never_shares_a_folder(
-    repo: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    hand_test(lora(tmp_path / "one", "a.safetensors", epoch=1))
-    hand_test(lora(tmp_path / "two", "a.safetensors", epoch=2))
-    hashes = {
-        epoch_result.read(each).checkpoint_sha256 for each in (repo / "epoch_tests").iterdir()
-    }
-    assert len(hashes) == 2
 
 
 def test_a_checkpoint_is_found_in_the_workspace_by_its_own_or_its_runs_name(
@@ -178,7 +156,8 @@ def test_a_checkpoint_is_found_in_the_workspace_by_its_own_or_its_runs_name(
     output.mkdir(parents=True)
     for epoch in (1, 2):
         lora(output, f"a-{epoch:06d}.safetensors", epoch=epoch)
-    hand_test("a-000001.safetensors")
+    # The same file twice is tested once.
+    hand_test("a-000001.safetensors", output / "a-000001.safetensors")
     hand_test("a")
     assert drawings == ["a-000001.safetensors", "a-000002.safetensors"]
     assert f"testing {output / 'a-000002.safetensors'}" in capsys.readouterr().out
@@ -187,65 +166,46 @@ def test_a_checkpoint_is_found_in_the_workspace_by_its_own_or_its_runs_name(
     assert capsys.readouterr().err == f"bespoke: b: no such file, here or in {output}\n"
 
 
-def test_the_same_file_twice_is_tested_once(
-    repo: Path, tmp_path: Path, drawings: list[str]
-) -> None:
-    first = lora(tmp_path, "a-000004.safetensors")
-    copy = tmp_path / "a-000004 (1).safetensors"
-    copy.write_bytes(first.read_bytes())
-    hand_test(first, copy)
-    assert drawings == ["a-000004.safetensors"]
-
-
-def test_all_that_is_wrong_is_said_before_any_picture(
+def test_what_is_no_checkpoint_is_said_before_any_picture(
     repo: Path, tmp_path: Path, drawings: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide = lora(tmp_path, "wide.safetensors", width=1024)
     with pytest.raises(SystemExit) as refused:
-        hand_test(tmp_path / "none.safetensors", wide, lora(tmp_path, "a.safetensors"))
+        hand_test(lora(tmp_path, "a.safetensors"), wide)
     assert refused.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
     assert drawings == []
 
 
-def test_off_a_terminal_no_scores_are_taken_unless_told(
-    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open(os.devnull) as nothing:  # noqa: PTH123
-        monkeypatch.setattr(sys, "stdin", nothing)
-        hand_test(lora(tmp_path, "a-000001.safetensors", epoch=1), "--score")
-    assert "not scored: no terminal to ask at" in capsys.readouterr().out
-    result = epoch_result.read(only_test(repo))
-    assert (result.scored_by, result.verdict) == ("nobody", None)
-    assert result.suggested.verdict is not None
-    assert not (tmp_path / "workspace" / store.FILE).exists()
+def answer(monkeypatch: pytest.MonkeyPatch, typed: str, *words: str | Path) -> None:
+    """The test with a person who types."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    hand_test(*words)
 
 
-def ask(monkeypatch: pytest.MonkeyPatch, typed: bytes, *words: str | Path) -> None:
-    """The test at a terminal at which a person types."""
-    main, side = pty.openpty()
-    os.write(main, typed)
-    with os.fdopen(side) as terminal:
-        monkeypatch.setattr(sys, "stdin", terminal)
-        hand_test(*words)
-    os.close(main)
-
-
-def test_at_a_terminal_a_person_is_asked_with_the_suggestion_as_default(
+def test_a_person_types_three_numbers_or_takes_the_suggestion(
     repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = lora(tmp_path, "a.safetensors")
-    ask(monkeypatch, b"11\n9\n\n0\n", path, "--score")
-    said = capsys.readouterr().out
+    answer(monkeypatch, "9\n11 9 9\nx y z\n9 8 0\n", path, "--score")
     folder = only_test(repo)
+    said = capsys.readouterr().out
     assert f"look at the pictures in {folder}" in said
-    assert "'11': a whole number from 0 to 10 is needed" in said
+    assert said.count("three whole numbers from 0 to 10 are needed") == 3
     result = epoch_result.read(folder)
-    assert (result.scores.visual_quality, result.scores.prompt_adherence) == (9, 0)
-    assert result.scores.style_match == result.suggested.style_match
-    assert result.scored_by == "person"
+    assert (tuple(vars(result.scores).values()), result.scored_by) == ((9, 8, 0), "person")
+    answer(monkeypatch, "\n", path, "--score")
     hand_test(path, "--auto-score")
     assert epoch_result.read(folder).scores == result.scores
+    # Where nobody types, nothing is scored.
+    answer(monkeypatch, "", lora(tmp_path, "c.safetensors", epoch=3), "--score")
+    assert "not scored: no terminal to ask at" in capsys.readouterr().out
+    before = set((repo / "epoch_tests").iterdir())
+    other = lora(tmp_path, "b.safetensors", epoch=2)
+    answer(monkeypatch, "\n", other, "--score")
+    (second,) = set((repo / "epoch_tests").iterdir()) - before
+    result = epoch_result.read(second)
+    assert (result.scores, result.scored_by) == (result.suggested, "person")
 
 
 # The pictures themselves
@@ -262,100 +222,54 @@ def test_checkpoints_of_one_clip_skip_share_a_process_and_others_have_their_own(
         checkpoints.identify(lora(tmp_path, f"{name}.safetensors", epoch=number, clip_skip=skip))
         for number, (name, skip) in enumerate((("a", "None"), ("b", "2"), ("c", "None")), start=1)
     ]
-    asked = [prompt("x"), prompt("y", seeds=(1, 2))]
-    place = tmp_path / "place"
-    made = DRAW(loras, asked, place, "random")
-    assert [list(made[each]) for each in loras] == [list(sampling.sample_specs(asked))] * 3
-    commands = sorted(path.read_text() for path in place.rglob("command.txt"))
-    assert len(commands) == 2
+    wanted = [prompt("x"), prompt("y", seeds=(1, 2))]
+    pictures = DRAW(loras, wanted, tmp_path, "random")
+    assert [list(pictures[each]) for each in loras] == [list(sampling.sample_specs(wanted))] * 3
+    commands = sorted(path.read_text() for path in tmp_path.rglob("command.txt"))
     weights = [[f"{name}.safetensors" in each for name in "abc"] for each in commands]
     assert sorted(weights) == [[False, True, False], [True, False, True]]
     assert ["--clip_skip 2" in each for each in commands] == [row[1] for row in weights]
-    assert all(f"--ckpt {place / 'models' / 'random-sd15'} " in each for each in commands)
+    assert all(f"--ckpt {tmp_path / 'models' / 'random-sd15'} " in each for each in commands)
 
 
 # What keeps git from committing
 
 
-def folder_in(repo: Path) -> Path:
+@pytest.mark.parametrize(
+    ("prevent", "said"),
+    [
+        ("cp .git/refs/heads/main .git/MERGE_HEAD", "cannot do a partial commit during a merge"),
+        ("touch .git/index.lock", "index.lock': File exists"),
+        ("echo epoch_tests/ > .gitignore", "ignored by one of your .gitignore files"),
+        ("printf '#!/bin/sh\\necho no such luck\\nexit 1' > .git/hooks/pre-commit", "no such luck"),
+        ("rm -r .git", "not a git repository"),
+    ],
+)
+def test_what_git_refuses_is_said_in_its_words(repo: Path, prevent: str, said: str) -> None:
     folder = repo / "epoch_tests" / "a"
     folder.mkdir(parents=True)
-    (folder / "result.json").write_text("{}\n")
-    return folder
-
-
-@pytest.mark.parametrize("state", ["MERGE_HEAD", "CHERRY_PICK_HEAD", "index.lock"])
-def test_a_busy_repository_is_left_as_it_is(repo: Path, state: str) -> None:
-    folder = folder_in(repo)
-    (repo / ".git" / state).write_text(run(repo, "rev-parse", "HEAD"))
-    assert by_hand.commit(folder, "m").startswith("not committed: git says: ")
-    (repo / ".git" / state).unlink()
-    assert run(repo, "log", "--format=%s") == "First"
-    assert run(repo, "status", "--porcelain") == "?? epoch_tests/"
-
-
-def test_a_detached_head_is_not_committed_to(repo: Path) -> None:
-    folder = folder_in(repo)
-    run(repo, "checkout", "--quiet", "--detach")
-    assert "HEAD is detached" in by_hand.commit(folder, "m")
-    assert run(repo, "status", "--porcelain") == "?? epoch_tests/"
-
-
-def test_an_ignored_folder_stays_ignored_and_ignored_files_are_counted(repo: Path) -> None:
-    folder = folder_in(repo)
-    (repo / ".gitignore").write_text("epoch_tests/\n")
-    assert ".gitignore leaves a out" in by_hand.commit(folder, "m")
-    (repo / ".gitignore").write_text("*.png\n")
-    (folder / "a.png").touch()
-    assert by_hand.commit(folder, "m").endswith("without 1 files that .gitignore leaves out")
-
-
-def test_a_commit_that_git_refuses_leaves_the_index_as_it_was(repo: Path) -> None:
-    folder = folder_in(repo)
-    hook = repo / ".git" / "hooks" / "pre-commit"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\necho no such luck\nexit 1\n")
-    hook.chmod(0o755)
-    assert by_hand.commit(folder, "m") == "not committed: git says: no such luck"
-    assert run(repo, "status", "--porcelain") == "?? epoch_tests/"
-
-
-def test_outside_a_repository_or_without_git_it_is_said(
-    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert "no git repository holds" in by_hand.commit(tmp_path, "m")
-    folder = folder_in(repo)
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    assert by_hand.commit(folder, "m").startswith("not committed: ")
-
-
-def test_what_is_committed_already_is_said_to_be(repo: Path) -> None:
-    folder = folder_in(repo)
-    assert by_hand.commit(folder, "m").startswith("committed as ")
-    assert by_hand.commit(folder, "m").startswith("committed already")
+    (folder / "result.json").touch()
+    (repo / ".git" / "hooks").mkdir(exist_ok=True)
+    subprocess.run(f"{prevent}; chmod -f +x .git/hooks/pre-commit || true", shell=True, check=True)
+    refused = by_hand.commit(folder, "m")
+    assert refused.startswith("not committed: ")
+    assert said in refused
 
 
 @pytest.mark.parametrize("script", ["quick_test_epoch.py", "auto_test_epoch.py"])
-def test_the_two_commands_answer_and_refuse_by_their_names(
+def test_the_two_scripts_are_the_same_command(
     repository: Path, tmp_path: Path, script: str
 ) -> None:
-    helped = subprocess.run(
-        [sys.executable, script, "--help"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert f"usage: {script}" in helped.stdout
+    path = tmp_path / "none.safetensors"
     done = subprocess.run(
-        [sys.executable, script, str(tmp_path / "none.safetensors")],
+        [sys.executable, script, str(path)],
         cwd=repository,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == f"bespoke: {tmp_path / 'none.safetensors'}: there is no such file\n"
+    assert done.stderr == f"bespoke: {path}: there is no such file\n"
 
 
 def recorded(place: Path, name: str) -> store.RunRecord:
@@ -402,14 +316,14 @@ def test_a_test_by_hand_never_takes_the_place_of_the_runs_own(
     hand_test(path, "--auto-score", *there)
     assert recorded(place, "A_RUN").epochs == (own,)
     # What a person says of this very checkpoint is put to it; its pictures stay.
-    ask(monkeypatch, b"9\n9\n9\n", path, "--score", *there)
+    answer(monkeypatch, "9 9 9\n", path, "--score", *there)
     (judged,) = recorded(place, "A_RUN").epochs
     assert (judged.pictures, judged.folder) == (own.pictures, own.folder)
     assert (judged.scores.mean, judged.scored_by) == (9.0, "person")
     # Another checkpoint under the same name is none of this run's.
     (tmp_path / "other").mkdir()
     other = lora(tmp_path / "other", "a-000004.safetensors", epoch=4, clip_skip="2")
-    ask(monkeypatch, b"1\n1\n1\n", other, "--score", *there)
+    answer(monkeypatch, "1 1 1\n", other, "--score", *there)
     assert recorded(place, "A_RUN").epochs == (judged,)
 
 

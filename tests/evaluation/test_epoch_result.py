@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +11,8 @@ import pytest
 from PIL import Image
 
 from bespoke import files
-from bespoke.errors import ConfigError
-from bespoke.evaluation import epoch_result, sampling
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.evaluation import epoch_result, metrics, sampling
 from bespoke.evaluation.scoring import Scores
 from bespoke.trainer import checkpoints
 from tests.evaluation.test_sampling import prompt
@@ -21,8 +20,6 @@ from tests.trainer.test_checkpoints import lora
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-metrics = pytest.importorskip("bespoke.evaluation.metrics")
 
 ASKED = [
     prompt("green", "green background (#00ff00)"),
@@ -42,7 +39,7 @@ def shot_pictures(folder: Path) -> dict[sampling.SampleSpec, Path]:
     return made
 
 
-def evaluated(folder: Path, **more: bool) -> epoch_result.EpochResult:
+def evaluated(folder: Path) -> epoch_result.EpochResult:
     found = checkpoints.identify(lora(folder, "a-000004.safetensors", epoch=4))
     return epoch_result.evaluate(
         run="A_RUN",
@@ -50,7 +47,6 @@ def evaluated(folder: Path, **more: bool) -> epoch_result.EpochResult:
         pictures=shot_pictures(folder),
         prompts=ASKED,
         folder=epoch_result.folder_for(folder / "output" / "tests", found),
-        **more,
     )
 
 
@@ -85,17 +81,11 @@ def test_a_missing_picture_is_named_and_nothing_is_written(tmp_path: Path) -> No
     pictures = shot_pictures(tmp_path)
     del pictures[sampling.sample_specs(ASKED)[2]]
     found = checkpoints.identify(lora(tmp_path, "a.safetensors"))
-    with pytest.raises(ConfigError, match=r"1 pictures are not there: blue \(seed 2\)"):
+    with pytest.raises(TrainerError, match=r"1 pictures are not there: blue \(seed 2\)"):
         epoch_result.evaluate(
             run="r", lora=found, pictures=pictures, prompts=ASKED, folder=tmp_path / "t"
         )
     assert not (tmp_path / "t").exists()
-
-
-def test_a_result_is_never_written_over(tmp_path: Path) -> None:
-    evaluated(tmp_path)
-    with pytest.raises(ConfigError, match="is there already"):
-        evaluated(tmp_path)
 
 
 def test_a_persons_scores_stand_and_those_before_are_kept(tmp_path: Path) -> None:
@@ -103,7 +93,7 @@ def test_a_persons_scores_stand_and_those_before_are_kept(tmp_path: Path) -> Non
     given = Scores(visual_quality=9, style_match=9, prompt_adherence=9)
     folder = tmp_path / "output" / "tests"
     (kept,) = folder.iterdir()
-    after = epoch_result.score(kept, given, "person")
+    after = epoch_result.write(epoch_result.rescored(result, given, "person"))
     assert (after.verdict, after.scored_by) == ("best", "person")
     assert after.earlier[0]["scored_by"] == "metrics"
     assert after.earlier[0]["verdict"] == result.verdict
@@ -173,15 +163,14 @@ def test_a_damaged_result_is_said_to_be_and_nothing_of_it_is_taken(tmp_path: Pat
         with pytest.raises(ConfigError, match="damaged"):
             epoch_result.measure_again(kept)
     path.write_text(text)
-    found = checkpoints.identify(tmp_path / "a-000004.safetensors")
     said: list[str] = []
-    assert epoch_result.read_saved(kept, found, said.append) == epoch_result.read(kept)
-    # One of another checkpoint is moved away too, and nothing is lost.
-    assert epoch_result.read_saved(kept, replace(found, epoch=5), said.append) is None
-    assert epoch_result.read_saved(kept, found, said.append) is None
+    assert epoch_result.read_saved(kept, said.append) == epoch_result.read(kept)
+    path.write_text("{}")
+    assert epoch_result.read_saved(kept, said.append) is None
+    assert epoch_result.read_saved(kept, said.append) is None
     (line,) = said
-    assert line.startswith(f"{path}: damaged: it is of another checkpoint; kept as result.damaged-")
-    assert [each.read_text() for each in kept.glob("result.damaged-*")] == [text]
+    assert line.startswith(f"{path}: damaged: ")
+    assert [each.read_text() for each in kept.glob("result.damaged-*")] == ["{}"]
 
 
 def test_a_black_picture_is_counted_and_said(tmp_path: Path) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
-
-import pytest
 
 from bespoke import files
 from bespoke.evaluation import epoch_result
@@ -72,10 +69,9 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
     assert "Gate passed at epoch 4: background right in 7 of 7 prompts" in done.stdout
     assert "epoch 2: background right in 0 of 9 pictures" in done.stdout
     assert "epoch 5: background right in 9 of 9 pictures" in done.stdout
-    assert "learning rate at 0% of its peak" in done.stdout
-    found = results(tmp_path)
-    assert [result.epoch for result in found] == [1, 2, 3, 4, 5]
-    for result in found:
+    tests = results(tmp_path)
+    assert [result.epoch for result in tests] == [1, 2, 3, 4, 5]
+    for result in tests:
         path = checkpoints.checkpoint_path(output(tmp_path), NAME, result.epoch or 0)
         assert result.checkpoint_sha256 == files.sha256(path)
         assert len(result.pictures) == 9
@@ -84,18 +80,8 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
     assert [each.backgrounds()["match"] for each in run.epochs] == [0, 0, 9, 9, 9]
     assert [each.outcome for each in run.decisions] == ["GO"]
     assert len(run.curves["loss"]) > 10
-    assert max(value for _, value in run.curves["lr/unet"]) == pytest.approx(1e-4, rel=0.02)
-    assert run.settings["dataset.general.keep_tokens"]["from"] == "experiments/keep_tokens_3.toml"
     page = (tmp_path / "rehearsal" / "reports" / f"{RUN}.html").read_text(encoding="utf-8")
-    assert "Nothing here is a result." in page
     assert page.count("<img") >= 45
-    # The list shows the run by a picture, and no link of it leads nowhere.
-    index = tmp_path / "rehearsal" / "reports" / "index.html"
-    listed = index.read_text(encoding="utf-8")
-    assert listed.count("<img") == 1
-    links = re.findall(r'href="([^"#]+)"', listed)
-    assert len(links) == 3
-    assert all(index.with_name(link).is_file() for link in links)
 
 
 def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bespoke.dataset import colors
-from bespoke.evaluation import metrics, view
+from bespoke.evaluation import metrics
 from bespoke.evaluation.scoring import suggest
-from bespoke.rehearsal import drawing
 
 Pixels = NDArray[np.uint8]
 
@@ -95,15 +94,6 @@ def test_navy_is_a_blue_and_black_is_none() -> None:
     assert ground_of(enlarged(portrait("#04040e")), "blue background") == "mismatch"
 
 
-def test_a_drawn_portrait_is_judged_by_its_ground() -> None:
-    for number in range(5):
-        for code, expected in (("#00aa3c", "match"), ("#ff69b4", "mismatch")):
-            drawn = drawing.portrait(number, "lady", {"background": colors.rgb_of(code)})
-            cells = np.array(drawn.cells, dtype=np.uint8)
-            for picture in (cells, noisy(enlarged(cells)), jpeg(enlarged(cells))):
-                assert ground_of(picture) == expected, (number, code)
-
-
 def test_one_of_several_colours_matches_where_several_were_asked() -> None:
     half = np.zeros((512, 512, 3), np.uint8)
     half[:, :200], half[:, 200:] = (0, 200, 60), (250, 100, 180)
@@ -122,9 +112,7 @@ def test_noise_and_a_prompt_without_a_ground_are_never_a_match() -> None:
     assert found["background"]["colour"] == "#00ff00"
 
 
-def test_escapes_and_the_trainers_options_do_not_change_what_is_asked() -> None:
-    escaped = PROMPT.replace("(", r"\(").replace(")", r"\)")
-    assert metrics.read_prompt(f"{escaped} --n blue background, blurry --w 512") == ASKED
+def test_a_prompt_is_read_feature_by_feature() -> None:
     assert ASKED.background.codes == ("#00ff00",)
     assert ASKED.background.words == (("", "green"),)
     assert ASKED.features["hair"].words == (("", "pink"),)
@@ -138,11 +126,9 @@ def test_noise_through_jpeg_has_no_ground(quality: int) -> None:
 
 
 def test_grey_in_noise_is_no_green_and_stays_grey() -> None:
-    rng = np.random.default_rng(2)
-    for cells in 8 * [portrait("#828282", "#00ff00", wide=True)]:
-        picture = np.clip(cells + rng.normal(0, 12, cells.shape), 0, 255).astype(np.uint8)
-        assert ground_of(picture) == "mismatch"
-        assert ground_of(picture, "grey background") == "match"
+    picture = noisy(portrait("#828282", "#00ff00", wide=True), 12)
+    assert ground_of(picture) == "mismatch"
+    assert ground_of(picture, "grey background") == "match"
 
 
 @pytest.mark.parametrize(
@@ -239,13 +225,6 @@ def test_a_colour_asked_of_two_things_tells_of_neither() -> None:
     assert found["skin"]["verdict"] == "match"
 
 
-def test_the_asked_grounds_colour_in_the_hair_is_bleeding() -> None:
-    clean = metrics.measure(enlarged(portrait("#1e3cdc")), ASKED)["bleeding"]
-    green = metrics.measure(enlarged(portrait("#1e3cdc", "#00e020")), ASKED)["bleeding"]
-    assert (clean["verdict"], green["verdict"]) == ("clean", "bleeding")
-    assert green["hair"]["value"] > 0.5
-
-
 def test_purity_falls_with_noise_and_cannot_be_told_of_the_cells_alone() -> None:
     pure, worse = (
         metrics.measure(each, ASKED)
@@ -274,20 +253,9 @@ def test_a_black_picture_is_said_to_be_no_result_and_never_a_match() -> None:
     """What NaN ends as; a black ground that was asked for is still a ground."""
     wanted = metrics.read_prompt("punk lady, pink hair, solid black background (#000000)")
     black = metrics.measure(np.zeros((512, 512, 3), np.uint8), wanted)
-    parts = [black["background"], black["features"]["hair"], black["bleeding"], black["cells"]]
+    parts = [black["background"], black["features"]["hair"], black["cells"]]
     assert {(each["verdict"], each["reason"]) for each in parts} == {("unmeasured", metrics.BLACK)}
     scores = suggest([black])
     assert (scores.visual_quality, scores.prompt_adherence, scores.mean) == (None, 0, None)
     drawn = metrics.measure(enlarged(portrait("#000000")), wanted)
     assert drawn["background"]["verdict"] == "match"
-
-
-def test_an_array_that_is_no_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match="not RGB"):
-        metrics.measure(np.zeros((4, 4), np.uint8), ASKED)
-
-
-def test_every_region_is_of_the_collections_size_and_holds_something() -> None:
-    for kind in view.table()["regions"]:
-        assert view.region(kind).shape == (24, 24)
-        assert view.region(kind).max() > 0.5

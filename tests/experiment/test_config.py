@@ -88,20 +88,11 @@ def test_set_reads_values_as_toml_and_bare_words_as_text(
     assert type(loaded.training[key].value) is type(expected)
 
 
-@pytest.mark.parametrize(
-    ("text", "hint"),
-    [
-        ("learning_rate=1", "training.learning_rate=1"),
-        ("keep_tokens=3", "dataset.keep_tokens=3"),
-        ("training.learning_rate", "VALUE"),
-        ("nothing", "training.KEY or dataset.KEY"),
-        ("model.seed=1", "training.KEY or dataset.KEY"),
-    ],
-)
-def test_a_malformed_set_is_answered_with_how_to_write_it(
-    project: Path, text: str, hint: str
-) -> None:
-    assert hint in refused(project, "keep_tokens_3", text)
+@pytest.mark.parametrize("text", ["learning_rate=1", "training.x", "nothing", "model.seed=1"])
+def test_a_malformed_set_is_answered_with_how_to_write_it(project: Path, text: str) -> None:
+    assert refused(project, "keep_tokens_3", text) == (
+        f"--set {text}: write training.KEY=VALUE or dataset.KEY=VALUE"
+    )
 
 
 def test_an_unknown_experiment_is_answered_with_the_nearest_one(project: Path) -> None:
@@ -136,45 +127,9 @@ def test_a_typo_in_any_of_the_files_names_file_key_and_nearest_name(project: Pat
         assert right in lines[0].split(":", 2)[2]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("network_dim = 32", 'network_dim = "32"', "network_dim"),
-        ("lr_warmup_steps = 100", "lr_warmup_steps = 100.0", "lr_warmup_steps"),
-        ('mixed_precision = "fp16"', 'mixed_precision = "fp32"', "mixed_precision"),
-        ("xformers = true", 'xformers = "false"', "xformers"),
-    ],
-)
-def test_values_that_the_trainer_would_misread_are_refused(
-    project: Path, old: str, new: str, said: str
-) -> None:
-    change(project / config.TRAINING_FILE, old, new)
-    assert refused(project).startswith(f"training_config.toml: {said}:")
-
-
-def test_a_dataset_option_in_the_training_file_is_sent_where_it_belongs(project: Path) -> None:
-    append(project / config.TRAINING_FILE, "keep_tokens = 3\n")
-    message = refused(project)
-    assert message.startswith("training_config.toml: keep_tokens:")
-    assert "dataset_config.toml" in message
-
-
 def test_a_key_in_two_sections_is_refused(project: Path) -> None:
     append(project / config.TRAINING_FILE, "seed = 43\n")
-    assert "seed: written twice, in [run] and [logging]" in refused(project)
-
-
-def test_broken_toml_is_named_with_its_line(project: Path) -> None:
-    append(project / config.TRAINING_FILE, "seed = = 1\n")
-    lines = (project / config.TRAINING_FILE).read_text(encoding="utf-8").count("\n")
-    assert refused(project) == (
-        f"training_config.toml: line {lines}: not valid TOML: Invalid value: seed = = 1"
-    )
-
-
-def test_a_file_that_is_not_utf8_is_named_with_the_byte(project: Path) -> None:
-    (project / DATASET_FILE).write_bytes(b"# caf\xe9\n")
-    assert "dataset_config.toml: not UTF-8 at byte 5" in refused(project)
+    assert "seed: written twice" in refused(project)
 
 
 def test_an_option_that_a_subset_sets_itself_cannot_be_overlaid_without_effect(
@@ -183,15 +138,6 @@ def test_an_option_that_a_subset_sets_itself_cannot_be_overlaid_without_effect(
     message = refused(project, "expanded_dataset", "dataset.num_repeats=3")
     assert "--set: num_repeats: would have no effect" in message
     assert "experiments/expanded_dataset.toml" in message
-
-
-def test_names_that_become_files_are_held_to_safe_letters(project: Path) -> None:
-    change(
-        project / "experiments" / "keep_tokens_3.toml",
-        'output_name = "bespoke_baby_sd15_lora_keep_tokens_3"',
-        'output_name = "../elsewhere"',
-    )
-    assert "output_name: becomes a file's name" in refused(project)
 
 
 @pytest.mark.parametrize(
@@ -214,32 +160,18 @@ def test_fields_of_the_wrong_shape_are_refused_and_never_a_traceback(
     assert "experiments/odd.toml" in refused(project, "odd")
 
 
-def test_false_and_zero_are_values(project: Path) -> None:
-    (project / "experiments" / "zeros.toml").write_text(
-        "[training]\nnoise_offset = 0.0\ncache_latents = false\n", encoding="utf-8"
-    )
-    loaded = config.load("zeros", repository=project)
-    assert loaded.option("noise_offset") == 0.0
-    assert loaded.option("cache_latents") is False
-
-
 def test_an_option_that_is_not_written_has_the_trainers_default(repository: Path) -> None:
     assert config.load("keep_tokens_3", repository=repository).option("max_grad_norm") == 1.0
-
-
-def test_renamed_puts_the_prefix_on_both_names(repository: Path) -> None:
-    renamed = config.renamed(config.load("smoke", repository=repository), "REHEARSAL")
-    assert renamed.run_name == "REHEARSAL_SD15_SMOKE"
-    assert renamed.output_name == "REHEARSAL_bespoke_baby_sd15_lora_smoke"
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("confidence = 85\n", "confidence: should be at most 1, not 85"),
-        ('subject = "backgroud"\n', "subject: did you mean 'background'?"),
-        ('[training]\nsave_model_as = "ckpt"\n', "only safetensors files can be verified"),
-        ('[training]\noutput_name = "foo"\n', "output_name"),
+        ('subject = "backgroud"\n', 'subject: unknown value "backgroud": did you mean'),
+        ('output_name = "../elsewhere"\n', "output_name: should be a file's name"),
+        ('[training]\noutput_name = "foo"\n', "output_name: write output_name at the top"),
+        ("[training]\nnoise_ofset = 0\n", "did you mean noise_offset"),
     ],
 )
 def test_what_would_be_dropped_or_misread_later_is_refused(
@@ -260,7 +192,7 @@ def test_a_broken_experiment_is_no_obstacle_to_the_others(project: Path) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "max_train_epochs: is missing: write for example max_train_epochs = 10"),
+        ("", "max_train_epochs: is missing"),
         ("max_train_steps = 100\n", "max_train_steps: runs are counted in epochs"),
     ],
 )
@@ -278,13 +210,12 @@ def test_a_training_file_without_what_a_run_needs_is_refused(
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("training.max_train_epochs=4294967296", "is not between 1 and 1000"),
-        ("dataset.num_repeats=100000", "is not between 1 and 1000"),
-        ("training.ddp_timeout=99999999999999999", "is too large"),
-        ("training.training_comment=x", "bespoke sets this itself"),
-        ('training.log_prefix="a\\u0000b"', "log_prefix: remove the control character in it"),
-        ("training.log_prefix=" + "x" * 5000, "is 5000 letters long: at most 4096"),
-        ("training.log_prefix=" + "[" * 5000, "is 5000 letters long"),
+        ("training.max_train_epochs=4294967296", "should be at most 1000"),
+        ("dataset.num_repeats=100000", "should be at most 1000"),
+        ("training.ddp_timeout=99999999999999999", "should be at most 1000000000000000"),
+        ('training.log_prefix="a\\u0000b"', "log_prefix: should hold no control character"),
+        ("training.log_prefix=" + "x" * 5000, "should have at most 2000 characters"),
+        ("training.log_prefix=" + "[" * 5000, "should have at most 2000 characters"),
     ],
 )
 def test_values_that_nobody_means_are_refused_in_one_short_line(
@@ -317,7 +248,7 @@ def test_every_problem_of_an_experiment_is_said_at_once_with_its_table(project: 
             'experiments/odd.toml: expected: should be a list, not "x"',
             "experiments/odd.toml: gate.epoch: is missing",
             "experiments/odd.toml: gate.epok: unknown key: did you mean 'epoch'?",
-            "experiments/odd.toml: test.size: a multiple of 8 is needed, not 65",
+            "experiments/odd.toml: test.size: should be a multiple of 8, not 65",
             "experiments/odd.toml: data.training_data.size: should be a whole number, not 2.5",
             "experiments/odd.toml: confidance: unknown key: did you mean 'confidence'?",
             "experiments/odd.toml: network_dims: the trainer has no such option; "

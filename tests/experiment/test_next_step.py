@@ -1,4 +1,4 @@
-"""What comes next is read from the experiment's own ladder, by the recorded score."""
+"""What comes next is read from the experiment's own steps, by the recorded score."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from bespoke import cli
 from bespoke.errors import ConfigError
-from bespoke.experiment import config, next_step
+from bespoke.experiment import config
+from bespoke.experiment.experiment_file import NextStep, reached
 from bespoke.record import store, verbs
 from tests.records import a_result, a_run, scores
 
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 def test_keep_tokens_3_goes_on_by_its_score(
     repository: Path, score: float, experiments: tuple[str, ...]
 ) -> None:
-    rung = next_step.reached(config.load("keep_tokens_3", repository=repository).next_steps, score)
-    assert rung is not None
-    assert rung.experiments == experiments
+    step = reached(config.load("keep_tokens_3", repository=repository).next_steps, score)
+    assert step is not None
+    assert step.experiments == experiments
 
 
-def test_a_child_does_not_climb_its_parents_ladder(repository: Path) -> None:
+def test_a_child_does_not_inherit_its_parents_steps(repository: Path) -> None:
     assert config.load("keep_tokens_5", repository=repository).next_steps == ()
 
 
@@ -65,22 +66,15 @@ def test_what_is_wrong_with_a_step_is_said(project: Path, table: str, says: str)
     assert refused(project, table).startswith(f"experiments/odd.toml: next.1.{says}")
 
 
-def test_two_steps_of_one_bound_and_an_unknown_experiment_are_refused(project: Path) -> None:
-    step = 'reason = "x"\nat_least = 7\nexperiments = ["keep_token_5"]'
-    assert refused(project, step, step).splitlines() == [
-        "experiments/odd.toml: next: at_least 7 is written twice",
-        "experiments/odd.toml: next: no experiment 'keep_token_5': did you mean 'keep_tokens_5'?",
-    ]
-
-
-def test_an_experiment_without_next_loads(project: Path) -> None:
-    (project / "experiments" / "odd.toml").write_text("", encoding="utf-8")
-    assert config.load("odd", repository=project).next_steps == ()
+def test_an_unknown_experiment_is_refused(project: Path) -> None:
+    assert refused(project, 'reason = "x"\nexperiments = ["keep_token_5"]') == (
+        "experiments/odd.toml: next: no experiment 'keep_token_5': did you mean 'keep_tokens_5'?"
+    )
 
 
 def test_a_score_below_every_step_reaches_none() -> None:
-    steps = (next_step.NextStep(reason="x", at_least=7),)
-    assert next_step.reached(steps, 6.9) is None
+    steps = (NextStep(reason="x", at_least=7),)
+    assert reached(steps, 6.9) is None
 
 
 def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3") -> None:

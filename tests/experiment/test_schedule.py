@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bespoke.experiment.config import Experiment
-from bespoke.experiment.schedule import (
-    Length,
-    annealed,
-    gate_findings,
-    length,
-    restarted,
-    shares,
-    warmup_steps,
-)
+from bespoke.experiment.experiment_file import Policy
+from bespoke.experiment.schedule import Length, gate_findings, length, shares
 from bespoke.experiment.settings import Setting
 
 if TYPE_CHECKING:
@@ -59,12 +53,10 @@ def test_a_batch_of_four_makes_as_many_steps_as_four_accumulated() -> None:
     assert length(made, {"all": 203}) == RUN
 
 
-def test_each_subset_counts_by_its_repeats_and_regularisation_doubles_the_rest() -> None:
+def test_each_subset_counts_by_its_repeats() -> None:
     one = {"image_dir": "a", "num_repeats": 2}
     two = {"image_dir": "b", "num_repeats": 3}
     assert length(experiment(one, two), {"a": 10, "b": 20}).steps_per_epoch == 20
-    regular = {"image_dir": "r", "is_reg": True}
-    assert length(experiment(one, regular), {"a": 10, "r": 1}).steps_per_epoch == 10
 
 
 # The learning rate
@@ -76,19 +68,6 @@ def test_the_schedule_of_record_anneals_at_3_6_and_10_and_restarts_in_4_and_7() 
     assert [round(rate, 2) for rate in rates] == [
         *(0.86, 0.42, 0.05, 0.94, 0.55, 0.12, 0.98, 0.67, 0.21, 0.0)
     ]
-    assert annealed(rates) == (3, 6, 10)
-    assert restarted(experiment(), RUN) == (4, 7)
-
-
-def test_a_schedule_without_restarts_anneals_once_or_never() -> None:
-    assert annealed(shares(experiment(lr_scheduler="cosine"), RUN) or ()) == (10,)
-    assert annealed(shares(experiment(lr_scheduler="constant_with_warmup"), RUN) or ()) == ()
-    assert restarted(experiment(lr_scheduler="cosine"), RUN) == ()
-
-
-def test_a_float_of_warm_up_is_a_ratio_of_the_run() -> None:
-    assert warmup_steps(experiment(lr_warmup_steps=0.1), RUN) == 508
-    assert warmup_steps(experiment(lr_warmup_steps=100), RUN) == 100
 
 
 @pytest.mark.parametrize(
@@ -96,35 +75,21 @@ def test_a_float_of_warm_up_is_a_ratio_of_the_run() -> None:
     [
         {"lr_scheduler": "polynomial"},
         {"lr_scheduler_type": "CosineAnnealingLR"},
-        {"lr_scheduler_args": ["last_epoch=3"]},
         {"optimizer_type": "AdamWScheduleFree"},
-        {"optimizer_type": "Adafactor"},
     ],
 )
 def test_what_is_not_computed_says_so(training: dict[str, Any]) -> None:
     assert shares(experiment(**training), RUN) is None
 
 
-# The gate
-
-
-def test_a_gate_right_after_a_restart_is_noted_with_better_epochs() -> None:
-    (found,) = gate_findings(experiment(), RUN, 4)
-    assert (found.code, found.severity) == ("schedule_gate_after_restart", "note")
-    assert "94% of its peak there; annealed are epochs 3, 6 and 10" in found.message
-
-
-@pytest.mark.parametrize("epoch", [1, 3, 5, 6, 10])
-def test_a_gate_elsewhere_in_the_run_is_clean(epoch: int) -> None:
-    assert list(gate_findings(experiment(), RUN, epoch)) == []
-    assert list(gate_findings(experiment(lr_scheduler="linear"), RUN, 4)) == []
-
-
 def test_a_gate_beyond_the_last_epoch_is_a_warning_and_at_it_none() -> None:
-    (found,) = gate_findings(experiment(), RUN, 11)
-    assert (found.code, found.severity) == ("gate_beyond_last_epoch", "warning")
-    assert "epoch 11, and the run ends with epoch 10" in found.message
-    assert list(gate_findings(experiment(), RUN, 10)) == []
+    def found(epoch: int) -> list[str]:
+        gated = replace(experiment(), gate=Policy(epoch=epoch))
+        return [each.code for each in gate_findings(gated, RUN)]
+
+    assert found(11) == ["gate_beyond_last_epoch"]
+    assert found(10) == []
+    assert list(gate_findings(experiment(), RUN)) == []
 
 
 # Against the trainer

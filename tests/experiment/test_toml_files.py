@@ -32,13 +32,16 @@ def test_what_is_written_reads_back_by_the_standard(table: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"a = 1\nb = = 2\n", "line 2: not valid TOML: Invalid value: b = = 2"),
-        (b"[t]\na = 1\n\na = 2\n", "line 4: not valid TOML: a key is written twice: a = 2"),
+        (b"a = 1\nb = = 2\n", "not valid TOML: Invalid value (at line 2, column 5)"),
+        (
+            b"[t]\na = 1\n\na = 2\n",
+            "not valid TOML: Cannot overwrite a value (at line 4, column 6)",
+        ),
         (b'a = "x', "not valid TOML: Unterminated string (at end of document)"),
         (b"# caf\xe9", "not UTF-8 at byte 5: save it as UTF-8"),
         (b"a = " + b"[" * 100_000, "not valid TOML: too many brackets inside one another"),
         (b"a" + b".a" * 100_000 + b" = 1", "not valid TOML: a line has more than 200 dots"),
-        (b"#" * 300_000, "is 300000 bytes long: at most 262144 are read"),
+        (b"#" * 300_000, "longer than 262144 bytes"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(tmp_path: Path, raw: bytes, said: str) -> None:
@@ -57,5 +60,5 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 def test_what_is_no_file_is_named_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "none.toml", tmp_path / ("x" * 300), tmp_path / "pipe"):
-        with pytest.raises(ConfigError, match="cannot be read: "):
+        with pytest.raises(ConfigError, match=r"no such file|cannot be read"):
             read_toml(path, "x.toml")

@@ -65,13 +65,6 @@ def test_what_came_out_is_counted_over_the_epochs() -> None:
     }
 
 
-def test_nothing_measured_is_nothing_said() -> None:
-    result = a_result(given=scores(None, 7, 7), backgrounds=("unmeasured",))
-    known = outcome.outcome(a_run(epochs=(result,), facts={}))
-    keys = ("background_right_from", "best_epoch", "best_score", "cost", "time")
-    assert [known[key] for key in keys] == [None] * 5
-
-
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     with store.opened(tmp_path) as record:

@@ -463,7 +463,7 @@ def test_a_refused_password_is_said_without_it(
 @pytest.mark.parametrize(
     ("rights", "says"),
     [
-        ("", "has no rights to the schema of the tables: GRANT USAGE ON SCHEMA public"),
+        ("", "may not use the schema: GRANT USAGE ON SCHEMA public"),
         ("GRANT USAGE ON SCHEMA public TO {name}", "permission denied for table training_runs"),
     ],
 )

@@ -263,10 +263,12 @@ def test_the_headline_says_how_it_went(
     ("verdicts", "text"),
     [
         ("xxgg", "Background right in every picture from epoch 3 on."),
-        ("xgxg", "Background right in every picture at epoch 2, and not at epoch 3."),
+        ("xgxg", "Background right in every picture from epoch 4 on."),
+        ("gx", "Background right in 1 of 1 pictures at best (epoch 1)."),
         ("????", "No background could be measured."),
         ("?x?x", "Background right in 0 of 1 pictures at best (epoch 1)."),
-        ("g?gg", "Background right in every picture at epoch 1, and not at epoch 2."),
+        ("gg?", "Background right in 1 of 1 pictures at best (epoch 1)."),
+        ("g?gg", "Background right in every picture from epoch 3 on."),
     ],
 )
 def test_a_background_that_could_not_be_measured_never_counts_as_right(
@@ -347,7 +349,7 @@ def hostile(run: RunRecord, text: str) -> RunRecord:
         settings={
             text: {"value": text, "from": "--set", "was": text, "was_from": text, "why": text}
         },
-        preflight={"verdict": text, "findings": [finding], "exposure": {text: {"here": 1.0}}},
+        preflight={"verdict": text, "findings": [finding]},
         facts={text: {text: text}},
         epochs=tuple(spoilt(each) for each in run.epochs[:2]),
         decisions=(Decision(epoch=4, outcome="GO", reason=text, evidence={text: text}),),
