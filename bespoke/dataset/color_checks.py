@@ -55,7 +55,7 @@ class Case:
 
 
 def check_colors(collection: Collection) -> Iterator[Finding]:
-    """Every check of CHECKS_OF_ONE, for each readable caption whose picture's art is known."""
+    """Every check of CHECKS, for each readable caption whose picture's art is known."""
     arts = {Path(name).stem: art for name, art in collection.arts.items()}
     for name, text in collection.texts.items():
         stem = Path(name).stem
@@ -69,7 +69,7 @@ def check_colors(collection: Collection) -> Iterator[Finding]:
             grid=PixelGrid(cells=arts[stem]),
             shuffled=collection.shuffled,
         )
-        for check in CHECKS_OF_ONE:
+        for check in CHECKS:
             yield from check(case)
 
 
@@ -183,8 +183,6 @@ def _torn(case: Case) -> Iterator[Finding]:
             yield case.warning("feature_torn", each, message)
 
 
-CHECKS_OF_ONE: tuple[Callable[[Case], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _absent, _background, _background_unnamed, _shared, _only_background, _words, _loose, _torn,
 )  # fmt: skip
-
-CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (check_colors,)

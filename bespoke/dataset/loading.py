@@ -40,7 +40,7 @@ def check(folder: Path, spec: DatasetSpec, *, shuffled: bool = False) -> Collect
     """
     from bespoke.dataset import color_checks, file_checks  # numpy
 
-    checks = (*file_checks.CHECKS, *color_checks.CHECKS)
+    checks = (*file_checks.CHECKS, color_checks.check_colors)
     collection = read(folder, spec, shuffled)
     findings = [*collection.findings, *(each for check in checks for each in check(collection))]
     return replace(collection, findings=tuple(sorted(findings, key=lambda each: each.file)))

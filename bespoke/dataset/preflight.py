@@ -141,6 +141,8 @@ def subset_and_folder(text: str) -> tuple[str, str]:
 def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> dict[str, Path]:
     """The folder of each subset that an option names."""
     named: dict[str, Path] = {}
+    if texts and experiment is None:
+        raise ConfigError(f"{option}: this experiment has no parent to compare with")
     known = by_folder(experiment) if experiment else {}
     for text in texts:
         name, folder = subset_and_folder(text)

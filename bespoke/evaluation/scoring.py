@@ -27,7 +27,7 @@ class Scores:
 
     @property
     def mean(self) -> float | None:
-        """The mean of the three, to one decimal; None where one of them is missing."""
+        """To one decimal; None where one of the three is missing."""
         known = [score for score in asdict(self).values() if score is not None]
         return round(sum(known) / 3, 1) if len(known) == 3 else None
 
@@ -58,11 +58,10 @@ BACKGROUND_WEIGHT = 0.6
 
 
 def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
-    """Scores of an epoch from what `metrics.measure` gave of its pictures.
+    """Scores of an epoch by `metrics.measure` of its pictures; None where no picture allows it.
 
-    Each is the mean over the pictures of a number 0 to 1, times ten, rounded; None where no picture
-    allows it. A background that was asked and could not be measured counts as missed; a part that
-    was not asked, or whose features could not be told, is left out of the adherence.
+    A background that was asked and could not be measured counts as missed; a part that was not
+    asked, or whose features could not be told, is left out of the adherence.
     """
     return Scores(
         visual_quality=_mean(_with_edges(each, "cells", 0, DISTANCE_LOST) for each in measured),

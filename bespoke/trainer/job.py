@@ -68,7 +68,7 @@ def open_job(request: Request, journal: Journal) -> Job:
     place = workspace(request.workspace)
     if request.rehearse:
         place = workspace(place / "rehearsal")
-        experiment = renamed(experiment, REHEARSAL)
+        experiment = renamed(experiment, prefix=f"{REHEARSAL}_")
     job = Job(
         request=request, experiment=experiment, workspace=place, folder=place, journal=journal
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,6 +52,9 @@ class SdScripts:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._script = REPOSITORY / launch.SUBMODULE / "train_network.py"
+        if os.environ.get("BESPOKE_CAPTURE") == "1" and hardware.gpus():
+            # The same trainer; it leaves the capture out where the options do not allow it.
+            self._script = Path(__file__).with_name("captured_step.py")
         name = str(job.experiment.option("pretrained_model_name_or_path"))
         self._base = base_models.locate(name, models=job.models)
         self.commit = table().commit

@@ -172,6 +172,15 @@ def test_json_is_printed_where_there_is_nothing_to_look_into(
     assert "keep_token_3 cannot start" in json.loads(unknown.stdout)["verdict"]
 
 
+def test_there_is_no_parents_data_without_a_parent(repository: Path, drawn: Path) -> None:
+    experiment = config.load("final_corrected_captions", repository=repository)
+    with pytest.raises(ConfigError, match="--parent-data: this experiment has no parent"):
+        preflight.check(
+            experiment, data=[str(drawn)], parent_data=[str(drawn)], allow_no_op=True, roots=[],
+            prompts=(),
+        )  # fmt: skip
+
+
 def with_picture(folder: Path) -> Path:
     folder.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "a.png")

@@ -125,7 +125,7 @@ def test_a_prompts_seeds_must_agree_before_it_counts() -> None:
         ({}, "epoch: is missing"),
         ({"epoch": True}, "epoch: should be a whole number"),
         ({"epoch": 0}, "epoch: should be at least 1"),
-        ({"epoch": 4, "feature": "hats"}, "feature: choose from: background"),
+        ({"epoch": 4, "feature": "hats"}, 'feature: unknown value "hats": choose from: background'),
         ({"epoch": 4, "prompts": 0.5}, "prompts: should be above 0.5"),
         ({"epoch": 4, "seeds": 2}, "seeds: should be at most 1"),
         ({"epoch": 4, "seeds": True}, "seeds: should be a number"),
