@@ -236,7 +236,7 @@ def arguments_case(case: Case) -> list[str]:
         ["run", "--dry-run", "--rehearse", "--seeds", "42,43", "--experiment", "smoke", *place],
         ["run", "--dry-run", "--rehearse", "--price-per-hour", "2", "--plan", "auto", *place],
         ["run", "--dry-run", "--rehearse", "--set", "dataset.keep_tokens=2", *place],
-        ["experiments", "--json"],
+        ["experiments"],
         ["compare", "SD15_SMOKE", "SD15_FINAL_CORRECTED_CAPTIONS", "--json", *place],
         ["next", "REHEARSAL_SD15_SMOKE", *place],
         ["report", "REHEARSAL_SD15_SMOKE", "--json", *place],

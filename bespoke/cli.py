@@ -78,6 +78,8 @@ def _test(parser: Parser) -> None:
         metavar="MODEL",
         help="not the one in training_config.toml: file, folder, id",
     )
+    parser.add_argument("--prompts", metavar="FILE", type=Path, help="not test_prompts.toml")
+    _out(parser, "takes a folder for each checkpoint (default: epoch_tests)")
     parser.add_argument("--size", metavar="PIXELS", type=int, help="smaller pictures, for a look")
     parser.add_argument("--steps", metavar="N", type=int, help="fewer steps, for a look")
     _switches(

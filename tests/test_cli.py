@@ -37,17 +37,21 @@ def test_help_imports_nothing_heavy(module: str) -> None:
 
 
 def test_experiments_are_listed_with_what_each_changes(repository: Path) -> None:
-    listing = bespoke("experiments").stdout
-    names = {path.stem for path in (repository / "experiments").glob("*.toml")}
-    assert names <= {line.partition(" ")[0] for line in listing.splitlines()}
-    assert "caption_dropout_rate" in listing
+    lines = bespoke("experiments").stdout.splitlines()
+    assert {path.stem for path in (repository / "experiments").glob("*.toml")} <= set(lines)
+    shown = lines[lines.index("keep_tokens_3") :]
+    assert shown[1] == "    parent final_corrected_captions"
+    assert shown[3:5] == ["    dataset.keep_tokens = 3", "    dataset.caption_dropout_rate = 0.05"]
 
 
 def test_a_reader_that_goes_away_is_no_error_worth_a_traceback() -> None:
     listing = f"set -o pipefail; {sys.executable} -m bespoke experiments | head -n 1"
     done = run(["bash", "-c", listing])
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("conv_dim_8 ")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "conv_dim_8 (parent keep_tokens_3)\n",
+        "",
+    )
 
 
 def test_version_names_both_commits_and_asks_no_git_that_is_not_there(

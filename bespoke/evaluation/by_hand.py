@@ -50,7 +50,8 @@ def test(chosen: argparse.Namespace, keep: Callable[[EpochResult], None]) -> Non
     if bool(chosen.weights) == bool(chosen.again):
         raise ConfigError("name checkpoints to test, or saved tests with --again FOLDER")
     usual = prompts.load(REPOSITORY / prompts.PROMPTS_FILE)
-    wanted = prompts.resized(usual, size=chosen.size, steps=chosen.steps)
+    asked = prompts.load(chosen.prompts) if chosen.prompts else usual
+    wanted = prompts.resized(asked, size=chosen.size, steps=chosen.steps)
     saved = [epoch_result.measure_again(folder) for folder in chosen.again]
     for result in saved or _test(chosen, wanted):
         print("\n".join(table(result)))
@@ -61,7 +62,7 @@ def test(chosen: argparse.Namespace, keep: Callable[[EpochResult], None]) -> Non
             if chosen.again or wanted == usual:
                 keep(result)
             else:
-                say("not recorded: another size or steps than a run's own test")
+                say("not recorded: other prompts, size or steps than a run's own test")
         if chosen.auto_commit:
             folder = Path(result.folder)
             say(commit(folder, f"Test {folder.name}: {result.summary()}"))
@@ -102,7 +103,8 @@ def _test(chosen: argparse.Namespace, wanted: Sequence[Prompt]) -> list[EpochRes
     # The same file twice is one checkpoint.
     loras = {lora.sha256: lora for lora in map(checkpoints.identify, paths)}.values()
     # Other prompts, sizes or steps are another test.
-    folder, wish = Path.cwd() / "epoch_tests", hashlib.sha256(repr(wanted).encode()).hexdigest()[:6]
+    folder = chosen.out or Path.cwd() / "epoch_tests"
+    wish = hashlib.sha256(repr(wanted).encode()).hexdigest()[:6]
     folders = {lora: epoch_result.folder_for(folder, lora, f"-{wish}") for lora in loras}
     results = {lora: epoch_result.read_saved(folders[lora], say) for lora in loras}
     for lora in loras:

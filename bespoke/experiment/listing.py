@@ -45,7 +45,9 @@ def show(_: argparse.Namespace) -> None:
         if experiment is None:
             print(f"{name}: does not load: `bespoke check --experiment {name}` says why")
             continue
-        print(f"{name} (parent {experiment.parent})" if experiment.parent else name)
+        print(name)
+        if experiment.parent:
+            print(f"    parent {experiment.parent}")
         print(f"    {experiment.hypothesis}")
         for option, _before, value in changes(experiment):
             print(f"    {option} = {value}")

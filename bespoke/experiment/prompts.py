@@ -103,11 +103,7 @@ class _File:
 
 
 def load(path: Path) -> tuple[Prompt, ...]:
-    """The prompts of a file in its order.
-
-    Raises:
-        ConfigError: naming every key that is unknown, out of range, or at odds with the prompt.
-    """
+    """The prompts of a file in its order."""
     content = read_toml(path, path.name)
     file, problems = validated(_File, content, path.name)
     prompts = []
@@ -124,11 +120,7 @@ def load(path: Path) -> tuple[Prompt, ...]:
 def resized(
     prompts: Iterable[Prompt], *, size: int | None = None, steps: int | None = None
 ) -> tuple[Prompt, ...]:
-    """The prompts with another size or fewer steps, for a slow machine.
-
-    Raises:
-        ConfigError: where either is out of range.
-    """
+    """The prompts with another size or fewer steps, for a slow machine."""
     sizes: dict[str, Any] = {"size": size, "steps": steps}
     given = {key: value for key, value in sizes.items() if value is not None}
     _, wrong = validated(Defaults, given, "option")

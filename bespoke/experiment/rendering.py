@@ -74,12 +74,7 @@ def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) 
 
 
 def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
-    """Write the files of these settings, which may have changed while the run went on.
-
-    Raises:
-        ConfigError: where the trainer's TOML library would read a value as another one.
-        OSError: where the run's folder cannot be written.
-    """
+    """Write the files of these settings, which may have changed while the run went on."""
     if misread := list(_misread(rendered)):
         raise ConfigError("\n".join(misread))
     header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from."

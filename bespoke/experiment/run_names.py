@@ -29,9 +29,6 @@ def with_seed(experiment: Experiment, seed: int | None) -> Experiment:
     """The same experiment at another seed, under names of its own.
 
     The seed that its files say, or None, changes nothing.
-
-    Raises:
-        ConfigError: where `--set` says a seed too, or the trainer takes no such number.
     """
     own = experiment.training.get("seed")
     if seed is None or (own and own.value == seed):

@@ -25,11 +25,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def read_toml(path: Path, name: str) -> dict[str, Any]:
-    """The content of a TOML file, which messages call `name`.
-
-    Raises:
-        ConfigError: where it cannot be read, is not UTF-8, or is not TOML; with the line.
-    """
+    """The content of a TOML file, which messages call `name`."""
     try:
         if not path.is_file():  # a pipe would be waited for
             raise ConfigError(f"{name}: no such file")
@@ -48,11 +44,7 @@ def read_toml(path: Path, name: str) -> dict[str, Any]:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """The content of a TOML text.
-
-    Raises:
-        ValueError: where it is not TOML, or nothing that a person would write.
-    """
+    """The content of a TOML text."""
     if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
         raise ValueError(f"a line has more than {_MOST_DOTS} dots")
     try:

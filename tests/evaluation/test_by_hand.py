@@ -347,3 +347,16 @@ def test_a_saved_test_is_scored_again_and_both_verdicts_stay(
         hand_test("--again", folder, *there)
     assert refused.value.code == 2
     assert "is not the picture that was tested" in capsys.readouterr().err
+
+
+def test_other_prompts_and_another_folder_stand_in_the_place_of_the_usual_ones(
+    repo: Path, tmp_path: Path
+) -> None:
+    asked = tmp_path / "generate.toml"
+    asked.write_text('[prompts.one]\ntext = "punk lad, solid teal background (#008080)"\n')
+    path = lora(tmp_path, "a-000004.safetensors", epoch=4)
+    hand_test(path, "--prompts", asked, "--out", tmp_path / "candidates", "--auto-score")
+    (folder,) = (tmp_path / "candidates").iterdir()
+    result = epoch_result.read(folder)
+    assert [picture.prompt for picture in result.pictures] == ["one"]
+    assert not (repo / "epoch_tests").exists()
