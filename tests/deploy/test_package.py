@@ -162,18 +162,22 @@ def test_what_would_not_pass_the_check_is_not_packed(
     assert not list(tmp_path.glob("*.zip"))
 
 
-def test_a_secret_of_the_environment_in_a_file_stops_it(repository: Path, drawn: Path) -> None:
+def test_a_secret_of_the_environment_in_a_file_stops_it(
+    repository: Path, drawn: Path, tmp_path: Path
+) -> None:
+    words = ["package", "--data", str(drawn), "--out", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "bespoke", "package", "--data", str(drawn)],
+        [sys.executable, "-m", "bespoke", *words],
         cwd=repository,
-        env={**os.environ, "HF_TOKEN": "def read_checkpoint(path"},
+        env={**os.environ, "HF_TOKEN": "Keeping the first three tags"},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 2
-    assert "checkpoints.py: contains a token, key or password" in done.stderr
+    assert "keep_tokens_3.toml: contains a token, key or password" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_unpacked_elsewhere_it_starts_and_names_what_was_tampered_with(unpacked: Path) -> None:
