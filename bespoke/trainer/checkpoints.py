@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# A state's file of the LoRA's weights in fp32: the only one without a checksum inside.
+WEIGHTS = "model.safetensors"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lora:
     """A LoRA for Stable Diffusion 1.5, whatever its file is called.
@@ -226,7 +230,7 @@ def corruption(state: Path, *, scaled: bool = False) -> str | None:
     try:
         if not isinstance(json.loads((state / name).read_bytes())["current_epoch"], int):
             return f"{name}: names no epoch"
-        name = "model.safetensors"
+        name = WEIGHTS
         opened(state / name)
         for name in archives:
             with zipfile.ZipFile(state / name) as archive:

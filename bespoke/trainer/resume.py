@@ -42,9 +42,9 @@ class RunFile:
     """What a run is, kept beside its checkpoints as `{name}.run.json`: a resume is held to it.
 
     `settings` names every option and every folder's content; `steps_per_epoch` is the trainer's
-    own. `decisions` are the gate's, by the epoch's number as text. `hashes` holds each
-    checkpoint's sha256 by file name. A run is `completed` once its last epoch is tested and no gate
-    has stopped it.
+    own. `decisions` are the gate's, by the epoch's number as text. `hashes` holds a sha256 by file
+    name for each checkpoint and for each state's weights. A run is `completed` once its last epoch
+    is tested and no gate has stopped it.
     """
 
     settings: Mapping[str, Any]
@@ -112,24 +112,28 @@ def keep_decision(output: Path, name: str, epoch: int, decision: Mapping[str, An
 
 
 def keep_hashes(output: Path, name: str, epoch: int) -> None:
-    """Keep the hashes of the checkpoints of all epochs up to `epoch`."""
+    """Keep the hashes of the checkpoints and states of all epochs up to `epoch`."""
     if record := read_record(output, name):
-        paths = [path for path in output.glob("*.safetensors") if 1 <= _epoch(path, name) <= epoch]
-        hashes = {path.name: record.hashes.get(path.name) or sha256(path) for path in paths}
+        hashes = {}
+        for path in output.glob("*"):
+            file = path / checkpoints.WEIGHTS if path.name.endswith("-state") else path
+            if 1 <= _epoch(path.name, name) <= epoch and file.is_file():
+                hashes[path.name] = record.hashes.get(path.name) or sha256(file)
         update(output, name, hashes=hashes)
 
 
-def _epoch(path: Path, name: str) -> int:
-    return checkpoints.epoch_of(path.name, name) or 0
+def _epoch(file: str, name: str) -> int:
+    return checkpoints.epoch_of(file, name) or 0
 
 
 def altered(output: Path, name: str) -> list[str]:
     """A line for each checkpoint that is not the file that was trained, by its hash."""
     record = read_record(output, name)
+    hashes = record.hashes if record else {}
     return [
-        f"{file}: changed since it was trained; its scores are those of the trained file"
-        for file, trained in sorted((record.hashes if record else {}).items())
-        if (output / file).is_file() and sha256(output / file) != trained
+        f"{path.name}: changed since it was trained; its scores are those of the trained file"
+        for path in sorted(output.glob("*.safetensors"))
+        if path.name in hashes and sha256(path) != hashes[path.name]
     ]
 
 
@@ -182,11 +186,10 @@ def decide(
     complete = [epoch for epoch in epochs if _is_complete(output, name, epoch, last)]
     if complete == list(epochs):
         return Start(epoch=last, steps_per_epoch=steps, finished=True, completed=record.completed)
-    scaled = settings.get("training.mixed_precision") == "fp16"
     usable = [
         (epoch, state)
         for epoch, state in checkpoints.states(output, name)
-        if steps and epoch < last and not checkpoints.corruption(state, scaled=scaled)
+        if steps is not None and epoch < last and _can_resume(state, record, settings)
     ]
     newest, state = usable[0] if usable else (0, None)
     lacking = [each for each in epochs if each <= newest and each not in complete]
@@ -221,6 +224,15 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection
     ]
 
 
+def _can_resume(state: Path, record: RunFile, settings: Mapping[str, Any]) -> bool:
+    """Whether this state is complete by its own files, and by the hash that was kept."""
+    scaled = settings.get("training.mixed_precision") == "fp16"
+    if checkpoints.corruption(state, scaled=scaled):
+        return False
+    weights = state / checkpoints.WEIGHTS
+    return state.name not in record.hashes or record.hashes[state.name] == sha256(weights)
+
+
 def _is_complete(output: Path, name: str, epoch: int, last: int) -> bool:
     """Whether this epoch's checkpoint is there and complete.
 
@@ -240,7 +252,7 @@ def beyond(start: Start, output: Path, name: str) -> list[Path]:
     return [
         path
         for path in checkpoints.left_by(output, name)
-        if path.parent == output and not 1 <= _epoch(path, name) <= start.epoch
+        if path.parent == output and not 1 <= _epoch(path.name, name) <= start.epoch
     ]
 
 

@@ -197,7 +197,7 @@ def state(folder: Path, *, scaled: bool) -> Path:
     """A state as accelerate writes it, small."""
     folder.mkdir()
     (folder / "train_state.json").write_text('{"current_epoch": 3, "current_step": 9}')
-    save_file({"x": np.ones(4, np.float32)}, folder / "model.safetensors")
+    save_file({"x": np.ones(4, np.float32)}, folder / checkpoints.WEIGHTS)
     names = ["optimizer.bin", "scheduler.bin", "random_states_0.pkl"]
     for name in [*names, *(["scaler.pt"] if scaled else [])]:
         with zipfile.ZipFile(folder / name, "w") as archive:
@@ -214,7 +214,7 @@ def test_a_state_without_its_scaler_is_corrupt_in_fp16_alone(tmp_path: Path) -> 
 
 def test_no_flipped_byte_of_a_state_is_more_than_a_corrupt_state(tmp_path: Path) -> None:
     folder = state(tmp_path / "a", scaled=True)
-    for name in ("optimizer.bin", "train_state.json", "model.safetensors"):
+    for name in ("optimizer.bin", "train_state.json", checkpoints.WEIGHTS):
         content = (folder / name).read_bytes()
         for at in range(len(content)):
             changed = bytearray(content)

@@ -295,6 +295,19 @@ def test_a_changed_checkpoint_is_named_and_keeps_the_scores_of_the_trained_one(
     assert folder.name.endswith(record.hashes[path.name][:8])
 
 
+def test_a_state_whose_weights_were_changed_is_passed_over_for_the_one_before(
+    drawn: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = interrupted(finished, tmp_path / "w", 3)
+    weights = output / f"{NAME}-000003-state" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    said = with_tests(tmp_path / "w", drawn)
+    assert "resuming after epoch 2" in said
+    assert tensors(tmp_path / "w") == tensors(finished)
+
+
 def test_a_wrong_number_of_steps_is_mended_by_the_trainers_own(
     drawn: Path, finished: Path, tmp_path: Path
 ) -> None:
