@@ -170,7 +170,7 @@ class Running:
 
     def poll(self) -> None:
         """Take in what the trainer's log has grown by."""
-        from bespoke.trainer import launch
+        from bespoke.trainer import trainer_log
 
         log = next(iter(self.place.glob("**/train.log")), None)
         if log is not None:
@@ -181,10 +181,10 @@ class Running:
             self.read += len(whole)
             now = time.monotonic()
             for line in whole.decode(errors="replace").splitlines():
-                event = launch.parse(line)
-                if isinstance(event, launch.EpochStarted) and self.steps:
+                event = trainer_log.parse(line)
+                if isinstance(event, trainer_log.EpochStarted) and self.steps:
                     self._between = True
-                elif isinstance(event, launch.Progress) and event.step > self.step:
+                elif isinstance(event, trainer_log.Progress) and event.step > self.step:
                     if self._between:
                         self.gaps.append(now - self.steps[-1][0])
                     self._between = False

@@ -25,8 +25,8 @@ from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count
 from bespoke.trainer import checkpoints, hardware, monitor
+from bespoke.trainer.failures import ending
 from bespoke.trainer.job import open_job
-from bespoke.trainer.launch import ending
 from bespoke.trainer.process import Group, patience, signals_held
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from bespoke.trainer.launch import EpochStarted, Progress
 from bespoke.trainer.progress import Display, Reading
+from bespoke.trainer.trainer_log import EpochStarted, Progress
 
 
 def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:
@@ -45,7 +45,7 @@ def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_sec
 SHOW = (
     "from bespoke.console import say\n"
     "from bespoke.trainer.progress import Display\n"
-    "from bespoke.trainer.launch import EpochStarted, Progress\n"
+    "from bespoke.trainer.trainer_log import EpochStarted, Progress\n"
     "with Display(10) as shown:\n"
     "    shown.show(EpochStarted(epoch=2, epochs=10))\n"
     "    shown.show(Progress(step=15, total=100, steps_per_second=2.5, loss=0.25))\n"

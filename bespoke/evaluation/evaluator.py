@@ -15,8 +15,8 @@ from bespoke.console import say
 from bespoke.errors import BespokeError, GateStoppedError, is_full
 from bespoke.evaluation import epoch_result, gate, sampling
 from bespoke.trainer import checkpoints, journal, resume
-from bespoke.trainer.launch import Progress
 from bespoke.trainer.process import signals_held
+from bespoke.trainer.trainer_log import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bespoke.evaluation.epoch_result import EpochResult
     from bespoke.experiment.prompts import Prompt
     from bespoke.trainer.job import Job
-    from bespoke.trainer.launch import Event
     from bespoke.trainer.resume import Start
+    from bespoke.trainer.trainer_log import Event
 
     Keep = Callable[[EpochResult, gate.Decision | None, Sequence[tuple[int, float]]], None]
 

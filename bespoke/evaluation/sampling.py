@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from bespoke.errors import TrainerError
 from bespoke.files import write_whole
-from bespoke.trainer import checkpoints, launch
+from bespoke.trainer import checkpoints, failures, launch, trainer_log
 from bespoke.trainer.process import Group
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str],
         log_file.open("wb", buffering=0) as log,
         Group(command, environment=environment, cwd=tool.script.parent) as group,
     ):
-        reader = launch.Reader(log)
+        reader = trainer_log.Reader(log)
         for line in reader.lines(group.output()):
             if line and time.monotonic() >= due:
                 due = time.monotonic() + _INTERVAL_S
@@ -237,7 +237,7 @@ def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str],
         code = group.wait()
     if code != 0:
         tail = [*reader.tail][::-1] or ["it said nothing"]
-        words = next(filter(launch.EXCEPTION.match, tail), tail[0])
+        words = next(filter(failures.EXCEPTION.match, tail), tail[0])
         raise TrainerError(
-            f"gen_img.py ended with {launch.ending(code)}: {words}\nfull log: {log_file}"
+            f"gen_img.py ended with {failures.ending(code)}: {words}\nfull log: {log_file}"
         )

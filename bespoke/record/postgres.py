@@ -53,7 +53,7 @@ TRAINING = (
 FACTS = ("num_images", "caption_version", "gpu_type")
 KEYS = {"training_runs": ("run_name",), "epoch_results": ("training_run_id", "epoch_number")}
 # The statements that make the tables, in their order.
-STATEMENTS = Path(__file__).parent / "templates" / "postgres.sql"
+STATEMENTS = Path(__file__).with_name("postgres.sql")
 COLUMNS = """
     SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
     WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""

@@ -14,7 +14,7 @@ from bespoke.errors import TrainerError
 from bespoke.experiment.rendering import rewrite
 from bespoke.experiment.settings import put
 from bespoke.files import REPOSITORY, write_whole
-from bespoke.trainer import checkpoints, hardware, launch, monitor, resume
+from bespoke.trainer import checkpoints, failures, hardware, launch, monitor, resume, trainer_log
 from bespoke.trainer.process import Group, patience, signals_held
 from bespoke.trainer.progress import Display
 
@@ -42,7 +42,7 @@ class Plan:
 class Evaluator(Protocol):
     """What is told of a run as it goes on; `evaluation.evaluator` tests, scores and decides."""
 
-    def take(self, event: launch.Event | None) -> None: ...
+    def take(self, event: trainer_log.Event | None) -> None: ...
     def lacks_pictures(self, epoch: int) -> bool: ...
     def adopt_first(self, epoch: int, since: int) -> None: ...
     def epoch(self, epoch: int, tell: Callable[[str], None]) -> None: ...
@@ -66,7 +66,7 @@ def train(job: Job, plan: Plan, start: Start, evaluator: Evaluator) -> None:
                 raise
             resumed_after.add(type(error))
             say(f"{error}; resuming once from the last complete state")
-        except launch.OutOfMemoryError as error:
+        except failures.OutOfMemoryError as error:
             plan = _smaller(job, plan, error)
         start = prepare(job, plan.settings)
 
@@ -130,7 +130,7 @@ class _Training:
             Display(len(job.epochs)) as shown,
         ):
             job.journal.write("launched", pid=group.pid, command=command)
-            reader = launch.Reader(log)
+            reader = trainer_log.Reader(log)
             # A rehearsal's files are small.
             needed = monitor.LOGS if job.request.rehearse else job.sizes.epoch
             watching = monitor.Watch(job.output, needed)
@@ -139,19 +139,21 @@ class _Training:
             code = group.wait()
         job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - began, 1))
         if code != 0:
-            raise launch.failure(code, reader.tail, log_file)
+            raise failures.failure(code, reader.tail, log_file)
 
-    def _take(self, event: launch.Event | None, shown: Display, watching: monitor.Watch) -> None:
-        if isinstance(event, launch.Progress):
+    def _take(
+        self, event: trainer_log.Event | None, shown: Display, watching: monitor.Watch
+    ) -> None:
+        if isinstance(event, trainer_log.Progress):
             event = replace(event, step=event.step + self._behind)
             self._note_progress(event)
         shown.show(event)
         watching.take(event)
         self._evaluator.take(event)
-        if isinstance(event, launch.EpochStarted):
+        if isinstance(event, trainer_log.EpochStarted):
             self._end_epoch(event.epoch - 1)
             self._job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
-        elif isinstance(event, launch.Stage):
+        elif isinstance(event, trainer_log.Stage):
             self._job.journal.write("stage", name=event.name)
 
     def _end_epoch(self, epoch: int) -> None:
@@ -162,7 +164,7 @@ class _Training:
             note_epoch(self._job, epoch)
             self._evaluator.epoch(epoch, say)
 
-    def _note_progress(self, at: launch.Progress) -> None:
+    def _note_progress(self, at: trainer_log.Progress) -> None:
         if not self._steps_known:
             self._steps_known = True
             self._keep_steps(at.total // int(self._job.experiment.option("max_train_epochs")))
@@ -205,7 +207,7 @@ def note_epoch(job: Job, epoch: int) -> None:
     say(f"epoch {epoch}: {path.name}")
 
 
-def _smaller(job: Job, plan: Plan, error: launch.OutOfMemoryError) -> Plan:
+def _smaller(job: Job, plan: Plan, error: failures.OutOfMemoryError) -> Plan:
     """The next smaller plan, rendered and recorded; the error where there is none."""
     options = {key: setting.value for key, setting in plan.rendered.training.items()}
     pinned = job.experiment.pinned if job.adapts else frozenset(resume.ADAPTED)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.files import seconds
-from bespoke.trainer.launch import Progress
+from bespoke.trainer.trainer_log import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bespoke.trainer.launch import Event
+    from bespoke.trainer.trainer_log import Event
 
 BAD_REPORTS = 3
 # Between epochs the trainer saves and samples without a step: seconds that are no standstill.

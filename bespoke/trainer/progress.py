@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bespoke.console import duration, redraws, say
-from bespoke.trainer.launch import EpochStarted, Event, Progress
+from bespoke.trainer.trainer_log import EpochStarted, Event, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from bespoke.rehearsal import drawing, fake_trainer
-from bespoke.trainer import launch
+from bespoke.trainer import trainer_log
 from tests import trainer_faults
 
 SCRIPT = Path(fake_trainer.__file__)
@@ -227,8 +227,8 @@ def test_a_missing_configuration_is_exit_code_1_before_anything_heavy_is_loaded(
 def test_progress_comes_in_the_trainers_lines_on_stderr(job: Job) -> None:
     code, _, err = job.run(BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP="0.06")
     assert code == 0
-    found = [launch.parse(line) for line in re.split(r"[\r\n]", err) if line]
-    assert all(isinstance(event, launch.Progress) for event in found)
+    found = [trainer_log.parse(line) for line in re.split(r"[\r\n]", err) if line]
+    assert all(isinstance(event, trainer_log.Progress) for event in found)
     assert len(found) >= 10
     assert (found[-1].step, found[-1].total) == (12, 12)
     assert 0 < found[-1].loss < 0.2

@@ -10,7 +10,7 @@ import pytest
 
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.trainer import checkpoints, hardware, monitor
-from bespoke.trainer.launch import Progress
+from bespoke.trainer.trainer_log import Progress
 from tests.trainer.rehearsals import NAME, driver, rehearse
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from bespoke.trainer import launch
+from bespoke.trainer import trainer_log
 from tests.conftest import SMOKE
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ def test_smoke_trains_real_checkpoints_epoch_by_epoch(smoke_run: Path) -> None:
     rows = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows if row["event"] == "checkpoint"] == [1, 2]
     names = [row["name"] for row in rows if row["event"] == "stage"]
-    assert names == [*(name for name, _ in launch.STAGES), "first step"]
+    assert names == [*(name for name, _ in trainer_log.STAGES), "first step"]
     assert list((smoke_run / "logs").glob("smoke_experiment*/network_train/events.out.tfevents*"))
 
 
 def steps(logs: Iterable[str]) -> list[int]:
     """Every count of the step bar, in order."""
-    read = [launch.parse(line) for log in logs for line in log.splitlines()]
-    return [at.step for at in read if isinstance(at, launch.Progress)]
+    read = [trainer_log.parse(line) for log in logs for line in log.splitlines()]
+    return [at.step for at in read if isinstance(at, trainer_log.Progress)]
 
 
 def times(workspace: Path) -> dict[Path, int]:

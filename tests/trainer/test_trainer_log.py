@@ -1,0 +1,146 @@
+"""What the trainer prints becomes a log's lines and events, whatever it prints."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bespoke.trainer import trainer_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+# Lines as the pinned trainer printed them on a CPU.
+FIRST = "steps:   0%|          | 0/6 [00:00<?, ?it/s]"
+
+SLOW = "steps:  33%|###3      | 2/6 [00:21<00:43, 10.79s/it, avr_loss=0.923]"
+
+FAST = "steps:  10%|█         | 508/5080 [02:25<21:45,  3.50it/s, avr_loss=0.0871]"
+
+LATENTS = "100%|██████████| 4/4 [00:01<00:00,  3.12it/s]"
+
+
+def folded(*chunks: bytes) -> list[str]:
+    return list(trainer_log.Reader(io.BytesIO()).lines(chunks))
+
+
+def test_the_step_bar_is_read_in_both_of_its_units() -> None:
+    assert trainer_log.parse(FIRST) == trainer_log.Progress(
+        step=0, total=6, steps_per_second=None, loss=None
+    )
+    slow = trainer_log.parse(SLOW)
+    assert isinstance(slow, trainer_log.Progress)
+    assert (slow.step, slow.total, slow.loss) == (2, 6, 0.923)
+    assert slow.steps_per_second == pytest.approx(1 / 10.79)
+    fast = trainer_log.parse(FAST)
+    assert isinstance(fast, trainer_log.Progress)
+    assert (fast.step, fast.steps_per_second, fast.loss) == (508, 3.5, 0.0871)
+
+
+def test_a_loss_that_is_no_number_is_read_as_such() -> None:
+    read = trainer_log.parse(SLOW.replace("0.923", "nan"))
+    assert isinstance(read, trainer_log.Progress)
+    assert read.loss is not None
+    assert math.isnan(read.loss)
+
+
+def test_other_bars_and_other_lines_are_no_progress() -> None:
+    assert trainer_log.parse(LATENTS) is None
+    assert (
+        trainer_log.parse("epoch validation steps:  10%|█  | 1/4 [00:01<00:03, 1.00it/s]") is None
+    )
+    assert trainer_log.parse("  num epochs / epoch数: 3") is None
+
+
+def test_epochs_are_read() -> None:
+    assert trainer_log.parse("epoch 2/10") == trainer_log.EpochStarted(epoch=2, epochs=10)
+
+
+def test_a_redrawn_bar_leaves_one_line_for_each_count() -> None:
+    bars = "".join(
+        f"\rsteps:  10%|█  | {step}/9 [00:01<00:09,  1.00it/s, avr_loss=0.{draw}]"
+        for step in (1, 2, 3)
+        for draw in range(1, 5)
+    )
+    lines = folded(bars.encode())
+    assert [line.split("| ")[1].split(" ")[0] for line in lines] == ["1/9", "2/9", "3/9"]
+
+
+def test_what_is_printed_onto_a_bars_line_is_a_line_of_its_own() -> None:
+    lines = folded(f"\r{SLOW}saving state at epoch 1\nnext\n".encode())
+    assert lines == [SLOW, "saving state at epoch 1", "next"]
+
+
+def test_a_line_cut_between_chunks_is_one_line() -> None:
+    text = "学習ステップ数: 5080\n".encode()
+    for cut in range(len(text)):
+        assert [line for line in folded(text[:cut], text[cut:]) if line] == ["学習ステップ数: 5080"]
+
+
+@given(st.lists(st.binary(max_size=80), max_size=20))
+def test_no_bytes_make_the_reader_fail_or_lose_the_rest(chunks: list[bytes]) -> None:
+    log = io.BytesIO()
+    reader = trainer_log.Reader(log)
+    events = list(reader.events([*chunks, b"\nepoch 7/9\n"]))
+    assert trainer_log.EpochStarted(epoch=7, epochs=9) in events
+    assert log.getvalue().endswith(b"epoch 7/9\n")
+
+
+def test_every_line_reaches_the_log_before_its_event() -> None:
+    log = io.BytesIO()
+    for event in trainer_log.Reader(log).events([b"hello\nepoch 1/2\n", b"", SLOW.encode()]):
+        if isinstance(event, trainer_log.EpochStarted):
+            assert log.getvalue() == b"hello\nepoch 1/2\n"
+    assert log.getvalue().decode().splitlines() == ["hello", "epoch 1/2", SLOW]
+
+
+def test_the_submodule_is_at_the_commit_that_the_option_table_was_made_from(
+    sd_scripts: Path,
+) -> None:
+    from bespoke.experiment.options import table
+    from bespoke.trainer.process import answer
+
+    assert answer(["git", "rev-parse", "HEAD"], cwd=sd_scripts) == table().commit
+
+
+@pytest.mark.parametrize(
+    ("line", "stage"),
+    [
+        ("Loading dataset config from /run/dataset.toml", "imported"),
+        ("preparing accelerator", "dataset read"),
+        ("caching latents...", "model loaded"),
+        ("import network module: networks.lora", "latents made"),
+        ("running training / 学習開始", "prepared"),
+    ],
+)
+def test_each_stage_on_the_way_to_the_first_step_is_known_by_its_line(
+    line: str, stage: str
+) -> None:
+    assert trainer_log.parse(line) == trainer_log.Stage(name=stage)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        SLOW.replace("0.923", "-"),
+        FAST.replace("3.50it/s", "1.2.3it/s"),
+        FAST.replace("508/5080", "508/0"),
+        FAST.replace("508", "5" * 5000),
+        FAST.replace("0.0871", "1e" + "9" * 5000),
+        FAST.replace("508", "٥٠٨"),
+        f"epoch {'7' * 5000}/10",
+        "epoch ٣/٤",
+    ],
+)
+def test_a_line_that_no_trainer_means_ends_no_run(line: str) -> None:
+    read = trainer_log.parse(line)
+    assert read is None or isinstance(read, trainer_log.Progress)
+    assert list(trainer_log.Reader(io.BytesIO()).events([line.encode() + b"\nepoch 1/2\n"]))[
+        -1
+    ] == (trainer_log.EpochStarted(epoch=1, epochs=2))
