@@ -28,7 +28,7 @@ from bespoke.evaluation import sampling
 from bespoke.experiment import config, prompts, rendering
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
-from bespoke.trainer import fit, loop, resume, starting
+from bespoke.trainer import gpu_fit, loop, resume, starting
 from bespoke.trainer.job import open_job
 from bespoke.trainer.sd_scripts import SdScripts
 
@@ -72,7 +72,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
     checked = starting.check(job)
-    job = fit.fit(job)
+    job = gpu_fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
     commit = version.commits()["bespoke"]
     rendered = starting.render(job, trainer, checked.data, commit)

@@ -38,9 +38,10 @@ def check(folder: Path, spec: DatasetSpec, *, shuffled: bool = False) -> Collect
     Raises:
         DatasetError: the folder itself cannot be listed.
     """
-    from bespoke.dataset import color_checks, file_checks  # numpy
+    from bespoke.dataset import color_checks  # numpy
+    from bespoke.dataset.checks import CHECKS
 
-    checks = (*file_checks.CHECKS, color_checks.check_colors)
+    checks = (*CHECKS, color_checks.check_colors)
     collection = read(folder, spec, shuffled)
     findings = [*collection.findings, *(each for check in checks for each in check(collection))]
     return replace(collection, findings=tuple(sorted(findings, key=lambda each: each.file)))

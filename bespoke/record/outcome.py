@@ -26,7 +26,7 @@ def outcome(run: RunRecord) -> dict[str, Any]:
     lost = [epoch for epoch, word in words.items() if first and epoch > first if word == "mismatch"]
     return {
         "status": run.status,
-        "background_right_from": first,
+        "background_right_from": first or run.facts.get("background_right_from"),
         "best_epoch": run.best_epoch,
         "best_score": run.best_score,
         "lost_again": (lost or "never") if run.epochs else None,

@@ -25,7 +25,7 @@ from bespoke.errors import ConfigError
 from bespoke.evaluation import gate
 from bespoke.files import workspace, write_whole
 from bespoke.findings import Finding
-from bespoke.record import charts, outcome, run_record, store, verbs
+from bespoke.record import charts, commands, outcome, run_record, store
 from bespoke.trainer.journal import now
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def publish(kept: Record, folder: Path, name: str | None = None) -> Iterator[Pat
         # What is drawn says nothing of what to train.
         if not run.facts.get("rehearsal"):
             with contextlib.suppress(ConfigError):
-                steps = [step for step in verbs.steps(run, known) if step]
+                steps = [step for step in commands.steps(run, known) if step]
         yield write(run, folder, next_steps=steps)
     yield write_index(known, folder)
 

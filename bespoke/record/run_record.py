@@ -52,12 +52,13 @@ class RunRecord:
 
     @property
     def best_epoch(self) -> int | None:
-        return self.best.epoch if self.best else None
+        """The best epoch; of a baseline, what is known of it."""
+        return self.best.epoch if self.best else self.facts.get("best_epoch")
 
     @property
     def best_score(self) -> float | None:
-        """The best epoch's mean score, 0 to 10."""
-        return self.best.scores.mean if self.best else None
+        """The best epoch's mean score, 0 to 10; of a baseline, what is known of it."""
+        return self.best.scores.mean if self.best else self.facts.get("best_score")
 
     @property
     def hours(self) -> float | None:
@@ -75,6 +76,24 @@ class RunRecord:
         """The seed that the trainer was given; None where no setting is known."""
         return self.settings.get("training.seed", {}).get("value")
 
+
+# Trained before there was a record. Their scores were given by eye; nothing else is known.
+BASELINES = (
+    RunRecord(
+        name="SD15_FINAL_CORRECTED_CAPTIONS",
+        experiment="final_corrected_captions",
+        uid="baseline-1",
+        status="completed",
+        facts={"best_epoch": 6, "best_score": 7.3, "background_right_from": 7},
+    ),
+    RunRecord(
+        name="SD15_PERFECT",
+        experiment="",
+        uid="baseline-2",
+        status="completed",
+        facts={"best_epoch": 7, "best_score": 9.0},
+    ),
+)
 
 _RUN = TypeAdapter(RunRecord)
 

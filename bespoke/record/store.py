@@ -19,7 +19,7 @@ from bespoke.experiment.validation import did_you_mean
 from bespoke.files import document_path, locked, write_whole
 from bespoke.record.index import FILE, Index, stamp
 from bespoke.record.postgres import PATIENCE_S, Postgres, line
-from bespoke.record.run_record import RunRecord, clean, dumps, loads
+from bespoke.record.run_record import BASELINES, RunRecord, clean, dumps, loads
 from bespoke.trainer.journal import now
 
 __all__ = ("FILE", "Record", "RunRecord", "opened", "sync")
@@ -169,7 +169,9 @@ class Record:
         Raises:
             ConfigError: where there is neither, with the nearest name.
         """
-        runs = self.runs()
+        recorded = self.runs()
+        baselines = [run for run in BASELINES if run.name not in {each.name for each in recorded}]
+        runs = [*recorded, *baselines]
         matching = [run for run in runs if run.name == clean(text)]
         matching = matching or [run for run in runs if run.experiment == text]
         if not matching:

@@ -11,7 +11,7 @@ from bespoke import cli
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
 from bespoke.experiment.experiment_file import NextStep, reached
-from bespoke.record import store, verbs
+from bespoke.record import commands, store
 from tests.records import a_result, a_run, scores
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
 def test_next_says_what_it_lacks(tmp_path: Path) -> None:
     kept(tmp_path, 8, None, 8)
     with pytest.raises(ConfigError, match="no epoch has all three scores"):
-        verbs.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+        commands.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
 
 
 def test_next_of_an_experiment_that_says_nothing_of_it_says_so(
@@ -131,6 +131,6 @@ def test_next_of_an_experiment_that_says_nothing_of_it_says_so(
 def test_next_without_a_run_says_how_to_make_one_and_where_it_looked(tmp_path: Path) -> None:
     kept(tmp_path / "rehearsal", 8, 8, 8)
     with pytest.raises(ConfigError, match="has no run of an experiment yet") as caught:
-        verbs.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+        commands.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
     assert str(tmp_path / "record.sqlite") in str(caught.value)
     assert f"add --workspace {tmp_path}/rehearsal" in str(caught.value)

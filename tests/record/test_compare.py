@@ -135,3 +135,16 @@ def test_the_record_is_listed_printed_and_made_again(
         cli.main(["record", "sync", "--workspace", str(workspace)])
     assert ended.value.code == 2
     assert "BESPOKE_DATABASE_URL" in capsys.readouterr().err
+
+
+def test_a_baseline_is_compared_by_the_little_that_is_known_of_it(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline = "SD15_FINAL_CORRECTED_CAPTIONS"
+    with store.opened(workspace) as record:
+        recorded = record.runs()[0].name
+    cli.main(["compare", recorded, baseline, "--workspace", str(workspace)])
+    table = capsys.readouterr().out
+    assert "7.3" in table
+    assert f"not known, so not compared: the settings of {baseline}" in table
+    assert len(table.splitlines()) < 20

@@ -8,7 +8,7 @@ import pytest
 import toml
 
 from bespoke.experiment import config
-from bespoke.trainer import fit
+from bespoke.trainer import gpu_fit
 from bespoke.trainer.hardware import Gpu
 from tests.trainer.rehearsals import NAME, driver, rehearse
 
@@ -45,8 +45,8 @@ def experiment(repository: Path) -> Experiment:
 def planned(
     experiment: Experiment, on: Gpu, begun: dict[str, object] | None = None
 ) -> dict[str, object]:
-    fitted = fit.apply(fit.plan(on, experiment, begun), experiment)
-    return {key: fitted.option(key) for key in fit.KEYS}
+    fitted = gpu_fit.apply(gpu_fit.plan(on, experiment, begun), experiment)
+    return {key: fitted.option(key) for key in gpu_fit.KEYS}
 
 
 @pytest.mark.parametrize("card", CARDS)
@@ -111,7 +111,7 @@ def test_what_a_person_wrote_is_never_changed(
 
 def test_an_experiments_own_file_pins_too(repository: Path) -> None:
     smoke = config.load("smoke", repository=repository)
-    changes = fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), smoke)
+    changes = gpu_fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), smoke)
     assert set(changes) == {"highvram", "vae_batch_size"}
 
 
@@ -119,7 +119,7 @@ def test_an_interrupted_run_keeps_its_plan_on_another_card(experiment: Experimen
     large = planned(experiment, gpu("NVIDIA H100", 81559, (9, 0)))
     begun = {f"training.{key}": value for key, value in large.items()}
     resumed = planned(experiment, gpu("Quadro RTX 8000", 8192, (7, 5)), begun)
-    assert {key: resumed[key] for key in fit.KEPT} == {key: large[key] for key in fit.KEPT}
+    assert {key: resumed[key] for key in gpu_fit.KEPT} == {key: large[key] for key in gpu_fit.KEPT}
     # How latents are made is no part of the run.
     assert resumed["vae_batch_size"] == 8
 
@@ -190,6 +190,6 @@ def test_a_run_resumes_elsewhere_with_the_plan_it_began_with(drawn: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "resuming after epoch 1" in done.stdout
     small = receipt(place)
-    for key in (*fit.SPLIT, "mixed_precision"):
+    for key in (*gpu_fit.SPLIT, "mixed_precision"):
         assert small[key]["value"] == large[key]["value"]
     assert (large["vae_batch_size"]["value"], small["vae_batch_size"]["value"]) == (16, 8)
