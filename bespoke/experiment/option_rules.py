@@ -126,6 +126,7 @@ _folder = matching(f"{SAFE_NAME.pattern}(/{SAFE_NAME.pattern})*", "be a folder i
 _RULES = {
     "optimizer_type": AfterValidator(_optimizer),
     "lr_scheduler": one_of(SCHEDULERS),
+    "max_token_length": one_of((75, 150, 225)),  # 75 is what is read without it
     "save_model_as": one_of(("safetensors",)),  # the form that can be verified
     "output_dir": _folder,
     "logging_dir": _folder,

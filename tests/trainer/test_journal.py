@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bespoke.errors import ConfigError
-from bespoke.trainer.journal import PRINTED, Journal, losses
+from bespoke.trainer.journal import Journal, losses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,16 +34,6 @@ def test_each_event_is_one_json_line_at_once(tmp_path: Path) -> None:
     ]
     assert rows[0]["time"].endswith("+00:00")
     journal.close()
-
-
-def test_events_are_printed_too_for_a_program_that_watches(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    journal = Journal(printed=True)
-    folder = journal.open(tmp_path, "a")
-    journal.write("checkpoint", epoch=3, note="two\nlines")
-    journal.close()
-    assert capsys.readouterr().out == PRINTED + (folder / "events.jsonl").read_text()
 
 
 def test_tracebacks_are_added_to_one_file_once_there_is_a_folder(tmp_path: Path) -> None:
