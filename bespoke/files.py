@@ -87,7 +87,7 @@ def workspace_path(wanted: Path | None) -> Path:
     `wanted`, else BESPOKE_WORKSPACE, else /workspace where it can be written, else ./workspace.
 
     Raises:
-        ConfigError: where it is named after a user that is not there, or not in UTF-8.
+        ConfigError: where it is named after a user that is not there, not in UTF-8 or too long.
     """
     pod_volume = Path("/workspace")
     default = pod_volume if os.access(pod_volume, os.W_OK) else Path("workspace")
@@ -95,10 +95,12 @@ def workspace_path(wanted: Path | None) -> Path:
     try:
         # The rendered files and the record are UTF-8, and hold it.
         str(folder).encode()
-        return folder.expanduser().absolute()
-    except (UnicodeEncodeError, RuntimeError) as error:
-        shown = os.fsencode(folder).decode(errors="replace")
-        why = "not UTF-8" if isinstance(error, UnicodeEncodeError) else error
+        folder = folder.expanduser().absolute()
+        folder.exists()  # fails where the name is too long for the disk
+        return folder
+    except (UnicodeEncodeError, RuntimeError, OSError) as error:
+        shown = os.fsencode(folder).decode(errors="replace")[:200]
+        why = "not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error.args[-1])
         raise ConfigError(f"--workspace: {shown}: {why}; name another folder") from None
 
 

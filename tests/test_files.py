@@ -57,7 +57,11 @@ def test_a_workspace_that_cannot_be_made_or_written_is_refused_with_what_to_do(f
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("~nosuchuser/x", "name another folder"), (os.fsdecode(b"\xff/x"), "not UTF-8")],
+    [
+        ("~nosuchuser/x", "name another folder"),
+        (os.fsdecode(b"\xff/x"), "not UTF-8"),
+        ("a" * 5000, "too long"),
+    ],
 )
 def test_a_workspace_that_cannot_be_one_is_refused(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"--workspace: .*{words}"):
