@@ -410,6 +410,14 @@ def main() -> int:
         return run(options, Path(name))
 
 
+def say(case: int | None, number: int, outcome: str, codes: Counter[int]) -> None:
+    """All of one case that was asked for; else every 500 cases how it goes."""
+    if case is not None:
+        print(outcome)
+    elif number % 500 == 0:
+        print(f"{number}: exit codes {dict(sorted(codes.items()))}", flush=True)
+
+
 def run(options: argparse.Namespace, place: Path) -> int:
     """Workers one after another, each from the case after the one that ended the last."""
     codes: Counter[int] = Counter()
@@ -440,8 +448,7 @@ def run(options: argparse.Namespace, place: Path) -> int:
                     faults.setdefault(signature(told["text"]), []).append(shown)
                 elif told["seconds"] > LIMIT_S and asked["kind"] != "state":
                     faults.setdefault("slow", []).append(f"{told['seconds']:.1f} s: {shown}")
-                if options.case is not None:
-                    print(shown, told["text"], told["code"], sep="\n")
+                say(options.case, number, f"{shown}\n{told['text']}\n{told['code']}", codes)
                 asked = {}
         if asked:
             text = (place / "stderr").read_text(errors="replace")
