@@ -190,7 +190,10 @@ class Case:
         if self.draw.random() < 0.15:
             file.write_bytes(mutate_bytes(raw, self.draw))
             return
-        lines = toml_lines(mutate(parsed(raw.decode()), self.draw))
+        try:
+            lines = toml_lines(mutate(parsed(raw.decode()), self.draw))
+        except RecursionError:  # nested deeper than the writer goes: written without it
+            lines = [f"deep = {'[' * 5000}{']' * 5000}"]
         file.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogatepass")
 
     def json(self, file: Path) -> None:
