@@ -29,14 +29,13 @@ from urllib.parse import quote
 
 from bespoke.console import say
 from bespoke.errors import InterruptedRunError, reported
-from bespoke.files import workspace, write_whole
+from bespoke.files import REPOSITORY, workspace, write_whole
 from bespoke.request import Request, parse
 from bespoke.trainer.process import answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 START = ("bash", str(REPOSITORY / "start_training.sh"))
 # What the image itself would have started: SSH and Jupyter. Our start command takes its place.
 IMAGE_START = Path("/start.sh")

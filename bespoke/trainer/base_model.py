@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke.errors import ConfigError
-from bespoke.files import locked, sha256, write_whole
+from bespoke.files import REPOSITORY, locked, sha256, write_whole
 from bespoke.trainer.process import Group
 from bespoke.trainer.random_model import TOKENIZER, write_tokenizer
 
@@ -108,7 +108,7 @@ def random_sd15(folder: Path, announce: Announce) -> None:
         with Group(
             [sys.executable, "-m", "bespoke.trainer.random_model", str(folder.absolute())],
             environment={**os.environ, "HF_HUB_OFFLINE": "1"},
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=REPOSITORY,
         ) as builder:
             lines = b"".join(builder.output()).decode(errors="replace").split("\n")
             code = builder.wait()
