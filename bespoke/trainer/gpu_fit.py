@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke.console import say
-from bespoke.experiment.settings import put
+from bespoke.experiment.trainer_options import put
 from bespoke.trainer import checkpoints, hardware, resume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
     from bespoke.trainer.hardware import Gpu
     from bespoke.trainer.job import Job
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bespoke.console import say
 from bespoke.errors import ConfigError
-from bespoke.experiment.options import table
+from bespoke.experiment.trainer_options import table
 from bespoke.files import REPOSITORY
 from bespoke.trainer import base_model as base_models
 from bespoke.trainer import hardware, launch

@@ -10,7 +10,7 @@ from bespoke.console import say
 from bespoke.dataset import loading, preflight
 from bespoke.errors import TrainerError
 from bespoke.experiment import rendering
-from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.experiment import DatasetSpec
 from bespoke.files import REPOSITORY, clear_parts, document_path, write_whole
 from bespoke.trainer import checkpoints, loop, monitor, resume
 from bespoke.trainer.journal import now

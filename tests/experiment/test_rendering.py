@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import toml
 
-from bespoke.errors import ConfigError
 from bespoke.experiment import config
 from bespoke.experiment.rendering import Places, Rendered, render
 from bespoke.experiment.toml_files import parsed, toml_value
@@ -125,7 +124,7 @@ def test_the_live_parser_and_loader_read_the_options_of_record(
 
 
 def test_no_dataset_key_stays_in_the_training_file(repository: Path, tmp_path: Path) -> None:
-    from bespoke.experiment.options import table
+    from bespoke.experiment.trainer_options import table
 
     files = rendered(repository, tmp_path, tmp_path)
     written = toml.loads(files.training_file.read_text(encoding="utf-8"))
@@ -178,13 +177,3 @@ def test_a_text_reaches_the_trainer_as_it_was_written(
         assert training["vae"] == text
         document = loads(files.dataset_file.read_text(encoding="utf-8"))
         assert document["datasets"][0]["subsets"][0]["image_dir"] == str(tmp_path / text[:20])
-
-
-def test_a_text_that_the_trainers_library_misreads_is_refused(
-    repository: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        rendered(repository, tmp_path, tmp_path, """training.vae='"'""")
-    assert str(caught.value).startswith(
-        '--set: training.vae: the trainer\'s TOML library would misread "\\""'
-    )

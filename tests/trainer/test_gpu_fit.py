@@ -15,7 +15,7 @@ from tests.trainer.rehearsals import NAME, driver, rehearse
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
 
 CARDS = {
     "NVIDIA GeForce RTX 3090": (24576, (8, 6)),
