@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.dataset.caption_exposure import NOT_COMPUTED
 from bespoke.experiment.caption_text import HEX
-from bespoke.experiment.option_findings import without_effect
+from bespoke.experiment.option_warnings import without_effect
 from bespoke.experiment.trainer_options import PICTURE_EXTENSIONS
 from bespoke.files import digest
 from bespoke.findings import finding

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bespoke import findings
 from bespoke.dataset import ablation, caption_exposure, loading
 from bespoke.errors import BespokeError, ConfigError, DatasetError
-from bespoke.experiment import config, option_findings, prompts
+from bespoke.experiment import config, option_warnings, prompts
 from bespoke.experiment.experiment import DatasetSpec
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY, workspace_path
@@ -227,7 +227,7 @@ def examine(
     """
     collections = {name: _collection(experiment, name, folder) for name, folder in data.items()}
     here = _side(experiment, collections, experiment.subject)
-    options = list(option_findings.check(experiment))
+    options = list(option_warnings.check(experiment))
     lines: list[str] = []
     if parent is not None:
         # On its own captions where they are named, else on those at hand.

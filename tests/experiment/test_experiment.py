@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,22 +13,6 @@ from bespoke.experiment.validation import SAFE_NAME, validated
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-EVERYTHING = {
-    **dict.fromkeys(("pictures", "pictures_min", "pictures_max", "size", "cells"), 1),
-    "hex_codes_min": 1,
-    "names": ["lips"],
-    "caption_version": "v1",
-    "caption_extension": ".caption",
-}
-
-
-def test_every_field_of_a_dataset_can_be_written() -> None:
-    spec, problems = validated(DatasetSpec, EVERYTHING, "x.toml")
-    assert problems == []
-    assert spec is not None
-    assert spec.names == ("lips",)
-    assert set(EVERYTHING) == {field.name for field in fields(DatasetSpec)}
 
 
 @pytest.mark.parametrize(

@@ -13,22 +13,16 @@ from hypothesis import strategies as st
 
 from bespoke.experiment import option_checks, trainer_options
 from bespoke.experiment.trainer_options import Setting
-from bespoke.experiment.validation import validated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECTIONS = trainer_options.SECTIONS
-SAMPLES: list[Any] = [
-    *(True, False, 0, 3, 0.5, 3.0, "", "text", [], [1, 2], [1.0, 2.0], [1, 2.0], [1, 2, 3]),
-    *(["a", "b"], {}, {"a": 1}, None),
-]
-
 # Run beside the trainer's source.
 LIVE = """
 import argparse
-import torch, voluptuous
+import torch
 import train_network
 from library import config_util, train_util
 
@@ -37,20 +31,9 @@ def kind(action):
         return "bool"
     return action.type.__name__ if action.type else "str"
 
-def accepts(schema, value):
-    try:
-        voluptuous.Schema(schema)(value)
-    except voluptuous.Invalid:
-        return False
-    return True
-
-def keys(schema):
-    return {str(key): [accepts(wanted, v) for v in samples] for key, wanted in schema.items()}
-
-def builds(optimizer_type, lr_scheduler, lr_scheduler_args=None, optimizer_args=None):
+def builds(optimizer_type, lr_scheduler):
     args = train_network.setup_parser().parse_args([])
     args.optimizer_type, args.lr_scheduler = optimizer_type, lr_scheduler
-    args.lr_scheduler_args, args.optimizer_args = lr_scheduler_args, optimizer_args
     weights = [{"params": [torch.nn.Parameter(torch.zeros(2, 2))]}]
     try:
         train_util.get_scheduler_fix(args, train_util.get_optimizer(args, weights)[-1], 1)
@@ -58,7 +41,6 @@ def builds(optimizer_type, lr_scheduler, lr_scheduler_args=None, optimizer_args=
         return f"{type(error).__name__}: {error}"
     return ""
 
-samples = asked["samples"]
 sanitizer = config_util.ConfigSanitizer(True, True, False, True)
 answer = {
     "training": {
@@ -68,15 +50,10 @@ answer = {
         }
         for a in train_network.setup_parser()._actions if a.dest != "help"
     },
-    "general": keys(sanitizer.general_schema),
-    "subsets": keys({**sanitizer.ft_subset_schema, **sanitizer.db_subset_schema}),
+    "general": [str(key) for key in sanitizer.general_schema],
+    "subsets": [str(k) for k in {**sanitizer.ft_subset_schema, **sanitizer.db_subset_schema}],
     "optimizers": {n: builds(n, "linear") for n in asked["optimizers"]},
     "schedulers": {n: builds("AdamW", n) for n in asked["schedulers"]},
-    "with_more": {
-        "adafactor": builds("Adafactor", "adafactor"),
-        "piecewise_constant": builds("AdamW", "piecewise_constant", ['step_rules="1:10,0.1"']),
-        "cosine_with_min_lr": builds("AdamW", "cosine_with_min_lr", ["min_lr=1e-6"]),
-    },
 }
 """
 
@@ -86,7 +63,6 @@ def live(ask_trainer: Callable[[str, Any], Any]) -> dict[str, Any]:
     """What the real trainer says, asked once for the module."""
     known = trainer_options.table().optimizers
     asked = {
-        "samples": SAMPLES,
         "optimizers": [*known, *map(str.lower, known), "torch.optim.SGD", "adam"],
         "schedulers": [*option_checks.SCHEDULERS, "reduce_lr_on_plateau", "cosine_with_restart"],
     }
@@ -144,18 +120,10 @@ def test_the_table_holds_every_option_of_the_live_parser(live: dict[str, Any]) -
 
 @pytest.mark.trainer
 @pytest.mark.parametrize("section", ["general", "subsets"])
-def test_each_key_of_the_live_dataset_schema_takes_what_voluptuous_takes(
+def test_the_table_holds_every_key_of_the_live_dataset_schema(
     live: dict[str, Any], section: str
 ) -> None:
-    known = trainer_options.table().sections[section]
-    assert set(known) == set(live[section]) - {"batch_size"}
-    for name, option in known.items():
-        plain = trainer_options.Option(name="", kind=option.kind)  # without bounds and choices
-        for sample, accepted in zip(SAMPLES, live[section][name], strict=True):
-            kind = option_checks.type_of(plain, isinstance(sample, list))
-            right = accepted and (option.kind == "bool" or not isinstance(sample, bool))
-            if kind is not Any:
-                assert (not validated(kind, sample, "a")[1]) == right, (name, sample)
+    assert {*trainer_options.table().sections[section]} == {*live[section]} - {"batch_size"}
 
 
 @pytest.mark.trainer
@@ -166,14 +134,11 @@ def test_the_trainer_builds_every_optimizer_that_passes(live: dict[str, Any]) ->
 
 @pytest.mark.trainer
 def test_the_trainer_builds_every_scheduler_that_passes(live: dict[str, Any]) -> None:
-    for name, failure in live["schedulers"].items():
-        if name not in live["with_more"]:  # these need other options beside them
-            assert clean("training", lr_scheduler=name) == (not failure), (name, failure)
-    assert live["with_more"] == {
-        "adafactor": "",
-        "piecewise_constant": "",
-        "cosine_with_min_lr": "",
-    }
+    # These need other options beside them.
+    needing = {"adafactor", "piecewise_constant", "cosine_with_min_lr"}
+    for name in live["schedulers"].keys() - needing:
+        failure = live["schedulers"][name]
+        assert clean("training", lr_scheduler=name) == (not failure), (name, failure)
 
 
 def test_dataset_keys_are_recorded_and_fall_back_on_the_training_default() -> None:
@@ -186,41 +151,19 @@ def test_dataset_keys_are_recorded_and_fall_back_on_the_training_default() -> No
     assert "batch_size" not in {*sections["general"], *sections["subsets"]}
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("add_logging_arguments(parser)", "parser.add_argument('-x')"),
-        ("add_logging_arguments(parser)", "parser.add_argument('--x', action='count')"),
-        ("def setup_parser(", "def parser_of_another_version("),
-    ],
-)
-def test_source_of_another_shape_is_an_error(
-    sd_scripts: Path, tmp_path: Path, old: str, new: str
-) -> None:
+def test_source_of_another_shape_is_an_error(sd_scripts: Path, tmp_path: Path) -> None:
     for entry in sd_scripts.iterdir():
         if entry.name not in ("train_network.py", ".git"):
             (tmp_path / entry.name).symlink_to(entry)
     source = (sd_scripts / "train_network.py").read_text()
+    old = "add_logging_arguments(parser)"
     assert old in source
-    (tmp_path / "train_network.py").write_text(source.replace(old, new))
+    changed = source.replace(old, "parser.add_argument('--x', action='count')")
+    (tmp_path / "train_network.py").write_text(changed)
     done = scanned(tmp_path, tmp_path / "table.json")
     assert done.returncode == 2
     assert f"{tmp_path}: cannot be read as the trainer's source" in done.stderr
     assert not (tmp_path / "table.json").exists()
-
-
-def test_a_table_is_not_written_of_source_without_its_commit(
-    sd_scripts: Path, tmp_path: Path
-) -> None:
-    for entry in sd_scripts.iterdir():
-        if entry.name != ".git":
-            (tmp_path / entry.name).symlink_to(entry)
-    before = trainer_options.TABLE_FILE.read_bytes()
-    command = [sys.executable, "tools/options_scan.py", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 2
-    assert "must name the commit" in done.stderr
-    assert trainer_options.TABLE_FILE.read_bytes() == before
 
 
 def test_checking_options_imports_nothing_heavy(repository: Path) -> None:
@@ -288,14 +231,11 @@ def test_what_nobody_may_set_is_refused_with_the_way_out(key: str) -> None:
     ("section", "key", "value", "wrong"),
     [
         ("training", "network_dim", "32", 'should be a whole number, not "32"'),
-        ("training", "network_dim", True, "should be a whole number, not true"),
         ("training", "network_dim", 32.0, "should be a whole number, not 32.0"),
         ("training", "learning_rate", "1e-4", 'should be a number, not "1e-4"'),
         ("training", "learning_rate", float("nan"), "should be a finite number, not NaN"),
         ("training", "learning_rate", -1e-4, "should be at least 0, not -0.0001"),
         ("training", "xformers", "false", 'should be true or false, not "false"'),
-        ("training", "xformers", 1, "should be true or false, not 1"),
-        ("training", "seed", 2**32, "should be at most 4294967295, not 4294967296"),
         ("training", "vae", "a\0", 'should hold no control character, not "a\\u0000"'),
         ("training", "lr_warmup_steps", 100.0, "100.0 would be read as a ratio of the run: write a "
          "whole number"),
@@ -308,7 +248,6 @@ def test_what_nobody_may_set_is_refused_with_the_way_out(key: str) -> None:
         ("training", "output_dir", "../x", 'should be a folder in the workspace, not "../x"'),
         ("training", "network_args", "conv_dim=8", 'should be a list, not "conv_dim=8"'),
         ("general", "keep_tokens", -1, "should be at least 0, not -1"),
-        ("general", "resolution", "512,512", 'should be a whole number, not "512,512"'),
         ("general", "resolution", [512], "should have at least 2 items, not [512]"),
         ("subsets", "image_dir", "a/b", 'should be a name, whose folder --data NAME=DIR gives, not '
          '"a/b"'),
@@ -342,13 +281,10 @@ def test_what_the_trainer_takes_passes() -> None:
     assert clean("general", resolution=[512, 768], caption_dropout_rate=0)
 
 
-def test_every_problem_is_told_with_where_it_was_written() -> None:
+def test_every_problem_is_said_with_where_it_was_written() -> None:
     lines = problems("training", {"lr": 1, "network_dim": "32", "seed": -1, "vae": "x"})
-    assert [line.split(": ")[:2] for line in lines] == [
-        ["a", "lr"],
-        ["a", "network_dim"],
-        ["a", "seed"],
-    ]
+    assert [line.split(": ")[1] for line in lines] == ["lr", "network_dim", "seed"]
+    assert all(line.startswith("a: ") for line in lines)
 
 
 def test_every_limit_and_rule_is_of_a_real_option() -> None:

@@ -1,4 +1,4 @@
-"""Options that do nothing, and a gate that would never decide."""
+"""Warnings before a run: options that do nothing, and a gate that would never decide."""
 
 from __future__ import annotations
 
