@@ -182,7 +182,7 @@ class Experiment(Statement):
         return max(reached, key=lambda step: step.at_least, default=None)
 
     def renamed(self, prefix: str = "", suffix: str = "") -> Experiment:
-        """The same with other values is another run, and has another name."""
+        """The same under other names, as a run with other values needs."""
         return dataclasses.replace(
             self,
             run_name=f"{prefix}{self.run_name}{suffix}",

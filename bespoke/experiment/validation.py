@@ -105,19 +105,17 @@ def _keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, or those there are."""
+    """The end of a sentence about an unknown name: the nearest known one, or the few there are."""
     folded = {each.lower(): each for each in sorted(known)}
     close = difflib.get_close_matches(word[:60].lower(), folded, n=1, cutoff=0.65)
     if close:
         return f"did you mean {folded[close[0]]!r}?"
-    return shortened(f"choose from: {', '.join(folded.values())}", 300)
+    few = len(folded) <= 20
+    return f"choose from: {', '.join(folded.values())}" if few else "no known name is like it"
 
 
 def shown(value: object) -> str:
     """A value inside a sentence, on one line and never long."""
-    text = shortened(json.dumps(value, ensure_ascii=False, default=str), 60)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
     return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
