@@ -30,6 +30,7 @@ class Job:
     workspace: Path
     folder: Path
     journal: Journal
+    captures: bool = False
 
     @property
     def name(self) -> str:
