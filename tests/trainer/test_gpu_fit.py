@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +14,7 @@ import toml
 from bespoke.experiment import config
 from bespoke.trainer import gpu_fit
 from bespoke.trainer.hardware import Gpu
-from tests.trainer.rehearsals import NAME, driver, rehearse
+from tests.trainer.rehearsals import NAME, REPOSITORY, driver, rehearse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,6 +196,27 @@ def test_the_receipt_names_every_changed_key_and_as_written_changes_none(
     written = rehearse(tmp_path / "w", drawn, "--plan", "as-written", epochs=2, **environment)
     assert written.returncode == 0, written.stderr
     assert [key for key, row in receipt(tmp_path / "w").items() if row["from"] == "plan"] == []
+
+
+@pytest.mark.parametrize(("variable", "script"), [("1", "captured_step"), ("0", "train_network")])
+@pytest.mark.usefixtures("sd_scripts")
+def test_the_command_starts_the_captured_step_or_the_trainers_own(
+    drawn: Path, tmp_path: Path, variable: str, script: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bespoke.run", "--experiment", "keep_tokens_3", "--dry-run"]
+        + ["--data", str(drawn), "--workspace", str(tmp_path)],
+        cwd=REPOSITORY,
+        env={**os.environ, **driver(tmp_path / "h100", H100), "BESPOKE_CAPTURE": variable},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"/{script}.py --config_file" in done.stdout
+    (file,) = tmp_path.glob("logs/*/dry_run/receipt.toml")
+    assert toml.loads(file.read_text())["captured_step"] is (variable == "1")
 
 
 def test_a_card_that_torch_cannot_use_is_not_planned_for(drawn: Path, tmp_path: Path) -> None:
