@@ -203,9 +203,9 @@ def test_the_receipt_names_every_changed_key_and_as_written_changes_none(
 def test_the_command_starts_the_captured_step_or_the_trainers_own(
     drawn: Path, tmp_path: Path, variable: str, script: str
 ) -> None:
+    run = (sys.executable, "-m", "bespoke.run", "--experiment", "keep_tokens_3", "--dry-run")
     done = subprocess.run(
-        [sys.executable, "-m", "bespoke.run", "--experiment", "keep_tokens_3", "--dry-run"]
-        + ["--data", str(drawn), "--workspace", str(tmp_path)],
+        [*run, "--data", str(drawn), "--workspace", str(tmp_path)],
         cwd=REPOSITORY,
         env={**os.environ, **driver(tmp_path / "h100", H100), "BESPOKE_CAPTURE": variable},
         capture_output=True,
