@@ -63,8 +63,11 @@ PROFILES = (
 # The first of them with its step captured, whose graphs keep their memory; with conv_dim 8.
 CAPTURED_MIB = 14090
 # Seconds a step, captured and not, of a batch of four at once; and seconds for a picture.
-PACE = {"H100": {True: (0.07, 0.65), False: (0.32, 2.0)}}
-START_S = 45
+PACE = {
+    "H100": {True: (0.07, 0.75), False: (0.32, 2.0)},
+    "H200": {True: (0.061, 0.75), False: (0.34, 2.0)},
+}
+START_S = 60
 # The peak while latents are made, by the VAE's batch, measured likewise.
 VAE = {16: 9342, 8: 5102, 4: 2996, 1: 1470}
 # The largest side of pictures that these peaks hold for.
