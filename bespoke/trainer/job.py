@@ -29,6 +29,7 @@ class Job:
     workspace: Path
     folder: Path
     journal: Journal
+    captures: bool = False
 
     @property
     def name(self) -> str:

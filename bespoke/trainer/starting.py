@@ -81,6 +81,7 @@ def render(
         "started": now().isoformat(timespec="seconds"),
         "bespoke_commit": bespoke_commit,
         "trainer_commit": trainer.commit,
+        "captured_step": job.captures,
     }
     rendered = rendering.render(job.experiment, places, facts)
     job.journal.write("rendered", receipt=rendered.receipt_file)
