@@ -58,7 +58,7 @@ def audit(experiment: Experiment) -> Iterator[Finding]:
             # What the base files write is there for other experiments, and off is off.
             if why and setting.value and setting.origin not in (TRAINING_FILE, DATASET_FILE):
                 message = f"{setting.origin}: {key} = {setting.value} has no effect: {why}"
-                yield finding("warning", "option_ignored", "", message, option=f"{section}.{key}")
+                yield finding("warning", "option_ignored", "", message)
 
 
 def ignored(experiment: Experiment) -> dict[str, str]:

@@ -50,7 +50,7 @@ def gate_findings(experiment: Experiment, run: Length) -> Iterator[Finding]:
             f"the gate decides at epoch {gate.epoch}, and the run ends with epoch {run.epochs}: "
             "decide earlier, or train longer"
         )
-        yield finding("warning", "gate_beyond_last_epoch", "", message, epochs=run.epochs)
+        yield finding("warning", "gate_beyond_last_epoch", "", message)
 
 
 COMPUTED = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts")
