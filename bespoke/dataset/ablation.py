@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from bespoke.dataset import caption_exposure
 from bespoke.experiment.caption_text import HEX
-from bespoke.experiment.dataset_spec import PICTURE_EXTENSIONS
 from bespoke.experiment.effective_options import by_folder, effective
 from bespoke.experiment.lint import ignored
-from bespoke.files import digest
 from bespoke.findings import Finding, finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from bespoke.dataset.caption_exposure import Exposure
     from bespoke.dataset.loading import Collection
@@ -53,22 +51,20 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """An experiment with what the model sees of its captions, and the folder of each subset."""
+    """An experiment on its captions; `subject` is the kind of tags that is looked at in them."""
 
     experiment: Experiment
-    exposure: Exposure
-    data: Mapping[str, Path]
+    collections: Mapping[str, Collection]
+    subject: str
 
-    @classmethod
-    def of(
-        cls, experiment: Experiment, collections: Mapping[str, Collection], subject: str
-    ) -> Side:
-        captions = {name: each.captions for name, each in collections.items()}
-        return cls(
-            experiment=experiment,
-            exposure=caption_exposure.look(experiment, captions, subject),
-            data={name: each.folder for name, each in collections.items()},
-        )
+    @cached_property
+    def exposure(self) -> Exposure:
+        captions = {name: each.captions for name, each in self.collections.items()}
+        return caption_exposure.look(self.experiment, captions, self.subject)
+
+    def version(self, name: str) -> str:
+        spec = self.experiment.specs.get(name)
+        return (spec and spec.caption_version) or "no version"
 
 
 def compare(
@@ -117,17 +113,14 @@ def changed(side: Side, parent: Side) -> Iterator[Change]:
 
 
 def _differences(one: Experiment, parent: Experiment) -> Iterator[tuple[str, str]]:
-    """Each option that differs, by its `--set` name, as a person reads it.
-
-    Subsets are held together by their image_dir; what only one experiment has is left out.
-    """
+    """Each option that differs, by its `--set` name, as a person reads it."""
     pairs = {
         f"training.{key}": (parent.option(key), one.option(key))
         for key in {**one.training, **parent.training}
     }
     before = by_folder(parent)
     for subset in effective(one):
-        twin = before.get(str(subset["image_dir"]), subset)
+        twin = before.get(str(subset["image_dir"]), subset)  # what only one has is left out
         # The training file's name of batch_size is the one that bespoke lets people write.
         keys = [key for key in subset if twin[key] != subset[key] and key != "batch_size"]
         pairs |= {f"dataset.{key}": (twin[key], subset[key]) for key in keys}
@@ -143,22 +136,13 @@ def _data_changes(side: Side, parent: Side) -> Iterator[Change]:
     if here != there:
         old, new = (", ".join(sorted(each)) for each in (there, here))
         yield Change((), f"subsets: {old} -> {new}")
-    for name in sorted(here & there & side.data.keys() & parent.data.keys()):
-        new, old = (_version(each, name) for each in (side, parent))
-        one, two = side.data[name], parent.data[name]
+    for name in sorted(here & there & side.collections.keys() & parent.collections.keys()):
+        new, old = side.version(name), parent.version(name)
+        one, two = (each.collections[name].folder.resolve() for each in (side, parent))
         if new != old:
             yield Change((), f"captions of {name}: {old} -> {new}")
-        elif one.resolve() != two.resolve() and digest(one, _trained) != digest(two, _trained):
+        elif one != two:
             yield Change((), f"pictures or captions of {name}: {two} -> {one}")
-
-
-def _version(side: Side, name: str) -> str:
-    spec = side.experiment.specs.get(name)
-    return (spec and spec.caption_version) or "no version"
-
-
-def _trained(path: Path) -> bool:
-    return path.suffix.lower() in (*PICTURE_EXTENSIONS, ".txt", ".caption")
 
 
 def _misses_subject(name: str, seen: Exposure) -> Iterator[Finding]:
@@ -171,7 +155,7 @@ def _misses_subject(name: str, seen: Exposure) -> Iterator[Finding]:
     first, last = min(seen.places) + 1, max(seen.places) + 1
     where = f"tag {first}" + (f" to {last}" if last > first else "")
     often = f"kept in {seen.held} of {captions} captions" if seen.held else "never kept"
-    rows = [f'"{", ".join(tags)}"' for tags in seen.kept]
+    rows = [f'"{", ".join(tags)}"' for tags in seen.kept if tags] or ["none"]
     kept = " or ".join(rows) if len(rows) <= 3 else f"of {len(rows)} sorts"
     colored = any(HEX.search(tag) or named_in(tag) for tags in seen.kept for tag in tags)
     message = (
@@ -187,9 +171,8 @@ def _subject_lines(side: Side, parent: Side) -> Iterator[str]:
     if here.share is not None:
         compared = f" ({there.share:.1%} in {name})" if there.share is not None else ""
         yield f"The model sees the {here.subject} tag in {here.share:.1%} of samples{compared}"
-    for subset in side.data.keys() & parent.data.keys():
-        same = side.data[subset] == parent.data[subset]
-        if same and _version(side, subset) != _version(parent, subset):
+    for subset, own in side.collections.items():
+        if own is parent.collections.get(subset) and side.version(subset) != parent.version(subset):
             yield f"The captions of {name} are not here: name them with --parent-data {subset}=DIR"
     if here.blank or there.blank:
         yield (

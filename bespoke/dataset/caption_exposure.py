@@ -8,7 +8,6 @@ them.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,8 @@ WINDOW = 75
 """max_token_length where none is written: the tokens that the text encoder reads at a time."""
 
 NOT_COMPUTED = (
-    "caption_separator", "caption_prefix", "caption_suffix", "secondary_separator", "enable_wildcard",
-    "token_warmup_step", "keep_tokens_separator", "caption_tag_dropout_rate",
+    "caption_separator", "caption_prefix", "caption_suffix", "secondary_separator",
+    "enable_wildcard", "token_warmup_step", "keep_tokens_separator", "caption_tag_dropout_rate",
     "caption_dropout_every_n_epochs",
 )  # fmt: skip
 """Dataset options under which no share is computed, but where they are off."""
@@ -39,17 +38,16 @@ class Exposure:
     """What the model sees of a collection's captions under one experiment's options.
 
     `tokens` are each caption's, with its stem; `blank` is the share of samples without a caption;
-    `kept` the captions by their kept tags, empty where nothing moves. Of the kind of tags that is
-    the `subject`, by each caption's first: its `places`, counted from 0; how many stay in place,
-    `held`; the `share` of samples that show it to its end, None where no caption has it or under
-    options of `unknown`.
+    `kept` the kept tags, none where nothing moves. Of the kind of tags that is the `subject`, by
+    each caption's first: its `places`, counted from 0; how many stay in place, `held`; the `share`
+    of samples that show it to its end, None where no caption has it or an option is `unknown`.
     """
 
     limit: int
     subject: str
     unknown: tuple[str, ...] = ()
     tokens: list[tuple[str, int]] = field(default_factory=list)
-    kept: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    kept: dict[tuple[str, ...], None] = field(default_factory=dict)
     places: list[int] = field(default_factory=list)
     held: int = 0
     share: float | None = None
@@ -87,7 +85,7 @@ def _see(seen: Exposure, options: Mapping[str, Any], stem: str, text: str) -> fl
     parsed = caption_text.parse(text)
     seen.tokens.append((stem, tokens(caption_text.first_line(text))))
     if shuffled:
-        seen.kept[tuple(tag.text for tag in parsed[:keep])] += 1
+        seen.kept[tuple(tag.text for tag in parsed[:keep])] = None
     place = next((n for n, tag in enumerate(parsed) if seen.subject in tag.kinds), None)
     if place is None:
         return None

@@ -67,7 +67,7 @@ def _pairing(collection: Collection) -> Iterator[Finding]:
         yield finding("error", "picture_ignored", name, message)
 
 
-def _picture_form(collection: Collection) -> Iterator[Finding]:
+def _pictures(collection: Collection) -> Iterator[Finding]:
     side, grid = collection.spec.size, f"{collection.spec.cells}x{collection.spec.cells}"
     for name, picture in collection.pictures.items():
         (width, height), off = picture.size, picture.cells_off
@@ -77,11 +77,9 @@ def _picture_form(collection: Collection) -> Iterator[Finding]:
                 "and trains on the colour beneath: flatten it"
             )
             yield finding("error", "picture_transparent", name, message)
-        wanted = f"not {side}x{side}" if side and picture.size != (side, side) else ""
-        if collection.spec.cells and off is None:
-            wanted = wanted or f"too small for {grid} cells"
-        if wanted:
-            yield finding("error", "picture_size", name, f"is {width}x{height}, {wanted}")
+        if side and picture.size != (side, side):
+            message = f"is {width}x{height}, not {side}x{side}"
+            yield finding("error", "picture_size", name, message)
         if off is not None and off > CELLS_OFF_TOLERATED:
             message = (
                 f"is not {grid} art enlarged by nearest neighbour: {off:.2%} of its pixels differ "
@@ -100,7 +98,7 @@ def _copies(collection: Collection) -> Iterator[Finding]:
     for number, name in enumerate(names[1:], start=1):
         unlike = np.count_nonzero(cells[:number] != cells[number], axis=1)
         nearest = int(unlike.argmin())
-        near, apart = names[nearest], int(unlike[nearest])
+        near, apart = names[nearest], unlike[nearest]
         if apart == 0:
             message = f"is the same art as {near}, which is thereby trained more often"
             yield finding("warning", "picture_copy", name, message)
@@ -109,31 +107,27 @@ def _copies(collection: Collection) -> Iterator[Finding]:
             yield finding("note", "picture_near_copy", name, message)
 
 
-def _caption_form(collection: Collection) -> Iterator[Finding]:
+def _captions(collection: Collection) -> Iterator[Finding]:
     for name, text in collection.texts.items():
+        line = caption_text.first_line(text)
         if text.startswith("\ufeff"):
             message = "begins with a byte-order mark, which stays in the text: save without it"
             yield finding("error", "caption_byte_order_mark", name, message)
-        if not caption_text.first_line(text).strip("\ufeff\u200b"):
-            message = "has an empty first line, and no other is read"
-            yield finding("error", "caption_empty", name, message)
-        if any(line.strip() for line in caption_text.lines(text)[1:]):
+        if any(each.strip() for each in caption_text.lines(text)[1:]):
             message = "has more than one line; only the first is read"
             yield finding("error", "caption_lines", name, message)
-
-
-def _caption_content(collection: Collection) -> Iterator[Finding]:
-    spec = collection.spec
-    for name, text in collection.texts.items():
-        line = caption_text.first_line(text)
+        if not line.strip("\ufeff\u200b"):
+            message = "has an empty first line, and no other is read"
+            yield finding("error", "caption_empty", name, message)
+            continue
         for code in caption_text.malformed_hex_codes(line):
             message = f"{code} is no colour: six digits of 0-9 and a-f are needed after #"
             yield finding("error", "caption_hex_malformed", name, message)
-        there = len(caption_text.hex_codes(line))
-        if line and there < spec.hex_codes_min:
-            message = f"has {there} hex codes, and at least {spec.hex_codes_min} are declared"
+        there, least = len(caption_text.hex_codes(line)), collection.spec.hex_codes_min
+        if there < least:
+            message = f"has {there} hex codes, and at least {least} are declared"
             yield finding("error", "caption_hex_few", name, message)
-        for word in spec.names if line else ():
+        for word in collection.spec.names:
             # In "blacklips" it is there: that a space is missing, _wording says.
             if not re.search(rf"{re.escape(word)}(?!\w)", line, re.IGNORECASE):
                 yield finding("error", "caption_unnamed", name, f"does not name {word!r}")
@@ -167,6 +161,5 @@ def _parts(word: str, run_into: re.Pattern[str]) -> str:
 
 
 CHECKS: tuple[Callable[[Collection], Iterator[Finding]], ...] = (
-    _number_of_pictures, _pairing, _picture_form, _copies,
-    _caption_form, _caption_content, _wording,
+    _number_of_pictures, _pairing, _pictures, _copies, _captions, _wording,
 )  # fmt: skip

@@ -22,11 +22,8 @@ LARGEST_DECODED = 4096 * 4096
 """Pixels; a larger picture is refused undecoded, as eight of them at once would fill the memory."""
 
 CELLS_OFF_TOLERATED = 0.0005
-"""Share of pixels that may differ from their cell's centre.
-
-Three times the worst of the 203 pictures of record (0.0145%, 38 pixels of 512x512). The smallest
-mark that resampling can leave, bilinear around one changed cell, is 0.2% or more.
-"""
+"""Share of pixels that may differ from their cell's centre: three times the worst of the 203 of
+record. The smallest mark of resampling, bilinear around one changed cell, is 0.2% or more."""
 
 _OPENED_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
@@ -35,9 +32,9 @@ _OPENED_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 class Picture:
     """`size` is (width, height); `transparent` the share of pixels that are not opaque.
 
-    `cells_off` is the share of pixels that differ from their cell's centre, None in a picture
-    smaller than its cells. `art` holds the cells of a picture that is made of them, as the trainer
-    sees them, alpha dropped: uint8 of shape (cells, cells, 3).
+    `cells_off` is the share of pixels that differ from their cell's centre, where cells are looked
+    for. `art` holds the cells of a picture that is made of them, alpha dropped: uint8 of shape
+    (cells, cells, 3).
     """
 
     size: tuple[int, int]

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,17 +31,14 @@ COLLECTION = "training_data"
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """A folder: its file names by kind, what could be read of them by name, and the findings.
-
-    `texts` holds the captions' whole texts.
-    """
+    """A folder: its file names by kind, what could be read of them by name, and the findings."""
 
     folder: Path
     spec: DatasetSpec
     names: Mapping[str, list[str]]
     pictures: Mapping[str, Picture]
     texts: Mapping[str, str]
-    findings: tuple[Finding, ...]
+    findings: list[Finding]
 
     @cached_property
     def pairs(self) -> tuple[tuple[Path, Path], ...]:
@@ -85,10 +82,10 @@ def check(folder: Path, spec: DatasetSpec) -> Collection:
     from bespoke.dataset import checks, color_checks  # numpy
 
     collection = _read(folder, spec)
-    findings = list(collection.findings)
     for each in (*checks.CHECKS, color_checks.check_colors):
-        findings += each(collection)
-    return replace(collection, findings=tuple(sorted(findings, key=lambda each: each.file)))
+        collection.findings.extend(each(collection))
+    collection.findings.sort(key=lambda each: each.file)
+    return collection
 
 
 def take(collection: Collection, count: int, folder: Path) -> Path:
@@ -120,18 +117,18 @@ def _read(folder: Path, spec: DatasetSpec) -> Collection:
             names["ignored"].append(name)
     # Decoding and file access let go of Python's lock; a network volume is slow by the file.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        decoded = pool.map(lambda name: images.read(folder, name, spec.cells), names["pictures"])
+        pictures = pool.map(lambda name: images.read(folder, name, spec.cells), names["pictures"])
         captions = pool.map(lambda name: _caption(folder, name), names["captions"])
-        pictures = dict(zip(names["pictures"], decoded, strict=True))
-        texts = dict(zip(names["captions"], captions, strict=True))
-    every = (*pictures.values(), *texts.values())
+        read = dict(
+            zip([*names["pictures"], *names["captions"]], [*pictures, *captions], strict=True)
+        )
     return Collection(
         folder=folder,
         spec=spec,
         names=names,
-        pictures={name: each for name, each in pictures.items() if not isinstance(each, Finding)},
-        texts={name: each for name, each in texts.items() if not isinstance(each, Finding)},
-        findings=tuple(each for each in every if isinstance(each, Finding)),
+        pictures={name: each for name, each in read.items() if isinstance(each, images.Picture)},
+        texts={name: each for name, each in read.items() if isinstance(each, str)},
+        findings=[each for each in read.values() if isinstance(each, Finding)],
     )
 
 

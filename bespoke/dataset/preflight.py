@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
     from bespoke.experiment.config import Experiment
     from bespoke.findings import Finding
 
-# Findings that leave a hypothesis untested, or its outcome without a cause.
-UNTESTABLE = ("experiment_no_op", "experiment_misses_subject", "experiment_confounded")
 # How the caption versions that `captions repair` wrote end.
 REPAIRED = "_repaired"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What is known before the start: `data` is the folder of each subset, `parent` the parent's run
-    name; `lines` say what the model sees of the experiment's subject."""
+    """What is known before the start. `data` is the folder of each subset, `parent` the parent's
+    run name; `lines` say what the model sees of the experiment's subject."""
 
     experiment: Experiment
     parent: str | None
@@ -64,9 +62,9 @@ class Preflight:
         numbers = ", ".join(
             f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in findings.SEVERITIES
         )
-        against = [each for each in self.option_findings if each.code in UNTESTABLE]
-        untested = any(each.code in UNTESTABLE[:2] for each in against)
-        answer = "NO." if untested else "In part." if against else "Yes."
+        against = [each for each in self.option_findings if each.code.startswith("experiment_")]
+        codes = {each.code for each in against} - {"experiment_confounded"}
+        answer = "NO." if codes else "In part." if against else "Yes."
         compared = [f"Can it test its hypothesis? {answer}"] if self.experiment.parent else []
         head = f"{self.experiment.name} {state}: {numbers}"
         return (head, *compared, *map(str, against), *self.lines)
@@ -75,17 +73,16 @@ class Preflight:
         """The error to end with, if any; warnings count as errors where `strict`."""
         severities = ("error", "warning") if strict else ("error",)
         # A run that is wrong by its options is wrong with any pictures.
-        groups = ((self.option_findings, ConfigError), (self.data_findings, DatasetError))
-        for group, kind in groups:
-            if stops := [each for each in group if each.severity in severities]:
-                return kind(findings.listing(stops))
-        return None
+        options, data = (
+            findings.listing(each for each in group if each.severity in severities)
+            for group in (self.option_findings, self.data_findings)
+        )
+        return ConfigError(options) if options else DatasetError(data) if data else None
 
     def report(self, *, whole: bool = False, notes: bool = True) -> list[str]:
         """What a person reads: the verdict, the worst captions and their cure, then the findings.
 
-        One example is shown of each code, or the `whole`; without `notes` as a run prints it.
-        Errors are left to `refusal`, unless all is to be shown.
+        The `whole`, or one of each code and no error, which `refusal` names; a run skips `notes`.
         """
         hidden = {*(() if whole else ("error",)), *(() if notes else ("note",))}
         left = {str(each) for each in self.findings if each.severity in hidden}
@@ -96,10 +93,10 @@ class Preflight:
 
     def _cure(self) -> Iterator[str]:
         """The three captions of which most is to be said, and the command that mends them."""
-        warnings: dict[str, list[str]] = {}
+        warnings: dict[str, list[str]] = defaultdict(list)
         for each in self.data_findings:
             if each.severity == "warning" and each.file.endswith(".txt"):
-                warnings.setdefault(each.file, []).append(each.message)
+                warnings[each.file].append(each.message)
         worst = sorted(warnings.items(), key=lambda item: -len("; ".join(item[1])))[:3]
         if worst:
             yield "Worst captions:"
@@ -191,8 +188,7 @@ def check(
 ) -> Preflight:
     """Find and check the pictures, see them as the trainer will, and compare with the parent.
 
-    `data` and `parent_data` are as the command line has them, `roots` where pictures may be; `draw`
-    makes a subset's where none are named or found.
+    `data` and `parent_data` are as the command line has them; for the rest, see `locate`.
 
     Raises:
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
@@ -202,8 +198,8 @@ def check(
     parent = known.get(experiment.parent or "")
     own = _named(parent_data, parent, "--parent-data")
     located = locate(experiment, data, roots, draw)
-    collections = _collections(experiment, located)
-    here = ablation.Side.of(experiment, collections, experiment.subject)
+    subject, collections = experiment.subject, _collections(experiment, located)
+    here = ablation.Side(experiment=experiment, collections=collections, subject=subject)
     pictures = {name: len(each.pairs) for name, each in collections.items()}
     length = schedule.length(experiment, pictures)
     options = [*lint.audit(experiment), *schedule.gate_findings(experiment, length)]
@@ -211,7 +207,7 @@ def check(
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
         earlier = {**collections, **_collections(parent, own)}
-        there = ablation.Side.of(parent, earlier, experiment.subject)
+        there = ablation.Side(experiment=parent, collections=earlier, subject=subject)
         compared, lines = ablation.compare(here, there, allow_no_op=allow_no_op)
         options = [*compared, *options]
     data_findings = [finding for each in collections.values() for finding in each.findings]
@@ -227,11 +223,8 @@ def check(
 
 
 def _collections(experiment: Experiment, folders: Mapping[str, Path]) -> dict[str, Collection]:
-    specs = experiment.specs
-    return {
-        name: loading.check(folder, specs.get(name, DatasetSpec()))
-        for name, folder in folders.items()
-    }
+    specs = defaultdict(DatasetSpec, experiment.specs)
+    return {name: loading.check(folder, specs[name]) for name, folder in folders.items()}
 
 
 def _cut(exposure: caption_exposure.Exposure) -> Iterator[Finding]:
@@ -264,10 +257,7 @@ def show(chosen: argparse.Namespace) -> None:
         if chosen.json:
             print(_json(chosen.experiment, f"{chosen.experiment} cannot start: {error}", ()))
         raise
-    if chosen.json:
-        print(report.as_json())
-    else:
-        print("\n".join(report.report(whole=chosen.all)))
-    refusal = report.refusal(strict=chosen.strict)
-    if refusal is not None:
+    lines = report.report(whole=chosen.all)
+    print(report.as_json() if chosen.json else "\n".join(lines))
+    if refusal := report.refusal(strict=chosen.strict):
         raise refusal

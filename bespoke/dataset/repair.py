@@ -1,7 +1,6 @@
 """`bespoke captions repair`: mended captions beside the old ones, and an experiment on them.
 
 Each caption goes through these steps until none changes it:
-
 1. A feature that commas in its parentheses tear apart becomes one tag; the palette list and hex
    codes of no feature go.
 2. A feature's hex goes where it cannot be the feature's: it is not in the picture, is the
@@ -68,9 +67,8 @@ def _joined(text: str) -> Iterator[Feature]:
     """The features, each one tag, without the palette and the hex codes of no feature."""
     for feature in caption_text.features(caption_text.parse(text)):
         if feature.kind not in ("palette", "loose") or not feature.codes:
-            torn = feature.parts > 1
-            whole = feature.text.replace(",", "") if torn else feature.text
-            yield replace(feature, text=whole, parts=1)
+            text = feature.text.replace(",", "") if feature.parts > 1 else feature.text
+            yield replace(feature, text=text, parts=1)
 
 
 def _without(tag: Feature, codes: Container[str]) -> Feature:
@@ -124,15 +122,13 @@ def _moved(tags: list[Feature], grid: PixelGrid | None, keep_tokens: int) -> lis
     if number is None or not 0 < keep_tokens <= number:
         return tags
     opening = next((n for n, tag in enumerate(tags) if tag.kind != "subject"), 0)
-    place = min(opening, keep_tokens - 1)
-    rest = tags[:number] + tags[number + 1 :]
-    return [*rest[:place], tags[number], *rest[place:]]
+    moved = tags[:number] + tags[number + 1 :]
+    moved.insert(min(opening, keep_tokens - 1), tags[number])
+    return moved
 
 
 def _trimmed(tags: list[Feature], limit: int, names: tuple[str, ...]) -> list[Feature]:
     over = tokens(", ".join(tag.text for tag in tags)) - limit
-    if over <= 0:
-        return tags
     # What goes first: repeated tags, then the kinds of TRIMMED in order, of each the last.
     ranks, seen = [], set()
     for number, tag in enumerate(tags):
@@ -201,10 +197,13 @@ def show(chosen: argparse.Namespace) -> None:
         "parent": experiment.name,
         "hypothesis": "With the background among the kept tags and only hex codes that fit the "
         f"picture, {experiment.name} learns what it is meant to.",
-        **({"subject": experiment.subject} if experiment.subject else {}),
+        "subject": experiment.subject,
     }
-    stated = {key: value for key, value in asdict(spec).items() if value not in (None, "", ())}
-    lines = [*toml_lines(table), "", f"[data.{loading.COLLECTION}]", *toml_lines(stated), ""]
+    stated, declared = (
+        toml_lines({key: value for key, value in each.items() if value not in (None, "", ())})
+        for each in (table, asdict(spec))
+    )
+    lines = [*stated, "", f"[data.{loading.COLLECTION}]", *declared, ""]
     write_whole(file, "\n".join(lines))
     changed = sum(before.captions[stem] != line for stem, line in mended.items())
     print(f"{chosen.out}: {len(mended)} pictures, {changed} captions mended. Checked again:")

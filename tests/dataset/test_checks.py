@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.dataset import caption_exposure, loading
+from bespoke.dataset import caption_exposure, colors, loading
 from bespoke.dataset.pixel_grid import PixelGrid
-from bespoke.dataset.repair import Rules, mend
+from bespoke.dataset.repair import mend
 from bespoke.errors import DatasetError
 from bespoke.experiment import config
 from bespoke.experiment.dataset_spec import TRAINED_EXTENSIONS, DatasetSpec
@@ -35,15 +35,17 @@ CELLS = DatasetSpec(cells=24)
 NOTHING = DatasetSpec()
 CODES = [f"#{number * 0x12B5A3 % 0xFFFFFF:06x}" for number in range(1, 14)]
 CAPTION = (
-    f"pixel art, 24x24, portrait of bespoke punk lady, hair ({CODES[0]}), lips ({CODES[1]}), "
-    f"palette: {', '.join(CODES[2:])}"
+    f"pixel art, 24x24, portrait of bespoke punk lady, hair ({' '.join(CODES[:6])}), "
+    f"lips ({' '.join(CODES[6:12])}), {colors.name_of(colors.rgb_of(CODES[12]))} background"
 )
 
 
 def art(seed: int, side: int = 24) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Cells at random in the 13 colours that the captions name."""
+    """Cells at random in the colours that the captions name, within one of the background's."""
     palette = np.array([list(bytes.fromhex(code[1:])) for code in CODES], dtype=np.uint8)
-    return palette[np.random.default_rng(seed).integers(0, len(CODES), (side, side))]
+    cells = palette[np.random.default_rng(seed).integers(0, 12, (side, side))]
+    cells[0] = cells[:, 0] = cells[:, -1] = palette[12]
+    return cells
 
 
 def enlarged(seed: int, size: tuple[int, int] = (512, 512)) -> Image.Image:
@@ -77,10 +79,10 @@ def test_a_folder_that_keeps_its_promises_is_clean_and_read(folder: Path) -> Non
     (folder / "lad_1_0512x0512_sd.npz").write_bytes(b"cache")
     (folder / "more").mkdir()
     collection = loading.check(folder, SPEC)
-    assert collection.findings == ()
-    assert [(pair.picture, pair.caption) for pair in collection.pairs] == [
+    assert collection.findings == []
+    assert collection.pairs == tuple(
         (folder / f"lad_{n}.png", folder / f"lad_{n}.txt") for n in (1, 2, 3)
-    ]
+    )
     assert collection.captions["lad_2"] == CAPTION
     picture = collection.pictures["lad_2.png"]
     assert np.array_equal(collection.arts["lad_2.png"], art(2))
@@ -165,8 +167,6 @@ def test_a_picture_of_another_size_is_named(folder: Path) -> None:
         ("picture_size", "lad_1.png"), ("picture_size", "lad_2.png"), ("picture_cells", "lad_2.png")
     ]  # fmt: skip
     assert findings[0].message == "is 500x512, not 512x512"
-    enlarged(1, (20, 20)).save(folder / "lad_1.png")
-    assert codes(folder, CELLS)[0] == ("picture_size", "lad_1.png")
 
 
 RESAMPLED = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
@@ -176,9 +176,7 @@ RESAMPLED = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampli
 @pytest.mark.parametrize("size", [64, 512, 768])
 def test_resampled_art_is_caught(folder: Path, resampling: Image.Resampling, size: int) -> None:
     Image.fromarray(art(1)).resize((size, size), resampling).save(folder / "lad_1.png")
-    finding = only(folder, CELLS)
-    assert (finding.code, finding.file) == ("picture_cells", "lad_1.png")
-    assert float(str(finding.measured["cells_off"])) > 0.2
+    assert codes(folder, CELLS) == [("picture_cells", "lad_1.png")]
 
 
 @pytest.mark.parametrize("damage", ["jpeg", "halved", "one cell", "another grid"])
@@ -220,13 +218,13 @@ def test_alpha_that_hides_something_is_measured_and_opaque_alpha_is_clean(folder
     alpha.paste(0, (0, 0, 256, 512))
     picture.putalpha(alpha)
     picture.save(folder / "lad_1.png")
-    assert only(folder).measured == {"transparent": 0.5}
+    assert only(folder).message.startswith("50.00% of its pixels are not opaque")
     assert np.array_equal(loading.check(folder, SPEC).arts["lad_1.png"], art(1))
     indexed = Image.new("P", (512, 512))
     indexed.putpalette([0, 0, 0, 255, 0, 0])
     indexed.paste(1, (0, 0, 128, 512))
     indexed.save(folder / "lad_1.png", transparency=1)
-    assert only(folder, NOTHING).measured == {"transparent": 0.25}
+    assert only(folder, NOTHING).message.startswith("25.00% of its pixels are not opaque")
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -271,12 +269,10 @@ def test_a_near_copy_differs_in_23_cells_at_most(folder: Path, unlike: int, clea
     near[rows, columns] ^= 1
     picture = Image.fromarray(near).resize((512, 512), Image.Resampling.NEAREST)
     picture.save(folder / "lad_2.png")
-    findings = loading.check(folder, CELLS).findings
-    near_copies = [each for each in findings if each.code.startswith("picture_")]
-    assert [(each.code, each.file) for each in near_copies] == (
-        [] if clean else [("picture_near_copy", "lad_2.png")]
-    )
-    assert all(each.measured == {"cells_unlike": unlike} for each in near_copies)
+    found = loading.check(folder, CELLS).findings
+    copies = [(each.file, each.message) for each in found if each.code == "picture_near_copy"]
+    message = f"differs from lad_1.png only in {unlike} of 576 cells"
+    assert copies == ([] if clean else [("lad_2.png", message)])
 
 
 # --- Captions ---
@@ -324,7 +320,7 @@ def test_hex_codes_of_the_first_line_are_counted_with_their_repeats(
 def test_a_malformed_hex_code_has_an_error_of_its_own(folder: Path, code: str) -> None:
     (folder / "lad_1.txt").write_text(f"{CAPTION}, {code}")
     finding = only(folder)
-    assert (finding.code, finding.tag) == ("caption_hex_malformed", code)
+    assert (finding.code, finding.message.split()[0]) == ("caption_hex_malformed", code)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +328,6 @@ def test_a_malformed_hex_code_has_an_error_of_its_own(folder: Path, code: str) -
     [
         ("lips", []),
         ("Lips (#aabbcc)", []),
-        ("blacklips, lips", []),
         ("blacklips (#aabbcc)", ["caption_word_glued"]),
         ("lipstick", ["caption_unnamed"]),
         ("an ellipse", ["caption_unnamed"]),
@@ -345,14 +340,42 @@ def test_a_declared_word_is_looked_for_as_a_word(
     assert [code for code, _ in codes(folder, DatasetSpec(names=("lips",)))] == expected
 
 
-def test_words_run_together_and_said_twice_are_named(folder: Path) -> None:
-    (folder / "lad_1.txt").write_text(f"{CAPTION}, dark dark blue, pixel hairlips, punk punklady")
-    assert [(f.code, f.tag) for f in loading.check(folder, SPEC).findings] == [
-        ("caption_word_glued", "punklady"), ("caption_repeated", "dark dark")
-    ]  # fmt: skip
-    (folder / "lad_1.txt").write_text(f"{CAPTION}, a silver hat, Silver hat?, a silver hat")
-    finding = only(folder)
-    assert (finding.code, finding.tag) == ("caption_repeated", "a silver hat")
+@pytest.mark.parametrize(
+    "words",
+    ["kid eyes", "hair mustche", "bald wearing", "blue clong", "hair light", "dark red", "eyes duo",
+     "glasses purple", "it wearing", "green almost", "grey background", "hooded hat"],
+)  # fmt: skip
+def test_words_run_together_are_named_anywhere_in_a_caption(folder: Path, words: str) -> None:
+    spec = DatasetSpec(names=("hat",))
+    glued = words.replace(" ", "")
+    for name in ("lad_1", "lad_2", "lad_3"):
+        (folder / f"{name}.txt").write_text(f"{CAPTION}, a hat, a {glued} thing")
+    messages = {each.message for each in loading.check(folder, spec).findings}
+    assert messages == {f"{glued!r} seems to lack a space: {words!r}"}
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, a hat, a {words} thing")
+    assert len(codes(folder, spec)) == 2
+
+
+def test_words_of_their_own_are_no_slips(folder: Path) -> None:
+    proper = (
+        "hairband haircut hairstyle hairpin hairspray headband highlight overcoat undershirt"
+        " balding skintone sweatshirt lowcut turtleneck trenchcoat grayscale brownish blackboard"
+        " blacksmith whitewash lightsaber darkroom lipstick eyeshadow tulips eyesight greenhouse"
+        " honeymoon bluebird eggshell reddish blonder throughout bodysuit tanktop undergarments"
+    )
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, {proper}")
+    assert "caption_word_glued" not in {code for code, _ in codes(folder)}
+
+
+@pytest.mark.parametrize(
+    ("words", "twice"),
+    [("dark dark blue", "dark dark"), ("a skin tone skin tone man", "skin tone skin tone"),
+     ("a silver hat, Silver hat?, a silver hat", "a silver hat"), ("24x24 24x24", "")],
+)  # fmt: skip
+def test_what_is_said_twice_is_named(folder: Path, words: str, twice: str) -> None:
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, {words}")
+    found = [(each.code, each.message) for each in loading.check(folder, SPEC).findings]
+    assert found == ([("caption_repeated", f"repeats {twice!r}")] if twice else [])
 
 
 # What made `check` and `captions repair` hang, and what might: all of 64 KiB or more.
@@ -371,12 +394,11 @@ EVIL = {
 
 @pytest.mark.parametrize("name", EVIL)
 def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
-    rules = Rules(names=("lips",))
     started = time.process_time()
     (folder / "lad_1.txt").write_text(EVIL[name])
-    collection = loading.check(folder, SPEC, shuffled=True)
+    collection = loading.check(folder, SPEC)
     line = collection.captions["lad_1"]
-    mended = mend(line, PixelGrid(cells=art(1)), rules)
+    mended = mend(line, PixelGrid(cells=art(1)), keep_tokens=3, limit=225, names=("lips",))
     experiment = config.load("keep_tokens_3", repository=REPOSITORY)
     for text in (line, mended):
         caption_exposure.look(experiment, {"training_data": {"a": text}}, "lips")
