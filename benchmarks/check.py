@@ -77,7 +77,7 @@ def audit(folder: Path) -> None:
     from bespoke.experiment.dataset_spec import DatasetSpec
 
     spec = DatasetSpec(size=512, cells=24, hex_codes_min=12, names=("lips",))
-    collection = check(folder, spec, shuffled=True)
+    collection = check(folder, spec)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "peak": peak, "pictures": len(collection.pairs)}))

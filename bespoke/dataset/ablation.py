@@ -35,7 +35,6 @@ _TOGETHER = tuple(tuple(row.split()) for row in (
     "lr_scheduler lr_scheduler_num_cycles lr_scheduler_power lr_scheduler_args",
     "train_batch_size gradient_accumulation_steps",
     "multires_noise_iterations multires_noise_discount",
-    "noise_offset noise_offset_random_strength adaptive_noise_scale",
     "optimizer_type optimizer_args",
     "enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale",
 ))  # fmt: skip

@@ -45,9 +45,8 @@ def _number_of_pictures(collection: Collection) -> Iterator[Finding]:
         message = "there is no picture that the trainer would take"
         yield finding("error", "pictures_none", "", message)
     elif not fewest <= there <= most:
-        words = "" if spec.pictures else "at least " if there < fewest else "at most "
-        declared = fewest if there < fewest else most
-        message = f"{words}{declared} pictures are declared, and {there} are there"
+        bound = f"at least {fewest}" if there < fewest else f"at most {most}"
+        message = f"{spec.pictures or bound} pictures are declared, and {there} are there"
         yield finding("error", "pictures_count", "", message)
 
 
@@ -72,10 +71,8 @@ def _pictures(collection: Collection) -> Iterator[Finding]:
     for name, picture in collection.pictures.items():
         (width, height), off = picture.size, picture.cells_off
         if picture.transparent > 0:
-            message = (
-                f"{picture.transparent:.2%} of its pixels are not opaque; the trainer drops alpha "
-                "and trains on the colour beneath: flatten it"
-            )
+            shown = f"{picture.transparent:.2%} of its pixels"
+            message = f"{shown} are not opaque, and the trainer drops alpha: flatten it"
             yield finding("error", "picture_transparent", name, message)
         if side and picture.size != (side, side):
             message = f"is {width}x{height}, not {side}x{side}"
@@ -116,7 +113,7 @@ def _captions(collection: Collection) -> Iterator[Finding]:
         if any(each.strip() for each in caption_text.lines(text)[1:]):
             message = "has more than one line; only the first is read"
             yield finding("error", "caption_lines", name, message)
-        if not line.strip("\ufeff\u200b"):
+        if not line.strip("\ufeff"):
             message = "has an empty first line, and no other is read"
             yield finding("error", "caption_empty", name, message)
             continue

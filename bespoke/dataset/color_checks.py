@@ -1,13 +1,9 @@
-"""Checks of captions against their pictures: is each colour where the caption says it is?
-
-None of these is an error: the run would train, on captions that say something else than was meant.
-"""
+"""Checks of captions against their pictures: is each colour where it should be? Never errors."""
 
 from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,13 +30,14 @@ and in 22 of 100 tags of a figure, which has many colours."""
 
 def check_colors(collection: Collection) -> Iterator[Finding]:
     """What is said of each readable caption whose picture's art is known."""
-    arts = {Path(name).stem: art for name, art in collection.arts.items()}
-    for name, text in collection.texts.items():
-        art = arts.get(Path(name).stem)
-        if art is not None and caption_text.first_line(text):
-            features = caption_text.features(caption_text.parse(text))
+    arts = collection.arts
+    for picture, caption in collection.pairs:
+        line = caption_text.first_line(collection.texts.get(caption.name, ""))
+        if line and picture.name in arts:
+            features = caption_text.features(caption_text.parse(line))
+            grid = PixelGrid(cells=arts[picture.name])
             for check in (_background, _words, _hex_codes):
-                yield from check(name, features, PixelGrid(cells=art))
+                yield from check(caption.name, features, grid)
 
 
 def in_picture(feature: Feature) -> bool:
@@ -54,9 +51,8 @@ def _background(name: str, features: list[Feature], grid: PixelGrid) -> Iterator
     # In "greybackground" the colour is there: that a space is missing is another finding.
     if not any(colors.named_in(text.replace("background", " ")) for text in texts):
         where = f": {behind[0].text[:60]!r}" if behind else ""
-        yield finding(
-            "warning", "background_unnamed", name, f"no words say the background's colour{where}"
-        )
+        message = f"no words say the background's colour{where}"
+        yield finding("warning", "background_unnamed", name, message)
     # A later one, as in "… hoodie with grey background", may say another thing's.
     first = next((each.codes for each in behind if each.codes and in_picture(each)), None)
     most, cells = next(iter(grid.border.items()))

@@ -57,16 +57,14 @@ class Preflight:
     @property
     def verdict(self) -> tuple[str, ...]:
         """Whether the run may start, then whether it can test its hypothesis."""
-        counts = Counter(finding.severity for finding in self.findings)
-        state = "cannot start" if counts["error"] else "can start"
-        numbers = ", ".join(
-            f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in findings.SEVERITIES
-        )
+        number = Counter(finding.severity for finding in self.findings)
+        state = "cannot start" if number["error"] else "can start"
+        numbers = [f"{number[s]} {s}{'s' * (number[s] != 1)}" for s in findings.SEVERITIES]
         against = [each for each in self.option_findings if each.code.startswith("experiment_")]
         codes = {each.code for each in against} - {"experiment_confounded"}
         answer = "NO." if codes else "In part." if against else "Yes."
         compared = [f"Can it test its hypothesis? {answer}"] if self.experiment.parent else []
-        head = f"{self.experiment.name} {state}: {numbers}"
+        head = f"{self.experiment.name} {state}: {', '.join(numbers)}"
         return (head, *compared, *map(str, against), *self.lines)
 
     def refusal(self, *, strict: bool = False) -> BespokeError | None:
@@ -230,10 +228,7 @@ def _collections(experiment: Experiment, folders: Mapping[str, Path]) -> dict[st
 def _cut(exposure: caption_exposure.Exposure) -> Iterator[Finding]:
     for stem, tokens in exposure.tokens:
         if tokens > exposure.limit:
-            message = (
-                f"is {tokens} CLIP tokens long, and the encoder takes {exposure.limit}: what comes "
-                "last is cut off, another tag in each epoch where tags are shuffled"
-            )
+            message = f"has {tokens} CLIP tokens, and the encoder takes {exposure.limit} of them"
             yield findings.finding("warning", "caption_cut", f"{stem}.txt", message)
 
 

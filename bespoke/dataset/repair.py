@@ -47,20 +47,16 @@ def mend(
     """A caption's first line, mended; without a picture no hex is judged.
 
     The background moves among the first `keep_tokens` tags; `limit` is in CLIP tokens; tags that
-    hold one of `names` are never trimmed. A caption that would be left empty stays as it is: the
-    trainer stops at such a one.
+    hold one of `names` are never trimmed.
     """
-    mended = text
     while True:
-        tags = list(_joined(mended))
+        tags = list(_joined(text))
         if grid is not None:
             tags = list(_judged(tags, grid))
         tags = _trimmed(_moved(tags, grid, keep_tokens), limit, names)
-        if [tag.text for tag in tags] == caption_text.tags(mended):
-            return mended
-        mended = caption_text.first_line(", ".join(tag.text for tag in tags))
-        if not mended:
+        if [tag.text for tag in tags] == caption_text.tags(text):
             return text
+        text = caption_text.first_line(", ".join(tag.text for tag in tags))
 
 
 def _joined(text: str) -> Iterator[Feature]:
