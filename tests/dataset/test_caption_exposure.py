@@ -97,14 +97,11 @@ def test_a_shuffle_takes_from_every_tag_but_the_kept_ones() -> None:
     assert list(kept.kept) == [("pixel art",)]
 
 
-def test_a_caption_that_fits_is_seen_but_for_its_blanking() -> None:
-    seen = look(SHORT, shuffle_caption=True, caption_dropout_rate=0.05)
+def test_a_caption_that_fits_is_seen_but_for_its_blanking_by_its_first_tags() -> None:
+    texts = (SHORT, f"a, b, c, {SHORT}, red background")
+    seen = look(*texts, shuffle_caption=True, caption_dropout_rate=0.05)
     assert seen.share == pytest.approx(0.95)
     assert seen.blank == pytest.approx(0.05)
-
-
-def test_the_places_of_a_class_are_those_of_its_first_tags() -> None:
-    seen = look(SHORT, f"a, b, c, {SHORT}, red background")
     assert seen.places == [1, 4]
 
 

@@ -103,22 +103,13 @@ def test_all_problems_are_reported_together_in_the_order_of_names(folder: Path) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        (DatasetSpec(pictures=4), "4 pictures are declared, and 3 are there"),
-        (DatasetSpec(pictures_min=3, pictures_max=3), ""),
-        (DatasetSpec(pictures_min=4), "at least 4 pictures are declared, and 3 are there"),
-        (DatasetSpec(pictures_max=2), "at most 2 pictures are declared, and 3 are there"),
-    ],
-)
-def test_the_number_of_pictures_is_held_to_what_is_declared(
-    folder: Path, spec: DatasetSpec, message: str
-) -> None:
-    findings = loading.check(folder, spec).findings
-    assert [(each.code, each.message) for each in findings] == (
-        [("pictures_count", message)] if message else []
-    )
+def test_the_number_of_pictures_is_held_to_what_is_declared(folder: Path) -> None:
+    assert codes(folder, DatasetSpec(pictures_min=3, pictures_max=3)) == []
+    for declared, words in (
+        ({"pictures": 4}, "4"), ({"pictures_min": 4}, "at least 4"), ({"pictures_max": 2}, "at most 2")
+    ):  # fmt: skip
+        finding = only(folder, DatasetSpec(**declared))
+        assert finding.message == f"{words} pictures are declared, and 3 are there"
 
 
 def test_a_folder_with_no_picture_is_an_error_whatever_is_declared(tmp_path: Path) -> None:
@@ -240,12 +231,8 @@ def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None
 def test_a_copy_is_named_with_its_first_whatever_its_size(folder: Path) -> None:
     enlarged(1, (480, 480)).save(folder / "lad_3.png")
     finding = only(folder, CELLS)
-    assert (finding.code, finding.severity, finding.file) == (
-        "picture_copy",
-        "warning",
-        "lad_3.png",
-    )
-    assert "same art as lad_1.png" in finding.message
+    assert (finding.code, finding.severity) == ("picture_copy", "warning")
+    assert str(finding).startswith("lad_3.png: is the same art as lad_1.png")
 
 
 @pytest.mark.parametrize(("unlike", "clean"), [(1, False), (23, False), (24, True)])
@@ -253,24 +240,21 @@ def test_a_near_copy_differs_in_23_cells_at_most(folder: Path, unlike: int, clea
     near = art(1)
     rows, columns = np.divmod(np.random.default_rng(unlike).permutation(576)[:unlike], 24)
     near[rows, columns] ^= 1
-    picture = Image.fromarray(near).resize((512, 512), Image.Resampling.NEAREST)
-    picture.save(folder / "lad_2.png")
-    found = loading.check(folder, CELLS).findings
-    copies = [(each.file, each.message) for each in found if each.code == "picture_near_copy"]
-    message = f"differs from lad_1.png only in {unlike} of 576 cells"
-    assert copies == ([] if clean else [("lad_2.png", message)])
+    Image.fromarray(near).resize((512, 512), Image.Resampling.NEAREST).save(folder / "lad_2.png")
+    found = [str(f) for f in loading.check(folder, CELLS).findings if f.code == "picture_near_copy"]
+    message = f"lad_2.png: differs from lad_1.png only in {unlike} of 576 cells"
+    assert found == ([] if clean else [message])
 
 
 # --- Captions ---
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_a_caption_that_is_not_utf_8_is_named_with_its_place(folder: Path, encoding: str) -> None:
-    (folder / "lad_1.txt").write_bytes(("café, " + CAPTION).encode(encoding))
+def test_a_caption_that_is_not_utf_8_is_named_with_its_place(folder: Path) -> None:
+    (folder / "lad_1.txt").write_bytes(f"café, {CAPTION}".encode("latin-1"))
     finding = only(folder)
     assert finding.code == "caption_unreadable"
     assert finding.message.startswith("is not UTF-8, and the trainer stops at it")
-    (folder / "lad_1.txt").write_text("café, " + CAPTION, encoding="utf-8")
+    (folder / "lad_1.txt").write_text(f"café, {CAPTION}", encoding="utf-8")
     assert codes(folder) == []
 
 
@@ -360,15 +344,6 @@ def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
         caption_exposure.look(experiment, {"training_data": {"a": text}}, "lips")
     assert listing(collection.findings)
     assert time.process_time() - started < 5
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(raw=st.one_of(st.binary(), st.text().map(str.encode)))
-def test_no_caption_at_all_ends_in_a_traceback(tmp_path: Path, raw: bytes) -> None:
-    (tmp_path / "a.txt").write_bytes(raw)
-    findings = loading.check(tmp_path, SPEC).findings
-    assert {"pictures_none", "picture_missing"} <= {each.code for each in findings}
-    assert listing(findings)
 
 
 # --- What the trainer passes over ---
