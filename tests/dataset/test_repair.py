@@ -32,9 +32,7 @@ CLEAN = (
     f"pixel art, 24x24, green background ({GREEN}), portrait of punk, brown hair ({BROWN}), "
     f"red lips ({RED}), light skin ({SKIN}), blue shirt ({BLUE}), retro pixel art style"
 )
-FACTS = DatasetSpec(
-    pictures=203, size=512, cells=24, hex_codes_min=12, names=("lips",), caption_version="old"
-)
+FACTS = DatasetSpec(cells=24, names=("lips",))
 
 
 def portrait(top: str = GREEN) -> PixelGrid:
