@@ -73,7 +73,7 @@ def audit(folder: Path) -> None:
     """In a child: one audit, its seconds and its peak of memory as JSON."""
     started = time.perf_counter()
     sys.path.insert(0, str(REPOSITORY))
-    from bespoke.dataset.loading import check
+    from bespoke.dataset.preflight import check_folder as check
     from bespoke.experiment.dataset_spec import DatasetSpec
 
     spec = DatasetSpec(size=512, cells=24, hex_codes_min=12, names=("lips",))

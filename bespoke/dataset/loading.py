@@ -1,4 +1,4 @@
-"""A folder of pictures and captions: every file of it read once, checked, and some of it taken."""
+"""A folder of pictures and captions: every file of it read once, and some of it taken."""
 
 from __future__ import annotations
 
@@ -70,39 +70,12 @@ def holds_pictures(folder: Path) -> bool:
     return any(Path(name).suffix.lower() in PICTURE_EXTENSIONS for name in names)
 
 
-def check(folder: Path, spec: DatasetSpec) -> Collection:
-    """Read every file of `folder` once, hold it to `spec`, and captions to their pictures.
-
-    What is in the pictures is looked at only where `spec.cells` says how many cells they have.
-    Findings come by file name, the whole folder's first.
+def read(folder: Path, spec: DatasetSpec) -> Collection:
+    """Read every file of `folder` that matters, once; what cannot be read is a finding.
 
     Raises:
         DatasetError: the folder itself cannot be listed.
     """
-    from bespoke.dataset import checks, color_checks  # numpy
-
-    collection = _read(folder, spec)
-    for each in (*checks.CHECKS, color_checks.check_colors):
-        collection.findings.extend(each(collection))
-    collection.findings.sort(key=lambda each: each.file)
-    return collection
-
-
-def take(collection: Collection, count: int, folder: Path) -> Path:
-    """Copy `count` pairs, evenly spread over the collection, into `folder`, and name it.
-
-    Raises:
-        OSError: where the copies cannot be written.
-    """
-    folder.mkdir(parents=True)
-    pairs = collection.pairs
-    for number in range(min(count, len(pairs))):
-        for path in pairs[number * len(pairs) // min(count, len(pairs))]:
-            shutil.copy(path, folder)
-    return folder
-
-
-def _read(folder: Path, spec: DatasetSpec) -> Collection:
     from bespoke.dataset import images  # numpy
 
     names: dict[str, list[str]] = defaultdict(list)
@@ -119,17 +92,30 @@ def _read(folder: Path, spec: DatasetSpec) -> Collection:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         pictures = pool.map(lambda name: images.read(folder, name, spec.cells), names["pictures"])
         captions = pool.map(lambda name: _caption(folder, name), names["captions"])
-        read = dict(
-            zip([*names["pictures"], *names["captions"]], [*pictures, *captions], strict=True)
-        )
+        files = names["pictures"] + names["captions"]
+        every = dict(zip(files, [*pictures, *captions], strict=True))
     return Collection(
         folder=folder,
         spec=spec,
         names=names,
-        pictures={name: each for name, each in read.items() if isinstance(each, images.Picture)},
-        texts={name: each for name, each in read.items() if isinstance(each, str)},
-        findings=[each for each in read.values() if isinstance(each, Finding)],
+        pictures={name: each for name, each in every.items() if isinstance(each, images.Picture)},
+        texts={name: each for name, each in every.items() if isinstance(each, str)},
+        findings=[each for each in every.values() if isinstance(each, Finding)],
     )
+
+
+def take(collection: Collection, count: int, folder: Path) -> Path:
+    """Copy `count` pairs, evenly spread over the collection, into `folder`, and name it.
+
+    Raises:
+        OSError: where the copies cannot be written.
+    """
+    folder.mkdir(parents=True)
+    pairs = collection.pairs
+    for number in range(min(count, len(pairs))):
+        for path in pairs[number * len(pairs) // min(count, len(pairs))]:
+            shutil.copy(path, folder)
+    return folder
 
 
 def _listed(folder: Path) -> list[str]:

@@ -222,7 +222,22 @@ def check(
 
 def _collections(experiment: Experiment, folders: Mapping[str, Path]) -> dict[str, Collection]:
     specs = defaultdict(DatasetSpec, experiment.specs)
-    return {name: loading.check(folder, specs[name]) for name, folder in folders.items()}
+    return {name: check_folder(folder, specs[name]) for name, folder in folders.items()}
+
+
+def check_folder(folder: Path, spec: DatasetSpec) -> Collection:
+    """Read every file of `folder` once, hold it to `spec`, and captions to their pictures.
+
+    What is in the pictures is looked at only where `spec.cells` says how many cells they have.
+    Findings come by file name, the whole folder's first.
+    """
+    from bespoke.dataset import checks, color_checks  # numpy
+
+    collection = loading.read(folder, spec)
+    for each in (*checks.CHECKS, color_checks.check_colors):
+        collection.findings.extend(each(collection))
+    collection.findings.sort(key=lambda each: each.file)
+    return collection
 
 
 def _cut(exposure: caption_exposure.Exposure) -> Iterator[Finding]:

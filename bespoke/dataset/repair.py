@@ -188,7 +188,7 @@ def show(chosen: argparse.Namespace) -> None:
     mended = repair(before, chosen.out, keep_tokens=keep_tokens, limit=limit)
     fewest = min(len(caption_text.hex_codes(line)) for line in mended.values())
     spec = replace(before.spec, hex_codes_min=fewest, caption_version=name)
-    after = loading.check(chosen.out, spec)
+    after = preflight.check_folder(chosen.out, spec)
     table = {
         "parent": experiment.name,
         "hypothesis": "With the background among the kept tags and only hex codes that fit the "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bespoke.dataset import loading, preflight
+from bespoke.dataset import preflight
 from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.dataset.repair import repair
 from bespoke.experiment import caption_text, config
@@ -28,7 +28,7 @@ FACTS = DatasetSpec(pictures=203, size=512, cells=24, hex_codes_min=12, names=("
 
 @pytest.fixture(scope="module")
 def real(real_pictures: Path) -> Collection:
-    return loading.check(real_pictures, FACTS)
+    return preflight.check_folder(real_pictures, FACTS)
 
 
 def messages(collection: Collection, code: str) -> dict[str, str]:
@@ -160,7 +160,7 @@ def test_repairing_cures_the_captions_once_and_leaves_the_old_ones(
 ) -> None:
     old = contents(real_pictures)
     mended = repair(real, tmp_path / "new", keep_tokens=3, limit=225)
-    after = loading.check(tmp_path / "new", DatasetSpec(cells=24, names=("lips",)))
+    after = preflight.check_folder(tmp_path / "new", DatasetSpec(cells=24, names=("lips",)))
     assert contents(real_pictures) == old
     assert [each for each in after.findings if each.severity == "error"] == []
     assert messages(after, "colour_background") == {}

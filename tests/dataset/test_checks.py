@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.dataset import caption_exposure, colors, loading
+from bespoke.dataset import caption_exposure, colors, preflight
 from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.dataset.repair import mend
 from bespoke.errors import DatasetError
@@ -57,11 +57,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def codes(folder: Path, spec: DatasetSpec = SPEC) -> list[tuple[str, str]]:
-    return [(each.code, each.file) for each in loading.check(folder, spec).findings]
+    return [(each.code, each.file) for each in preflight.check_folder(folder, spec).findings]
 
 
 def only(folder: Path, spec: DatasetSpec = SPEC) -> Finding:
-    (finding,) = loading.check(folder, spec).findings
+    (finding,) = preflight.check_folder(folder, spec).findings
     return finding
 
 
@@ -71,7 +71,7 @@ def test_a_folder_that_keeps_its_promises_is_clean_and_read(folder: Path) -> Non
     (folder / "README.md").write_text("notes")
     (folder / "lad_1_0512x0512_sd.npz").write_bytes(b"cache")
     (folder / "more").mkdir()
-    collection = loading.check(folder, SPEC)
+    collection = preflight.check_folder(folder, SPEC)
     assert collection.findings == []
     assert collection.pairs == tuple(
         (folder / f"lad_{n}.png", folder / f"lad_{n}.txt") for n in (1, 2, 3)
@@ -109,7 +109,7 @@ def test_the_number_of_pictures_is_held_to_what_is_declared(folder: Path) -> Non
 def test_a_folder_with_no_picture_is_an_error_whatever_is_declared(tmp_path: Path) -> None:
     assert only(tmp_path, NOTHING).code == "pictures_none"
     with pytest.raises(DatasetError, match="cannot be read"):
-        loading.check(tmp_path / "gone", SPEC)
+        preflight.check_folder(tmp_path / "gone", SPEC)
 
 
 def test_pictures_and_captions_come_in_pairs(folder: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_is_no_whole_picture_is_named(folder: Path) -> None:
 def test_a_picture_of_another_size_is_named(folder: Path) -> None:
     enlarged(1, (500, 512)).save(folder / "lad_1.png")
     enlarged(2).resize((256, 256), Image.Resampling.LANCZOS).save(folder / "lad_2.png")
-    findings = loading.check(folder, SPEC).findings
+    findings = preflight.check_folder(folder, SPEC).findings
     assert [(each.code, each.file) for each in findings] == [
         ("picture_size", "lad_1.png"), ("picture_size", "lad_2.png"), ("picture_cells", "lad_2.png")
     ]  # fmt: skip
@@ -190,7 +190,7 @@ def test_alpha_that_hides_something_is_measured_and_opaque_alpha_is_clean(folder
     picture.putalpha(alpha)
     picture.save(folder / "lad_1.png")
     assert only(folder).message.startswith("50.00% of its pixels are not opaque")
-    assert np.array_equal(loading.check(folder, SPEC).arts["lad_1.png"], art(1))
+    assert np.array_equal(preflight.check_folder(folder, SPEC).arts["lad_1.png"], art(1))
     indexed = Image.new("P", (512, 512))
     indexed.putpalette([0, 0, 0, 255, 0, 0])
     indexed.paste(1, (0, 0, 128, 512))
@@ -210,14 +210,14 @@ def test_a_png_damaged_anywhere_never_ends_in_a_traceback(
     for place in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=8)):
         raw[place] = data.draw(st.integers(0, 255))
     path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
-    collection = loading.check(folder, CELLS)
+    collection = preflight.check_folder(folder, CELLS)
     unreadable = any(each.code == "picture_unreadable" for each in collection.findings)
     assert ("a.png" in collection.pictures) is not unreadable
 
 
 def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None:
     (folder / os.fsdecode(b"lad_\xe9.png")).write_bytes(b"")
-    findings = loading.check(folder, SPEC).findings
+    findings = preflight.check_folder(folder, SPEC).findings
     assert {each.file for each in findings} == {"", "lad_\\udce9.png"}
     assert listing(findings).encode("utf-8")
 
@@ -235,7 +235,11 @@ def test_a_near_copy_differs_in_23_cells_at_most(folder: Path, unlike: int, clea
     rows, columns = np.divmod(np.random.default_rng(unlike).permutation(576)[:unlike], 24)
     near[rows, columns] ^= 1
     Image.fromarray(near).resize((512, 512), Image.Resampling.NEAREST).save(folder / "lad_2.png")
-    found = [str(f) for f in loading.check(folder, CELLS).findings if f.code == "picture_near_copy"]
+    found = [
+        str(f)
+        for f in preflight.check_folder(folder, CELLS).findings
+        if f.code == "picture_near_copy"
+    ]
     message = f"lad_2.png: differs from lad_1.png only in {unlike} of 576 cells"
     assert found == ([] if clean else [message])
 
@@ -284,7 +288,7 @@ def test_words_run_together_are_named_anywhere_in_a_caption(folder: Path, words:
     glued = words.replace(" ", "")
     for name in ("lad_1", "lad_2", "lad_3"):
         (folder / f"{name}.txt").write_text(f"{CAPTION}, a hat, a {glued} thing")
-    messages = {each.message for each in loading.check(folder, spec).findings}
+    messages = {each.message for each in preflight.check_folder(folder, spec).findings}
     assert messages == {f"{glued!r} seems to lack a space: {words!r}"}
     (folder / "lad_1.txt").write_text(f"{CAPTION}, a hat, a {words} thing")
     assert len(codes(folder, spec)) == 2
@@ -308,7 +312,7 @@ def test_words_of_their_own_are_no_slips(folder: Path) -> None:
 )  # fmt: skip
 def test_what_is_said_twice_is_named(folder: Path, words: str, twice: str) -> None:
     (folder / "lad_1.txt").write_text(f"{CAPTION}, {words}")
-    found = [(each.code, each.message) for each in loading.check(folder, SPEC).findings]
+    found = [(each.code, each.message) for each in preflight.check_folder(folder, SPEC).findings]
     assert found == ([("caption_repeated", f"repeats {twice!r}")] if twice else [])
 
 
@@ -330,7 +334,7 @@ EVIL = {
 def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
     started = time.process_time()
     (folder / "lad_1.txt").write_text(EVIL[name])
-    collection = loading.check(folder, SPEC)
+    collection = preflight.check_folder(folder, SPEC)
     line = collection.captions["lad_1"]
     mended = mend(line, PixelGrid(cells=art(1)), keep_tokens=3, limit=225, names=("lips",))
     experiment = config.load("keep_tokens_3", repository=REPOSITORY)

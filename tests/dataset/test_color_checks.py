@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.dataset import loading
+from bespoke.dataset import preflight
 from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.experiment.dataset_spec import DatasetSpec
 from bespoke.rehearsal.drawing import draw
@@ -49,7 +49,7 @@ def checked(folder: Path, caption: str, art: NDArray[np.uint8] | None = None) ->
     picture = Image.fromarray(portrait() if art is None else art)
     picture.resize((512, 512), Image.Resampling.NEAREST).save(folder / "a.png", compress_level=1)
     (folder / "a.txt").write_text(caption, encoding="utf-8")
-    return loading.check(folder, DatasetSpec(cells=24)).findings
+    return preflight.check_folder(folder, DatasetSpec(cells=24)).findings
 
 
 def codes(findings: list[Finding]) -> list[str]:
@@ -205,5 +205,5 @@ def test_the_ground_is_what_a_plain_flood_fill_reaches(seed: int) -> None:
 
 def test_nothing_is_found_in_the_drawn_collection(tmp_path: Path) -> None:
     draw(tmp_path / "drawn", 203)
-    collection = loading.check(tmp_path / "drawn", FACTS)
+    collection = preflight.check_folder(tmp_path / "drawn", FACTS)
     assert (len(collection.pairs), collection.findings) == (203, [])

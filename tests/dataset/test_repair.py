@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.dataset import loading
+from bespoke.dataset import preflight
 from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.dataset.repair import mend, repair
 from bespoke.errors import ConfigError, DatasetError
@@ -183,7 +183,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def repaired(folder: Path, out: Path) -> dict[str, str]:
-    return repair(loading.check(folder, FACTS), out, keep_tokens=3, limit=225)
+    return repair(preflight.check_folder(folder, FACTS), out, keep_tokens=3, limit=225)
 
 
 def test_what_stands_around_the_first_line_stays_and_only_pairs_are_written(
