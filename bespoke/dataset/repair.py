@@ -1,11 +1,9 @@
 """`bespoke captions repair`: mended captions beside the old ones, and an experiment on them.
 
 Each caption goes through these steps until none changes it:
-1. A feature that commas in its parentheses tear apart becomes one tag; the palette list and hex
-   codes of no feature go.
-2. A feature's hex goes where it cannot be the feature's: it is not in the picture, is the
-   background's, lies only behind the figure, is far from every colour that the feature's own words
-   name, or is the skin's. The background's goes where it is not the border's.
+1. A feature that commas tear apart becomes one tag; the palette and hex codes of no feature go.
+2. A hex goes where it cannot be the feature's: not in the picture, the background's, only behind
+   the figure, the skin's, or far from its own words. The background's must be the border's.
 3. The background moves among the kept tags, behind the subject as far as they reach.
 4. A caption above the window loses whole tags in the order of TRIMMED, the last first; never one
    with a hex or with a declared word.
@@ -78,12 +76,9 @@ def _background(tags: list[Feature], grid: PixelGrid | None) -> int | None:
     """The number of the tag that says most of the background: with the border's colour, with any
     hex, led by it; the first where several do as well."""
     border = grid.behind[0] if grid else ""
-    ranks = [
-        (border in tag.codes, bool(tag.codes), tag.kind == "background", -number)
-        for number, tag in enumerate(tags)
-        if "background" in tag.kinds
-    ]
-    return -max(ranks)[-1] if ranks else None
+    ranks = [(border in tag.codes, bool(tag.codes), tag.kind == "background") for tag in tags]
+    numbers = [number for number, tag in enumerate(tags) if "background" in tag.kinds]
+    return max(numbers, key=ranks.__getitem__, default=None)
 
 
 def _judged(tags: list[Feature], grid: PixelGrid) -> Iterator[Feature]:
@@ -144,9 +139,7 @@ def _trimmed(tags: list[Feature], limit: int, names: tuple[str, ...]) -> list[Fe
 
 
 def repair(collection: Collection, out: Path, *, keep_tokens: int, limit: int) -> dict[str, str]:
-    """Write the pairs of `collection` into `out`, mended; each caption's first line, by stem.
-
-    Text past a caption's first line stays as it is.
+    """Write the pairs of `collection` into `out`, each caption's first line mended; these by stem.
 
     Raises:
         ConfigError: `out` is there already or cannot be written.
@@ -157,14 +150,13 @@ def repair(collection: Collection, out: Path, *, keep_tokens: int, limit: int) -
     if unreadable or not pairs:
         what = f"{unreadable[0]} cannot be read" if unreadable else "no picture has a caption"
         raise DatasetError(f"{collection.folder}: nothing to repair: {what}")
-    mended: dict[str, str] = {}
+    names, mended = collection.spec.names, dict[str, str]()
     try:
         out.mkdir(parents=True)
         for picture, caption in pairs:
             text, art = texts[caption.name], arts.get(picture.name)
             line = caption_text.first_line(text)
             grid = None if art is None else PixelGrid(cells=art)
-            names = collection.spec.names
             new = mend(line, grid, keep_tokens=keep_tokens, limit=limit, names=names)
             mended[picture.stem] = new
             shutil.copyfile(picture, out / picture.name)
@@ -193,19 +185,15 @@ def show(chosen: argparse.Namespace) -> None:
         "parent": experiment.name,
         "hypothesis": "With the background among the kept tags and only hex codes that fit the "
         f"picture, {experiment.name} learns what it is meant to.",
-        "subject": experiment.subject,
+        "subject": experiment.subject or "background",
     }
-    stated, declared = (
-        toml_lines({key: value for key, value in each.items() if value not in (None, "", ())})
-        for each in (table, asdict(spec))
-    )
-    lines = [*stated, "", f"[data.{loading.COLLECTION}]", *declared, ""]
+    declared = {key: value for key, value in asdict(spec).items() if value not in (None, "", ())}
+    lines = [*toml_lines(table), f"\n[data.{loading.COLLECTION}]", *toml_lines(declared), ""]
     write_whole(file, "\n".join(lines))
     changed = sum(before.captions[stem] != line for stem, line in mended.items())
     print(f"{chosen.out}: {len(mended)} pictures, {changed} captions mended. Checked again:")
     old, left = (Counter(each.code for each in one.findings) for one in (before, after))
     for code in sorted({*old, *left}, key=lambda code: left[code] - old[code]):
         print(f"  {code}: {old[code]} -> {left[code]}")
-    data, was = shlex.quote(str(chosen.out)), shlex.quote(str(before.folder))
-    print(f"{file}: declares them. Next:\n  python -m bespoke check --experiment {name} ", end="")
-    print(f"--data {data} --parent-data {was}")
+    words = ["--experiment", name, "--data", str(chosen.out), "--parent-data", str(before.folder)]
+    print(f"{file}: declares them. Next:\n  python -m bespoke check {shlex.join(words)}")
