@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bespoke.dataset import caption_exposure
 from bespoke.experiment.caption_text import HEX
-from bespoke.experiment.effective_options import by_folder, effective
-from bespoke.experiment.lint import ignored
+from bespoke.experiment.option_warnings import without_effect
 from bespoke.findings import Finding, finding
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from bespoke.dataset.caption_exposure import Exposure
     from bespoke.dataset.loading import Collection
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
     from bespoke.findings import Severity
 
 # Options that change what is kept of a run or how fast it goes, and nothing that it learns.
@@ -97,7 +96,7 @@ def compare(
 def changed(side: Side, parent: Side) -> Iterator[Change]:
     """Each thing that differs; of options that are one thing together, one."""
     yield from _data_changes(side, parent)
-    here, there = ignored(side.experiment), ignored(parent.experiment)
+    here, there = without_effect(side.experiment), without_effect(parent.experiment)
     left = {}
     for name, shown in _differences(side.experiment, parent.experiment):
         if name in here and name in there:
@@ -117,8 +116,8 @@ def _differences(one: Experiment, parent: Experiment) -> Iterator[tuple[str, str
         f"training.{key}": (parent.option(key), one.option(key))
         for key in {**one.training, **parent.training}
     }
-    before = by_folder(parent)
-    for subset in effective(one):
+    before = parent.by_folder()
+    for subset in one.subset_options():
         twin = before.get(str(subset["image_dir"]), subset)  # what only one has is left out
         # The training file's name of batch_size is the one that bespoke lets people write.
         keys = [key for key in subset if twin[key] != subset[key] and key != "batch_size"]
@@ -131,7 +130,7 @@ def _differences(one: Experiment, parent: Experiment) -> Iterator[tuple[str, str
 
 
 def _data_changes(side: Side, parent: Side) -> Iterator[Change]:
-    here, there = (by_folder(each.experiment).keys() for each in (side, parent))
+    here, there = (each.experiment.by_folder().keys() for each in (side, parent))
     if here != there:
         old, new = (", ".join(sorted(each)) for each in (there, here))
         yield Change((), f"subsets: {old} -> {new}")

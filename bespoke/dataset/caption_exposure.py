@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import tokens
-from bespoke.experiment.effective_options import effective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bespoke.experiment.caption_text import Tag
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.caption_text import Feature
+    from bespoke.experiment.experiment import Experiment
 
 WINDOW = 75
 """max_token_length where none is written: the tokens that the text encoder reads at a time."""
@@ -62,7 +61,7 @@ def look(
     `captions` holds each one's text by stem, by the subset's image_dir as the experiment writes it.
     """
     limit = int(experiment.option("max_token_length") or WINDOW)
-    subsets = [each for each in effective(experiment) if captions.get(str(each["image_dir"]))]
+    subsets = [each for each in experiment.subset_options() if captions.get(str(each["image_dir"]))]
     unknown = tuple(key for key in NOT_COMPUTED if any(each[key] not in OFF for each in subsets))
     seen = Exposure(limit=limit, subject=subject, unknown=unknown)
     # Samples, then those whose caption has the subject; what is blank or shown of them.
@@ -94,7 +93,7 @@ def _see(seen: Exposure, options: Mapping[str, Any], stem: str, text: str) -> fl
     return _chance(parsed, place, keep if shuffled else len(parsed), seen.limit)
 
 
-def _chance(parsed: Sequence[Tag], place: int, keep: int, limit: int) -> float:
+def _chance(parsed: Sequence[Feature], place: int, keep: int, limit: int) -> float:
     """The chance that the tag at `place` is read to its end, where those from `keep` on move.
 
     Costs add up over ", " (a test holds it). A comma joins the signs before it in one token, as in

@@ -117,10 +117,10 @@ def _captions(collection: Collection) -> Iterator[Finding]:
             message = "has an empty first line, and no other is read"
             yield finding("error", "caption_empty", name, message)
             continue
-        for code in caption_text.malformed_hex_codes(line):
+        for code in caption_text.MALFORMED_HEX.findall(line):
             message = f"{code} is no colour: six digits of 0-9 and a-f are needed after #"
             yield finding("error", "caption_hex_malformed", name, message)
-        there, least = len(caption_text.hex_codes(line)), collection.spec.hex_codes_min
+        there, least = len(caption_text.HEX.findall(line)), collection.spec.hex_codes_min
         if there < least:
             message = f"has {there} hex codes, and at least {least} are declared"
             yield finding("error", "caption_hex_few", name, message)

@@ -34,7 +34,7 @@ def check_colors(collection: Collection) -> Iterator[Finding]:
     for picture, caption in collection.pairs:
         line = caption_text.first_line(collection.texts.get(caption.name, ""))
         if line and picture.name in arts:
-            features = caption_text.features(caption_text.parse(line))
+            features = caption_text.features(line)
             grid = PixelGrid(cells=arts[picture.name])
             for check in (_background, _words, _hex_codes):
                 yield from check(caption.name, features, grid)

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 from bespoke import findings
 from bespoke.dataset import ablation, caption_exposure, loading
 from bespoke.errors import BespokeError, ConfigError, DatasetError
-from bespoke.experiment import config, lint, prompts, schedule
-from bespoke.experiment.dataset_spec import DatasetSpec
-from bespoke.experiment.effective_options import by_folder
-from bespoke.experiment.run_names import with_seed
+from bespoke.experiment import config, option_warnings, prompts
+from bespoke.experiment.experiment import DatasetSpec
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY, workspace_path
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bespoke.dataset.loading import Collection
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
     from bespoke.findings import Finding
 
 # How the caption versions that `captions repair` wrote end.
@@ -132,7 +130,7 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
     named: dict[str, Path] = {}
     if texts and experiment is None:
         raise ConfigError(f"{option}: this experiment has no parent to compare with")
-    known = by_folder(experiment) if experiment else {}
+    known = experiment.by_folder() if experiment else {}
     for text in texts:
         name, folder = subset_and_folder(text)
         if name not in known:
@@ -159,7 +157,7 @@ def locate(
     """
     named = _named(texts, experiment, "--data")
     located: dict[str, Path] = {}
-    for name in by_folder(experiment):
+    for name in experiment.by_folder():
         places = [named[name]] if name in named else [root / name for root in roots]
         folder = next(filter(loading.holds_pictures, places), None)
         if folder is None and draw is not None and name not in named:
@@ -192,15 +190,13 @@ def check(
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
     """
     # At another seed, so is what it is compared with: a seed is no change between the two.
-    known = {each.name: with_seed(each, seed) for each in config.known(REPOSITORY)}
+    known = {each.name: each.with_seed(seed) for each in config.known(REPOSITORY)}
     parent = known.get(experiment.parent or "")
     own = _named(parent_data, parent, "--parent-data")
     located = locate(experiment, data, roots, draw)
     subject, collections = experiment.subject, _collections(experiment, located)
     here = ablation.Side(experiment=experiment, collections=collections, subject=subject)
-    pictures = {name: len(each.pairs) for name, each in collections.items()}
-    length = schedule.length(experiment, pictures)
-    options = [*lint.audit(experiment), *schedule.gate_findings(experiment, length)]
+    options = list(option_warnings.check(experiment))
     lines: list[str] = []
     if parent is not None:
         # On its own captions where they are named, else on those at hand.

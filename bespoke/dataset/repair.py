@@ -24,7 +24,6 @@ from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import Feature, tokens
-from bespoke.experiment.effective_options import by_folder
 from bespoke.experiment.toml_files import toml_lines
 from bespoke.files import REPOSITORY, write_whole
 
@@ -59,7 +58,7 @@ def mend(
 
 def _joined(text: str) -> Iterator[Feature]:
     """The features, each one tag, without the palette and the hex codes of no feature."""
-    for feature in caption_text.features(caption_text.parse(text)):
+    for feature in caption_text.features(text):
         if feature.kind not in ("palette", "loose") or not feature.codes:
             text = feature.text.replace(",", "") if feature.parts > 1 else feature.text
             yield replace(feature, text=text, parts=1)
@@ -175,10 +174,10 @@ def show(chosen: argparse.Namespace) -> None:
     file = REPOSITORY / "experiments" / f"{name}.toml"
     if file.exists():
         raise ConfigError(f"{file}: is there already. Rename or remove it first")
-    keep_tokens = int(by_folder(experiment)[loading.COLLECTION]["keep_tokens"])
+    keep_tokens = int(experiment.by_folder()[loading.COLLECTION]["keep_tokens"])
     limit = int(experiment.option("max_token_length") or WINDOW)
     mended = repair(before, chosen.out, keep_tokens=keep_tokens, limit=limit)
-    fewest = min(len(caption_text.hex_codes(line)) for line in mended.values())
+    fewest = min(len(caption_text.HEX.findall(line)) for line in mended.values())
     spec = replace(before.spec, hex_codes_min=fewest, caption_version=name)
     after = preflight.check_folder(chosen.out, spec)
     table = {

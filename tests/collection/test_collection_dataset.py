@@ -17,7 +17,7 @@ from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.dataset.repair import repair
 from bespoke.experiment import caption_text, config
 from bespoke.experiment.caption_text import tokens
-from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.experiment import DatasetSpec
 
 if TYPE_CHECKING:
     from bespoke.dataset.loading import Collection
@@ -41,7 +41,7 @@ def messages(collection: Collection, code: str) -> dict[str, str]:
 
 
 def background_of(text: str) -> caption_text.Feature | None:
-    whole = caption_text.features(caption_text.parse(text))
+    whole = caption_text.features(text)
     return next((f for f in whole if "background" in f.kinds and f.codes), None)
 
 
@@ -85,7 +85,7 @@ def test_what_is_wrong_with_hex_codes(real: Collection, fault: str, captions: in
 def test_all_but_one_of_3655_hex_codes_occur_in_their_picture(real: Collection) -> None:
     colours = {Path(name).stem: PixelGrid(cells=art).colours for name, art in real.arts.items()}
     codes = [
-        (s, code) for s, text in real.captions.items() for code in caption_text.hex_codes(text)
+        (s, code) for s, text in real.captions.items() for code in caption_text.HEX.findall(text)
     ]
     assert len(codes) == 3_655
     assert [(s, code) for s, code in codes if code not in colours[s]] == [

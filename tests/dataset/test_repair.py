@@ -22,7 +22,7 @@ from bespoke.dataset.repair import mend, repair
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import tokens
-from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.experiment import DatasetSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,8 +162,8 @@ def test_mending_what_is_mended_changes_nothing(
     once = mended(text, portrait(top), **rules)
     assert mended(once, portrait(top), **rules) == once
     assert (
-        not set(caption_text.hex_codes(once))
-        - set(caption_text.hex_codes(text))
+        not set(caption_text.HEX.findall(once))
+        - set(caption_text.HEX.findall(text))
         - set(portrait(top).colours)
     )
 
@@ -246,7 +246,7 @@ def test_the_next_command_that_it_names_passes(project: Path, drawn: Path, tmp_p
     shutil.copytree(drawn, old)
     for caption in old.glob("*.txt"):
         text = caption.read_text().strip()
-        code = caption_text.hex_codes(text)[0]
+        code = caption_text.HEX.findall(text)[0]
         caption.write_text(f"{text}, wild clothing ({code}), {code}, {code}")
     done = bespoke(project, "captions", "repair", "--data", old, "--out", tmp_path / "new")
     assert done.returncode == 0, done.stderr
