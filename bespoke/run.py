@@ -93,8 +93,8 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                 job,
                 prompts=tested,
                 samples=samples,
-                keep=functools.partial(record.epoch, job.experiment.run_name),
-                show=functools.partial(recorder.show, job, record),
+                keep=record.epoch,
+                show=functools.partial(recorder.show, job),
             )
             evaluator.take_up(start)
             if not start.finished:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,9 @@ from bespoke.errors import GateStoppedError, InterruptedRunError
 from bespoke.evaluation import by_hand, epoch_result
 from bespoke.experiment import config, rendering
 from bespoke.files import REPOSITORY, document_path, workspace
-from bespoke.record import report, store
-from bespoke.record.postgres import VARIABLE, line
-from bespoke.record.run_record import RunRecord
+from bespoke.record import postgres, report, store
+from bespoke.record.run_record import RunRecord, first_line
+from bespoke.record.store import RunFile
 from bespoke.signals import signals_held
 from bespoke.trainer import hardware
 from bespoke.trainer.journal import now
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from bespoke.dataset.preflight import Preflight
     from bespoke.evaluation.epoch_result import EpochResult
     from bespoke.experiment.rendering import Rendered
-    from bespoke.record.store import Record
     from bespoke.trainer.job import Job
 
 
@@ -70,46 +68,38 @@ def run_of(
 
 
 @contextlib.contextmanager
-def recorded(job: Job, run: RunRecord) -> Iterator[Record]:
-    """The record, with this run begun in it; how the block ends is how the run's record ends.
+def recorded(job: Job, run: RunRecord) -> Iterator[RunFile]:
+    """The run's record, begun; how the block ends is how it ends, and its page is written then.
 
     A rehearsal is recorded in its own workspace alone: nothing of it can be taken for a result.
-
-    Raises:
-        ConfigError: where the database's address is none.
-        OSError: where the run's record cannot be written.
     """
-    url = None if job.request.rehearse else os.environ.get(VARIABLE)
-    with store.opened(job.workspace, url=url) as kept:
+    send = None if job.request.rehearse else postgres.from_environment()
+    kept = RunFile(job.workspace, document_path(job.output, job.name), send)
+    with signals_held():
+        kept.begin(run)
+    status, ending = "completed", "all epochs are trained"
+    try:
+        yield kept
+    except BaseException as error:
+        ending = first_line(error)
+        if isinstance(error, InterruptedRunError):
+            status = "cancelled"
+        elif not isinstance(error, GateStoppedError):
+            status = "failed"
+        raise
+    finally:
         with signals_held():
-            kept.begin(run, document_path(job.output, job.name))
-        status, ending = "completed", "all epochs are trained"
-        try:
-            yield kept
-        except BaseException as error:
-            ending = line(error)
-            if isinstance(error, InterruptedRunError):
-                status = "cancelled"
-            elif not isinstance(error, GateStoppedError):
-                status = "failed"
-            raise
-        finally:
-            with signals_held():
-                kept.end(run.name, status=status, ending=ending)
-                try:
-                    say(f"the run's page is {show(job, kept)}")
-                except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails
-                    say(f"the run's page could not be written: {error}")
+            kept.end(status=status, ending=ending)
+            try:
+                say(f"the run's page is {show(job)}")
+            except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails
+                say(f"the run's page could not be written: {error}")
 
 
-def show(job: Job, kept: Record) -> str:
-    """Write the run's page anew, and the index; returns where the page is.
-
-    Raises:
-        OSError: where it cannot be written.
-    """
+def show(job: Job) -> str:
+    """Write the run's page anew, and the index; returns where the page is."""
     folder, name = job.workspace / report.FOLDER, job.experiment.run_name
-    *_, _ = report.publish(kept, folder, name)
+    report.publish(store.runs(job.workspace), folder, name)
     return str(folder / report.page_name(name))
 
 
@@ -117,11 +107,7 @@ def show(job: Job, kept: Record) -> str:
 
 
 def test(chosen: argparse.Namespace) -> None:
-    """`bespoke test`: what epoch_test does, and its scored tests recorded.
-
-    Raises:
-        ConfigError, TrainerError: where a checkpoint or a saved test cannot be tested.
-    """
+    """`bespoke test`: what epoch_test does, and its scored tests recorded."""
     place = workspace(chosen.workspace)
     by_hand.test(chosen, lambda result: _keep_test(result, place, anew=not chosen.again))
 
@@ -135,30 +121,26 @@ def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
     if result.epoch is None:
         say(f"{Path(result.checkpoint).name}: carries no epoch, so its folder alone holds the test")
         return
-    with store.opened(place, url=os.environ.get(VARIABLE)) as kept:
-        runs = [run for run in kept.runs() if result.run in _names(run)]
-        run = runs[-1] if runs else None
-        known = {each.epoch: each for each in run.epochs} if run else {}
-        before = known.get(result.epoch)
-        if before is None and not anew:
+    runs = (
+        (file, run)
+        for file, run in store.files(place)
+        if result.run in (run.name, run.setting("training.output_name"))
+    )
+    file, run = next(runs, (document_path(place / "output", result.run), None))
+    before = {each.epoch: each for each in run.epochs}.get(result.epoch) if run else None
+    if before is None and not anew:
+        return
+    if before is not None and before.test != result.test:
+        if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
+            say(f"not recorded: epoch {result.epoch} of {before.run} keeps its own test")
             return
-        if before is not None and before.test != result.test:
-            if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
-                say(f"not recorded: epoch {result.epoch} of {before.run} keeps its own test")
-                return
-            result = epoch_result.rescored(before, result.scores, "person")
-        name = run.name if run else _begin(kept, result.run)
-        kept.epoch(name, result, None)
-    say(f"recorded as epoch {result.epoch} of {name}")
-
-
-def _names(run: RunRecord) -> tuple[object, ...]:
-    return run.name, run.settings.get("training.output_name", {}).get("value")
-
-
-def _begin(kept: Record, name: str) -> str:
-    """A run of which nothing is known but that its checkpoints are here."""
-    known = (each.name for each in config.known(REPOSITORY) if each.output_name == name)
-    kept.begin(RunRecord(name=name, experiment=next(known, "")))
-    kept.end(name, status="completed", ending="trained elsewhere; its epochs are tested")
-    return name
+        result = epoch_result.rescored(before, result.scores, "person")
+    kept = RunFile(place, file, postgres.from_environment())
+    if run is None:
+        # Nothing is known of it but that its checkpoints are here.
+        known = (each.name for each in config.known(REPOSITORY) if each.output_name == result.run)
+        started = now().isoformat(timespec="seconds")
+        kept.begin(RunRecord(name=result.run, experiment=next(known, ""), started=started))
+        kept.end(status="completed", ending="trained elsewhere; its epochs are tested")
+    kept.epoch(result, None)
+    say(f"recorded as epoch {result.epoch} of {run.name if run else result.run}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads the annotations
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from bespoke.evaluation import gate
-from bespoke.evaluation.epoch_result import EpochResult  # noqa: TC001 - pydantic reads the annotations
+from bespoke.evaluation.epoch_result import EpochResult  # noqa: TC001 - pydantic reads it
 from bespoke.evaluation.gate import Decision  # noqa: TC001
 from bespoke.redact import veiled
 
@@ -23,7 +24,8 @@ class RunRecord:
     `status` is in_progress, completed, failed or cancelled; `ending` says in words how it ended.
     `starts` maps the time of each start to {"total": seconds}. `settings` maps "training.KEY" and
     "dataset….KEY" to the receipt's row {value, from, was?, was_from?, why?}. `preflight` is the
-    object that `bespoke check --json` prints. `curves` maps "loss" to (step, value) pairs.
+    object that `bespoke check --json` prints. `curves` maps "loss" to (step, value) pairs. Where
+    there are no epochs, as of a baseline, `facts` may say the best one.
     """
 
     name: str
@@ -47,17 +49,14 @@ class RunRecord:
 
     @property
     def best(self) -> EpochResult | None:
-        """The epoch that `gate.best` finds; None where none has a mean score."""
         return gate.best(self.epochs)
 
     @property
     def best_epoch(self) -> int | None:
-        """The best epoch; of a baseline, what is known of it."""
         return self.best.epoch if self.best else self.facts.get("best_epoch")
 
     @property
     def best_score(self) -> float | None:
-        """The best epoch's mean score, 0 to 10; of a baseline, what is known of it."""
         return self.best.scores.mean if self.best else self.facts.get("best_score")
 
     @property
@@ -73,29 +72,27 @@ class RunRecord:
 
     @property
     def seed(self) -> Any:
-        """The seed that the trainer was given; None where no setting is known."""
-        return self.settings.get("training.seed", {}).get("value")
+        return self.setting("training.seed")
+
+    def setting(self, key: str) -> Any:
+        """The value of "training.KEY" or "dataset….KEY"; None where it is not known."""
+        return self.settings.get(key, {}).get("value")
+
+    def state(self) -> str:
+        """The status and the best epoch, in a few words."""
+        if self.best_score is None:
+            return f"{self.status}, no score"
+        return f"{self.status}, best {self.best_score:.1f} at epoch {self.best_epoch}"
 
 
-# Trained before there was a record. Their scores were given by eye; nothing else is known.
-BASELINES = (
-    RunRecord(
-        name="SD15_FINAL_CORRECTED_CAPTIONS",
-        experiment="final_corrected_captions",
-        uid="baseline-1",
-        status="completed",
-        facts={"best_epoch": 6, "best_score": 7.3, "background_right_from": 7},
-    ),
-    RunRecord(
-        name="SD15_PERFECT",
-        experiment="",
-        uid="baseline-2",
-        status="completed",
-        facts={"best_epoch": 7, "best_score": 9.0},
-    ),
-)
+# Sends runs to another database: the uids of those that it has now, and what kept the others back.
+Send = Callable[[Sequence[RunRecord]], tuple[list[str], str | None]]
 
 _RUN = TypeAdapter(RunRecord)
+# Trained before there was a record. Their scores were given by eye; nothing else is known.
+BASELINES = TypeAdapter(tuple[RunRecord, ...]).validate_json(
+    Path(__file__).with_name("baselines.json").read_bytes()
+)
 
 
 def dumps(run: RunRecord) -> str:
@@ -111,13 +108,11 @@ def loads(text: str) -> RunRecord:
     """
     try:
         document = json.loads(text)
-        if missing := {each.name for each in fields(RunRecord)} - document.keys():
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         run = _RUN.validate_python(document)
-        if not (run.uid and run.name):
-            raise ValueError("it lacks a name")
+        if not (run.uid and run.name) or {each.name for each in fields(run)} - document.keys():
+            raise ValueError("something is missing")
         # What every list computes: a document that no list can show is none.
-        _ = (run.best_score, run.cost, run.seed, [each.backgrounds() for each in run.epochs])
+        _ = (run.cost, run.state())
     except (AttributeError, RecursionError, TypeError) as error:
         raise ValueError(f"it cannot be read: {error}") from error
     return run
@@ -140,3 +135,25 @@ def clean(text: str) -> str:
     """Text as every database can keep it, with no secret in it."""
     encodable = text.encode("utf-8", "replace").decode("utf-8")
     return veiled(encodable.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of tables within tables: of {"captions": {"words": 7}}, ("captions.words", 7)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def shown(value: object, kept: str = "") -> str:
+    """Text from outside as one line, but for what is `kept`: the unseen stands as its number."""
+    return "".join(
+        each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in str(value)
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in its first line and without a secret."""
+    lines = str(error).strip().splitlines()
+    return veiled(lines[0]) if lines else type(error).__name__
