@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bespoke import cli
-from bespoke.record import compare, outcome, store
-from tests.records import HOSTILE, a_result, a_run, scores
+from bespoke.record import compare
+from tests.records import HOSTILE, a_recorded, a_result, a_run, scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,24 +54,21 @@ def test_what_came_out_is_counted_over_the_epochs() -> None:
         for epoch, mean in enumerate((5, 8, 6, 8), start=1)
     )
     run = a_run("ONE", epochs=results, starts={"t": {"total": 7200.0}})
-    assert outcome.outcome(run) == {
+    assert compare.outcome(run) == {
         "status": "in_progress",
-        "background_right_from": 2,
-        "lost_again": [3],
-        "best_epoch": 2,
-        "best_score": 8.0,
+        "background right from epoch": 2,
+        "background turned again": "epoch 3",
+        "best epoch": 2,
+        "best score": 8.0,
         "time": "2:00:00",
-        "cost": 1.0,
+        "money": 1.0,
     }
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    with store.opened(tmp_path) as record:
-        for run in (a_kept("ONE", 7), a_kept(HOSTILE, 9, tokens=5)):
-            record.begin(run)
-            for result in run.epochs:
-                record.epoch(run.name, result, None)
+    for run in (a_kept("ONE", 7), a_kept(HOSTILE, 9, tokens=5)):
+        a_recorded(tmp_path, run)
     return tmp_path
 
 
@@ -90,8 +87,7 @@ def test_a_run_of_unknown_settings_is_compared_by_what_came_out(
     workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    with store.opened(workspace) as record:
-        record.begin(a_run("BARE", settings={}))
+    a_recorded(workspace, a_run("BARE", settings={}))
     cli.main(["compare", "ONE", "BARE", "--workspace", str(workspace)])
     out = capsys.readouterr().out
     assert "not known, so not compared: the settings of BARE" in out
@@ -141,10 +137,51 @@ def test_a_baseline_is_compared_by_the_little_that_is_known_of_it(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     baseline = "SD15_FINAL_CORRECTED_CAPTIONS"
-    with store.opened(workspace) as record:
-        recorded = record.runs()[0].name
-    cli.main(["compare", recorded, baseline, "--workspace", str(workspace)])
+    cli.main(["compare", "ONE", baseline, "--workspace", str(workspace)])
     table = capsys.readouterr().out
     assert "7.3" in table
     assert f"not known, so not compared: the settings of {baseline}" in table
     assert len(table.splitlines()) < 20
+
+
+def a_pair(first: tuple[int, ...], second: tuple[int, ...]) -> list[RunRecord]:
+    """A run a score of two experiments that differ in keep_tokens, each at a seed of its own."""
+    return [
+        a_kept(
+            f"{name}_{seed}",
+            mean,
+            seed=seed,
+            tokens=tokens,
+            status="completed",
+            uid=f"{name}{seed}",
+        )
+        for name, tokens, means in (("A", 3, first), ("B", 5, second))
+        for seed, mean in enumerate(means)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ((6, 8), (7, 8), "A_0 and B_0: no difference: 0.5 apart, seeds alone differ by 2.0"),
+        ((5, 6), (8, 9), "A_0 and B_0: B_0 is better: 3.0 apart, seeds alone differ by 1.0"),
+        ((5,), (8, 9), "A_0 and B_0: 3.5 apart, but one seed cannot tell: train both with --seeds"),
+    ],
+)
+def test_a_difference_within_the_seeds_spread_is_none(
+    first: tuple[int, ...], second: tuple[int, ...], says: str
+) -> None:
+    runs = a_pair(first, second)
+    assert compare.seed_line(runs[0], runs[len(first)], runs) == says
+    assert compare.seed_line(runs[0], runs[0], runs) is None
+
+
+def test_the_seeds_of_an_experiment_are_counted_though_one_of_its_runs_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in a_pair((6, 8), (7, 8)):
+        a_recorded(tmp_path, run)
+    cli.main(["compare", "A_0", "B_1", "--workspace", str(tmp_path)])
+    assert "A_0 and B_1: no difference: 0.5 apart" in capsys.readouterr().out
+    cli.main(["compare", "A_0", "A_1", "--workspace", str(tmp_path)])
+    assert "apart" not in capsys.readouterr().out

@@ -26,7 +26,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bespoke.errors import ConfigError
 from bespoke.record import postgres, store
-from tests.records import HOSTILE, a_decision, a_result, a_run, scores
+from bespoke.record.store import RunFile
+from tests.records import HOSTILE, a_decision, a_file, a_result, a_run, scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,7 +201,7 @@ def database(request: pytest.FixtureRequest, server: Any) -> Database:
 def trained(workspace: Path, url: str | None = None, name: str = "KEEP_3") -> None:
     """A run of three epochs from its start to its end."""
     kept = a_file(workspace, name, postgres.Postgres(url).send if url else None)
-    kept.begin(a_run(name, settings=settings(name), facts=FACTS))
+    kept.begin(a_run(name, starts={"t": {"total": 5400.0}}))
     for epoch in (1, 2, 3):
         kept.epoch(a_result(name, epoch), a_decision(epoch))
     kept.end(status="completed", ending="done")
@@ -211,9 +212,12 @@ def whole(database: Database, runs: int = 1, epochs: int = 3, theirs: int = 301)
     assert database.counts() == (theirs + runs, theirs + runs * epochs)
 
 
+def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
+    return store.send(workspace, postgres.Postgres(url).send, everything=True)
+
+
 def synced(workspace: Path, url: str) -> None:
-    _, left, why = store.sync(workspace, url)
-    assert (left, why) == (0, None)
+    assert sync(workspace, url)[1:] == (0, None)
 
 
 def test_what_is_kept_here_is_there_and_nothing_of_theirs_is_touched(
@@ -240,14 +244,11 @@ def test_what_is_kept_here_is_there_and_nothing_of_theirs_is_touched(
 
 def test_the_same_again_changes_nothing(database: Database, tmp_path: Path) -> None:
     trained(tmp_path, database.url)
-    rows = "SELECT xmin::text, t::text FROM {} t ORDER BY 2"
-    tables = ("training_runs", "epoch_results")
-    before = {row for name in tables for row in database.ask(rows.format(name))}
+    rows = ("SELECT to_jsonb(t) - 'updated_at' FROM training_runs t ORDER BY run_name",
+            "SELECT to_jsonb(t) FROM epoch_results t ORDER BY id")  # fmt: skip
+    before = [database.ask(each) for each in rows]
     synced(tmp_path, database.url)
-    (tmp_path / store.FILE).unlink()
-    synced(tmp_path, database.url)
-    assert {row for name in tables for row in database.ask(rows.format(name))} - before == set()
-    whole(database)
+    assert [database.ask(each) for each in rows] == before
 
 
 def test_what_a_person_wrote_there_stays(database: Database, tmp_path: Path) -> None:
@@ -255,18 +256,19 @@ def test_what_a_person_wrote_there_stays(database: Database, tmp_path: Path) -> 
         "INSERT INTO training_runs (run_name, notes, strengths, gpu_type) "
         "VALUES ('KEEP_3', 'planned', '{mine}', 'A40')"
     )
-    with store.opened(tmp_path, database.url) as record:
-        record.begin(a_run())
-        record.epoch("KEEP_3", a_result(), None)
-        database.ask(
-            "UPDATE training_runs SET key_findings = 'I like it', quality_score = 8.5 "
-            "WHERE run_name = 'KEEP_3'"
-        )
-        database.ask("UPDATE epoch_results SET visual_quality_score = 9, notes = 'crisp' "
-                     "WHERE observations IS NULL")  # fmt: skip
-        record.epoch("KEEP_3", a_result(given=scores(4, 4, 4), checkpoint="new"), None)
-        record.end("KEEP_3", status="completed")
-    (tmp_path / store.FILE).unlink()
+    kept = a_file(tmp_path, send=postgres.Postgres(database.url).send)
+    kept.begin(a_run())
+    kept.epoch(a_result(), None)
+    database.ask(
+        "UPDATE training_runs SET key_findings = 'I like it', quality_score = 8.5 "
+        "WHERE run_name = 'KEEP_3'"
+    )
+    database.ask(
+        "UPDATE epoch_results SET visual_quality_score = 9, notes = 'crisp' "
+        "WHERE observations IS NULL"
+    )
+    kept.epoch(a_result(given=scores(4, 4, 4), checkpoint="new"), None)
+    kept.end(status="completed")
     synced(tmp_path, database.url)
     assert database.ask(
         "SELECT status::text, notes, strengths, key_findings, quality_score::float, num_images, "
@@ -284,18 +286,18 @@ def test_a_finished_run_of_theirs_keeps_its_row_and_its_name(
     before = database.theirs()
     trained(tmp_path, database.url, "OLD_7")
     assert database.theirs()[1] == before[1]
-    found = database.ask("SELECT run_name, notes FROM training_runs WHERE run_name ~ '^OLD_7'")
-    assert ("OLD_7", "mine 7") in found
-    assert ("OLD_7 (2026-11-25T10:00:00+00:00)", None) in found
+    rows = database.ask("SELECT run_name, notes FROM training_runs WHERE run_name ~ '^OLD_7'")
+    assert ("OLD_7", "mine 7") in rows
+    assert ("OLD_7 (2026-11-25T10:00:00+00:00)", None) in rows
 
 
 def test_hostile_names_are_text_there_too(database: Database, tmp_path: Path) -> None:
-    name = HOSTILE + "\0\ud800"
-    with store.opened(tmp_path, database.url) as record:
-        train(record, name)
-    found = database.ask("SELECT run_name FROM training_runs WHERE run_name LIKE 'R%'")
-    assert found == [(HOSTILE + "\N{REPLACEMENT CHARACTER}?",)]
-    whole(database)
+    send, file = postgres.Postgres(database.url).send, tmp_path / "output" / "x.record.json"
+    kept = RunFile(tmp_path, file, send)
+    kept.begin(a_run(HOSTILE + "\0\ud800"))
+    rows = database.ask("SELECT run_name FROM training_runs WHERE run_name LIKE 'R%'")
+    assert rows == [(HOSTILE + "\N{REPLACEMENT CHARACTER}?",)]
+    whole(database, epochs=0)
 
 
 def test_a_run_that_was_moved_away_goes_by_its_start_there_too(
@@ -305,16 +307,15 @@ def test_a_run_that_was_moved_away_goes_by_its_start_there_too(
     file = tmp_path / "output" / "KEEP_3.record.json"
     (tmp_path / "output" / "earlier" / "x").mkdir(parents=True)
     file.rename(tmp_path / "output" / "earlier" / "x" / file.name)
-    with store.opened(tmp_path, database.url) as record:
-        record.begin(a_run(started="2026-11-26T10:00:00+00:00"))
+    send = postgres.Postgres(database.url).send
+    a_file(tmp_path, send=send).begin(a_run(started="2026-11-26T10:00:00+00:00"))
     names = (
         "SELECT run_name, status::text FROM training_runs WHERE run_name LIKE 'KEEP%' ORDER BY 1"
     )
     older = "KEEP_3 (2026-11-25T10:00:00+00:00)"
     assert database.ask(names) == [("KEEP_3", "in_progress"), (older, "completed")]
     # A pod that knows nothing of either starts a run of the same name.
-    with store.opened(tmp_path / "pod", database.url) as record:
-        record.begin(a_run(started="2026-11-27T10:00:00+00:00"))
+    a_file(tmp_path / "pod", send=send).begin(a_run(started="2026-11-27T10:00:00+00:00"))
     assert [row[0] for row in database.ask(names)] == [
         "KEEP_3", older, "KEEP_3 (2026-11-27T10:00:00+00:00)"
     ]  # fmt: skip
@@ -376,9 +377,9 @@ def hampered(workspace: Path, url: str, capsys: pytest.CaptureFixture[str]) -> s
     begun = time.monotonic()
     trained(workspace, url)
     assert time.monotonic() - begun < 15
-    with store.opened(workspace) as record:
-        assert len(record.run("KEEP_3").epochs) == 3
+    assert len(store.runs(workspace)[-1].epochs) == 3
     said = capsys.readouterr().out
+    assert said.count("PostgreSQL does not have all of the record yet") == 1
     assert "hunter22" not in said
     return said
 
@@ -389,9 +390,7 @@ def test_a_database_in_trouble_is_waited_for_once_and_has_all_of_it_later(
 ) -> None:
     gate, before = Gate(plain), plain.theirs()
     gate.mode = mode
-    said = hampered(tmp_path, gate.url, capsys)
-    assert "PostgreSQL does not have all of the record yet" in said
-    assert "bespoke record sync" in said
+    assert "bespoke record sync" in hampered(tmp_path, gate.url, capsys)
     gate.mode = "open"
     synced(tmp_path, gate.url)
     whole(plain)
@@ -413,11 +412,11 @@ def test_connections_cut_off_anywhere_leave_nothing_out_and_nothing_twice(
     gate = Gate(plain)
     trained(tmp_path)
     gate.mode, cuts = "cut", 0
-    for gate.left in range(4000, 40_000, 6000):
-        cuts += store.sync(tmp_path, gate.url)[1] > 0
+    for gate.left in range(500, 8000, 1000):
+        cuts += sync(tmp_path, gate.url)[1] > 0
     assert cuts >= 2
     gate.mode = "open"
-    assert store.sync(tmp_path, gate.url)[1:] == (0, None)
+    assert sync(tmp_path, gate.url)[1:] == (0, None)
     whole(plain)
 
 
@@ -427,11 +426,10 @@ def test_a_server_stopped_in_mid_run_is_not_waited_for(
     trained(tmp_path, plain.url, "FIRST")
     os.kill(plain.pid, signal.SIGSTOP)
     try:
-        said = hampered(tmp_path, plain.url, capsys)
+        hampered(tmp_path, plain.url, capsys)
     finally:
         os.kill(plain.pid, signal.SIGCONT)
-    assert "does not have all of the record yet" in said
-    wait_for(lambda: store.sync(tmp_path, plain.url)[1] == 0, "the rest")
+    wait_for(lambda: sync(tmp_path, plain.url)[1] == 0, "the rest")
     whole(plain, runs=2)
 
 
@@ -450,7 +448,7 @@ def test_a_refused_password_is_said_without_it(
         said = hampered(tmp_path, wrong, capsys)
         assert "password authentication failed" in said
         synced_with = wrong.replace("hunter22", "right-horse")
-        assert store.sync(tmp_path, synced_with)[1:] == (0, None)
+        assert sync(tmp_path, synced_with)[1:] == (0, None)
     finally:
         hba.write_text(rules, encoding="utf-8")
         plain.ask("SELECT pg_reload_conf()")
@@ -460,7 +458,7 @@ def test_a_refused_password_is_said_without_it(
 @pytest.mark.parametrize(
     ("rights", "says"),
     [
-        ("", "may not use the schema: GRANT USAGE ON SCHEMA public"),
+        ("", "no schema has been selected to create in"),
         ("GRANT USAGE ON SCHEMA public TO {name}", "permission denied for table training_runs"),
     ],
 )
@@ -472,7 +470,7 @@ def test_a_role_without_rights_is_told_so(
     plain.ask(f"REVOKE ALL ON SCHEMA public FROM public; CREATE ROLE {name} LOGIN")
     if rights:
         plain.ask(rights.format(name=name))
-    sent, left, why = store.sync(tmp_path, plain.url.replace("postgres:hunter22", f"{name}:x"))
+    sent, left, why = sync(tmp_path, plain.url.replace("postgres:hunter22", f"{name}:x"))
     assert (sent, left) == (0, 1)
     assert says in str(why)
 
@@ -483,7 +481,7 @@ def test_a_run_that_their_rules_refuse_keeps_back_itself_alone(
     plain.ask("ALTER TABLE training_runs ADD CHECK (run_name <> 'FIRST')")
     trained(tmp_path, name="FIRST")
     trained(tmp_path, name="SECOND")
-    sent, left, why = store.sync(tmp_path, plain.url)
+    sent, left, why = sync(tmp_path, plain.url)
     assert (sent, left) == (1, 1)
     assert "training_runs" in str(why)
     plain.ask("ALTER TABLE training_runs DROP CONSTRAINT training_runs_run_name_check")
@@ -491,13 +489,15 @@ def test_a_run_that_their_rules_refuse_keeps_back_itself_alone(
     whole(plain, runs=2)
 
 
-def test_columns_that_they_lack_are_left_out(plain: Database, tmp_path: Path) -> None:
-    plain.ask("ALTER TABLE training_runs DROP COLUMN min_snr_gamma, DROP COLUMN num_images")
-    trained(tmp_path, plain.url)
-    whole(plain)
-    plain.ask("ALTER TABLE training_runs ADD COLUMN num_images int")
+def test_a_column_that_they_lack_is_named(plain: Database, tmp_path: Path) -> None:
+    plain.ask("ALTER TABLE training_runs DROP COLUMN min_snr_gamma")
+    trained(tmp_path)
+    sent, left, why = sync(tmp_path, plain.url)
+    assert (sent, left) == (0, 1)
+    assert str(why).startswith('KEEP_3: column "min_snr_gamma" of relation "training_runs"')
+    plain.ask("ALTER TABLE training_runs ADD COLUMN min_snr_gamma real")
     synced(tmp_path, plain.url)
-    assert plain.ask("SELECT num_images FROM training_runs WHERE run_name = 'KEEP_3'") == [(203,)]
+    whole(plain)
 
 
 def test_tables_that_are_not_there_are_made_closed_to_the_public_and_all_of_it_is_sent(
@@ -505,7 +505,7 @@ def test_tables_that_are_not_there_are_made_closed_to_the_public_and_all_of_it_i
 ) -> None:
     trained(tmp_path, plain.url)
     plain.ask("DROP TABLE epoch_results; DROP TABLE training_runs")
-    assert store.sync(tmp_path, plain.url) == (1, 0, None)
+    assert sync(tmp_path, plain.url) == (1, 0, None)
     assert plain.counts() == (1, 3)
     # A new table at Supabase is open to the project's public key until it is closed.
     closed = plain.ask(
@@ -518,14 +518,14 @@ def test_tables_that_are_not_there_are_made_closed_to_the_public_and_all_of_it_i
 WRITER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {repository!r})
-from bespoke.record import store
-from tests.records import a_result, a_run, a_decision
-with store.opened(Path(sys.argv[1]), sys.argv[2]) as record:
-    record.begin(a_run())
-    for epoch in range(1, 7):
-        record.epoch("KEEP_3", a_result(epoch=epoch), a_decision(epoch))
-        print(epoch, flush=True)
+sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
+from bespoke.record import postgres
+from records import a_file, a_result, a_run, a_decision
+kept = a_file(Path(sys.argv[1]), send=postgres.Postgres(sys.argv[2]).send)
+kept.begin(a_run())
+for epoch in range(1, 7):
+    kept.epoch(a_result(epoch=epoch), a_decision(epoch))
+    print(epoch, flush=True)
 """
 
 
@@ -539,11 +539,10 @@ def test_a_run_killed_while_it_sends_is_there_whole_with_the_next(
         for line in killed.stdout:
             if line.strip() == "3":
                 killed.kill()
-    with store.opened(tmp_path, plain.url) as record:
-        kept = len(record.run("KEEP_3").epochs)
-        assert 3 <= kept < 6
-        record.begin(a_run())
-    whole(plain, epochs=kept)
+    epochs = len(store.runs(tmp_path)[0].epochs)
+    assert 3 <= epochs < 6
+    a_file(tmp_path, send=postgres.Postgres(plain.url).send).begin(a_run())
+    whole(plain, epochs=epochs)
 
 
 @pytest.mark.parametrize(
@@ -554,11 +553,9 @@ def test_a_run_killed_while_it_sends_is_there_whole_with_the_next(
         ("postgres://me:hunter22@x@host:port/x", "%40"),
     ],
 )
-def test_an_address_that_is_none_is_refused_before_the_start(
-    tmp_path: Path, text: str, says: str
-) -> None:
-    with pytest.raises(ConfigError, match=says) as caught, store.opened(tmp_path, text):
-        pass
+def test_an_address_that_is_none_is_refused_before_the_start(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        postgres.Postgres(text)
     assert "hunter22" not in str(caught.value)
 
 
