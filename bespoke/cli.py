@@ -189,7 +189,7 @@ VERBS = (
         "compare",
         "what differs between runs, and what came out",
         _compare,
-        "record.compare:show",
+        "record.commands:compare",
         "compare keep_tokens_3 keep_tokens_5 --settings",
     ),
     Verb("next", "what the scores say comes next", _optional_run, "record.commands:show_next"),

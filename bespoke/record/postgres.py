@@ -1,10 +1,8 @@
-"""The collection's own PostgreSQL: the tables `training_runs` and `epoch_results`, written beside
-whoever else writes there.
+"""The collection's own PostgreSQL, where others write too: `training_runs` and `epoch_results`.
 
-A run is sent whole, with all its epochs, as one upsert in one transaction: sent twice it is there
-once. Columns that a machine owns are overwritten. The columns of PERSONS are filled only where they
-are empty, those of the run at its end: what a person put there stays. The columns are those of
-`postgres.sql`: where a table lacks one, PostgreSQL's own line names it, and the run waits for it.
+A run is sent whole, with its epochs, as upserts in one transaction. Columns that a machine owns are
+overwritten; those of PERSONS are filled only where they are empty, those of the run at its end. The
+columns are those of `postgres.sql`: where a table lacks one, PostgreSQL's own line names it.
 """
 
 from __future__ import annotations
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 Connection = psycopg.Connection[Any]
 VARIABLE = "BESPOKE_DATABASE_URL"
-# How long nothing is tried after a failure.
-PAUSE_S = 60
 # The system notices a server that is gone without a word.
 WATCH = "connect_timeout=5 keepalives_idle=2 keepalives_interval=1 tcp_user_timeout=5000"
 # What is wrong with one run, and not with the database.
@@ -43,8 +39,6 @@ PERSONS = (
 OPTIONS = json.loads(Path(__file__).with_name("postgres.json").read_text(encoding="utf-8"))
 # By the collection owner's own bounds for the best mean score.
 OVERALL = {"best": "success", "good": "partial", "acceptable": "partial", "skip": "failure"}
-# The statements that make the tables, closed to all but their owner: Supabase shows a new table to
-# whoever has the project's public key.
 TABLES = Path(__file__).with_name("postgres.sql")
 
 
@@ -52,17 +46,16 @@ class Postgres:
     """A database by its address; ConfigError where that is none, without repeating it."""
 
     def __init__(self, text: str) -> None:
-        self.address = _address(text.strip())
-        self._idle_until, self._trouble = 0.0, ""
+        self.address, self._idle_until = _address(text), 0.0
 
     def send(self, runs: Sequence[RunRecord]) -> tuple[list[str], str | None]:
         """Send the runs; returns the uids of those that are there now, and in a line what kept the
-        others back. After a failure nothing is tried for a minute.
+        others back. After a failure nothing is tried for a minute, and nothing said.
         """
         sent: list[str] = []
+        trouble: str | None = None
         if time.monotonic() < self._idle_until:
-            return sent, self._trouble
-        self._trouble = ""
+            return sent, trouble
         try:
             # Through a pooler a prepared statement would be looked for where it is not.
             with psycopg.connect(self.address, autocommit=True, prepare_threshold=None) as to:
@@ -71,12 +64,12 @@ class Postgres:
                         _write(to, run)
                         sent.append(run.uid)
                     except REFUSALS as error:  # noqa: PERF203 - it keeps back this run alone
-                        self._trouble = f"{shown(run.name)}: {first_line(error)}"
+                        trouble = f"{shown(run.name)}: {first_line(error)}"
         except Exception as error:  # noqa: BLE001 - whatever a database does, training goes on
-            self._trouble = first_line(error)
-        if self._trouble:
-            self._idle_until = time.monotonic() + PAUSE_S
-        return sent, self._trouble or None
+            trouble = first_line(error)
+        if trouble:
+            self._idle_until = time.monotonic() + 60
+        return sent, trouble
 
 
 def from_environment() -> Send | None:
@@ -135,11 +128,13 @@ def _row_name(connection: Connection, run: RunRecord) -> str:
 
 
 def _run_values(run: RunRecord) -> dict[str, Any]:
-    over = run.status == "completed"
+    over, versions = run.status == "completed", run.facts.get("caption_version", {})
     verdict = run.best.verdict if run.best and over else None
     return {
         **{name: run.setting(key) for name, key in OPTIONS.items()},
-        **{name: run.facts.get(name) for name in ("num_images", "caption_version", "gpu_type")},
+        "num_images": run.facts.get("num_images"),
+        "caption_version": ", ".join(map(str, versions.values())) or None,
+        "gpu_type": run.facts.get("gpu_type"),
         "run_date": run.started,
         "status": run.status,
         "model_type": "SD15",
@@ -152,7 +147,7 @@ def _run_values(run: RunRecord) -> dict[str, Any]:
 
 def _epoch_values(result: EpochResult) -> dict[str, Any]:
     counts, scores = result.backgrounds(), result.scores
-    measured = counts["match"] + counts["mismatch"] > 0
+    measured = counts["match"] or counts["mismatch"]
     return {
         "epoch_number": result.epoch,
         "checkpoint_path": result.checkpoint,
@@ -181,14 +176,8 @@ def _upsert(
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(sets)} RETURNING id"
     )
     cursor = connection.cursor()
-    values = [{name: _value(each) for name, each in row.items()} for row in rows]
-    cursor.executemany(statement.encode(), values, returning=True)
+    cursor.executemany(statement.encode(), plain(rows), returning=True)
     return cursor
-
-
-def _value(value: Any) -> Any:
-    """As psycopg takes it: no NUL, no secret, a table as JSON."""
-    return json.dumps(plain(value)) if isinstance(value, dict) else plain(value)
 
 
 def _kept(name: str) -> str:

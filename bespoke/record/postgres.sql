@@ -1,3 +1,4 @@
+-- Closed to all but their owner: Supabase shows a new table to whoever has the project's public key.
 CREATE TABLE IF NOT EXISTS training_runs (
     id bigserial PRIMARY KEY, run_name text NOT NULL UNIQUE, run_date timestamptz, status text,
     base_model text, model_type text, training_data_path text, num_images integer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bespoke.console import say
@@ -14,7 +13,6 @@ from bespoke.experiment import config, rendering
 from bespoke.files import REPOSITORY, document_path, workspace
 from bespoke.record import postgres, report, store
 from bespoke.record.run_record import RunRecord, first_line
-from bespoke.record.store import RunFile
 from bespoke.signals import signals_held
 from bespoke.trainer import hardware
 from bespoke.trainer.journal import now
@@ -22,6 +20,7 @@ from bespoke.trainer.journal import now
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from bespoke.dataset.preflight import Preflight
     from bespoke.evaluation.epoch_result import EpochResult
@@ -30,18 +29,10 @@ if TYPE_CHECKING:
 
 
 def run_of(
-    job: Job,
-    rendered: Rendered,
-    settings: Mapping[str, Any],
-    preflight: Preflight,
-    parent: str | None,
+    job: Job, rendered: Rendered, settings: Mapping[str, Any], preflight: Preflight
 ) -> RunRecord:
-    """What is known of a run before it starts; `settings` are those that a resume is held to.
-
-    `parent` is the parent's run name.
-    """
-    experiment = job.experiment
-    hashes = {key: value for key, value in settings.items() if key.startswith("data ")}
+    """What is known of a run before it starts; `settings` are those that a resume is held to."""
+    experiment, data = job.experiment, "data "
     facts = {
         **{key: value for key, value in rendered.facts.items() if key != "started"},
         "rehearsal": job.request.rehearse or None,
@@ -49,7 +40,7 @@ def run_of(
         "output": str(job.output),
         "base_model_hash": settings.get("base model"),
         "num_images": sum(len(each.pairs) for each in preflight.collections.values()),
-        "data_hash": {key.removeprefix("data "): value for key, value in hashes.items()},
+        "data_hash": {k.removeprefix(data): settings[k] for k in settings if k.startswith(data)},
         "caption_version": {name: each.caption_version for name, each in experiment.specs.items()},
         "gpu_type": ", ".join(each.name for each in hardware.gpus()) or None,
         "price_per_hour": job.request.price_per_hour,
@@ -57,7 +48,7 @@ def run_of(
     return RunRecord(
         name=experiment.run_name,
         experiment=experiment.name,
-        parent=parent,
+        parent=preflight.parent,
         started=now().isoformat(timespec="seconds"),
         hypothesis=experiment.hypothesis,
         expected=experiment.expected,
@@ -68,13 +59,13 @@ def run_of(
 
 
 @contextlib.contextmanager
-def recorded(job: Job, run: RunRecord) -> Iterator[RunFile]:
+def recorded(job: Job, run: RunRecord) -> Iterator[store.RunFile]:
     """The run's record, begun; how the block ends is how it ends, and its page is written then.
 
     A rehearsal is recorded in its own workspace alone: nothing of it can be taken for a result.
     """
     send = None if job.request.rehearse else postgres.from_environment()
-    kept = RunFile(job.workspace, document_path(job.output, job.name), send)
+    kept = store.RunFile(job.workspace, document_path(job.output, job.name), send)
     with signals_held():
         kept.begin(run)
     status, ending = "completed", "all epochs are trained"
@@ -82,10 +73,8 @@ def recorded(job: Job, run: RunRecord) -> Iterator[RunFile]:
         yield kept
     except BaseException as error:
         ending = first_line(error)
-        if isinstance(error, InterruptedRunError):
-            status = "cancelled"
-        elif not isinstance(error, GateStoppedError):
-            status = "failed"
+        if not isinstance(error, GateStoppedError):
+            status = "cancelled" if isinstance(error, InterruptedRunError) else "failed"
         raise
     finally:
         with signals_held():
@@ -115,12 +104,8 @@ def test(chosen: argparse.Namespace) -> None:
 def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
     """Keep a scored test with the run that its checkpoint is of; a new one only where `anew`.
 
-    What the record has of the epoch stays, unless it is of this very test; a person's scores of the
-    same checkpoint are put to it.
+    The run's own test of the epoch stays; a person's scores of the same checkpoint are put to it.
     """
-    if result.epoch is None:
-        say(f"{Path(result.checkpoint).name}: carries no epoch, so its folder alone holds the test")
-        return
     runs = (
         (file, run)
         for file, run in store.files(place)
@@ -128,14 +113,14 @@ def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
     )
     file, run = next(runs, (document_path(place / "output", result.run), None))
     before = {each.epoch: each for each in run.epochs}.get(result.epoch) if run else None
-    if before is None and not anew:
+    if result.epoch is None or (before is None and not anew):
         return
     if before is not None and before.test != result.test:
         if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
             say(f"not recorded: epoch {result.epoch} of {before.run} keeps its own test")
             return
         result = epoch_result.rescored(before, result.scores, "person")
-    kept = RunFile(place, file, postgres.from_environment())
+    kept = store.RunFile(place, file, postgres.from_environment())
     if run is None:
         # Nothing is known of it but that its checkpoints are here.
         known = (each.name for each in config.known(REPOSITORY) if each.output_name == result.run)

@@ -1,21 +1,22 @@
 """A run's page and the page over all runs: one file each, read with no server and no network.
 
-Whatever a run holds is text from outside. The templates escape all of it, and characters that
-would reorder or hide what follows are shown by their number. The pages' own policy forbids every
-script and every request, should something slip through all the same.
+Whatever a run holds is text from outside: escaped, and what cannot be seen stands as its number.
+The pages' own policy forbids every script and every request.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import hashlib
+import io
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from bespoke import __version__
+from bespoke import __version__, files
 from bespoke.console import duration
 from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
@@ -23,8 +24,6 @@ from bespoke.evaluation import gate
 from bespoke.experiment import config
 from bespoke.experiment.effective_options import effective
 from bespoke.experiment.experiment_file import reached
-from bespoke.files import REPOSITORY, write_whole
-from bespoke.record import figures
 from bespoke.record.run_record import flat, shown
 from bespoke.request import Request
 from bespoke.trainer.journal import now
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from bespoke.record.run_record import RunRecord
 
 FOLDER = "reports"
-Tone = Literal["good", "fair", "bad", "open"]
-COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+# The longest side of a picture on the page, in pixels: six to each of 24 cells.
+SIDE = 144
 
 
 def publish(runs: Sequence[RunRecord], folder: Path, name: str | None = None) -> list[Path]:
@@ -55,7 +54,7 @@ def publish(runs: Sequence[RunRecord], folder: Path, name: str | None = None) ->
             with contextlib.suppress(ConfigError):
                 steps = [] if run.facts.get("rehearsal") else next_steps(run, runs)
             pages.append(write(run, folder, next_steps=steps))
-    return [*pages, write_index(runs, folder)]
+    return [*pages, _write(folder / "index.html", "index.html", runs=runs)]
 
 
 def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Path:
@@ -70,21 +69,11 @@ def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Pa
         run=run,
         epochs=sorted(run.epochs, key=lambda each: each.epoch or 1 << 30),
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
-        charts=figures.charts(run.epochs, run.curves.get("loss", ())),
+        losses=run.curves.get("loss", ()),
         differences={k: row for k, row in run.settings.items() if row.get("from") in written_by},
         next_steps=next_steps,
         workspace=folder.parent,
     )
-
-
-def write_index(runs: Sequence[RunRecord], folder: Path) -> Path:
-    """Write `index.html` over all runs: by experiment, newest first, then seed."""
-    newest = sorted(runs, key=lambda run: run.started, reverse=True)
-    groups = {
-        name: sorted((r for r in newest if r.experiment == name), key=lambda run: str(run.seed))
-        for name in dict.fromkeys(run.experiment for run in newest)
-    }
-    return _write(folder / "index.html", "index.html", groups=groups, count=len(runs))
 
 
 def page_name(name: str) -> str:
@@ -97,9 +86,13 @@ def page_name(name: str) -> str:
 
 def _write(path: Path, template: str, **context: object) -> Path:
     written = now().strftime("%Y-%m-%d %H:%M UTC")
-    page = _environment().get_template(template).render(written=written, **context)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page)
+    page = (
+        _environment()
+        .get_template(template)
+        .render(written=written, version=__version__, gate=gate, **context)
+    )
+    files.write_whole(path, page)
     return path
 
 
@@ -113,62 +106,62 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: value if hasattr(value, "__html__") else shown(value, kept="\n"),
         trim_blocks=True,
-        lstrip_blocks=True,
     )
-    environment.globals.update(
-        color=lambda value: value if COLOR.fullmatch(str(value)) else "",
-        duration=duration,
-        flat=flat,
-        gate=gate,
-        headline=headline,
-        page_name=page_name,
-        thumbnail=figures.thumbnail,
-        verdict=verdict,
-        version=__version__,
-    )
+    for each in (duration, flat, headline, page_name, thumbnail, verdict):
+        environment.globals[each.__name__] = each
+    safe = re.compile("#[0-9a-fA-F]{6}").fullmatch
+    environment.globals["color"] = lambda value: value if safe(str(value)) else ""
     return environment
 
 
-def verdict(result: EpochResult | None) -> str | None:
+# A page is written after every epoch: the pictures of earlier ones are not decoded again.
+@functools.lru_cache(maxsize=2048)
+def thumbnail(path: Path, sha256: str) -> str:
+    """The picture at `path` as a data: address, "" if it is not the one with this hash.
+
+    Pixels are left out, never mixed or snapped to cells: it looks as sharp as what the model drew.
+    """
+    from PIL import Image, ImageOps
+
+    buffer = io.BytesIO()
+    try:
+        if files.sha256(path) != sha256:
+            return ""
+        with Image.open(path) as image:
+            small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.NEAREST)
+        small.save(buffer, "WEBP", lossless=True)
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def verdict(result: EpochResult) -> str | None:
     """What the scores are worth: a mean is worth nothing where most backgrounds are wrong."""
-    if result is None or result.background_right:
-        return result and result.verdict
-    return "background wrong"
+    return result.verdict if result.background_right else "background wrong"
 
 
-def headline(run: RunRecord) -> tuple[Tone, str]:
-    """How it went, in one plain sentence, and how that is to be felt."""
+def headline(run: RunRecord) -> tuple[str, str]:
+    """How that is to be felt (good, fair, bad or open), and how it went, in one plain sentence."""
     if stop := next((each for each in run.decisions if each.outcome == "STOP"), None):
         return "bad", f"The hypothesis failed at epoch {stop.epoch}."
-    equals = gate.equals(run.epochs)
+    equals, top = gate.equals(run.epochs), run.best_score
     ties = f", and {gate.listed(equals)} equal" if equals else ""
-    best = (
-        ""
-        if run.best_score is None
-        else f"Best: epoch {run.best_epoch} ({run.best_score} of 10{ties})."
-    )
-    states: dict[str, tuple[Tone, str]] = {
-        "failed": ("bad", f"The run failed. {best}"),
-        "cancelled": ("fair", f"The run was interrupted. {best}"),
-        "in_progress": ("open", f"Still training: {len(run.epochs)} epochs tested. {best}"),
-    }
-    tones: dict[str | None, Tone] = {"best": "good", "good": "good", "acceptable": "fair"}
-    ended = (tones.get(verdict(run.best), "bad"), best) if best else ("open", "Nothing was scored.")
-    tone, text = states.get(run.status, ended)
-    return tone, text.strip()
+    best = "" if top is None else f"Best: epoch {run.best_epoch} ({top} of 10{ties})."
+    if run.status != "completed":
+        status = run.status.replace("_", " ").capitalize()
+        return "bad" if run.status == "failed" else "open", f"{status}. {best}".strip()
+    tones = {None: "open", "best": "good", "good": "good", "acceptable": "fair"}
+    word = verdict(run.best) if run.best else None
+    return tones.get(word, "bad"), best or "Nothing was scored."
 
 
 def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
-    """What the run's experiment says comes next, a line each: the reason, advice, commands.
-
-    Raises:
-        ConfigError: where there is no score to go by, or no such experiment any more.
-    """
+    """What the run's experiment says comes next, a line each; ConfigError where nothing does."""
     if run.best_score is None:
         raise ConfigError(f"{shown(run.name)}: no epoch has all three scores, so nothing follows")
     so_far = " so far" if run.status == "in_progress" else ""
     first = f"{shown(run.name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}"
-    experiment = config.load(run.experiment, repository=REPOSITORY)
+    experiment = config.load(run.experiment, repository=files.REPOSITORY)
     rung = reached(experiment.next_steps, run.best_score)
     if rung is None:
         return [first, f"experiments/{experiment.name}.toml has no [[next]] for this score"]
@@ -177,7 +170,7 @@ def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
-    experiment = config.load(name, repository=REPOSITORY)
+    experiment = config.load(name, repository=files.REPOSITORY)
     subsets = (str(options["image_dir"]) for options in effective(experiment))
     data = tuple(f"{subset}=DIR" for subset in subsets if subset != COLLECTION)
     request = Request(experiments=(name,), data=data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from bespoke.evaluation.epoch_result import EpochResult  # noqa: TC001 - pydanti
 from bespoke.evaluation.gate import Decision  # noqa: TC001
 from bespoke.redact import veiled
 
+Points = Sequence[tuple[int, float]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
@@ -24,8 +26,7 @@ class RunRecord:
     `status` is in_progress, completed, failed or cancelled; `ending` says in words how it ended.
     `starts` maps the time of each start to {"total": seconds}. `settings` maps "training.KEY" and
     "dataset….KEY" to the receipt's row {value, from, was?, was_from?, why?}. `preflight` is the
-    object that `bespoke check --json` prints. `curves` maps "loss" to (step, value) pairs. Where
-    there are no epochs, as of a baseline, `facts` may say the best one.
+    object that `bespoke check --json` prints. `curves` maps "loss" to (step, value) pairs.
     """
 
     name: str
@@ -43,7 +44,7 @@ class RunRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
     epochs: tuple[EpochResult, ...] = ()
     decisions: tuple[Decision, ...] = ()
-    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    curves: Mapping[str, Points] = field(default_factory=dict)
     interruptions: tuple[Mapping[str, Any], ...] = ()
     starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -69,10 +70,6 @@ class RunRecord:
         """What the run's hours cost at the price per hour that it was given; None without one."""
         price = self.facts.get("price_per_hour")
         return None if price is None or self.hours is None else float(price) * self.hours
-
-    @property
-    def seed(self) -> Any:
-        return self.setting("training.seed")
 
     def setting(self, key: str) -> Any:
         """The value of "training.KEY" or "dataset….KEY"; None where it is not known."""
@@ -101,29 +98,21 @@ def dumps(run: RunRecord) -> str:
 
 
 def loads(text: str) -> RunRecord:
-    """The run that `dumps` wrote.
-
-    Raises:
-        ValueError: where the text is no such document, whatever else it may be.
-    """
+    """The run that `dumps` wrote; ValueError where the text is no such document."""
     try:
         document = json.loads(text)
         run = _RUN.validate_python(document)
-        if not (run.uid and run.name) or {each.name for each in fields(run)} - document.keys():
-            raise ValueError("something is missing")
         # What every list computes: a document that no list can show is none.
-        _ = (run.cost, run.state())
-    except (AttributeError, RecursionError, TypeError) as error:
-        raise ValueError(f"it cannot be read: {error}") from error
+        _ = (document["uid"], run.cost, run.state())
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(f"no record of a run: {error}") from error
     return run
 
 
 def plain(value: Any) -> Any:
     """A value as JSON and every database can keep it: no NaN, no NUL, no secret."""
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, float)):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
     if isinstance(value, dict):
         return {clean(str(key)): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

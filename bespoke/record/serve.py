@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -31,9 +31,9 @@ def show(chosen: argparse.Namespace) -> None:
     """`bespoke serve`: show the workspace's reports until ^C."""
     folder = workspace_path(chosen.workspace) / FOLDER
     if not folder.is_dir():
+        hint = f"a rehearsal's are shown with --workspace {folder.parent / 'rehearsal'}"
         raise ConfigError(
-            f"{folder}: no reports yet: a run writes them, or `bespoke report`. "
-            f"A rehearsal's are shown with --workspace {folder.parent / 'rehearsal'}"
+            f"{folder}: no reports yet: a run writes them, or `bespoke report`; {hint}"
         )
     token = os.environ.get(VARIABLE) if chosen.token is None else chosen.token
     with Server(folder, host=chosen.host, port=chosen.port, token=token or None) as server:
@@ -45,25 +45,18 @@ def show(chosen: argparse.Namespace) -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """Bound when made. A `token` is asked for as the password of HTTP's basic authentication.
-
-    Raises:
-        ConfigError: no token where others can reach it, a short one, or an address not to be had.
-    """
+    """Bound when made, or a ConfigError; the `token` is HTTP's basic authentication's password."""
 
     def __init__(self, folder: Path, *, host: str, port: int, token: str | None) -> None:
         if (token is None and host not in LOOPBACK) or (token and len(token) < SHORTEST_TOKEN):
-            raise ConfigError(
-                f"--host {host}: others could read the reports: set {VARIABLE} to a token of "
-                f"{SHORTEST_TOKEN} characters or more"
-            )
-        self.folder, self.token = folder, token
+            needed = f"set {VARIABLE} to a token of {SHORTEST_TOKEN} characters or more"
+            raise ConfigError(f"--host {host}: others could read the reports: {needed}")
+        self.token = token
         try:
-            super().__init__((host, port), Handler)
+            super().__init__((host, port), functools.partial(Handler, directory=str(folder)))
         except (OSError, OverflowError, UnicodeError) as error:
-            raise ConfigError(
-                f"{host}:{port}: cannot be served on: {error}; name another with --host or --port"
-            ) from error
+            hint = "name another with --host or --port"
+            raise ConfigError(f"{host}:{port}: cannot be served on: {error}; {hint}") from error
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader who hangs up is no error of ours."""
@@ -76,30 +69,19 @@ class Handler(SimpleHTTPRequestHandler):
 
     server: Server
     timeout = 15
-    extensions_map = {".html": "text/html; charset=utf-8"}  # noqa: RUF012 - http.server's own
-
-    def __init__(self, request: Any, client_address: Any, server: Server) -> None:
-        super().__init__(request, client_address, server, directory=str(server.folder))
 
     def send_head(self) -> Any:
         """What http.server calls for the answer to GET and HEAD."""
-        # Without a token, another site's page may have pointed its own name at this machine.
-        if self.server.token is None and self.headers.get("Host", "").split(":")[0] not in LOOPBACK:
-            return self.send_error(421, "Open it as localhost")
-        if self.server.token is not None and not self._knows(self.server.token):
+        token, password = self.server.token or "", b""
+        with contextlib.suppress(ValueError):
+            given = self.headers.get("Authorization", "Basic Og==").removeprefix("Basic ")
+            password = base64.b64decode(given).partition(b":")[2]
+        if token and not secrets.compare_digest(password, token.encode()):
             return self.send_error(401, "The token is the password")
         return super().send_head() if PAGE.fullmatch(self.path) else self.send_error(404)
 
-    def _knows(self, token: str) -> bool:
-        given = self.headers.get("Authorization", "").removeprefix("Basic ")
-        with contextlib.suppress(binascii.Error):
-            password = base64.b64decode(given).partition(b":")[2]
-            return secrets.compare_digest(password, token.encode())
-        return False
-
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("WWW-Authenticate", 'Basic realm="bespoke", charset="UTF-8"')
         super().end_headers()
 

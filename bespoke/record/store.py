@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bespoke.evaluation.epoch_result import EpochResult
     from bespoke.evaluation.gate import Decision
-    from bespoke.record.run_record import Send
+    from bespoke.record.run_record import Points, Send
 
 FILE = "record.sqlite"
 COLUMNS = ("uid", "name", "experiment", "status", "started", "best_epoch", "best_score")
@@ -45,9 +45,7 @@ class RunFile:
         self._workspace, self._file, self._send = workspace, file, send
         self._begun: float | None = None
         self._run: RunRecord | None = None
-        # The run that the disk has no room for, which the file lacks.
-        self._ahead = False
-        self._trouble: str | None = None
+        self._ahead = False  # of a file for which the disk had no room
 
     def begin(self, run: RunRecord) -> None:
         """The run starts, or goes on where its file is there; OSError where it is not written."""
@@ -63,16 +61,8 @@ class RunFile:
         self._begun = time.monotonic()
         self._follow()
 
-    def epoch(
-        self,
-        result: EpochResult,
-        decision: Decision | None,
-        losses: Sequence[tuple[int, float]] = (),
-    ) -> None:
-        """An epoch's result, what was decided by it, and the losses by step up to it.
-
-        A person's scores of the same checkpoint stay, whatever the metrics say later.
-        """
+    def epoch(self, result: EpochResult, decision: Decision | None, losses: Points = ()) -> None:
+        """An epoch's result, what was decided by it, and the losses by step up to it."""
 
         def change(run: RunRecord) -> RunRecord:
             epochs = {each.epoch: each for each in run.epochs}
@@ -90,11 +80,9 @@ class RunFile:
     def end(self, *, status: str, ending: str = "") -> None:
         """This start of the run is over; where it is cancelled, that is an interruption of it."""
         when = now().isoformat(timespec="seconds")
+        cut = ({"time": when, "event": ending},) if status == "cancelled" else ()
 
         def change(run: RunRecord) -> RunRecord:
-            if (run.status, run.ending) == (status, ending):
-                return run
-            cut = ({"time": when, "event": ending},) if status == "cancelled" else ()
             rows = (*run.interruptions, *cut)
             return replace(run, status=status, ending=ending, ended=when, interruptions=rows)
 
@@ -127,10 +115,9 @@ class RunFile:
             write_index(self._workspace)
             if self._send:
                 *_, trouble = send(self._workspace, self._send)
-                if trouble and trouble != self._trouble:
+                if trouble:
                     say(f"PostgreSQL does not have all of the record yet: {trouble}")
                     say("nothing is lost: the next event sends the rest, or `bespoke record sync`")
-                self._trouble = trouble
         except OSError as error:
             say(f"not written yet ({first_line(error)}): the next event does it")
 
@@ -142,10 +129,10 @@ def runs(workspace: Path) -> list[RunRecord]:
 
 def files(workspace: Path) -> Iterator[tuple[Path, RunRecord]]:
     """Each run's file, and the run; one whose name another run took goes by its start too."""
-    away = sorted(workspace.glob(f"*/earlier/*/*{DOCUMENT}"))
-    for file in (*sorted(workspace.glob(f"*/*{DOCUMENT}")), *away):
-        if run := _read(file):
-            yield file, _moved_away(run) if file in away else run
+    for pattern in (f"*/*{DOCUMENT}", f"*/earlier/*/*{DOCUMENT}"):
+        for file in sorted(workspace.glob(pattern)):
+            if run := _read(file):
+                yield file, run if file.parent.parent == workspace else _moved_away(run)
 
 
 def _moved_away(run: RunRecord) -> RunRecord:
@@ -156,20 +143,17 @@ def _moved_away(run: RunRecord) -> RunRecord:
 
 def pick(text: str, runs: Sequence[RunRecord], workspace: Path) -> RunRecord:
     """The run that `text` names: by its own name, else by its experiment, the latest with a tested
-    epoch at the seed of its first run; which one was taken is said on stderr.
-
-    Raises:
-        ConfigError: where there is neither, with the nearest name.
+    epoch at the seed of its first run, said on stderr; ConfigError where there is neither.
     """
-    names = {each.name for each in runs}
-    runs = [*runs, *(run for run in BASELINES if run.name not in names)]
+    runs = [*runs, *BASELINES]
     matching = [run for run in runs if run.name == clean(text)]
     matching = matching or [run for run in runs if run.experiment == text]
     if not matching:
         known = {each for run in runs for each in (run.name, run.experiment) if each}
         raise nothing(f"run {text!r}: {did_you_mean(text, known)}", workspace)
-    seed = matching[0].seed
-    best = max(matching, key=lambda run: (bool(run.epochs), run.seed == seed, run.started))
+    key = "training.seed"
+    seed = matching[0].setting(key)
+    best = max(matching, key=lambda run: (bool(run.epochs), run.setting(key) == seed, run.started))
     if len(matching) > 1:
         print(f"bespoke: {text}: {best.name}, of {len(matching)} runs", file=sys.stderr)
     return best
@@ -244,9 +228,8 @@ def _resumed(before: RunRecord, run: RunRecord) -> RunRecord:
 
 def _as_scored(result: EpochResult, before: EpochResult | None) -> EpochResult:
     """The result, with a person's scores of the same checkpoint where there are any."""
-    if before is None or before.scored_by != "person" or result.scored_by == "person":
-        return result
-    if before.checkpoint_sha256 != result.checkpoint_sha256:
+    same = before is not None and before.checkpoint_sha256 == result.checkpoint_sha256
+    if before is None or not same or (before.scored_by, result.scored_by) != ("person", "metrics"):
         return result
     earlier = max(result.earlier, before.earlier, key=len)
     return replace(result, scores=before.scores, scored_by="person", earlier=earlier)

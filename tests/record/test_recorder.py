@@ -82,7 +82,7 @@ def test_the_pages_that_a_run_writes_and_those_made_again_are_the_same(tmp_path:
         kept.epoch(replace(result, pictures=(picture,)), stopped)
     pages = [tmp_path / "reports" / name for name in ("index.html", "KEEP_3.html")]
     index, page = (each.read_text(encoding="utf-8") for each in pages)
-    assert 'src="data:image/png' in page
+    assert 'src="data:image/webp' in page
     assert "The hypothesis failed at epoch 1." in index
     assert "What next" in page
     cli.main(["report", "--workspace", str(tmp_path)])
