@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import http.client
 import os
@@ -89,13 +88,6 @@ def test_nothing_but_the_folders_own_pages_is_shown(folder: Path) -> None:
             assert ask(port, path)[0] == 404, path
 
 
-def test_it_only_reads(folder: Path) -> None:
-    with served(folder) as port:
-        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-            assert ask(port, "/run-1.html", method=method)[0] == 501
-    assert (folder / "run-1.html").read_text() == PAGE
-
-
 def test_the_token_is_the_password(folder: Path) -> None:
     with served(folder, TOKEN) as port:
         status, headers, _ = ask(port, "/run-1.html")
@@ -113,26 +105,14 @@ def test_the_token_is_the_password(folder: Path) -> None:
         ("::", None, "BESPOKE_REPORT_TOKEN"),
         ("0.0.0.0", "short", "16 characters or more"),
         ("a..b", TOKEN, "cannot be served on"),
+        ("127.0.0.1", TOKEN, "127.0.0.1:99999: cannot be served on"),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_one_line(
     folder: Path, host: str, token: str | None, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        serve.Server(folder, host=host, port=0, token=token)
-
-
-def test_a_port_that_is_taken_or_is_none_is_named(folder: Path) -> None:
-    with served(folder) as port:
-        for wanted in (port, 99_999):
-            with pytest.raises(ConfigError, match=f"127.0.0.1:{wanted}: cannot be served on"):
-                serve.Server(folder, host="127.0.0.1", port=wanted, token=None)
-
-
-def test_a_workspace_without_reports_says_what_makes_them(tmp_path: Path) -> None:
-    chosen = argparse.Namespace(workspace=tmp_path, host="127.0.0.1", port=0, token=None)
-    with pytest.raises(ConfigError, match="no reports yet"):
-        serve.show(chosen)
+        serve.Server(folder, host=host, port=99_999, token=token)
 
 
 def test_the_verb_serves_until_it_is_interrupted_and_never_prints_the_token(

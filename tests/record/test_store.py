@@ -3,15 +3,9 @@ be lost or damaged without harm."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +16,8 @@ from bespoke.record import store
 from tests.records import HOSTILE, a_decision, a_file, a_recorded, a_result, a_run, scores
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bespoke.record.run_record import RunRecord
 
 START, LATER = "2026-11-25T10:00:00+00:00", "2026-11-26T10:00:00+00:00"
@@ -181,36 +177,6 @@ def test_what_a_full_disk_kept_from_the_file_is_there_with_the_next_event(
     kept.epoch(a_result(epoch=2), None)
     assert "not written yet" in capsys.readouterr().out
     assert [each.epoch for each in only(tmp_path).epochs] == [1, 2]
-
-
-STARTED = """
-import sys
-from pathlib import Path
-sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
-from records import a_recorded, a_result, a_run
-print("ready", flush=True)
-sys.stdin.readline()
-a_recorded(Path(sys.argv[1]), a_run(), *(a_result(epoch=epoch) for epoch in (1, 2, 3)))
-"""
-
-
-def test_a_start_killed_in_its_first_moments_leaves_a_record_whole_or_none(tmp_path: Path) -> None:
-    code = STARTED.format(repository=str(Path(__file__).parents[2]))
-    chance = random.Random(7)
-    for number in range(6):
-        place = tmp_path / str(number)
-        place.mkdir()
-        command, pipe = [sys.executable, "-c", code, str(place)], subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as killed:
-            assert killed.stdin is not None
-            assert killed.stdout is not None
-            killed.stdout.readline()
-            killed.stdin.write("\n")
-            killed.stdin.flush()
-            time.sleep(chance.uniform(0, 0.1))
-            os.kill(killed.pid, signal.SIGKILL)
-        a_recorded(place, a_run(), *(a_result(epoch=epoch) for epoch in (1, 2, 3)))
-        assert [each.epoch for each in only(place).epochs] == [1, 2, 3]
 
 
 def test_two_processes_lose_nothing_of_one_run(tmp_path: Path) -> None:
