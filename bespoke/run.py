@@ -87,14 +87,14 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = starting.begin(job, settings)
-        row = recorder.run_of(job, rendered, settings, checked, checked.parent)
+        row = recorder.run_of(job, rendered, settings, checked)
         with recorder.recorded(job, row) as record:
             evaluator = EpochEvaluator(
                 job,
                 prompts=tested,
                 samples=samples,
-                keep=functools.partial(record.epoch, job.experiment.run_name),
-                show=functools.partial(recorder.show, job, record),
+                keep=record.epoch,
+                show=functools.partial(recorder.show, job),
             )
             evaluator.take_up(start)
             if not start.finished:

@@ -17,7 +17,7 @@ from bespoke.experiment import config, prompts
 from bespoke.record import store
 from bespoke.trainer import base_model, checkpoints, launch
 from tests.evaluation.test_sampling import pretender, prompt
-from tests.records import a_run
+from tests.records import a_recorded, a_run
 from tests.trainer.test_checkpoints import lora
 
 if TYPE_CHECKING:
@@ -273,8 +273,7 @@ def test_the_two_scripts_are_the_same_command(
 
 
 def recorded(place: Path, name: str) -> store.RunRecord:
-    with store.opened(place) as record:
-        return record.run(name)
+    return next(each for each in store.runs(place) if each.name == name)
 
 
 def test_a_test_of_a_run_made_elsewhere_is_recorded_with_its_experiment(
@@ -307,9 +306,7 @@ def test_a_test_by_hand_never_takes_the_place_of_the_runs_own(
         folder=place / "output" / "tests" / "a-000004",
     )
     settings = {"training.output_name": {"value": "a", "from": "training_config.toml"}}
-    with store.opened(place) as record:
-        record.begin(a_run("A_RUN", settings=settings))
-        record.epoch("A_RUN", tested, None)
+    a_recorded(place, a_run("A_RUN", settings=settings), tested)
     (own,) = recorded(place, "A_RUN").epochs
     there = ("--workspace", place)
     hand_test(path, "--auto-score", *LOOK, "--steps", "2", *there)
