@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What each phase writes first.
 PHASES = {
     "the test of an epoch": "/output/tests/",
-    "the record": "/record.sqlite",
+    "the record": "record.sqlite",
     "the page": "/reports/",
     "the state": ".run.json",
 }
