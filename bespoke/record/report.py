@@ -1,7 +1,8 @@
 """A run's page and the page over all runs: one file each, read with no server and no network.
 
 Whatever a run holds is text from outside: escaped, and what cannot be seen stands as its number.
-The pages' own policy forbids every script and every request.
+The pages' own policy forbids every request, and every script but theirs, which works on what is
+there and without which all is shown.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import base64
 import contextlib
 import functools
 import hashlib
-import io
+import itertools
+import math
+import os
 import re
 import shlex
+import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +26,7 @@ from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
 from bespoke.evaluation import gate
 from bespoke.experiment import config
+from bespoke.record import expectations, pictures
 from bespoke.record.run_record import flat, shown
 from bespoke.request import Request
 from bespoke.trainer.journal import now
@@ -35,8 +40,7 @@ if TYPE_CHECKING:
     from bespoke.record.run_record import RunRecord
 
 FOLDER = "reports"
-# The longest side of a picture on the page, in pixels: six to each of 24 cells.
-SIDE = 144
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def publish(runs: Sequence[RunRecord], folder: Path, name: str | None = None) -> list[Path]:
@@ -65,13 +69,28 @@ def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Pa
         folder / page_name(run.name),
         "run.html",
         run=run,
-        epochs=sorted(run.epochs, key=lambda each: each.epoch or 1 << 30),
+        epochs=_folded(run.epochs),
+        expected=[(text, expectations.met(text, run)) for text in run.expected],
+        originals=pictures.originals(tuple(run.facts.get("collections", ()))),
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
         losses=run.curves.get("loss", ()),
         differences={k: row for k, row in run.settings.items() if row.get("from") in written_by},
         next_steps=next_steps,
         workspace=folder.parent,
+        folder=folder,
+        ties=(ties := gate.equals(run.epochs)) and gate.listed(ties),
     )
+
+
+def _folded(results: Sequence[EpochResult]) -> list[tuple[EpochResult, list[EpochResult]]]:
+    """The epochs in order, each with those after it that drew the same pictures and score alike."""
+    ordered = sorted(results, key=lambda each: math.inf if each.epoch is None else each.epoch)
+    alike = itertools.groupby(
+        ordered,
+        # What was drawn before training is no epoch's.
+        lambda each: (each.scores, [p.sha256 for p in each.pictures]) if each.epoch else id(each),
+    )
+    return [(first, same) for first, *same in (list(group) for _, group in alike)]
 
 
 def page_name(name: str) -> str:
@@ -97,40 +116,30 @@ def _write(path: Path, template: str, **context: object) -> Path:
 @functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda value: value if hasattr(value, "__html__") else shown(value, kept="\n"),
         trim_blocks=True,
     )
-    for each in (duration, flat, headline, page_name, thumbnail, verdict):
+    own = (duration, flat, headline, link, page_name, pictures.drawn, pictures.nearest, verdict)
+    for each in (*own, shlex.quote):
         environment.globals[each.__name__] = each
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    environment.globals["script"] = Markup(script)  # noqa: S704 - our own
+    digest = hashlib.sha256(script.encode()).digest()
+    environment.globals["script_hash"] = base64.b64encode(digest).decode()
     safe = re.compile("#[0-9a-fA-F]{6}").fullmatch
     environment.globals["color"] = lambda value: value if safe(str(value)) else ""
     return environment
 
 
-# A page is written after every epoch: the pictures of earlier ones are not decoded again.
-@functools.lru_cache(maxsize=2048)
-def thumbnail(path: Path, sha256: str) -> str:
-    """The picture at `path` as a data: address, "" if it is not the one with this hash.
-
-    Pixels are left out, never mixed or snapped to cells: it looks as sharp as what the model drew.
-    """
-    from PIL import Image, ImageOps
-
-    buffer = io.BytesIO()
-    try:
-        if files.sha256(path) != sha256:
-            return ""
-        with Image.open(path) as image:
-            small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.NEAREST)
-        small.save(buffer, "WEBP", lossless=True)
-    except (OSError, SyntaxError, ValueError):
-        return ""
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def link(file: Path, folder: Path) -> str:
+    """The address of a file from a page in `folder`."""
+    return urllib.parse.quote(os.fsencode(os.path.relpath(file, folder)))
 
 
 def verdict(result: EpochResult) -> str | None:

@@ -1,0 +1,96 @@
+"""A page's pictures: each as it was drawn, and the collection's original that is nearest to it."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image, ImageOps
+
+from bespoke import files
+from bespoke.dataset import colors
+from bespoke.evaluation.view import CELLS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# The longest side of a picture on the page, in pixels: what the model draws.
+SIDE = 512
+# Of a picture, in bytes, so that a page of 90 has 10 MB. One that takes more without loss, as
+# Stable Diffusion's do (160 kB), is a JPEG of full colour: 55 kB, 47 dB from what was drawn.
+LARGEST = 80_000
+
+
+class Picture(NamedTuple):
+    """A picture as a data: address, and its mean colour in each of 24x24 cells, shape (1728,)."""
+
+    name: str
+    uri: Markup
+    lab: NDArray[np.float32]
+
+
+# A page is written after every epoch: the pictures of earlier ones are not decoded again.
+@functools.lru_cache(maxsize=2048)
+def drawn(path: Path, sha256: str) -> Picture | None:
+    """The picture at `path`; None if it is not the one with this hash.
+
+    Where it is made smaller, pixels are left out, never mixed or snapped to cells.
+    """
+    try:
+        image = _opened(path) if files.sha256(path) == sha256 else None
+    except (OSError, SyntaxError, ValueError):
+        return None
+    if image and max(image.size) > SIDE:
+        image = ImageOps.contain(image, (SIDE, SIDE), Image.Resampling.NEAREST)
+    return image and Picture(path.stem, _address(image), _lab(image))
+
+
+@functools.lru_cache(maxsize=4)
+def originals(folders: tuple[str, ...]) -> tuple[Picture, ...]:
+    """What can be read of the pictures in these folders, a pixel a cell; none where it is gone."""
+    paths = [path for folder in folders for path in sorted(Path(folder).glob("*.png"))]
+    with ThreadPoolExecutor() as pool:
+        return tuple(filter(None, pool.map(_original, paths)))
+
+
+def nearest(picture: Picture, every: tuple[Picture, ...]) -> tuple[Picture, float] | None:
+    """The original that is nearest, and how far its cells are (CIELAB); None without originals."""
+    if not every:
+        return None
+    apart = np.linalg.norm(np.stack([each.lab for each in every]) - picture.lab, axis=1)
+    # The root of the mean square, of a cell and not of its three coordinates.
+    return every[int(apart.argmin())], float(apart.min() / CELLS)
+
+
+def _original(path: Path) -> Picture | None:
+    try:
+        image = _opened(path)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    small = image.resize((CELLS, CELLS), Image.Resampling.NEAREST)
+    return Picture(path.stem, _address(small), _lab(image))
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _lab(image: Image.Image) -> NDArray[np.float32]:
+    cells = np.asarray(image.resize((CELLS, CELLS), Image.Resampling.BOX))
+    return colors.lab(cells).astype(np.float32).ravel()
+
+
+def _address(image: Image.Image) -> Markup:
+    buffer, kind = io.BytesIO(), "webp"
+    image.save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    if buffer.tell() > LARGEST:
+        buffer, kind = io.BytesIO(), "jpeg"
+        image.save(buffer, "JPEG", quality=95, subsampling=0)
+    return Markup(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}")  # noqa: S704
