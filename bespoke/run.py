@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
     signals.handle_signals(": run the same command again to resume")
     # The command line is above this module, and is how this module is entered.
-    sys.exit(importlib.import_module("bespoke.cli").run_main())
+    sys.exit(importlib.import_module("bespoke.cli").main(["run", *sys.argv[1:]]))
 
 import functools
 import platform
@@ -25,8 +25,8 @@ from bespoke import version
 from bespoke.console import duration, say
 from bespoke.errors import is_full
 from bespoke.evaluation import sampling
-from bespoke.experiment import config, prompts, rendering
-from bespoke.files import REPOSITORY, held
+from bespoke.experiment import config, prompts
+from bespoke.files import REPOSITORY, locked
 from bespoke.rehearsal.fake import FakeTrainer
 from bespoke.trainer import gpu_fit, loop, resume, starting
 from bespoke.trainer.job import open_job
@@ -74,16 +74,18 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     checked = starting.check(job)
     job = gpu_fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
-    commit = version.commits()["bespoke"]
-    rendered = starting.render(job, trainer, checked.data, commit)
+    rendered = starting.render(job, trainer, checked.data, version.commits()["bespoke"])
     if job.request.dry_run:
-        _show(rendered, trainer.command(rendered))
+        for shown in (rendered.training_file, rendered.dataset_file):
+            print(f"# {shown}\n{shown.read_text(encoding='utf-8')}")
+        print("# the command\n" + shlex.join(trainer.command(rendered)))
+        say("dry run: stopped before the launch")
         return
     # What records, tests and shows takes a second to import: what ends before needs none of it.
     from bespoke.evaluation.evaluator import EpochEvaluator
     from bespoke.record import recorder
 
-    with held(job.output / f".{job.name}.lock", job.name):
+    with locked(job.output / f".{job.name}.lock", job.name):
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = starting.begin(job, settings)
@@ -120,13 +122,6 @@ def _introduce(job: Job, trainer: Trainer) -> None:
     for text in job.request.overrides:
         say(f"override: {text}")
     say(f"logs and settings: {job.folder}")
-
-
-def _show(rendered: rendering.Rendered, command: list[str]) -> None:
-    for file in (rendered.training_file, rendered.dataset_file):
-        print(f"# {file}\n{file.read_text(encoding='utf-8')}")
-    print("# the command\n" + shlex.join(command))
-    say("dry run: stopped before the launch")
 
 
 def _summarise(job: Job, verified: list[Path], evaluator: EpochEvaluator, seconds: float) -> None:

@@ -137,7 +137,7 @@ def test_the_readme_has_a_row_for_each_exit_code_and_so_has_the_help() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     table = text[text.index("| exit code |") :].partition("\n\n")[0]
     assert set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))) == codes
-    listed = cli.RUN_HELP.rpartition("exit codes:")[2]
+    listed = cli.EXIT_CODES.rpartition("exit codes:")[2]
     assert set(map(int, re.findall(r"\d+", listed))) == codes
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import shlex
 import subprocess
 import sys
@@ -58,7 +57,9 @@ def test_a_full_disk_is_one_line_that_names_it_and_what_to_do(
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "not" / "there"))
     assert caught.value.code == 4
     said = capsys.readouterr().err
-    assert re.fullmatch(r"bespoke: no space left on /\S*; free some, then run .*\n", said)
+    assert re.fullmatch(
+        r"bespoke: no space left on the disk of /\S*; free some, then run .*\n", said
+    )
 
 
 def test_what_goes_to_a_full_disk_or_a_closed_pipe_fails_no_second_time() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bespoke.errors import ConfigError
-from bespoke.files import clear_parts, seconds, workspace, write_whole
+from bespoke.files import workspace, write_whole
 
 
 def test_a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -66,28 +66,3 @@ def test_a_workspace_that_cannot_be_made_or_written_is_refused_with_what_to_do(f
 def test_a_workspace_that_cannot_be_one_is_refused(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"--workspace: .*{words}"):
         workspace(Path(name))
-
-
-def test_what_a_killed_process_left_half_written_is_cleared_and_nobody_elses(
-    tmp_path: Path,
-) -> None:
-    names = (
-        ".a.run.json.1f.part",
-        ".a-000001.png.2f.part",
-        ".a_seed_43.run.json.3f.part",
-        "a.part",
-    )
-    for name in names:
-        (tmp_path / name).touch()
-    clear_parts(tmp_path, "a")
-    assert {path.name for path in tmp_path.iterdir()} == set(names[2:])
-
-
-@pytest.mark.parametrize("text", ["abc", "-1", "nan", "inf"])
-def test_a_time_of_the_environment_that_is_none_is_refused(
-    monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    assert seconds("BESPOKE_STOP_PATIENCE_S", 10) == 10
-    monkeypatch.setenv("BESPOKE_STOP_PATIENCE_S", text)
-    with pytest.raises(ConfigError, match=rf"BESPOKE_STOP_PATIENCE_S: '{text}': write seconds"):
-        seconds("BESPOKE_STOP_PATIENCE_S", 10)

@@ -46,7 +46,7 @@ def test_a_disk_that_is_full_is_one_line_and_the_same_command_resumes_once_there
     assert filler.exists(), f"nothing was opened whose path holds {phase}"
     assert done.returncode == 4, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    remedy = f"no space left on {small_disk}; free some, then run the same command again"
+    remedy = f"no space left on the disk of {small_disk}/"
     assert remedy in done.stderr or "No space left on device" in done.stderr
     filler.unlink()
     assert run(words).returncode == 0

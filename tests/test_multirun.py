@@ -35,14 +35,14 @@ def test_a_gate_or_a_failure_frees_the_place_for_the_next_and_decides_the_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     runs = [shell("a", "echo bespoke: too green; exit 5"), shell("b", "true"), shell("c", "true")]
-    Schedule(runs, CPU, Journal()).train()
+    Schedule(runs).train(CPU)
     assert [run.outcome for run in runs] == ["stopped by its gate: too green", "done", "done"]
     assert worst(runs) == 5
     assert "bespoke: a: too green\nbespoke: a: stopped by its gate: too green\n" in (
         capsys.readouterr().out
     )
     runs = [shell("a", "exit 5"), shell("b", "exit 3"), shell("c", "exit 4"), shell("d", "true")]
-    Schedule(runs, CPU, Journal()).train()
+    Schedule(runs).train(CPU)
     assert [run.code for run in runs] == [5, 3, 4, 0]
     assert worst(runs) == 3
 
@@ -53,7 +53,7 @@ def test_one_run_is_on_each_gpu_and_the_next_takes_the_one_that_is_free(tmp_path
     # The first stays until the last was there: all others follow each other on the other GPU.
     stay = f"{script}; until grep -q '^3' {book}; do sleep 0.02; done"
     runs = [shell(str(number), script if number else stay) for number in range(4)]
-    Schedule(runs, "01", Journal()).train()
+    Schedule(runs).train("01")
     rows = [line.split() for line in book.read_text(encoding="utf-8").splitlines()]
     where = {row[0]: row[1:] for row in rows}
     assert where["0"] == ["0", "PCI_BUS_ID"]
@@ -68,7 +68,7 @@ def test_a_run_that_ignores_term_is_killed_by_the_third_and_those_that_wait_neve
     deaf = f"trap '' TERM; {told}; {told}; {told}; while :; do sleep 0.1; done"
     runs = [shell("deaf", deaf), shell("next", f"touch {tmp_path}/started")]
     with raising(), pytest.raises(InterruptedRunError, match="stopped by SIGTERM"):
-        Schedule(runs, CPU, Journal()).train()
+        Schedule(runs).train(CPU)
     assert not (tmp_path / "started").exists()
     assert [run.outcome for run in runs] == ["failed (SIGKILL)", "not started"]
     assert worst(runs[:1]) == 1
@@ -168,9 +168,9 @@ def test_a_run_that_is_killed_frees_its_place_once_its_trainer_is_gone(tmp_path:
     try:
         wait_for(lambda: trainers(tmp_path))
         (group,) = trainers(tmp_path)
-        (first,) = processes(tmp_path, "--seeds 42 ")
+        (first,) = processes(tmp_path, "--seeds=42")
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: processes(tmp_path, "--seeds 43 "))
+        wait_for(lambda: processes(tmp_path, "--seeds=43"))
         assert is_empty(group)
         out, err = child.communicate(timeout=60)
     finally:
@@ -222,8 +222,9 @@ def test_a_parent_runs_under_its_own_names_once_with_each_seed(tmp_path: Path) -
 def test_a_parent_is_given_only_the_folders_of_subsets_that_it_has(tmp_path: Path) -> None:
     data = ("training_data=/one", "generated=/two")
     (_, child), (_, parent) = jobs(tmp_path, "expanded_dataset", with_parent=True, data=data)
-    assert [word for word in child if "data=" in word or "generated=" in word] == [*data]
-    assert [word for word in parent if "data=" in word or "generated=" in word] == [data[0]]
+    words = [f"--data={each}" for each in data]
+    assert [word for word in child if "--data" in word] == words
+    assert [word for word in parent if "--data" in word] == words[:1]
 
 
 @pytest.mark.parametrize(

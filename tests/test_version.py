@@ -46,9 +46,3 @@ def test_the_clone_around_an_unpacked_package_is_not_asked(clone: Path) -> None:
     assert version.commits(inner) == {"bespoke": "unknown", "trainer": "unknown"}
     (inner / version.FILE).write_text(json.dumps({"bespoke": "1" * 40, "trainer": "2" * 40}))
     assert version.commits(inner) == {"bespoke": "1" * 40, "trainer": "2" * 40}
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", "3"])
-def test_a_damaged_file_says_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / version.FILE).write_text(text, encoding="utf-8")
-    assert version.origin(tmp_path) == {}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError, TrainerError
-from bespoke.files import seconds
 from bespoke.trainer.trainer_log import Progress
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Watch:
         self._step = -1
         self._first: tuple[float, int] | None = None
         self._last = time.monotonic()
-        self._floor = seconds("BESPOKE_STALL_FLOOR_S", STALL_FLOOR_S)
+        self._floor = float(os.environ.get("BESPOKE_STALL_FLOOR_S") or STALL_FLOOR_S)
         self._disk_at = 0.0
 
     def take(self, event: Event | None) -> None:

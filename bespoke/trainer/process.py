@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING
 
 from bespoke.errors import BespokeError, InterruptedRunError
-from bespoke.files import seconds
 from bespoke.signals import check_signals, signal_count
 from bespoke.signals import signals_held as signals_held
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def patience() -> float:
     """Seconds that a trainer has for its end between TERM and KILL."""
-    return seconds("BESPOKE_STOP_PATIENCE_S", 10)
+    return float(os.environ.get("BESPOKE_STOP_PATIENCE_S") or 10)
 
 
 def emptied(pgid: int, within: float, child: subprocess.Popen[bytes] | None = None) -> bool:

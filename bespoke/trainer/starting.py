@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import glob
 from typing import TYPE_CHECKING, Any
 
 from bespoke.console import say
@@ -11,7 +10,7 @@ from bespoke.dataset import loading, preflight
 from bespoke.errors import TrainerError
 from bespoke.experiment import rendering
 from bespoke.experiment.dataset_spec import DatasetSpec
-from bespoke.files import REPOSITORY, clear_parts, document_path, write_whole
+from bespoke.files import REPOSITORY, document_path, write_whole
 from bespoke.trainer import checkpoints, loop, monitor, resume
 from bespoke.trainer.journal import now
 from bespoke.trainer.process import signals_held
@@ -93,9 +92,6 @@ def begin(job: Job, settings: Mapping[str, Any]) -> resume.Start:
     A rehearsal that was completed, or is of other settings now, is rehearsed anew.
     """
     request, start = job.request, None
-    clear_parts(job.output, job.name)
-    for folder in (job.output / "tests").glob(f"{glob.escape(job.name)}-*"):
-        clear_parts(folder)
     with signals_held():
         try:
             start = None if request.fresh else loop.prepare(job, settings)
