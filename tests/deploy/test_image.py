@@ -68,7 +68,7 @@ def test_the_templates_ports_are_those_that_the_image_opens_and_a_pod_serves() -
     ports = {port.removesuffix("/http") for port in TEMPLATE["ports"]}
     (exposed,) = re.findall(r"^EXPOSE (.+)$", DOCKERFILE, re.MULTILINE)
     assert set(exposed.split()) == ports
-    assert set(re.findall(r"--port (\d+)", pod.REPORT + " " + pod.TENSORBOARD)) == ports
+    assert set(re.findall(r"--port (\d+)", " ".join(pod.SERVICES.values()))) == ports
 
 
 def test_the_templates_variables_are_read_and_no_secret_stands_in_it() -> None:
