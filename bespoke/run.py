@@ -27,7 +27,7 @@ from bespoke.errors import is_full
 from bespoke.evaluation import sampling
 from bespoke.experiment import config, prompts
 from bespoke.files import REPOSITORY, locked
-from bespoke.rehearsal.fake import FakeTrainer
+from bespoke.rehearsal import FakeTrainer
 from bespoke.trainer import gpu_fit, loop, resume, starting
 from bespoke.trainer.job import open_job
 from bespoke.trainer.sd_scripts import SdScripts
