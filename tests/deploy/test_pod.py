@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +21,7 @@ from tests.rehearsals import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 CANARY = "canary-4f1d9c-key"
 REHEARSAL = ("--rehearse", "--experiment", "smoke", "--no-test")
