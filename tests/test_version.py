@@ -6,8 +6,6 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
-import pytest
-
 from bespoke import version
 
 if TYPE_CHECKING:
@@ -16,33 +14,22 @@ if TYPE_CHECKING:
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+    return subprocess.check_output(["git", *identity, *arguments], cwd=folder, text=True).strip()
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
+def test_a_clone_is_asked_and_not_one_around_an_unpacked_package(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     (tmp_path / "a").write_text("a", encoding="utf-8")
     git(tmp_path, "add", "a")
     git(tmp_path, "commit", "-qm", "a")
-    return tmp_path
-
-
-def test_a_clone_is_asked_and_says_where_files_differ(clone: Path) -> None:
-    head = git(clone, "rev-parse", "HEAD")
-    assert version.commits(clone) == {"bespoke": head, "trainer": "unknown"}
-    git(clone, "tag", "-am", "v1", "v1")
-    assert version.commits(clone)["bespoke"] == head
-    (clone / "a").write_text("b", encoding="utf-8")
-    assert version.commits(clone)["bespoke"] == f"{head}-dirty"
-
-
-def test_the_clone_around_an_unpacked_package_is_not_asked(clone: Path) -> None:
-    inner = clone / "runpod_package"
+    git(tmp_path, "tag", "-am", "v1", "v1")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert version.commits(tmp_path) == {"bespoke": head, "trainer": "unknown"}
+    (tmp_path / "a").write_text("b", encoding="utf-8")
+    assert version.commits(tmp_path)["bespoke"] == f"{head}-dirty"
+    inner = tmp_path / "runpod_package"
     inner.mkdir()
     assert version.commits(inner) == {"bespoke": "unknown", "trainer": "unknown"}
-    (inner / version.FILE).write_text(json.dumps({"bespoke": "1" * 40, "trainer": "2" * 40}))
-    assert version.commits(inner) == {"bespoke": "1" * 40, "trainer": "2" * 40}
+    written = {"bespoke": "1" * 40, "trainer": "2" * 40}
+    (inner / version.FILE).write_text(json.dumps(written))
+    assert version.commits(inner) == written
