@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import pty
 import re
@@ -13,6 +13,7 @@ import pytest
 
 from bespoke.trainer.progress import Display, Reading
 from bespoke.trainer.trainer_log import EpochStarted, Progress
+from tests.rehearsals import run
 
 
 def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:
@@ -57,28 +58,22 @@ SHOW = (
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def on_a_terminal(script: str = SHOW, **variables: str) -> str:
+def on_a_terminal(**variables: str) -> str:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "24", **variables}
-    child = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=environment
-    )
+    words = [sys.executable, "-c", SHOW]
+    child = subprocess.Popen(words, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
-    seen = io.BytesIO()
-    while True:
-        try:
-            chunk = os.read(ours, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        seen.write(chunk)
+    seen = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(ours, 4096):
+            seen += chunk
     os.close(ours)
-    assert child.wait() == 0, seen.getvalue().decode()
-    return seen.getvalue().decode()
+    assert child.wait() == 0, seen
+    return seen.decode()
 
 
-def test_on_a_terminal_two_lines_of_80_columns_show_epoch_time_left_step_pace_and_loss() -> None:
+def test_on_a_terminal_two_lines_of_80_columns_show_how_it_goes_and_go_when_they_end() -> None:
     text = on_a_terminal(COLUMNS="80")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]
@@ -87,20 +82,10 @@ def test_on_a_terminal_two_lines_of_80_columns_show_epoch_time_left_step_pace_an
     assert all(len(line) <= 80 for line in lines)
     # Whatever a name holds stands as it is: no markup, and no pictures for words between colons.
     assert "bespoke: epoch 1: [bold]a:cat:000001.safetensors" in text
-
-
-def test_nothing_of_the_live_lines_is_left_when_they_end() -> None:
-    text = on_a_terminal()
-    last = text[text.rindex("left 0:34") :]
+    for line, colour in (("warning: the", 33), ("STOP: no", 31), ("Gate passed at", 32)):
+        assert f"\x1b[{colour}mbespoke: {line}" in text
     # Up over the frame's lines, and each of them erased.
-    assert last.count("\x1b[2K") >= 2
-
-
-@pytest.mark.parametrize(
-    ("line", "colour"), [("warning: the", 33), ("STOP: no", 31), ("Gate passed at", 32)]
-)
-def test_a_warning_a_stop_and_a_go_have_their_colours_on_a_terminal(line: str, colour: int) -> None:
-    assert f"\x1b[{colour}mbespoke: {line}" in on_a_terminal()
+    assert text[text.rindex("left 0:34") :].count("\x1b[2K") >= 2
 
 
 def test_no_color_leaves_the_bar_and_takes_its_colours() -> None:
@@ -112,11 +97,7 @@ def test_no_color_leaves_the_bar_and_takes_its_colours() -> None:
 
 
 def test_a_dumb_terminal_and_a_file_get_plain_lines() -> None:
-    pipe = {**os.environ, "FORCE_COLOR": "1"}
-    texts = (
-        on_a_terminal(TERM="dumb"),
-        subprocess.check_output([sys.executable, "-c", SHOW], env=pipe, text=True),
-    )
-    for text in texts:
+    piped = run([sys.executable, "-c", SHOW], FORCE_COLOR="1").stdout
+    for text in (on_a_terminal(TERM="dumb"), piped):
         assert "\x1b" not in text
         assert "bespoke: epoch 2/10  left 0:34 (epoch 0:02)  step 15/100" in text

@@ -22,24 +22,19 @@ def test_the_summary_groups_by_code_with_counts_and_first_examples() -> None:
 
 
 def test_warnings_of_one_cause_are_one_group_and_all_are_listed_where_asked() -> None:
-    findings = [
-        Finding(code=code, severity="warning", file=f"{n}.txt", message=code)
-        for n in range(300)
-        for code in ("colour_shared", "colour_word", "palette_torn")
-    ]
+    codes = ("colour_shared", "colour_word", "palette_torn")
+    findings = [Finding(code=code, severity="warning", message=code) for code in codes * 300]
     assert summary(findings) == [
         "warning: Hex codes that the model cannot tie to one feature (900)",
         "  colour_shared 300, colour_word 300, palette_torn 300",
-        "  0.txt: colour_shared … and 899 more (bespoke check --all lists them)",
+        "  colour_shared … and 899 more (bespoke check --all lists them)",
     ]
     assert len(summary(findings, examples=None)) == 903
 
 
 def test_a_rare_error_is_not_hidden_behind_a_hundred_of_one_kind() -> None:
     lines = listing([*(error("bad", number) for number in range(100)), error("rare", 100)])
-    assert lines.split("\n") == [
-        "000.txt: is wrong",
-        "001.txt: is wrong",
+    assert lines.split("\n")[2:] == [
         "002.txt: is wrong … and 97 more (bespoke check --all lists them)",
         "100.txt: is wrong",
     ]

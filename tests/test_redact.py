@@ -45,31 +45,15 @@ def test_a_whole_run_writes_and_shows_no_canary(tmp_path: Path, fault: str) -> N
     variables = {**CANARIES, "BESPOKE_FAKE_TRAINER_FAULT": fault}
     done = run(command(tmp_path, "--no-test", "--set", secret), **variables)
     assert done.returncode == (4 if fault else 0), done.stderr
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    texts = {str(path): path.read_bytes() for path in written if path.suffix != ".png"}
-    texts |= {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
+    texts = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert len(texts) > 8
-    for name, content in texts.items():
+    for name, content in {**texts, "shown": (done.stdout + done.stderr).encode()}.items():
         for canary in ("canary0token", "canary0key", "wandbcanary", "canary-pass0", "canary-secr"):
             assert canary.encode() not in content, name
 
 
-@pytest.mark.parametrize("key", ["huggingface_token", "wandb_api_key"])
-def test_a_secret_as_an_option_is_refused_without_repeating_it(repository: Path, key: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        config.load("keep_tokens_3", repository=repository, overrides=[f"training.{key}=canary0"])
-    assert "in the environment" in str(caught.value)
-    assert "canary0" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("training.output_dir=../elsewhere", "should be a folder in the workspace"),
-        ("training.output_dir=/etc", "should be a folder in the workspace"),
-        ('training.logging_dir="a/../../b"', "should be a folder in the workspace"),
-    ],
-)
-def test_an_option_cannot_leave_the_workspace(repository: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        config.load("keep_tokens_3", repository=repository, overrides=[text])
+def test_a_secret_as_an_option_is_refused_without_repeating_it(repository: Path) -> None:
+    for key in ("huggingface_token", "wandb_api_key"):
+        with pytest.raises(ConfigError, match="in the environment") as caught:
+            config.load("smoke", repository=repository, overrides=[f"training.{key}=canary0"])
+        assert "canary0" not in str(caught.value)
