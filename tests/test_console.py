@@ -8,12 +8,14 @@ import pty
 import re
 import subprocess
 import sys
-
-import pytest
+from typing import TYPE_CHECKING
 
 from bespoke.trainer.progress import Display, Reading
 from bespoke.trainer.trainer_log import EpochStarted, Progress
 from tests.rehearsals import run
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:

@@ -7,10 +7,9 @@ Environment:
     BESPOKE_FAKE_TRAINER_BACKGROUND        green_at:EPOCH, never, or flip (in even epochs): when
                                        the samples show the background that their prompt asks for
 
-The step of KIND@STEP counts from the run's first, also after a resume, and a fault strikes at that
-one step only, so a run resumed beyond it succeeds. Faults of saving strike in the save that follows
-the step. Without a step it is the first of the second epoch (of the only one, if there is no
-second).
+A step counts from the run's first, also after a resume, and a fault strikes at that step alone: a
+run resumed beyond it succeeds. Faults of saving strike in the save that follows the step. Without a
+step it is the first of the second epoch, or of the only one.
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FAULT = "BESPOKE_FAKE_TRAINER_FAULT"
-KINDS: dict[str, str] = {
-    "fail": "a Python traceback, exit code 1",
-    "hang": "no further word; SIGTERM and SIGINT are ignored, only SIGKILL ends it",
-    "stall": "no further step, but SIGTERM ends it",
-    "die": "SIGKILL to itself between two steps",
-    "die_saving": "SIGKILL in the middle of writing a checkpoint, which stays truncated",
-    "die_saving_state": "SIGKILL in the middle of a state's optimizer.bin",
-    "nan": "avr_loss=nan from the step on; trains to the end, exit code 0",
-    "disk_full": "no space left in the middle of writing a checkpoint; traceback, exit code 1",
-    "oom": "torch.OutOfMemoryError with the text of torch 2.10, exit code 1",
-    "oom_above_1": "the same, unless the batch is 1",
-    "nothing": "the trainer's 'No data found' line and exit code 0, nothing trained",
-    "short": "exit code 0, but the last checkpoint is cut in half",
-    "missing_epoch": "exit code 0, but the step's epoch never got its checkpoint",
-    "child": "a grandchild (sleep) in the process group that outlives the trainer",
-}
+KINDS = (
+    "fail",  # a Python traceback, exit code 1
+    "hang",  # no further word; SIGTERM and SIGINT are ignored, only SIGKILL ends it
+    "stall",  # no further step, but SIGTERM ends it
+    "die",  # SIGKILL to itself between two steps
+    "die_saving",  # SIGKILL in the middle of writing a checkpoint, which stays truncated
+    "die_saving_state",  # SIGKILL in the middle of a state's optimizer.bin
+    "nan",  # avr_loss=nan from the step on; trains to the end, exit code 0
+    "disk_full",  # no space left in the middle of writing a checkpoint; traceback, exit code 1
+    "oom",  # torch.OutOfMemoryError with the text of torch 2.10, exit code 1
+    "oom_above_1",  # the same, unless the batch is 1
+    "nothing",  # the trainer's "No data found" line and exit code 0, nothing trained
+    "short",  # exit code 0, but the last checkpoint is cut in half
+    "missing_epoch",  # exit code 0, but the step's epoch never got its checkpoint
+    "child",  # a grandchild (sleep) in the process group that outlives the trainer
+)
 
 
 class Faulty(fake_trainer.Training):
