@@ -1,10 +1,11 @@
-"""A signal at any moment ends a run with 130 and one line, and the same command resumes it."""
+"""A signal or a full disk at any moment ends a run with one line, and the same command resumes."""
 
 from __future__ import annotations
 
 import json
 import re
 import signal
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import pytest
 from tests.rehearsals import NAME, SIGNAL, aimed, command, run, start
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # What each phase writes first: an epoch's test, the record, the page, the state.
@@ -92,3 +94,42 @@ def test_a_second_signal_kills_a_trainer_that_takes_its_time(tmp_path: Path) -> 
     _, errors = child.communicate(timeout=20)
     assert child.returncode == 130
     assert errors == "bespoke: stopped by SIGTERM: run the same command again to resume\n"
+
+
+FULL_AT = ("/logs/", "receipt.toml", ".run.json", "train.log", "/output/tests/", "record.sqlite")
+# Fills the disk that the file is on, to its last byte.
+FILL = """
+filler = os.open({!r}, os.O_WRONLY | os.O_CREAT)
+for size in (1 << 20, 1 << 12, 1):
+    try:
+        while True:
+            os.write(filler, bytes(size))
+    except OSError:
+        pass
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here: it takes root and the right to mount")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("phase", FULL_AT)
+def test_a_disk_that_is_full_is_one_line_and_the_same_command_resumes_once_there_is_room(
+    small_disk: Path, phase: str
+) -> None:
+    filler = small_disk / "filler"
+    words = command(small_disk / "place")
+    done = run(aimed(phase, FILL.format(str(filler)), words))
+    assert filler.exists(), f"nothing was opened whose path holds {phase}"
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    remedy = f"no space left on the disk of {small_disk}/"
+    assert remedy in done.stderr or "No space left on device" in done.stderr
+    filler.unlink()
+    assert run(words).returncode == 0
+    assert [epoch for epoch, _ in outcome(small_disk / "place")["epochs"]] == [1, 2, 3]

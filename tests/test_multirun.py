@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,24 +161,6 @@ def test_a_run_that_is_killed_frees_its_place_once_its_trainer_is_gone(tmp_path:
     assert child.returncode == 1, out + err
     assert "bespoke: smoke: failed (SIGKILL)" in out
     assert out.endswith("bespoke: smoke_seed_43: done\n")
-    # The same command resumes the one that was killed: it is one run, and has one row.
-    assert run(words).returncode == 0
-    place = ["--workspace", str(tmp_path / "rehearsal")]
-    rows = run([sys.executable, "-m", "bespoke", "record", "list", *place]).stdout
-    assert rows.count("REHEARSAL_SD15_SMOKE\n") == 1
-
-
-def test_each_seed_has_names_of_its_own_and_one_that_fails_stops_no_other(tmp_path: Path) -> None:
-    second = f"{NAME}_seed_43"
-    fault = {"BESPOKE_FAKE_TRAINER_FAULT": "fail@1", "BESPOKE_FAKE_TRAINER_FAULT_IN": second}
-    done = run(command(tmp_path, "--seeds", "42,43,44", *SHORT), **fault)
-    assert done.returncode == 4, done.stdout + done.stderr
-    assert "bespoke: 3 runs, one after another" in done.stdout
-    last = done.stdout.splitlines()[-3:]
-    assert last[::2] == ["bespoke: smoke: done", "bespoke: smoke_seed_44: done"]
-    assert last[1].startswith("bespoke: smoke_seed_43: failed (exit code 4): ")
-    names = {path.name for path in (tmp_path / "rehearsal/output").glob("*.safetensors")}
-    assert names == {f"{NAME}-000001.safetensors", f"{NAME}_seed_44-000001.safetensors"}
 
 
 def jobs(tmp_path: Path, *experiments: str, **wanted: object) -> Iterator[tuple[str, list[str]]]:
