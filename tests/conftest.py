@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bespoke import signals
+from bespoke.files import locked
 from bespoke.rehearsal.drawing import draw
 from bespoke.trainer import base_model
 from tests.rehearsals import REPOSITORY, run
@@ -122,10 +122,8 @@ def random_model(trainer_python: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 # Two epochs, with captions cut to a third, since that is a quarter of a step's time on a processor.
-SMOKE = (
-    *("--experiment", "smoke", "--set", "training.max_train_epochs=2"),
-    *("--set", "training.max_token_length=75"),
-)
+SHORT = ("training.max_train_epochs=2", "training.max_token_length=75")
+SMOKE = ("--experiment", "smoke", *(word for each in SHORT for word in ("--set", each)))
 
 
 @pytest.fixture(scope="session")
@@ -137,8 +135,7 @@ def smoke_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     base = tmp_path_factory.getbasetemp()
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
     place.mkdir(exist_ok=True)
-    with (place / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(place / "lock"):
         if not (place / "trained").exists():
             (place / "models").mkdir()
             (place / "models" / "random-sd15").symlink_to(random_model)

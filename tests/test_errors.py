@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import shlex
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bespoke import errors
+from tests.rehearsals import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,9 +51,7 @@ def test_a_full_disk_is_one_line_that_names_it_and_what_to_do(
 
 def test_what_goes_to_a_full_disk_or_a_closed_pipe_fails_no_second_time() -> None:
     fails = "from bespoke.errors import reported\nwith reported():\n    print('x' * 9)\n"
-    for shell, code in (("{0} -c {1} >/dev/full 2>&1", 4), ("{0} -c {1} | true", 0)):
-        command = shell.format(shlex.quote(sys.executable), shlex.quote(fails))
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
-        )
+    program = shlex.join([sys.executable, "-c", fails])
+    for shell, code in ((f"{program} >/dev/full 2>&1", 4), (f"{program} | true", 0)):
+        done = run(["bash", "-o", "pipefail", "-c", shell])
         assert (done.returncode, done.stderr) == (code, "")

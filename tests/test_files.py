@@ -34,21 +34,16 @@ def test_the_workspace_is_the_one_asked_for_before_any_other(
         assert workspace(None) == tmp_path / "workspace"
 
 
-@pytest.mark.parametrize("folder", ["/dev/null/x", "/proc"])
-def test_a_workspace_that_cannot_be_made_or_written_is_refused_with_what_to_do(folder: str) -> None:
-    # /proc refuses new files even to root, as a read-only mount would.
-    with pytest.raises(ConfigError, match=r"cannot write to the workspace: .*; name another"):
-        workspace(Path(folder))
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        # /proc refuses new files even to root, as a read-only mount would.
+        ("/proc", "cannot write to the workspace: .*; name another"),
         ("~nosuchuser/x", "name another folder"),
         (os.fsdecode(b"\xff/x"), "not UTF-8"),
         ("a" * 5000, "too long"),
     ],
 )
 def test_a_workspace_that_cannot_be_one_is_refused(name: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=rf"--workspace: .*{words}"):
+    with pytest.raises(ConfigError, match=words):
         workspace(Path(name))

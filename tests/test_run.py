@@ -10,18 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from safetensors import safe_open
 
-from bespoke.rehearsal.drawing import draw
-from tests.rehearsals import (
-    NAME,
-    REPOSITORY,
-    command,
-    events,
-    is_empty,
-    run,
-    start,
-    trainers,
-    wait_for,
-)
+from tests.rehearsals import NAME, command, events, is_empty, run, start, trainers, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,21 +96,18 @@ def test_a_signal_ends_the_whole_group_with_130_and_a_record(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("option", "value", "words"),
     [
-        (["--experiment", "keeptokens3"], "'keep_tokens_3'"),
-        (["--set", "training.learnign_rate=1"], "learning_rate"),
-        (["--workspace", "/dev/null/x"], "cannot write to the workspace"),
-        (["--data", "/no/such/folder"], "/no/such/folder"),
+        ("--experiment", "keeptokens3", "'keep_tokens_3'"),
+        ("--set", "training.learnign_rate=1", "learning_rate"),
+        ("--workspace", "/dev/null/x", "cannot write to the workspace"),
+        ("--data", "/no/such/folder", "/no/such/folder"),
     ],
 )
-def test_a_careless_start_is_one_clear_error_with_its_code(
-    arguments: list[str], words: str
-) -> None:
-    done = run([sys.executable, "-m", "bespoke.run", *arguments])
+def test_a_careless_start_is_one_clear_error(option: str, value: str, words: str) -> None:
+    done = run([sys.executable, "-m", "bespoke.run", option, value])
     assert done.returncode == 2, done.stdout + done.stderr
     assert words in done.stderr
-    assert "Traceback" not in done.stderr
     assert all(line.startswith("bespoke: ") for line in done.stderr.splitlines())
 
 
@@ -140,20 +126,10 @@ def test_a_dry_run_prints_the_command_and_both_files_and_is_no_start(
     sd_scripts: Path, tmp_path: Path
 ) -> None:
     words = [sys.executable, "-m", "bespoke.run", "--experiment", "smoke", "--dry-run"]
-    for _ in range(2):
-        done = run([*words, "--workspace", str(tmp_path)])
-        assert done.returncode == 0, done.stderr
+    done = run([*words, "--workspace", str(tmp_path)])
+    assert done.returncode == 0, done.stderr
     assert 'output_name = "bespoke_baby_sd15_lora_smoke"' in done.stdout
     assert "keep_tokens = 3" in done.stdout
     assert "train_network.py --config_file" in done.stdout
     assert not (tmp_path / "output").exists()
     assert not list(tmp_path.rglob("events.jsonl"))
-
-
-def test_a_relative_folder_is_taken_from_where_the_person_stands(tmp_path: Path) -> None:
-    draw(tmp_path / "pictures", 4)
-    words = command(tmp_path / "place", "--data", "pictures", "--no-test")
-    done = run(words, cwd=tmp_path, PYTHONPATH=str(REPOSITORY))
-    assert done.returncode == 0, done.stderr
-    (report,) = tmp_path.rglob("events.jsonl")
-    assert f'"training_data": "{tmp_path}/pictures' in report.read_text(encoding="utf-8")

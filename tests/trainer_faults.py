@@ -72,10 +72,10 @@ class Faulty(fake_trainer.Training):
             super().run()
 
     def begin_step(self, step: int) -> None:
-        if step == self.fault_step and (
-            self.fault != "oom_above_1" or self.args.train_batch_size > 1
-        ):
-            strike(self.fault.removesuffix("_above_1"))
+        if self.fault == "oom_above_1":
+            self.fault = "oom" if self.args.train_batch_size > 1 else ""
+        if step == self.fault_step:
+            strike(self.fault)
 
     def pace(self, step: int) -> float:
         return self.told_pace if step >= self.slow_from else super().pace(step)
@@ -128,8 +128,7 @@ def strike(kind: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if kind in ("hang", "stall"):
-        while True:
-            time.sleep(60)
+        time.sleep(3600)
     if kind == "child":
         child = subprocess.Popen(["sleep", "600"])
         fake_trainer.say(f"fake trainer: grandchild {child.pid} sleeps")

@@ -19,15 +19,6 @@ TEMPLATE: dict[str, Any] = json.loads((REPOSITORY / "deploy/runpod-template.json
 ENTRY: list[str] = json.loads(DOCKERFILE.rpartition("ENTRYPOINT ")[2])
 
 
-def test_the_image_starts_the_project_under_an_init() -> None:
-    assert ENTRY == ["tini", "-g", "--", "bash", "/opt/bespoke/start_training.sh"]
-    assert re.search(r"^WORKDIR /opt/bespoke$", DOCKERFILE, re.MULTILINE)
-    assert "CMD [" in DOCKERFILE.partition("HEALTHCHECK")[2].partition("\nENTRYPOINT")[0]
-    # Nothing stands in for the arguments: those given after IMAGE are all there are.
-    assert not re.search(r"^CMD ", DOCKERFILE, re.MULTILINE)
-    assert "<<" not in DOCKERFILE
-
-
 def test_the_image_lets_in_what_a_package_holds_and_what_the_build_needs_alone() -> None:
     lines = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert lines[1] == "*"

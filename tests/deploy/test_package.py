@@ -86,8 +86,7 @@ def test_the_same_inputs_give_the_same_bytes_wherever_and_whenever(
 def test_another_file_of_that_name_is_kept_unless_it_is_asked_for(
     zip_file: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "new" / "mine.zip"
-    out.parent.mkdir()
+    out = tmp_path / "mine.zip"
     out.write_bytes(b"mine")
     words = ("--data", str(collection), "--out", str(out))
     with pytest.raises(SystemExit) as end:

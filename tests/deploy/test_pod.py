@@ -99,13 +99,6 @@ def test_fresh_is_carried_out_once_and_not_before_anything_was_trained(boot: Boo
     assert boot.words == [["--fresh", "--strict"], ["--fresh", "--strict"], ["--strict"]]
 
 
-def test_where_no_count_can_be_kept_nothing_is_run(boot: Boots) -> None:
-    boot.volume.mkdir()
-    (boot.volume / "pod").write_text("in the way", encoding="utf-8")
-    assert "nothing can be run or counted: FileExistsError" in boot()
-    assert boot.words == []
-
-
 def test_report_and_tensorboard_are_served_behind_the_token_and_the_image_starts_its_own(
     boot: Boots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

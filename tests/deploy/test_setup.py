@@ -60,9 +60,7 @@ def test_a_killed_set_up_leaves_neither_a_lock_nor_parts(project: Path) -> None:
     first = start(project)
     first.kill()
     first.communicate()
-    again = start(project)
-    text = again.communicate(timeout=30)[0]
-    assert again.returncode == 0, text
+    start(project).communicate(timeout=30)
     assert not (project / ".uv.part").exists()
     assert start(project).communicate(timeout=30)[0] == ""
 

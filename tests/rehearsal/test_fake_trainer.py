@@ -31,23 +31,14 @@ class Job:
 
     def train(self, *argv: str, **changed: Any) -> bytes:
         """The last checkpoint's weights."""
-        options = {
-            "output_name": "a",
-            "output_dir": str(self.output),
-            "seed": 42,
-            "network_dim": 4,
-            "network_alpha": 2,
-            "max_train_epochs": 3,
-            "gradient_accumulation_steps": 4,
-            "mixed_precision": "fp16",
-            "save_precision": "fp16",
-            "save_every_n_epochs": 1,
-            "save_state": True,
-            "dataset_config": str(self.place / "dataset.toml"),
-            "sample_every_n_epochs": 1,
-            "sample_prompts": str(self.place / "prompts.json"),
-        }
-        (self.place / "training.toml").write_text(toml.dumps({**options, **changed}))
+        words: dict[str, Any] = dict.fromkeys(("save_every_n_epochs", "sample_every_n_epochs"), 1)
+        words |= {"max_train_epochs": 3, "gradient_accumulation_steps": 4, "save_state": True}
+        words |= {"output_name": "a", "seed": 42, "network_dim": 4, "network_alpha": 2}
+        words |= dict.fromkeys(("mixed_precision", "save_precision"), "fp16")
+        places = {"output_dir": "output", "dataset_config": "dataset.toml"}
+        places |= {"sample_prompts": "prompts.json"}
+        words |= {key: str(self.place / name) for key, name in places.items()}
+        (self.place / "training.toml").write_text(toml.dumps({**words, **changed}))
         fake_trainer.main(["--config_file", str(self.place / "training.toml"), *argv])
         tensors = load_file(self.output / "a.safetensors")
         return b"".join(tensors[name].tobytes() for name in sorted(tensors))
