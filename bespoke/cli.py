@@ -137,7 +137,7 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None], str]] = {
     "run": ("check, render, train and verify experiments", request.add_arguments, ""),
     "check": ("what can be known before the first step", _check, "dataset.preflight:show"),
     "captions": ("write repaired captions into a new folder", _captions, "dataset.repair:show"),
-    "experiments": ("list the experiments", lambda _: None, "experiment.listing:show"),
+    "experiments": ("list the experiments", lambda _: None, "experiment.config:show"),
     "test": ("test checkpoints: pictures, metrics, scores", _test, "record.recorder:test"),
     "score": ("measure pictures against what was asked", _score, "evaluation.by_hand:score"),
     "compare": ("what differs between runs, and what came out", _compare, "record.compare:show"),

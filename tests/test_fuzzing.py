@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from benchmarks import fuzz
 from bespoke.errors import BespokeError, TrainerError
 from bespoke.experiment import config, prompts
-from bespoke.experiment.effective_options import by_folder
 from bespoke.experiment.rendering import Places, render
 from bespoke.experiment.toml_files import parsed, toml_lines
 from bespoke.trainer import checkpoints
@@ -80,7 +79,7 @@ def test_valid_files_with_a_key_changed_load_or_are_refused(project: Path, tmp_p
 def load_and_render(project: Path, place: Path, name: str) -> None:
     experiment = config.load(name, repository=project)
     config.test_prompts(experiment, project / prompts.PROMPTS_FILE)
-    data = dict.fromkeys(by_folder(experiment), project)
+    data = dict.fromkeys(experiment.by_folder(), project)
     places = Places(workspace=place, run=place, data=data, base_model="m", tokenizer=None)
     render(experiment, places, {})
 
