@@ -21,7 +21,7 @@ DOCUMENTS = sorted(
 # CHANGELOG names what is gone, too.
 DOCUMENTS.remove(REPOSITORY / "CHANGELOG.md")
 # Options of other programs that stand alone in a sentence.
-OTHERS = {"--gpus", "--user", "--build-arg", "--help", "--resume"}
+OTHERS = {"--gpus", "--user", "--build-arg", "--help", "--resume", "--network-volume-id"}
 VARIABLE = re.compile(r"\bBESPOKE_[A-Z_]+[A-Z]\b")
 
 

@@ -133,7 +133,7 @@ def zipped(entries: Iterable[Entry]) -> bytes:
 def _pictures(report: Preflight) -> Iterator[Entry]:
     for name, collection in report.collections.items():
         for pair in collection.pairs:
-            for path in (pair.picture, pair.caption):
+            for path in pair:
                 yield Entry(f"{name}/{path.name}", path.read_bytes())
 
 
