@@ -10,10 +10,9 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from bespoke.errors import BespokeError, InterruptedRunError
+from bespoke.errors import InterruptedRunError, TrainerError
 from bespoke.files import seconds
-from bespoke.signals import check_signals, signal_count
-from bespoke.signals import signals_held as signals_held
+from bespoke.signals import check_signals, signal_count, signals_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,63 +24,16 @@ def patience() -> float:
     return seconds("BESPOKE_STOP_PATIENCE_S", 10)
 
 
-def emptied(pgid: int, within: float, child: subprocess.Popen[bytes] | None = None) -> bool:
-    """Whether no process of a group is left, waiting for that at most so many seconds,
-    and no longer once a second signal has come.
-
-    The group's `child` of our own, where it has one, is waited for once it has ended.
-    """
-    deadline = time.monotonic() + within
-    while True:
-        if child is not None:
-            child.poll()
-        try:
-            os.killpg(pgid, 0)
-        except ProcessLookupError:
-            return True
-        if time.monotonic() >= deadline or signal_count() > 1:
-            return False
-        time.sleep(0.02)
-
-
-class StartError(BespokeError):
-    """A program that is not there or cannot be executed."""
-
-    exit_code = 4
-
-
 def answer(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 10) -> str | None:
     """What a short command prints, stripped; None where it is missing, fails or takes too long."""
-    try:
-        code, text = outcome(command, cwd=cwd, timeout=timeout, errors=subprocess.DEVNULL)
-    except StartError:
-        return None
-    return text if code == 0 else None
-
-
-def outcome(
-    command: Sequence[str],
-    *,
-    cwd: Path | None,
-    environment: Mapping[str, str] | None = None,
-    timeout: float = 60,
-    errors: int = subprocess.STDOUT,
-) -> tuple[int, str]:
-    """A short command's exit code, and what it prints, stripped."""
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
     try:
         done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            timeout=timeout,
-            check=False,
+            command, cwd=cwd, stdin=quiet, stdout=pipe, stderr=quiet, timeout=timeout, check=True
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StartError(f"{command[0]}: {error}") from error
-    return done.returncode, done.stdout.decode(errors="replace").strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace").strip()
 
 
 # Ends the group when the pipe that only we hold is closed, as the system closes it when we are
@@ -89,11 +41,11 @@ def outcome(
 GUARD = 'cat; kill -s TERM -- "-$0" && sleep "$1" && kill -s KILL -- "-$0"'
 
 
-class Group:
+class Group(contextlib.AbstractContextManager["Group"]):
     """A child in a process group of its own, with all that it starts.
 
     On the way out of the context, whatever the reason, the whole group is stopped: TERM, then KILL
-    for what is left after `patience` seconds. StartError where the program cannot be started.
+    for what is left after `patience` seconds.
     """
 
     def __init__(
@@ -105,37 +57,28 @@ class Group:
         patience: float = 10.0,
     ) -> None:
         self._patience = patience
+        quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
         try:
             # Cut between the child's start and its guard's, the child would be left alone.
             with signals_held():
-                self._start(command, environment, cwd)
+                self._child = subprocess.Popen(
+                    command,
+                    env=dict(environment),
+                    cwd=cwd,
+                    stdin=quiet,
+                    stdout=pipe,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+                guard = ["/bin/sh", "-c", GUARD, str(self.pid), str(patience)]
+                self._guard = subprocess.Popen(
+                    guard, stdin=pipe, stdout=quiet, stderr=quiet, start_new_session=True
+                )
+        except OSError as error:
+            raise TrainerError(f"{command[0]}: cannot be started: {error.strerror}") from error
         except InterruptedRunError:
             self.stop()
             raise
-
-    def _start(self, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
-        try:
-            self._child = subprocess.Popen(
-                command,
-                env=dict(environment),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise StartError(f"{command[0]}: cannot be started: {error.strerror}") from error
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", GUARD, str(self._child.pid), str(self._patience)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> Group:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -148,9 +91,8 @@ class Group:
     def output(self, tick: float = 1.0) -> Iterator[bytes]:
         """What the child prints, as it comes; b"" when `tick` seconds brought nothing.
 
-        Ends when the child has ended and what it printed is read: not at the pipe's end, which a
-        forgotten grandchild could hold open for ever. A safe place for signals, also where the
-        caller holds them back.
+        Ends with the child, once what it printed is read: a forgotten grandchild could hold the
+        pipe open for ever. A safe place for signals, also where the caller holds them back.
         """
         assert self._child.stdout is not None
         pipe = self._child.stdout.fileno()
@@ -160,13 +102,8 @@ class Group:
                 ended = self._child.poll() is not None
                 ready = selector.select(0 if ended else tick)
                 check_signals()
-                if not ready:
-                    if ended:
-                        return
-                    yield b""
-                    continue
-                chunk = os.read(pipe, 1 << 16)
-                if not chunk:
+                chunk = os.read(pipe, 1 << 16) if ready else b""
+                if not chunk and (ready or ended):
                     return
                 yield chunk
 
@@ -177,9 +114,9 @@ class Group:
     def stop(self) -> None:
         """End the whole group; a second signal to us while it waits kills it at once."""
         with signals_held():
-            if not emptied(self.pid, 0, self._child):
+            if not self._is_gone(within=0):
                 self.signal(signal.SIGTERM)
-                emptied(self.pid, self._patience, self._child)
+                self._is_gone(within=self._patience)
                 self.signal(signal.SIGKILL)
             self._child.wait()
             self._guard.kill()
@@ -192,3 +129,16 @@ class Group:
         """Send a signal to the whole group, and wait for nothing."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
+
+    def _is_gone(self, within: float) -> bool:
+        """Whether no process of the group is left, once it is or so many seconds are over."""
+        deadline = time.monotonic() + within
+        while True:
+            self._child.poll()
+            try:
+                os.killpg(self.pid, 0)
+            except ProcessLookupError:
+                return True
+            if time.monotonic() >= deadline or signal_count() > 1:
+                return False
+            time.sleep(0.02)

@@ -110,22 +110,6 @@ def test_the_submodule_is_at_the_commit_that_the_option_table_was_made_from(
 
 
 @pytest.mark.parametrize(
-    ("line", "stage"),
-    [
-        ("Loading dataset config from /run/dataset.toml", "imported"),
-        ("preparing accelerator", "dataset read"),
-        ("caching latents...", "model loaded"),
-        ("import network module: networks.lora", "latents made"),
-        ("running training / 学習開始", "prepared"),
-    ],
-)
-def test_each_stage_on_the_way_to_the_first_step_is_known_by_its_line(
-    line: str, stage: str
-) -> None:
-    assert trainer_log.parse(line) == trainer_log.Stage(name=stage)
-
-
-@pytest.mark.parametrize(
     "line",
     [
         SLOW.replace("0.923", "-"),
@@ -144,3 +128,48 @@ def test_a_line_that_no_trainer_means_ends_no_run(line: str) -> None:
     assert list(trainer_log.Reader(io.BytesIO()).events([line.encode() + b"\nepoch 1/2\n"]))[
         -1
     ] == (trainer_log.EpochStarted(epoch=1, epochs=2))
+
+
+# Why it failed.
+
+
+def test_the_trainers_own_error_is_told_from_the_launchers() -> None:
+    tail = [
+        "Traceback (most recent call last):",
+        '  File "train_network.py", line 1, in <module>',
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
+        "Traceback (most recent call last):",
+        "subprocess.CalledProcessError: Command '[...]' returned non-zero exit status 1.",
+    ]
+    said = trainer_log.diagnosis(tail)
+    assert said is not None
+    assert said.startswith("torch.OutOfMemoryError: CUDA out of memory")
+    assert "gradient_checkpointing" in said
+    assert trainer_log.diagnosis(["ValueError: a riddle"]) == "ValueError: a riddle"
+    assert trainer_log.diagnosis(["all well"]) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "advice"),
+    [
+        (
+            "subprocess.CalledProcessError: Command '['python']' died with <Signals.SIGKILL: 9>.",
+            "RAM",
+        ),
+        ("RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed. ", "RAM"),
+        (
+            "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is "
+            "possible that dataloader's workers are out of shared memory.",
+            "--shm-size",
+        ),
+    ],
+)
+def test_what_the_system_did_to_the_trainer_is_said_with_what_to_do(last: str, advice: str) -> None:
+    said = trainer_log.diagnosis(["    raise subprocess.CalledProcessError(code, cmd)", last])
+    assert said is not None
+    assert advice in said
+
+
+def test_an_ending_is_said_in_words() -> None:
+    assert trainer_log.ending(1) == "exit code 1"
+    assert trainer_log.ending(-9) == "SIGKILL"
