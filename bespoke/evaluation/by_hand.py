@@ -25,7 +25,7 @@ from bespoke.experiment.toml_files import read_toml
 from bespoke.files import REPOSITORY, workspace
 from bespoke.trainer import base_model, checkpoints, hardware, launch
 from bespoke.trainer.job import now
-from bespoke.trainer.process import answer
+from bespoke.trainer.process import outcome
 
 if TYPE_CHECKING:
     import argparse
@@ -225,7 +225,7 @@ def score_pictures(files: Sequence[Path], prompt: str) -> list[dict[str, Any]]:
 def commit(folder: Path, message: str) -> str:
     """Commit what lies in `folder` and nothing else, never pushed; what git refuses is no error."""
     for arguments in (["add"], ["commit", "--quiet", "-m", message]):
-        command = ["git", *arguments, "--", "."]
-        if answer(command, cwd=folder, timeout=60) is None:
-            return f"not committed: {' '.join(command)} failed in {folder}"
+        code, text = outcome(["git", *arguments, "--", "."], cwd=folder)
+        if code != 0:
+            return f"not committed: {text}"
     return f"committed: {message}"

@@ -5,7 +5,6 @@ Facts marked "tn" and "tu" were read in train_network.py and library/train_util.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import json
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 # A state's file of the LoRA's weights in fp32: the only one without a checksum inside.
 WEIGHTS = "model.safetensors"
+_NAMED = re.compile(r"(.+?)(?:-(\d{6}))?(-step\d{8})?", re.DOTALL)
 # What networks/lora.py makes for Stable Diffusion 1.x.
 _TENSOR = re.compile(
     r"lora_(?:te_text_model|unet_(?:down|mid|up)_blocks?)_\w+\.(?:lora_(?:down|up)\.weight|alpha)"
@@ -50,16 +50,11 @@ def left_by(output: Path, name: str) -> list[Path]:
     return sorted(left)
 
 
-def number_last(output: Path, name: str) -> None:
-    """Give the last epoch's file, which the trainer leaves without one (tu:5781), its number.
-
-    One that is damaged stays as it is, and no other file is overwritten.
-    """
-    unnumbered = output / f"{name}.safetensors"
-    with contextlib.suppress(TrainerError):
-        numbered = checkpoint_path(output, name, read_epoch(unnumbered))
-        if not numbered.exists():
-            unnumbered.rename(numbered)
+def number_last(output: Path, name: str, epoch: int) -> None:
+    """Give the last epoch's file, which the trainer leaves without one (tu:5781), its number."""
+    unnumbered, numbered = output / f"{name}.safetensors", checkpoint_path(output, name, epoch)
+    if unnumbered.exists() and not numbered.exists():
+        unnumbered.rename(numbered)
 
 
 def opened(path: Path) -> tuple[list[str], dict[str, str]]:
@@ -69,8 +64,10 @@ def opened(path: Path) -> tuple[list[str], dict[str, str]]:
     try:
         with library.safe_open(path, framework="numpy") as file:
             return list(file.keys()), file.metadata() or {}
+    except FileNotFoundError as error:
+        raise TrainerError(f"{path.name}: there is no such file") from error
     except (library.SafetensorError, OSError) as error:
-        raise TrainerError(f"{path.name}: missing, incomplete or damaged: {error}") from error
+        raise TrainerError(f"{path.name}: incomplete or damaged: {error}") from error
 
 
 def read_epoch(path: Path) -> int:
@@ -88,8 +85,12 @@ def _epoch_in(metadata: Mapping[str, str]) -> int | None:
 
 
 def problem(output: Path, name: str, epoch: int) -> str | None:
-    """Why an epoch's checkpoint cannot be believed; None where it is complete."""
-    path = checkpoint_path(output, name, epoch)
+    """Why an epoch's checkpoint cannot be believed; None where it is complete.
+
+    The last epoch's may still lack its number: a start may have ended just before it got one.
+    """
+    path, unnumbered = checkpoint_path(output, name, epoch), output / f"{name}.safetensors"
+    path = path if path.exists() or not unnumbered.exists() else unnumbered
     try:
         carried = read_epoch(path)
     except TrainerError as error:
@@ -154,16 +155,18 @@ def identify(path: Path) -> Lora:
             )
         content = path.read_bytes()
     except (TrainerError, OSError) as error:
-        raise ConfigError(f"{path.parent}: {error}") from error
+        raise ConfigError(f"{path.parent}/{error}") from error
     if spoilt := _not_finite(content):
         raise ConfigError(f"{path}: training diverged: {spoilt} holds NaN or infinity")
+    match = _NAMED.fullmatch(path.stem)
+    name, number, step = match.groups() if match else (path.stem, "", None)
     # The trainer writes None where nothing was asked for.
     said = {key: text for key, text in metadata.items() if text != "None"}
     clip_skip = said.get("ss_clip_skip", "")
     return Lora(
         path=path,
-        name=said.get("ss_output_name", path.stem),
-        epoch=None if "-step" in path.name else _epoch_in(metadata),
+        name=said.get("ss_output_name", name),
+        epoch=None if step else _epoch_in({"ss_epoch": number or "", **metadata}),
         clip_skip=int(clip_skip) if re.fullmatch(r"[0-9]{1,3}", clip_skip) else None,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),

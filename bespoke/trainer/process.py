@@ -26,14 +26,21 @@ def patience() -> float:
 
 def answer(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 10) -> str | None:
     """What a short command prints, stripped; None where it is missing, fails or takes too long."""
-    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    code, text = outcome(command, cwd=cwd, timeout=timeout)
+    return text if code == 0 else None
+
+
+def outcome(command: Sequence[str], *, cwd: Path | None, timeout: float = 60) -> tuple[int, str]:
+    """A short command's exit code, and what it prints, with its errors where it fails."""
+    quiet = subprocess.DEVNULL
     try:
         done = subprocess.run(
-            command, cwd=cwd, stdin=quiet, stdout=pipe, stderr=quiet, timeout=timeout, check=True
+            command, cwd=cwd, stdin=quiet, capture_output=True, timeout=timeout, check=False
         )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode(errors="replace").strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 127, str(error)
+    shown = done.stdout + done.stderr if done.returncode else done.stdout
+    return done.returncode, shown.decode(errors="replace").strip()
 
 
 # Ends the group when the pipe that only we hold is closed, as the system closes it when we are

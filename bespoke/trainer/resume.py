@@ -171,10 +171,9 @@ def _can_resume(state: Path, record: RunFile) -> bool:
 def prepare(job: Job, settings: Mapping[str, Any]) -> Start:
     """Where to resume, with the way there cleared and said."""
     output, name = job.output, job.name
-    # A start may have been killed just before it numbered the last.
-    checkpoints.number_last(output, name)
     start = decide(job, settings)
     if start.finished:
+        checkpoints.number_last(output, name, start.epoch)
         return start
     kept = range(1, start.epoch + 1)
     files = [path for path in checkpoints.left_by(output, name) if path.parent == output]

@@ -274,12 +274,12 @@ def _words(changes: Mapping[str, Any]) -> str:
 
 def verified(job: Job) -> list[Path]:
     """The run's checkpoints, all of them there and complete."""
-    checkpoints.number_last(job.output, job.name)
-    resume.note_epoch(job, job.epochs[-1])
     found = (checkpoints.problem(job.output, job.name, epoch) for epoch in job.epochs)
     if problems := "\n".join(filter(None, found)):
         raise TrainerError(
             f"trainer exited 0, but checkpoints are missing or corrupt:\n{problems}\n"
             f"full log: {job.folder / 'train.log'}"
         )
+    checkpoints.number_last(job.output, job.name, job.epochs[-1])
+    resume.note_epoch(job, job.epochs[-1])
     return [checkpoints.checkpoint_path(job.output, job.name, epoch) for epoch in job.epochs]
