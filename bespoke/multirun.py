@@ -24,7 +24,7 @@ from bespoke.experiment.effective_options import effective
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count, signals_held
-from bespoke.trainer import checkpoints, early_stop, hardware
+from bespoke.trainer import checkpoints, hardware, progress
 from bespoke.trainer.process import Group, patience
 from bespoke.trainer.trainer_log import ending
 from bespoke.trainer.training import open_job
@@ -57,7 +57,7 @@ def train(request: Request, journal: Journal) -> int:
     where = f"one on each of {len(gpus)} GPUs" if len(gpus) > 1 else "one after another"
     say(f"{len(jobs)} runs, {where}")
     if not request.rehearse:
-        say(early_stop.require_room([_bytes_to_come(job) for job in jobs], jobs[0].workspace))
+        say(progress.require_room(sum(map(_bytes_to_come, jobs)), jobs[0].workspace))
     runs = [RunStatus(_label(job), _command(job)) for job in jobs]
     try:
         Schedule(runs, gpus or [None], journal).train()

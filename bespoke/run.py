@@ -71,7 +71,10 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     job = gpu_fit.fit(job)
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
     commit = version.commits()["bespoke"]
-    rendered = training.render(job, trainer, checked.data, commit)
+    trainer.require()
+    commits = {"bespoke_commit": commit, "trainer_commit": trainer.commit}
+    model, tokenizer = trainer.base_model, trainer.tokenizer
+    rendered = training.render(job, checked.data, model, tokenizer, commits)
     if job.request.dry_run:
         _show(rendered, trainer.command(rendered))
         return
@@ -95,7 +98,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             evaluator.take_up(start)
             if not start.finished:
                 trainer.prepare()
-                training.train(job, trainer, rendered, settings, start, evaluator)
+                training.train(job, trainer.command, rendered, settings, start, evaluator)
             verified = training.verified(job)
             if not start.finished:
                 evaluator.epoch(job.epochs[-1], say)

@@ -11,22 +11,12 @@ import sys
 
 import pytest
 
-from bespoke.trainer.progress_display import Display
+from bespoke.trainer.progress import Display
 from bespoke.trainer.trainer_log import EpochStarted, Progress
 
 
 def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:
     return Progress(step=step, total=100, steps_per_second=pace, loss=loss)
-
-
-def test_time_left_is_reckoned_to_the_epochs_end_and_the_runs() -> None:
-    shown = Display(10)
-    assert shown.seconds_left() == (None, None)
-    shown.show(EpochStarted(epoch=3, epochs=10))
-    shown.show(at(24))
-    assert shown.seconds_left() == (3.0, 38.0)
-    shown.show(at(24, pace=None))
-    assert shown.seconds_left() == (None, None)
 
 
 def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_seconds(
@@ -44,7 +34,7 @@ def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_sec
 
 SHOW = (
     "from bespoke.console import say\n"
-    "from bespoke.trainer.progress_display import Display\n"
+    "from bespoke.trainer.progress import Display\n"
     "from bespoke.trainer.trainer_log import EpochStarted, Progress\n"
     "with Display(10) as shown:\n"
     "    shown.show(EpochStarted(epoch=2, epochs=10))\n"

@@ -179,7 +179,8 @@ class EpochEvaluator:
             return
         self._job.journal.write("gate", **asdict(decision))
         with self._spared("the gate's decision could not be kept"):
-            resume.keep_decision(self._job.output, self._job.name, epoch, asdict(decision))
+            decisions = {str(epoch): asdict(decision)}
+            resume.update(self._job.output, self._job.name, decisions=decisions)
         if decision.outcome == "STOP":
             raise GateStoppedError(
                 f"{decision.reason}\nthe same command with --no-gate resumes from its newest "

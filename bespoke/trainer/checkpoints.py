@@ -85,10 +85,7 @@ def _epoch_in(metadata: Mapping[str, str]) -> int | None:
 
 
 def problem(output: Path, name: str, epoch: int) -> str | None:
-    """Why an epoch's checkpoint cannot be believed; None where it is complete.
-
-    The last epoch's may still lack its number: a start may have ended just before it got one.
-    """
+    """Why an epoch's checkpoint, with its number or still without, is not complete; else None."""
     path, unnumbered = checkpoint_path(output, name, epoch), output / f"{name}.safetensors"
     path = path if path.exists() or not unnumbered.exists() else unnumbered
     try:
@@ -107,9 +104,8 @@ def states(output: Path, name: str) -> list[tuple[int, Path]]:
 def corruption(state: Path, *, scaled: bool = False) -> str | None:
     """Why a state cannot be resumed from, or None where it is complete.
 
-    It is written file by file, random_states_0.pkl last. Torch's own files are zip archives, whose
-    checksums need no torch. `scaled`: a run in fp16, of which the trainer would pass over a missing
-    scaler.pt and scale the loss anew.
+    Torch's own files are zip archives: their checksums need no torch. `scaled`: a run in fp16, of
+    which the trainer would pass over a missing scaler.pt and scale the loss anew.
     """
     archives = ["random_states_0.pkl", "optimizer.bin", "scheduler.bin"]
     if scaled or (state / "scaler.pt").exists():
@@ -147,12 +143,10 @@ def identify(path: Path) -> Lora:
     try:
         names, metadata = opened(path)
         # A whole model of several GB is not read: its names tell.
-        strange = [name for name in names if not _TENSOR.fullmatch(name)]
-        if strange or not names:
-            raise ConfigError(
-                f"{path}: not a LoRA of networks.lora for Stable Diffusion 1.5: it holds "
-                f"{strange[0] if strange else 'no weights'}"
-            )
+        strange = [name for name in names or ["no weights"] if not _TENSOR.fullmatch(name)]
+        if strange:
+            wanted = "a LoRA of networks.lora for Stable Diffusion 1.5"
+            raise ConfigError(f"{path}: not {wanted}: it holds {strange[0]}")
         content = path.read_bytes()
     except (TrainerError, OSError) as error:
         raise ConfigError(f"{path.parent}/{error}") from error

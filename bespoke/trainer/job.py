@@ -62,9 +62,7 @@ class Job:
     def sizes(self) -> tuple[int, int]:
         """Bytes that it writes: at an epoch's end, before a state is deleted, and in all.
 
-        A state holds the weights in fp32 and the optimizer's moments: about one byte each for the
-        8-bit ones, four for the others (facts, read off real state folders at rank 32). A
-        rehearsal's files are small.
+        A state holds the weights in fp32 and the optimizer's moments (sizes as read off real ones).
         """
         if self.request.rehearse:
             return LOGS, LOGS
@@ -114,10 +112,8 @@ def now() -> datetime:
 
 
 def losses(logs: Path, steps_per_epoch: int, epoch: int) -> list[tuple[int, float]]:
-    """The losses that earlier starts of a run noted on their way to the end of `epoch`, by step.
-
-    `logs` holds the folders of its starts. What one trained that a later one trained again, and an
-    earlier run of the same name, are left out.
+    """The losses up to the end of `epoch` by step, as a run's starts noted them in `logs`: without
+    what a later start trained again, and without an earlier run of the same name.
     """
     points: dict[int, float] = {}
     for file in sorted(logs.glob("*/events.jsonl")):

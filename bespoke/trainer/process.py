@@ -49,10 +49,8 @@ GUARD = 'cat; kill -s TERM -- "-$0" && sleep "$1" && kill -s KILL -- "-$0"'
 
 
 class Group(contextlib.AbstractContextManager["Group"]):
-    """A child in a process group of its own, with all that it starts.
-
-    On the way out of the context, whatever the reason, the whole group is stopped: TERM, then KILL
-    for what is left after `patience` seconds.
+    """A child in a process group of its own, with all that it starts: stopped on the way out of the
+    context, whatever the reason, by TERM, then KILL for what is left after `patience` seconds.
     """
 
     def __init__(

@@ -42,9 +42,8 @@ KEEPS = "use --fresh to start again (earlier files are kept)"
 class RunFile(BaseModel, frozen=True):
     """What a run is, kept beside its checkpoints as `{name}.run.json`: a resume is held to it.
 
-    `settings` names every option and every folder's content; `steps_per_epoch` is the trainer's
-    own; `decisions` are the gate's by epoch; `hashes` holds the sha256 of each state's weights. A
-    run is `completed` once its last epoch is tested and no gate has stopped it.
+    `settings` names every option and every folder's content; `decisions` are the gate's by epoch;
+    `hashes` are of the states' weights; `completed` where the last epoch is tested, with no STOP.
     """
 
     settings: dict[str, Any]
@@ -74,12 +73,6 @@ def update(output: Path, name: str, **changes: Any) -> None:
     write_whole(record_path(output, name), text + "\n")
 
 
-def keep_decision(output: Path, name: str, epoch: int, decision: Mapping[str, Any]) -> None:
-    """Keep what the gate decided at `epoch`, whatever becomes of the test that it rests on."""
-    if record := read_record(output, name):
-        update(output, name, decisions={**record.decisions, str(epoch): decision})
-
-
 def settings_of(
     rendered: Rendered, data: Mapping[str, Path], base: str, commit: str | None
 ) -> dict[str, Any]:
@@ -99,10 +92,7 @@ def settings_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`).
-
-    What is finished may yet lack its last test or be stopped by its gate, unless `completed`.
-    """
+    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`)."""
 
     epoch: int = 0
     state: Path | None = None
@@ -112,10 +102,7 @@ class Start:
 
 
 def decide(job: Job, settings: Mapping[str, Any]) -> Start:
-    """Where to resume, by what is in the run's output; nothing there is changed.
-
-    ConfigError where that is of another run, or lacks what a resume needs.
-    """
+    """Where to resume, by what is in the run's output, which stays as it is; else ConfigError."""
     output, name, last = job.output, job.name, job.epochs[-1]
     left, record = checkpoints.left_by(output, name), read_record(output, name)
     if not left:
@@ -126,7 +113,15 @@ def decide(job: Job, settings: Mapping[str, Any]) -> Start:
             f"are there ({left[0].name}, …); {KEEPS}"
         )
     free = {f"training.{key}" for key in ADAPTED if job.adapts and key not in job.experiment.pinned}
-    if changed := _changed(record.settings, settings, free):
+    before = record.settings
+    changed = [
+        f"{key}: the pictures or captions have changed"
+        if key.startswith("data ")
+        else f"{key}: was {before.get(key, 'not written')}, is {settings.get(key, 'not written')}"
+        for key in sorted({*before, *settings} - free)
+        if before.get(key) != settings.get(key)
+    ]
+    if changed:
         lines = "\n  ".join((f"{name}: cannot resume, these settings have changed:", *changed))
         raise ConfigError(f"{lines}\nset them back to resume, or {KEEPS}")
     steps = record.steps_per_epoch
@@ -139,24 +134,14 @@ def decide(job: Job, settings: Mapping[str, Any]) -> Start:
         if steps is not None and epoch < last and _can_resume(state, record)
     )
     newest, state = next(usable, (0, None))
-    before = [each for each in lacking if each <= newest]
-    if before or (state is None and len(lacking) < len(job.epochs) - 1):
-        files = [checkpoints.checkpoint_path(output, name, each).name for each in before]
+    earlier = [each for each in lacking if each <= newest]
+    if earlier or (state is None and len(lacking) < len(job.epochs) - 1):
+        files = [checkpoints.checkpoint_path(output, name, each).name for each in earlier]
         raise ConfigError(
             f"{output}: cannot resume {name}: {', '.join(files) or 'every state'} is missing or "
             f"incomplete; put it back, or {KEEPS}"
         )
     return Start(epoch=newest, state=state, steps_per_epoch=steps)
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: set[str]) -> list[str]:
-    return [
-        f"{key}: the pictures or captions have changed"
-        if key.startswith("data ")
-        else f"{key}: was {before.get(key, 'not written')}, is {now.get(key, 'not written')}"
-        for key in sorted({*before, *now} - free)
-        if before.get(key) != now.get(key)
-    ]
 
 
 def _can_resume(state: Path, record: RunFile) -> bool:
@@ -185,7 +170,6 @@ def prepare(job: Job, settings: Mapping[str, Any]) -> Start:
     update(output, name, **facts, completed=False)
     if start.state is not None:
         say(f"resuming after epoch {start.epoch}, from {start.state.name}")
-        job.journal.write("resumed", epoch=start.epoch, state=start.state)
     return start
 
 
@@ -222,8 +206,8 @@ def _prune(output: Path, name: str, newest: int) -> list[str]:
     state = there.get(newest)
     if record is None or state is None or not _can_resume(state, record):
         return []
-    weights = sha256(state / checkpoints.WEIGHTS)
-    update(output, name, hashes={**record.hashes, state.name: weights})
+    weights = {state.name: sha256(state / checkpoints.WEIGHTS)}
+    update(output, name, hashes=record.hashes | weights)
     old = [*there.values()][2:]
     for path in old:
         shutil.rmtree(path)

@@ -1,7 +1,4 @@
-"""What the trainer prints: lines for the log, events that bespoke reads in them, why it failed.
-
-Facts marked "tn" and "tu" were read in train_network.py and library/train_util.py at v0.10.1.
-"""
+"""What the trainer prints: lines for the log, events that bespoke reads in them, why it failed."""
 
 from __future__ import annotations
 
@@ -98,46 +95,39 @@ class Reader:
         yield from self._kept(rest)
 
     def _kept(self, piece: bytes) -> Iterator[str]:
-        for line in map(veiled, self._folded(piece.decode("utf-8", errors="replace").rstrip())):
+        text = piece.decode("utf-8", errors="replace").rstrip()
+        parts = [text]
+        if bar := PROGRESS.search(text):
+            # By its name: between two draws of one bar others may come and go.
+            name = (bar["bar"] or "").strip()
+            drawn = "" if self._bars.get(name) == bar["step"] else bar[0]
+            self._bars[name] = bar["step"]
+            parts = [each.strip() for each in (text[: bar.start()], drawn, text[bar.end() :])]
+        for line in map(veiled, filter(None, parts)):
             self._log.write(line.encode() + b"\n")
             self.tail.append(line)
             yield line
 
-    def _folded(self, text: str) -> Iterator[str]:
-        bar = PROGRESS.search(text)
-        parts = [text] if bar is None else [text[: bar.start()], bar[0], text[bar.end() :]]
-        # By its name: between two draws of one bar others may come and go.
-        if bar is not None:
-            name = (bar["bar"] or "").strip()
-            if self._bars.get(name) == bar["step"]:
-                del parts[1]
-            self._bars[name] = bar["step"]
-        yield from filter(None, parts if bar is None else map(str.strip, parts))
-
 
 # What a failed run's last lines say, in the trainer's words and in what to do about it.
-KNOWN_FAILURES = (
-    (
-        "CUDA out of memory|OutOfMemoryError",
+KNOWN_FAILURES = {
+    "CUDA out of memory|OutOfMemoryError": (
         "the GPU's memory is full: stop what else runs on it, or set "
-        "training.gradient_checkpointing=true or a smaller training.train_batch_size",
+        "training.gradient_checkpointing=true or a smaller training.train_batch_size"
     ),
-    (
-        "No space left on device|I/O error: .*os error 28",
-        "the disk is full: free some space in the workspace and start again",
+    "No space left on device|I/O error: .*os error 28": (
+        "the disk is full: free some space in the workspace and start again"
     ),
-    (
-        "out of shared memory",
+    "out of shared memory": (
         "the container's shared memory is too small for the trainer's workers: docker run "
-        "--shm-size=2g, or set training.max_data_loader_n_workers=0",
+        "--shm-size=2g, or set training.max_data_loader_n_workers=0"
     ),
-    (
-        # The launcher says the first of the trainer, torch the second of a worker.
-        r"died with <Signals\.SIGKILL|is killed by signal: Killed",
-        "the system killed it, most often for want of RAM: look at the pod's memory",
+    # The launcher says the first of the trainer, torch the second of a worker.
+    r"died with <Signals\.SIGKILL|is killed by signal: Killed": (
+        "the system killed it, most often for want of RAM: look at the pod's memory"
     ),
-    ("xformers", "try --set training.xformers=false --set training.sdpa=true"),
-)
+    "xformers": "try --set training.xformers=false --set training.sdpa=true",
+}
 EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt|Exit)\b.*")
 
 
@@ -151,20 +141,15 @@ def ending(code: int) -> str:
 
 
 def failure(code: int, tail: Sequence[str], log_file: Path) -> TrainerError:
-    """The error for a trainer that ended with `code`, in its own last words."""
-    what = diagnosis(tail) or "its last lines are in the log"
+    """The error for a trainer that ended with `code`, in its own last words, with what to do."""
+    # The launcher's own traceback follows the trainer's and says nothing.
+    raised = (line for line in reversed(tail) if EXCEPTION.match(line))
+    last = next((line for line in raised if "CalledProcessError" not in line), None)
+    text = "\n".join(tail) if last is None else last
+    advice = next((what for words, what in KNOWN_FAILURES.items() if re.search(words, text)), None)
+    what = ": ".join(filter(None, (last, advice))) or "its last lines are in the log"
     is_memory = any("CUDA out of memory" in line for line in tail)
     return (OutOfMemoryError if is_memory else TrainerError)(
         f"the trainer ended with {ending(code)}: {what}\nfull log: {log_file}; "
         "the same command resumes"
     )
-
-
-def diagnosis(tail: Sequence[str]) -> str | None:
-    """What the trainer's last lines say went wrong, and what to do where that is known."""
-    # The launcher's own traceback follows the trainer's and says nothing.
-    raised = (line for line in reversed(tail) if EXCEPTION.match(line))
-    last = next((line for line in raised if "CalledProcessError" not in line), None)
-    text = "\n".join(tail) if last is None else last
-    advice = next((what for words, what in KNOWN_FAILURES if re.search(words, text)), None)
-    return ": ".join(filter(None, (last, advice))) or None

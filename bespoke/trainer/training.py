@@ -19,10 +19,9 @@ from bespoke.experiment.run_names import renamed, with_seed
 from bespoke.experiment.settings import put
 from bespoke.files import REPOSITORY, clear_parts, document_path, workspace, write_whole
 from bespoke.signals import signals_held
-from bespoke.trainer import checkpoints, early_stop, hardware, launch, resume, trainer_log
+from bespoke.trainer import checkpoints, hardware, launch, progress, resume, trainer_log
 from bespoke.trainer.job import Job, Journal, now
 from bespoke.trainer.process import Group, patience
-from bespoke.trainer.progress_display import Display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
     from bespoke.experiment.rendering import Rendered
     from bespoke.request import Request
     from bespoke.trainer.resume import Start
-    from bespoke.trainer.sd_scripts import Trainer
-
-REHEARSAL = "REHEARSAL"
-# Between two events that tell of progress.
-PROGRESS_INTERVAL_S = 2.0
 
 
 def open_job(request: Request, journal: Journal) -> Job:
@@ -46,18 +40,16 @@ def open_job(request: Request, journal: Journal) -> Job:
     place = workspace(request.workspace)
     if request.rehearse:
         place = workspace(place / "rehearsal")
-        experiment = renamed(experiment, prefix=f"{REHEARSAL}_")
+        experiment = renamed(experiment, prefix="REHEARSAL_")
     return Job(
         request=request, experiment=experiment, workspace=place, folder=place, journal=journal
     )
 
 
 def check(job: Job) -> preflight.Preflight:
-    """The pictures' folders, once nothing found before the start speaks against them.
-
-    A rehearsal, and what tries the machine, draws a subset's pictures where there are none.
-    """
+    """The pictures' folders, once nothing found before the start speaks against them."""
     experiment, request = job.experiment, job.request
+    # A rehearsal, and what tries the machine, draws a subset's pictures where there are none.
     draws = request.rehearse or experiment.drawn_if_missing
     report = preflight.check(
         experiment,
@@ -73,8 +65,7 @@ def check(job: Job) -> preflight.Preflight:
         say(line)
     job.journal.write("checked", data=report.data, verdict=report.verdict, counts=report.counts)
     write_whole(job.folder / "preflight.json", report.as_json())
-    refusal = report.refusal(strict=request.strict)
-    if refusal is not None:
+    if (refusal := report.refusal(strict=request.strict)) is not None:
         raise refusal
     if experiment.pictures_taken is not None:
         for name, collection in report.collections.items():
@@ -92,33 +83,27 @@ def _draw(job: Job, name: str) -> Path:
     return drawing.collection(name, max(fewest, job.experiment.pictures_taken or 1), job.workspace)
 
 
-def render(job: Job, trainer: Trainer, data: dict[str, Path], bespoke_commit: str) -> Rendered:
+def render(
+    job: Job, data: dict[str, Path], model: str, tokenizer: Path | None, commits: dict[str, Any]
+) -> Rendered:
     """The two files that the trainer reads, and the receipt, in the run's folder."""
-    trainer.require()
     prompts = job.folder / "prompts.json"
     places = rendering.Places(
         workspace=job.workspace,
         run=job.folder,
         data=data,
-        base_model=trainer.base_model,
-        tokenizer=trainer.tokenizer,
+        base_model=model,
+        tokenizer=tokenizer,
         prompts=prompts if prompts.exists() else None,
     )
-    facts = {
-        "started": now().isoformat(timespec="seconds"),
-        "bespoke_commit": bespoke_commit,
-        "trainer_commit": trainer.commit,
-    }
+    facts = {"started": now().isoformat(timespec="seconds"), **commits}
     rendered = rendering.render(job.experiment, places, facts)
     job.journal.write("rendered", receipt=rendered.receipt_file)
     return rendered
 
 
 def begin(job: Job, settings: Mapping[str, Any]) -> Start:
-    """Where to start, with an earlier run moved away where that is asked for.
-
-    A rehearsal that was completed, or is of other settings now, is rehearsed anew.
-    """
+    """Where to start, with an earlier run moved away for --fresh, or after a whole rehearsal."""
     request, start = job.request, None
     clear_parts(job.output, job.name)
     with signals_held():
@@ -133,7 +118,7 @@ def begin(job: Job, settings: Mapping[str, Any]) -> Start:
             resume.set_aside(job, checkpoints.left_by(job.output, job.name) + files, "earlier")
             start = resume.prepare(job, settings)
     if not start.finished and not request.rehearse:
-        say(early_stop.require_room([job.sizes[1]], job.output))
+        say(progress.require_room(job.sizes[1], job.output))
     return start
 
 
@@ -148,21 +133,19 @@ class Evaluator(Protocol):
 
 def train(
     job: Job,
-    trainer: Trainer,
+    command: Callable[[Rendered], list[str]],
     rendered: Rendered,
     settings: Mapping[str, Any],
     start: Start,
     evaluator: Evaluator,
 ) -> None:
-    """Train until all epochs are done, resuming once after a standstill or a wrong number of steps,
-    and after each want of memory with the next smaller plan.
-    """
+    """Train until all epochs are done, resuming where that can help."""
     restarted = False
     while not start.finished:
         try:
-            _Training(job, start, evaluator).run(trainer.command(rendered))
+            _Training(job, start, evaluator).run(command(rendered))
             return
-        except early_stop.RestartError as error:
+        except progress.RestartError as error:
             if restarted:
                 raise
             restarted = True
@@ -183,7 +166,6 @@ class _Training:
         self._behind = start.epoch * (start.steps_per_epoch or 0)
         self._due = -math.inf
         self._draws = start.state is not None and evaluator.lacks_pictures(start.epoch)
-        self._launched_ns = 0
 
     def run(self, command: list[str]) -> None:
         job, start = self._job, self._start
@@ -201,11 +183,11 @@ class _Training:
             signals_held(),
             log_file.open("ab", buffering=0) as log,
             Group(command, environment=environment, cwd=REPOSITORY, patience=patience()) as group,
-            Display(len(job.epochs)) as shown,
+            progress.Display(len(job.epochs)) as shown,
         ):
             job.journal.write("launched", epoch=start.epoch, pid=group.pid, command=command)
             reader = trainer_log.Reader(log)
-            watch = early_stop.Watch(job.output, job.sizes[0])
+            watch = progress.Watch(job.output, job.sizes[0])
             for event in reader.events(group.output()):
                 if isinstance(event, trainer_log.Progress):
                     event = replace(event, step=event.step + self._behind)
@@ -221,7 +203,7 @@ class _Training:
             self._keep_steps(event.total // self._job.epochs[-1])
             due = time.monotonic() > self._due or event.step == event.total
             if due and event.loss is not None:
-                self._due = time.monotonic() + PROGRESS_INTERVAL_S
+                self._due = time.monotonic() + 2.0
                 self._job.journal.write("progress", **asdict(event))
         elif isinstance(event, trainer_log.EpochStarted):
             self._end_epoch(event.epoch - 1)
@@ -246,7 +228,7 @@ class _Training:
         resume.update(self._job.output, self._job.name, steps_per_epoch=steps)
         if self._start.state is not None:
             problem = f"{self._job.name}.run.json: said {known} steps an epoch, the trainer says"
-            raise early_stop.RestartError(f"{problem} {steps}")
+            raise progress.RestartError(f"{problem} {steps}")
 
 
 def _with_less_memory(
@@ -256,20 +238,18 @@ def _with_less_memory(
     options = {key: setting.value for key, setting in rendered.training.items()}
     pinned = job.experiment.pinned if job.adapts else frozenset(resume.ADAPTED)
     changes = hardware.smaller(options, pinned)
+    wanted = (changes or hardware.smaller(options)).items()
+    words = ", ".join(f"training.{key}={str(value).lower()}" for key, value in wanted)
     if not changes:
-        needed = _words(hardware.smaller(options)) or "a GPU with more memory"
+        needed = words or "a GPU with more memory"
         raise TrainerError(f"{error}\nno smaller plan is allowed here; it would take {needed}")
-    say(f"out of memory: resuming with {_words(changes)}")
+    say(f"out of memory: resuming with {words}")
     job.journal.write("adapted", changes=changes, error=str(error))
     training = dict(rendered.training)
     for key, value in changes.items():
         put(training, key, value, "memory", "less memory, the same effective batch")
     rendered = rendering.rewrite(replace(rendered, training=training), job.experiment)
     return rendered, {f"training.{key}": value for key, value in changes.items()}
-
-
-def _words(changes: Mapping[str, Any]) -> str:
-    return ", ".join(f"training.{key}={str(value).lower()}" for key, value in changes.items())
 
 
 def verified(job: Job) -> list[Path]:

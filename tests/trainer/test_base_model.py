@@ -195,17 +195,6 @@ def test_a_refused_token_is_named_by_its_variable_and_never_shown(
     assert secret not in "".join([str(caught.value), *said, *capfd.readouterr()])
 
 
-def test_two_runs_at_once_fetch_once(hub: Hub, models: Path) -> None:
-    results: list[bytes] = []
-    threads = [threading.Thread(target=lambda: results.append(fetch(models))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [CONTENT, CONTENT]
-    assert len(hub.requests) == 1
-
-
 def test_a_file_placed_by_hand_is_hashed_once_and_again_where_it_changed(models: Path) -> None:
     models.mkdir()
     (models / base_model.FILE).write_bytes(CONTENT)
@@ -279,36 +268,6 @@ def test_the_trainers_own_tokenizer_reads_ours_as_clip_does(
     for trainer, clip, instant in found[-len(MENDED) :]:
         assert trainer == clip
         assert trainer != instant
-
-
-LOAD = """
-import argparse, torch
-from diffusers import StableDiffusionPipeline
-from library import train_util
-arguments = argparse.Namespace(pretrained_model_name_or_path=asked, v2=False, vae=None)
-text_encoder, vae, unet, single_file = train_util._load_target_model(arguments, torch.float32)
-torch.manual_seed(0)
-with torch.no_grad():
-    hidden = text_encoder(torch.full((1, 77), 49407))[0]
-    latents = vae.encode(torch.rand(1, 3, 64, 64) * 2 - 1).latent_dist.sample()
-    noise = unet(latents * 0.18215, torch.tensor([500]), hidden)
-    noise = noise[0] if isinstance(noise, tuple) else noise.sample
-    picture = vae.decode(latents).sample
-scales = [tensor.float().std().item() for tensor in (hidden, latents, noise, picture)]
-pipeline = StableDiffusionPipeline.from_pretrained(asked)
-answer = {"scales": scales, "single": single_file,
-    "millions": round(sum(p.numel() for p in unet.parameters()) / 1e6),
-    "tokens": len(pipeline.tokenizer)}
-"""
-
-
-@pytest.mark.trainer
-def test_the_trainer_loads_the_random_model_and_every_part_gives_finite_numbers(
-    ask_trainer: Callable[[str, Any], Any], random_model: Path
-) -> None:
-    found = ask_trainer(LOAD, str(random_model))
-    assert (found["single"], found["millions"], found["tokens"]) == (False, 860, 49_408)
-    assert all(0.001 < scale < 100 for scale in found["scales"])
 
 
 @pytest.mark.trainer

@@ -133,16 +133,11 @@ def test_a_diverged_checkpoint_is_refused_for_it_would_spoil_those_beside_it(
     checkpoints.identify(lora(tmp_path, "a.safetensors", value=65504))
 
 
-def test_a_file_that_is_missing_cut_off_or_no_safetensors_is_said_to_be(tmp_path: Path) -> None:
-    whole = lora(tmp_path, "a.safetensors")
-    whole.write_bytes(whole.read_bytes()[:-9])
-    with pytest.raises(ConfigError, match=r"a.safetensors: incomplete or damaged"):
-        checkpoints.identify(whole)
+def test_a_file_that_is_missing_or_no_safetensors_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "b.safetensors").write_text("<html>not found</html>")
-    with pytest.raises(ConfigError, match="incomplete or damaged"):
-        checkpoints.identify(tmp_path / "b.safetensors")
-    with pytest.raises(ConfigError, match="there is no such file"):
-        checkpoints.identify(tmp_path / "c.safetensors")
+    for name, why in (("b", "incomplete or damaged"), ("c", "there is no such file")):
+        with pytest.raises(ConfigError, match=rf"{name}\.safetensors: {why}"):
+            checkpoints.identify(tmp_path / f"{name}.safetensors")
 
 
 def state(folder: Path, *, scaled: bool) -> Path:
@@ -175,12 +170,6 @@ def test_no_flipped_byte_of_a_state_is_more_than_a_corrupt_state(tmp_path: Path)
             why = checkpoints.corruption(folder)
             assert why is None or name in why
         (folder / name).write_bytes(content)
-
-
-def test_a_state_nested_beyond_reason_is_corrupt(tmp_path: Path) -> None:
-    folder = state(tmp_path / "a", scaled=False)
-    (folder / "train_state.json").write_text("[" * 100_000)
-    assert "train_state.json" in (checkpoints.corruption(folder) or "")
 
 
 @pytest.mark.parametrize("epoch", ["9" * 5000, "٣", "-1", ""])

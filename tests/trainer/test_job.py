@@ -20,22 +20,17 @@ def test_two_starts_in_one_second_get_two_folders(tmp_path: Path) -> None:
     assert one.parent == two.parent == tmp_path / "a"
 
 
-def test_each_event_is_one_json_line_at_once(tmp_path: Path) -> None:
+def test_events_are_json_lines_at_once_and_tracebacks_have_a_file_of_their_own(
+    tmp_path: Path,
+) -> None:
     journal = Journal()
     journal.write("too early", lost=True)
-    folder = journal.open(tmp_path, "a")
-    journal.write("checkpoint", epoch=3, file=folder / "x")
-    rows = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    assert [(row["event"], row["epoch"], row["file"]) for row in rows] == [
-        ("checkpoint", 3, str(folder / "x"))
-    ]
-    assert rows[0]["time"].endswith("+00:00")
-
-
-def test_tracebacks_are_added_to_one_file_once_there_is_a_folder(tmp_path: Path) -> None:
-    journal = Journal()
     assert journal.keep_traceback("lost\n") is None
     folder = journal.open(tmp_path, "a")
+    journal.write("checkpoint", epoch=3, file=folder / "x")
+    (row,) = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+    assert (row["event"], row["epoch"], row["file"]) == ("checkpoint", 3, str(folder / "x"))
+    assert row["time"].endswith("+00:00")
     journal.keep_traceback("one\n")
     assert journal.keep_traceback("two\n") == str(folder / "error.log")
     assert (folder / "error.log").read_text() == "one\ntwo\n"

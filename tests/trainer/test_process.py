@@ -81,13 +81,6 @@ def test_a_child_that_ignores_term_is_killed_when_patience_ends(tmp_path: Path) 
     assert it.wait() == -signal.SIGKILL
 
 
-def test_an_exception_inside_still_stops_the_group(tmp_path: Path) -> None:
-    it = group("import time; time.sleep(60)", tmp_path)
-    with pytest.raises(RuntimeError, match="mine"), it:
-        raise RuntimeError("mine")
-    assert members(it.pid) == []
-
-
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match=r"/no/such/program: cannot be started: No such file"):
         Group(["/no/such/program"], environment={}, cwd=tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,17 +12,10 @@ from hypothesis import strategies as st
 
 from bespoke.trainer import trainer_log
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
 # Lines as the pinned trainer printed them on a CPU.
 FIRST = "steps:   0%|          | 0/6 [00:00<?, ?it/s]"
-
 SLOW = "steps:  33%|###3      | 2/6 [00:21<00:43, 10.79s/it, avr_loss=0.923]"
-
 FAST = "steps:  10%|█         | 508/5080 [02:25<21:45,  3.50it/s, avr_loss=0.0871]"
-
 LATENTS = "100%|██████████| 4/4 [00:01<00:00,  3.12it/s]"
 
 
@@ -50,16 +43,11 @@ def test_a_loss_that_is_no_number_is_read_as_such() -> None:
     assert math.isnan(read.loss)
 
 
-def test_other_bars_and_other_lines_are_no_progress() -> None:
-    assert trainer_log.parse(LATENTS) is None
-    assert (
-        trainer_log.parse("epoch validation steps:  10%|█  | 1/4 [00:01<00:03, 1.00it/s]") is None
-    )
-    assert trainer_log.parse("  num epochs / epoch数: 3") is None
-
-
-def test_epochs_are_read() -> None:
+def test_epochs_are_read_and_other_bars_and_lines_are_no_progress() -> None:
     assert trainer_log.parse("epoch 2/10") == trainer_log.EpochStarted(epoch=2, epochs=10)
+    validation = "epoch validation steps:  10%|█  | 1/4 [00:01<00:03, 1.00it/s]"
+    for line in (LATENTS, validation, "  num epochs / epoch数: 3"):
+        assert trainer_log.parse(line) is None
 
 
 def test_a_redrawn_bar_leaves_one_line_for_each_count() -> None:
@@ -130,23 +118,23 @@ def test_a_line_that_no_trainer_means_ends_no_run(line: str) -> None:
     ] == (trainer_log.EpochStarted(epoch=1, epochs=2))
 
 
-# Why it failed.
+def said(*tail: str) -> str:
+    return str(trainer_log.failure(1, tail, Path("train.log")))
 
 
 def test_the_trainers_own_error_is_told_from_the_launchers() -> None:
-    tail = [
+    text = said(
         "Traceback (most recent call last):",
         '  File "train_network.py", line 1, in <module>',
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
         "Traceback (most recent call last):",
         "subprocess.CalledProcessError: Command '[...]' returned non-zero exit status 1.",
-    ]
-    said = trainer_log.diagnosis(tail)
-    assert said is not None
-    assert said.startswith("torch.OutOfMemoryError: CUDA out of memory")
-    assert "gradient_checkpointing" in said
-    assert trainer_log.diagnosis(["ValueError: a riddle"]) == "ValueError: a riddle"
-    assert trainer_log.diagnosis(["all well"]) is None
+    )
+    assert "exit code 1: torch.OutOfMemoryError: CUDA out of memory" in text
+    assert "gradient_checkpointing" in text
+    assert "exit code 1: ValueError: a riddle\n" in said("ValueError: a riddle")
+    assert "its last lines are in the log" in said("all well")
+    assert trainer_log.ending(-9) == "SIGKILL"
 
 
 @pytest.mark.parametrize(
@@ -165,11 +153,6 @@ def test_the_trainers_own_error_is_told_from_the_launchers() -> None:
     ],
 )
 def test_what_the_system_did_to_the_trainer_is_said_with_what_to_do(last: str, advice: str) -> None:
-    said = trainer_log.diagnosis(["    raise subprocess.CalledProcessError(code, cmd)", last])
-    assert said is not None
-    assert advice in said
+    assert advice in said("    raise subprocess.CalledProcessError(code, cmd)", last)
 
 
-def test_an_ending_is_said_in_words() -> None:
-    assert trainer_log.ending(1) == "exit code 1"
-    assert trainer_log.ending(-9) == "SIGKILL"
