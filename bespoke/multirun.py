@@ -25,7 +25,7 @@ from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count, signals_held
 from bespoke.trainer import checkpoints, hardware, progress
-from bespoke.trainer.process import Group, patience
+from bespoke.trainer.child_process import Group, patience
 from bespoke.trainer.trainer_log import ending
 from bespoke.trainer.training import open_job
 

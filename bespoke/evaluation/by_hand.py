@@ -24,8 +24,8 @@ from bespoke.experiment.config import TRAINING_FILE
 from bespoke.experiment.toml_files import read_toml
 from bespoke.files import REPOSITORY, workspace
 from bespoke.trainer import base_model, checkpoints, hardware, launch
+from bespoke.trainer.child_process import outcome
 from bespoke.trainer.job import now
-from bespoke.trainer.process import outcome
 
 if TYPE_CHECKING:
     import argparse

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bespoke.errors import TrainerError
 from bespoke.files import write_whole
 from bespoke.trainer import checkpoints, launch, trainer_log
-from bespoke.trainer.process import Group
+from bespoke.trainer.child_process import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

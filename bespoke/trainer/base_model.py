@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError, is_full
 from bespoke.files import REPOSITORY, locked, sha256, write_whole
-from bespoke.trainer.process import Group
+from bespoke.trainer.child_process import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,8 +20,8 @@ from bespoke.experiment.settings import put
 from bespoke.files import REPOSITORY, clear_parts, document_path, workspace, write_whole
 from bespoke.signals import signals_held
 from bespoke.trainer import checkpoints, hardware, launch, progress, resume, trainer_log
+from bespoke.trainer.child_process import Group, patience
 from bespoke.trainer.job import Job, Journal, now
-from bespoke.trainer.process import Group, patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -92,7 +92,7 @@ def test_the_submodule_is_at_the_commit_that_the_option_table_was_made_from(
     sd_scripts: Path,
 ) -> None:
     from bespoke.experiment.options import table
-    from bespoke.trainer.process import answer
+    from bespoke.trainer.child_process import answer
 
     assert answer(["git", "rev-parse", "HEAD"], cwd=sd_scripts) == table().commit
 
@@ -154,5 +154,3 @@ def test_the_trainers_own_error_is_told_from_the_launchers() -> None:
 )
 def test_what_the_system_did_to_the_trainer_is_said_with_what_to_do(last: str, advice: str) -> None:
     assert advice in said("    raise subprocess.CalledProcessError(code, cmd)", last)
-
-

@@ -13,7 +13,7 @@ import pytest
 
 from bespoke.errors import InterruptedRunError, TrainerError
 from bespoke.signals import raising
-from bespoke.trainer.process import Group, answer
+from bespoke.trainer.child_process import Group, answer
 
 
 def group(script: str, cwd: Path, patience: float = 10.0) -> Group:
