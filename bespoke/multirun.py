@@ -23,16 +23,15 @@ from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count, signals_held
 from bespoke.trainer import hardware
-from bespoke.trainer.failures import ending
-from bespoke.trainer.job import open_job
-from bespoke.trainer.process import Group, patience
+from bespoke.trainer.child_process import Group, patience
+from bespoke.trainer.trainer_log import ending
+from bespoke.trainer.training import open_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bespoke.request import Request
-    from bespoke.trainer.job import Job
-    from bespoke.trainer.journal import Journal
+    from bespoke.trainer.job import Job, Journal
 
 # A run that is told to stop ends what must not be cut, the test of an epoch, before it is killed.
 LAST_TEST_S = 300.0

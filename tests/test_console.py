@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bespoke.trainer.progress import Display, Reading
+from bespoke.trainer.progress import Display
 from bespoke.trainer.trainer_log import EpochStarted, Progress
 from tests.rehearsals import run
 
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 
 def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:
     return Progress(step=step, total=100, steps_per_second=pace, loss=loss)
-
-
-def test_time_left_is_reckoned_to_the_epochs_end_and_the_runs() -> None:
-    reading = Reading(10)
-    assert reading.left() == (None, None)
-    reading.take(EpochStarted(epoch=3, epochs=10))
-    reading.take(at(24))
-    assert reading.left() == (3.0, 38.0)
-    reading.take(at(24, pace=None))
-    assert reading.left() == (None, None)
 
 
 def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_seconds(
@@ -74,7 +64,7 @@ def on_a_terminal(**variables: str) -> str:
     return seen.decode()
 
 
-def test_on_a_terminal_two_lines_of_80_columns_show_how_it_goes_and_go_when_they_end() -> None:
+def test_on_a_terminal_lines_of_80_columns_show_epoch_time_left_step_pace_and_loss() -> None:
     text = on_a_terminal(COLUMNS="80")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]

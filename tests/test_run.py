@@ -55,7 +55,7 @@ def test_a_run_leaves_checkpoints_its_log_its_events_and_its_receipt_and_a_secon
         ("disk_full", "the disk is full"),
         ("oom", "the GPU's memory is full"),
         # The trainer's exit code is 0.
-        ("nothing", f"{NAME}-000001.safetensors: was not written"),
+        ("nothing", f"{NAME}-000001.safetensors: there is no such file"),
         ("short", "incomplete or damaged"),
         ("missing_epoch", "trainer exited 0, but checkpoints are missing or corrupt"),
     ],

@@ -25,7 +25,7 @@ from bespoke.errors import InterruptedRunError, reported
 from bespoke.files import REPOSITORY, workspace, write_whole
 from bespoke.request import parse
 from bespoke.signals import handle_signals, raising
-from bespoke.trainer.process import Group, answer
+from bespoke.trainer.child_process import Group, answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

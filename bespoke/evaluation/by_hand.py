@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,8 @@ from bespoke.experiment.config import TRAINING_FILE
 from bespoke.experiment.toml_files import read_toml
 from bespoke.files import REPOSITORY, workspace
 from bespoke.trainer import base_model, checkpoints, hardware, launch
-from bespoke.trainer.journal import now
-from bespoke.trainer.process import StartError, outcome
+from bespoke.trainer.child_process import outcome
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     import argparse
@@ -225,12 +224,8 @@ def score_pictures(files: Sequence[Path], prompt: str) -> list[dict[str, Any]]:
 
 def commit(folder: Path, message: str) -> str:
     """Commit what lies in `folder` and nothing else, never pushed; what git refuses is no error."""
-    try:
-        for arguments in (["add"], ["commit", "--quiet", "-m", message]):
-            command = ["git", *arguments, "--", "."]
-            code, text = outcome(command, cwd=folder, environment=os.environ)
-            if code != 0:
-                return f"not committed: {text}"
-    except StartError as error:
-        return f"not committed: {error}"
+    for arguments in (["add"], ["commit", "--quiet", "-m", message]):
+        code, text = outcome(["git", *arguments, "--", "."], cwd=folder)
+        if code != 0:
+            return f"not committed: {text}"
     return f"committed: {message}"

@@ -17,7 +17,7 @@ from bespoke.errors import ConfigError, TrainerError
 from bespoke.evaluation import metrics, sampling, scoring
 from bespoke.evaluation.view import CELLS
 from bespoke.files import sha256, write_whole
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

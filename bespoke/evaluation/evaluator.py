@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bespoke.console import say
 from bespoke.errors import BespokeError, GateStoppedError, is_full
 from bespoke.evaluation import epoch_result, gate, sampling
-from bespoke.trainer import checkpoints, journal, resume
-from bespoke.trainer.process import signals_held
+from bespoke.signals import signals_held
+from bespoke.trainer import checkpoints, resume
+from bespoke.trainer.job import losses
 from bespoke.trainer.trainer_log import Progress
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class EpochEvaluator:
         if start.steps_per_epoch is not None:
             with self._spared("the losses of earlier starts could not be read"):
                 logs = self._job.folder.parent
-                self._losses = journal.losses(logs, start.steps_per_epoch, start.epoch)
+                self._losses = losses(logs, start.steps_per_epoch, start.epoch)
         for each in (number for number in self._job.epochs if number <= start.epoch):
             if each == start.epoch and not start.finished and self.lacks_pictures(each):
                 say(f"epoch {each}: not all its test pictures are there; the trainer draws them")
@@ -148,12 +149,9 @@ class EpochEvaluator:
         return result
 
     def _lora(self, epoch: int) -> tuple[checkpoints.Lora, Path]:
-        """The checkpoint as it was trained (where the file was changed since, by the hash kept),
-        and the folder of its test."""
+        """The checkpoint, and the folder of its test."""
         path = checkpoints.checkpoint_path(self._job.output, self._job.name, epoch)
         lora = checkpoints.identify(path)
-        if record := resume.read_record(self._job.output, self._job.name):
-            lora = replace(lora, sha256=record.hashes.get(path.name, lora.sha256))
         return lora, epoch_result.folder_for(self._job.output / "tests", lora)
 
     def _pictures(self, epoch: int, folder: Path) -> dict[sampling.SampleSpec, Path]:
@@ -181,7 +179,8 @@ class EpochEvaluator:
             return
         self._job.journal.write("gate", **asdict(decision))
         with self._spared("the gate's decision could not be kept"):
-            resume.keep_decision(self._job.output, self._job.name, epoch, asdict(decision))
+            decisions = {str(epoch): asdict(decision)}
+            resume.update(self._job.output, self._job.name, decisions=decisions)
         if decision.outcome == "STOP":
             raise GateStoppedError(
                 f"{decision.reason}\nthe same command with --no-gate resumes from its newest "

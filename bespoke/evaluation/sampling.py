@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from bespoke.errors import TrainerError
 from bespoke.files import write_whole
-from bespoke.trainer import checkpoints, failures, launch, trainer_log
-from bespoke.trainer.process import Group
+from bespoke.trainer import checkpoints, launch, trainer_log
+from bespoke.trainer.child_process import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -133,7 +133,6 @@ def _drawn_since(output: Path, name: str, epoch: int) -> float:
     pictures (tn:1694-1722), and these follow the start of the process that wrote it.
     """
     path = checkpoints.checkpoint_path(output, name, epoch)
-    path = path if path.exists() else checkpoints.last_path(output, name)
     metadata = checkpoints.opened(path)[1]
     if metadata.get("ss_num_epochs") == str(epoch):
         return float(metadata.get("ss_training_started_at", "nan")) * 1e9
@@ -237,7 +236,7 @@ def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str],
         code = group.wait()
     if code != 0:
         tail = [*reader.tail][::-1] or ["it said nothing"]
-        words = next(filter(failures.EXCEPTION.match, tail), tail[0])
+        words = next(filter(trainer_log.EXCEPTION.match, tail), tail[0])
         raise TrainerError(
-            f"gen_img.py ended with {failures.ending(code)}: {words}\nfull log: {log_file}"
+            f"gen_img.py ended with {trainer_log.ending(code)}: {words}\nfull log: {log_file}"
         )

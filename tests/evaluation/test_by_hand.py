@@ -169,9 +169,10 @@ def test_a_checkpoint_is_found_in_the_workspace_by_its_own_or_its_runs_name(
 def test_what_is_no_checkpoint_is_said_before_any_picture(
     repo: Path, tmp_path: Path, drawings: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wide = lora(tmp_path, "wide.safetensors", width=1024)
+    page = tmp_path / "page.safetensors"
+    page.write_text("<html>not found</html>")
     with pytest.raises(SystemExit) as refused:
-        hand_test(lora(tmp_path, "a.safetensors"), wide)
+        hand_test(lora(tmp_path, "a.safetensors"), page)
     assert refused.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert drawings == []
