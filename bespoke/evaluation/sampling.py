@@ -1,4 +1,4 @@
-"""A checkpoint to pictures: by the trainer while it trains, or by its gen_img.py afterwards.
+"""A checkpoint to pictures, by the trainer or by its gen_img.py, and these to its result.
 
 Facts marked "tn", "tu" and "gi" were read in train_network.py, library/train_util.py and
 gen_img.py at v0.10.1.
@@ -10,46 +10,53 @@ import glob
 import json
 import os
 import re
-import shlex
 import sys
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from bespoke.errors import TrainerError
-from bespoke.files import write_whole
-from bespoke.trainer import checkpoints, failures, launch, trainer_log
-from bespoke.trainer.process import Group
+from PIL import Image
+
+from bespoke.console import say
+from bespoke.dataset import images
+from bespoke.errors import ConfigError, TrainerError
+from bespoke.evaluation import epoch_result, metrics, scoring
+from bespoke.evaluation.epoch_result import EpochResult, PictureResult
+from bespoke.experiment.prompts import Prompt  # noqa: TC001 - Sample's fields are its annotations
+from bespoke.files import REPOSITORY, sha256, write_whole
+from bespoke.trainer import checkpoints, failures, launch
+from bespoke.trainer.journal import now
+from bespoke.trainer.process import outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from bespoke.experiment.prompts import Prompt
+    from bespoke.trainer.checkpoints import Lora
 
 # The same for both, with no noise of its own between steps. Not the trainer's default: its "ddim"
 # clamps what it predicts to -1 and 1 (tu:6243), and gen_img's does not (gi:1765), so that one
 # checkpoint and seed would give two pictures.
 SAMPLER = "euler"
 
-_INTERVAL_S = 30.0
+# A day: one checkpoint's pictures take a minute on a GPU, and hours where there is none.
+LONGEST_S = 86_400.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class SampleSpec:
-    """One picture to make: a prompt by its name, a seed, and its place in the sampler's file."""
+class Sample(NamedTuple):
+    """One picture to make."""
 
-    prompt: str
+    prompt: Prompt
     seed: int
-    index: int
+
+    @property
+    def file(self) -> str:
+        """What its picture is called in a test's folder."""
+        return f"{self.prompt.name}_{self.seed}.png"
 
 
-def sample_specs(prompts: Iterable[Prompt]) -> tuple[SampleSpec, ...]:
+def samples_of(prompts: Iterable[Prompt]) -> tuple[Sample, ...]:
     """Every prompt with each of its seeds, in order."""
-    pairs = [(prompt.name, seed) for prompt in prompts for seed in prompt.seeds]
-    return tuple(
-        SampleSpec(prompt=name, seed=seed, index=index) for index, (name, seed) in enumerate(pairs)
-    )
+    return tuple(Sample(prompt, seed) for prompt in prompts for seed in prompt.seeds)
 
 
 def escape(text: str) -> str:
@@ -57,42 +64,28 @@ def escape(text: str) -> str:
     return re.sub(r"([\\()\[\]])", r"\\\1", text)
 
 
-# --- While training -------------------------------------------------------------------------------
-
-
-def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[SampleSpec, ...]:
+def write_for_training(samples: Iterable[Sample], file: Path) -> None:
     """Write the trainer's `--sample_prompts` file, one entry a picture.
 
     Of its three forms (tu:6329) JSON alone holds any text as it is.
     """
-    rows = [
-        {
-            "prompt": escape(prompt.text),
-            "negative_prompt": escape(prompt.negative),
-            "seed": seed,
-            "sample_steps": prompt.steps,
-            "scale": prompt.scale,
-            "width": prompt.size,
-            "height": prompt.size,
-            "sample_sampler": SAMPLER,
-        }
-        for prompt in prompts
-        for seed in prompt.seeds
-    ]
+    rows = []
+    for prompt, seed in samples:
+        texts = {"prompt": escape(prompt.text), "negative_prompt": escape(prompt.negative)}
+        way = {"seed": seed, "sample_steps": prompt.steps, "scale": prompt.scale}
+        size = {"width": prompt.size, "height": prompt.size}
+        rows.append({**texts, **way, **size, "sample_sampler": SAMPLER})
     write_whole(file, json.dumps(rows, indent=1) + "\n")
-    return sample_specs(prompts)
 
 
 def find_pictures(
-    output: Path, output_name: str, epoch: int, samples: Iterable[SampleSpec]
-) -> dict[SampleSpec, Path]:
-    """The pictures that the trainer made of this epoch's checkpoint, the newest for each sample.
+    output: Path, output_name: str, epoch: int, samples: Iterable[Sample]
+) -> dict[str, Path]:
+    """By `Sample.file`, the newest picture that the trainer drew of it with an epoch's checkpoint.
 
     One counts by its whole name (tu:6572), where it is complete, and where it is no older than its
-    checkpoint's can be: what an earlier run or start left under the same name is.
-
-    Raises:
-        TrainerError: where there is no such checkpoint, or it is not complete.
+    checkpoint's can be: what an earlier run or start left under the same name is. A TrainerError
+    where there is no such checkpoint, or it is not complete.
     """
     since = _drawn_since(output, output_name, epoch)
     name = re.compile(rf"{re.escape(output_name)}_e{epoch:06d}_(\d{{2,}})_\d{{14}}_(\d+)\.png")
@@ -101,16 +94,8 @@ def find_pictures(
         match = name.fullmatch(path.name)
         if match and _is_complete(path, since):
             newest[int(match[1]), int(match[2])] = path
-    keys = {spec: (spec.index, spec.seed) for spec in samples}
-    return {spec: newest[key] for spec, key in keys.items() if key in newest}
-
-
-def missing_pictures(
-    samples: Iterable[SampleSpec], pictures: Mapping[SampleSpec, Path]
-) -> str | None:
-    """Which pictures of a set are not there, in words; None where it is complete."""
-    rows = [f"{spec.prompt} (seed {spec.seed})" for spec in samples if spec not in pictures]
-    return f"{len(rows)} pictures are not there: {', '.join(rows)}" if rows else None
+    keys = {each.file: (index, each.seed) for index, each in enumerate(samples)}
+    return {file: newest[key] for file, key in keys.items() if key in newest}
 
 
 def adopt_first(output: Path, output_name: str, epoch: int, since: int) -> None:
@@ -146,98 +131,129 @@ def _is_complete(path: Path, since: float) -> bool:
     return written and path.read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
-# --- Afterwards -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenImg:
-    """What gen_img.py works with, weights in fp16 where `half`; `folder` keeps what it does."""
-
-    script: Path
-    base_model: str
-    tokenizer: Path
-    half: bool
-    folder: Path
-    clip_skip: int | None = None
-
-
 def draw(
-    weights: Sequence[Path], prompts: Sequence[Prompt], tool: GenImg, tell: Callable[[str], None]
-) -> list[dict[SampleSpec, Path]]:
-    """The pictures that there are of each checkpoint by every prompt and seed, all by one process.
+    lora: Lora, samples: Sequence[Sample], options: Sequence[str], folder: Path
+) -> dict[str, Path]:
+    """By `Sample.file`, the pictures of a checkpoint by gen_img.py; a TrainerError where it fails.
 
-    All LoRAs are loaded, and all but one multiplied by 0 at each picture: what they add is then 0
-    to the last bit, unless they hold NaN or infinity, which `checkpoints.identify` refuses.
-
-    Raises:
-        TrainerError: where it fails, in its own words.
-        StartError: where it cannot be started.
+    `options` name the base model and how it is loaded; `folder` keeps all that comes of it.
     """
-    tool.folder.mkdir(parents=True, exist_ok=True)
-    by_name = {prompt.name: prompt for prompt in prompts}
-    planned = [
-        {spec: tool.folder / f"{number:03d}_{spec.index:03d}.png" for spec in sample_specs(prompts)}
-        for number in range(len(weights))
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"{_line(each)} --f {each.file}\n" for each in samples]
+    write_whole(folder / "prompts.txt", "".join(lines))
+    script = launch.require_submodule(REPOSITORY) / "gen_img.py"
+    command = [
+        *(sys.executable, str(script), "--v1", *options),
+        *("--network_module", "networks.lora", "--network_weights", str(lora.path.absolute())),
+        *("--from_file", str(folder / "prompts.txt"), "--outdir", str(folder)),
+        *("--sampler", SAMPLER, "--max_embeddings_multiples", "3", "--batch_size", "1", "--sdpa"),
+        *(("--clip_skip", str(lora.clip_skip)) if lora.clip_skip else ()),
     ]
-    lines = []
-    for number, pictures in enumerate(planned):
-        on = ",".join("1" if each == number else "0" for each in range(len(weights)))
-        for spec, path in pictures.items():
-            lines.append(f"{_line(by_name[spec.prompt], spec.seed)} --am {on} --f {path.name}")
-    write_whole(tool.folder / "prompts.txt", "\n".join(lines) + "\n")
-    _run(_command(weights, tool), tool, len(lines), tell)
-    return [
-        {spec: path for spec, path in pictures.items() if path.is_file()} for pictures in planned
-    ]
+    say(f"drawing {len(samples)} pictures of {lora.path.name}")
+    environment, log = launch.environment(os.environ), folder / "gen_img.log"
+    code, text = outcome(command, cwd=script.parent, environment=environment, timeout=LONGEST_S)
+    write_whole(log, f"{text}\n")
+    if code != 0:
+        raise failures.failure(code, text.splitlines(), log)
+    return {each.file: path for each in samples if (path := folder / each.file).is_file()}
 
 
-def _line(prompt: Prompt, seed: int) -> str:
+def _line(sample: Sample) -> str:
     """One picture in gen_img's words (gi:2789); the space in front lets a text begin with '#'.
 
     `{a|b}` would be expanded (gi:1369), so braces are escaped as well.
     """
-    text, negative = (
-        re.sub(r"([{}])", r"\\\1", escape(each)) for each in (prompt.text, prompt.negative)
+    prompt, seed = sample
+    texts = (escape(each) for each in (prompt.text, prompt.negative))
+    text, negative = (re.sub(r"([{}])", r"\\\1", each) for each in texts)
+    way = f"--w {prompt.size} --h {prompt.size} --s {prompt.steps} --l {prompt.scale} --d {seed}"
+    return f" {text} {way}" + (f" --n {negative}" if negative else "")
+
+
+def folder_for(parent: Path, lora: Lora, suffix: str = "") -> Path:
+    """Where one checkpoint's test is kept: by its content, so that no other's mixes in."""
+    return parent / f"{lora.path.stem}-{lora.sha256[:8]}{suffix}"
+
+
+def saved(folder: Path) -> EpochResult | None:
+    """The result that `folder` holds, by the metrics as they are now; None without one.
+
+    A damaged one is renamed, to be made anew.
+    """
+    path = folder / epoch_result.RESULT_FILE
+    if not path.exists():
+        return None
+    try:
+        return up_to_date(epoch_result.read(folder))
+    except ConfigError as error:
+        aside = path.rename(path.with_stem(f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%f}"))
+        say(f"{error}; kept as {aside.name}, and tested again")
+        return None
+
+
+def up_to_date(result: EpochResult) -> EpochResult:
+    """A result by the metrics as they are now; where it is of others, both are kept in it.
+
+    A person's scores stay. A DatasetError where its pictures are to be measured again and are gone.
+    """
+    if result.metrics_version == metrics.VERSION:
+        return result
+    say(f"{result.folder}: measured again; until now {result.scores.mean} of 10")
+    before = epoch_result.rescored(result, result.scores, result.scored_by)
+    return epoch_result.write(_measured(before))
+
+
+def evaluate(
+    run: str, lora: Lora, samples: Sequence[Sample], pictures: Mapping[str, Path], folder: Path
+) -> EpochResult:
+    """Keep, measure and score a checkpoint's pictures (by `Sample.file`) in `folder`.
+
+    A TrainerError where one is missing, a DatasetError where one cannot be read.
+    """
+    if missing := [each.file for each in samples if each.file not in pictures]:
+        raise TrainerError(f"{lora.path.name}: pictures are missing: {', '.join(missing)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    none = scoring.suggest([])
+    result = EpochResult(
+        run=run,
+        epoch=lora.epoch,
+        checkpoint=str(lora.path),
+        checkpoint_sha256=lora.sha256,
+        checkpoint_size=lora.size,
+        folder=str(folder.absolute()),
+        metrics_version=metrics.VERSION,
+        pictures=tuple(_kept(sample, pictures[sample.file], folder) for sample in samples),
+        suggested=none,
+        scores=none,
+        scored_by="metrics",
+        tested=now().isoformat(timespec="milliseconds"),
     )
-    return (
-        f" {text} --w {prompt.size} --h {prompt.size} --s {prompt.steps} --l {prompt.scale} "
-        f"--d {seed}" + (f" --n {negative}" if negative else "")
+    return epoch_result.write(_measured(result))
+
+
+def _kept(sample: Sample, path: Path, folder: Path) -> PictureResult:
+    """One picture kept as it is, and as `…_24.png` with a pixel a cell; not measured yet."""
+    (name, text), kept = (sample.prompt.name, sample.prompt.text), folder / sample.file
+    write_whole(kept, path.read_bytes())
+    # Nearest takes the pixel at each cell's centre.
+    small = Image.fromarray(images.pixels(kept)).resize((24, 24), Image.Resampling.NEAREST)
+    small.save(kept.with_stem(f"{kept.stem}_24"))
+    file, digest = kept.name, sha256(kept)
+    return PictureResult(
+        prompt=name, text=text, seed=sample.seed, file=file, sha256=digest, measured={}
     )
 
 
-def _command(weights: Sequence[Path], tool: GenImg) -> list[str]:
-    return [
-        *(sys.executable, str(tool.script), "--v1", "--ckpt", tool.base_model),
-        *("--tokenizer_cache_dir", str(tool.tokenizer)),
-        *("--network_module", *("networks.lora" for _ in weights)),
-        *("--network_weights", *(str(path.absolute()) for path in weights)),
-        *("--from_file", str(tool.folder / "prompts.txt"), "--outdir", str(tool.folder)),
-        *("--sampler", SAMPLER, "--max_embeddings_multiples", "3", "--batch_size", "1", "--sdpa"),
-        *(("--clip_skip", str(tool.clip_skip)) if tool.clip_skip else ()),
-        *(("--fp16",) if tool.half else ()),
-    ]
-
-
-def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str], None]) -> None:
-    """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
-    write_whole(tool.folder / "command.txt", shlex.join(command) + "\n")
-    environment = launch.environment(os.environ)
-    log_file = tool.folder / "gen_img.log"
-    due = time.monotonic() + _INTERVAL_S
-    with (
-        log_file.open("wb", buffering=0) as log,
-        Group(command, environment=environment, cwd=tool.script.parent) as group,
-    ):
-        reader = trainer_log.Reader(log)
-        for line in reader.lines(group.output()):
-            if line and time.monotonic() >= due:
-                due = time.monotonic() + _INTERVAL_S
-                drawn = sum(1 for _ in tool.folder.glob("*.png"))
-                tell(f"{drawn} of {count} pictures are drawn; gen_img.py: {line.strip()}")
-        code = group.wait()
-    if code != 0:
-        tail = [*reader.tail][::-1] or ["it said nothing"]
-        words = next(filter(failures.EXCEPTION.match, tail), tail[0])
-        raise TrainerError(
-            f"gen_img.py ended with {failures.ending(code)}: {words}\nfull log: {log_file}"
-        )
+def _measured(result: EpochResult) -> EpochResult:
+    folder, pictures = Path(result.folder), []
+    for each in result.pictures:
+        pixels, asked = images.pixels(folder / each.file), metrics.read_prompt(each.text)
+        pictures.append(replace(each, measured=metrics.measure(pixels, asked)))
+    suggested = scoring.suggest([each.measured for each in pictures])
+    return replace(
+        result,
+        pictures=tuple(pictures),
+        metrics_version=metrics.VERSION,
+        suggested=suggested,
+        scores=result.scores if result.scored_by == "person" else suggested,
+    )
