@@ -38,15 +38,17 @@ class _Measurement(BaseModel):
     colour: str | None = None
     name: str | None = None
     delta_e: _Number | None = None
+    beyond: _Number | None = None
+    sharp: _Number | None = None
     asked: dict[str, list[str]] = {}
 
 
 class _Measured(BaseModel):
     background: _Measurement = _Measurement()
     features: dict[str, _Measurement] = {}
+    grid: _Measurement = _Measurement()
     cells: _Measurement = _Measurement()
-    palette: _Measurement = _Measurement()
-    edges: _Measurement = _Measurement()
+    likeness: dict[str, _Measurement] = {}
 
 
 def _readable(measured: Mapping[str, Any]) -> Mapping[str, Any]:
