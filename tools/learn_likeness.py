@@ -29,7 +29,7 @@ def main() -> None:
     arts = [each.art for each in pictures if isinstance(each, images.Picture)]
     usable = [art for art in arts if art is not None]
     print(f"learnt from {len(usable)} of {len(pictures)} pictures")
-    likeness.learn(usable).save(chosen.out)
+    likeness.save(chosen.out, likeness.learn(usable))
 
 
 if __name__ == "__main__":

@@ -42,20 +42,18 @@ def verdict_of(mean: float) -> str:
     return next((word for bound, word in VERDICTS if mean >= bound), "skip")
 
 
-# Points of ten that are lost for each of the originals' spreads beyond their middle.
+# Points of ten that are lost for each of the originals' spreads beyond their middle, of which MOST
+# count.
 QUALITY = {"face": 1.2, "patches": 0.8, "skin": 0.6, "ground": 0.6, "stray": 0.25}
 STYLE = {"face": 0.7, "patches": 1.4, "skin": 0.7, "ground": 0.4, "stray": 0.15}
-
-# Spreads from which on it is no worse.
 MOST = 3.0
 
-# Points lost where no edge is hard, where the picture is not on the grid, and where its cells are
-# not each of one colour, by a level or more: with the rater, the best of these have 8.5.
-BLURRED, OFF_GRID, UNEVEN = 3.6, 0.4, 1.6
+# Points lost off the grid, for the share of steps that lies on no line, and with a fiftieth of
+# them already: the best that a model draws has 8.5 with a rater, and only the originals more.
+OFF_GRID, BLURRED, UNEVEN = 0.4, 3.6, 1.6
 
-# Points lost from which on a person is told of it.
+# What is said of a part that costs TOLD points or more.
 TOLD = 0.5
-
 WORDS = {
     "face": "face unlike the collection",
     "patches": "details of the face unlike the collection",
@@ -101,21 +99,18 @@ def _likeness(measured: Mapping[str, Any], weights: Mapping[str, float]) -> floa
     """From 0 to 1, what is left of a score; None where nothing was compared."""
     if not measured.get("likeness"):
         return None
+    grid = measured.get("grid", {})
     lost = sum(_losses(measured, weights).values())
-    lost += OFF_GRID * (measured.get("grid", {}).get("verdict") == "mismatch")
-    lost += UNEVEN * min(1.0, measured.get("cells", {}).get("value", 0.0))
+    lost += OFF_GRID * (grid.get("verdict") == "mismatch")
+    lost += UNEVEN * min(1.0, 50 * (1 - grid.get("sharp", 1.0)))
     return max(0.0, 1 - float(lost) / 10)
 
 
 def _losses(measured: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, float]:
-    """By what a person can be told of, the points of ten that it costs."""
+    """By the names of WORDS, the points of ten that each costs."""
     parts = measured.get("likeness", {})
-    losses = {
-        name: weight * min(MOST, parts[name]["beyond"])
-        for name, weight in weights.items()
-        if name in parts
-    }
-    return losses | {"blurred": BLURRED * (1 - measured.get("grid", {}).get("sharp", 1.0))}
+    lost = {name: weights[name] * min(MOST, parts[name]["beyond"]) for name in parts}
+    return lost | {"blurred": BLURRED * (1 - measured.get("grid", {}).get("sharp", 1.0))}
 
 
 def _adherence(measured: Mapping[str, Any]) -> float | None:

@@ -282,7 +282,7 @@ def test_a_black_picture_is_said_to_be_no_result_and_never_a_match() -> None:
     """What NaN ends as; a black ground that was asked for is still a ground."""
     wanted = metrics.read_prompt("punk lady, pink hair, solid black background (#000000)")
     black = metrics.measure(np.zeros((512, 512, 3), np.uint8), wanted)
-    parts = [black["background"], black["features"]["hair"], black["cells"]]
+    parts = [black["background"], black["features"]["hair"], black["grid"]]
     assert {(each["verdict"], each["reason"]) for each in parts} == {("unmeasured", metrics.BLACK)}
     scores = suggest([black])
     assert (scores.visual_quality, scores.prompt_adherence, scores.mean) == (None, 0, None)
