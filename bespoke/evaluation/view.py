@@ -148,10 +148,13 @@ class PictureGrid:
 
     @cached_property
     def ground(self) -> NDArray[np.bool_]:
-        """The cells of the ground's colours that hang together with the border's upper part."""
+        """The cells of the ground's colours that hang together with the border's upper part.
+
+        A colour that next to nowhere touches the border is the hair's, however large its share.
+        """
         allowed = np.zeros((CELLS, CELLS), dtype=bool)
         for own in self.ground_colours:
-            if own.share >= 0.1:
+            if own.share >= 0.1 and own.border >= 0.05:
                 apart = np.sqrt(((self.cells - own.rgb) ** 2).sum(axis=-1))
                 near = colors.difference(self.lab, own.lab) <= REACH
                 allowed |= near | (apart < 3 * self.noise)

@@ -37,7 +37,7 @@ def test_a_person_reads_what_is_seen_and_what_was_asked(
     main(["score", str(saved(tmp_path / "a.png", "#ff69b4")), "--prompt", PROMPT])
     shown = capsys.readouterr().out
     assert "background: mismatch, pink (#ff69b4), asked green #00ff00, ΔE" in shown
-    assert "scores: visual quality 10" in shown
+    assert "scores: visual quality 9" in shown
 
 
 def test_a_picture_that_cannot_be_read_is_named(

@@ -7,7 +7,16 @@ from PIL import Image, ImageFilter
 
 from bespoke.evaluation import metrics
 from bespoke.evaluation.scoring import Scores, suggest
-from tests.evaluation.test_metrics import ASKED, PROMPT, Pixels, enlarged, jpeg, noisy, portrait
+from tests.evaluation.test_metrics import (
+    ASKED,
+    PROMPT,
+    Pixels,
+    blurred,
+    enlarged,
+    jpeg,
+    noisy,
+    portrait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,11 +64,10 @@ def means_of_versions(originals: Iterable[tuple[Pixels, str]]) -> dict[str, floa
     """The mean score of pictures as they are, and of what is done to them."""
     measured: dict[str, list[dict[str, Any]]] = {}
     for picture, prompt in originals:
-        blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(6)))
         versions = {
             "original": picture,
             "jpeg": jpeg(picture, 75),
-            "blurred": blurred,
+            "blurred": blurred(picture),
             "noisy": noisy(picture, 30),
             "photo": photo_like(picture),
         }

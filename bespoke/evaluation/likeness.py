@@ -1,0 +1,191 @@
+"""How like a collection's own pictures a picture is, learnt from them without any label.
+
+Each part is a distance, said in the originals' own spread: 0 for what half of them have when they
+are left out of the learning, 1 for what one in twenty has.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bespoke.dataset import colors
+from bespoke.evaluation.view import CELLS, LIKELIHOOD
+from bespoke.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+# The least spread of each part: drawn pictures all have one face, and most grounds are even.
+LEAST_SPREAD = {"face": 0.1, "patches": 4.0, "skin": 5.0, "ground": 4.0, "stray": 5.0}
+
+# Where the collection's faces lie, in rows and columns of cells.
+FACE = (slice(8, 20), slice(6, 18))
+
+# Principal components of the faces' lightness; patches that the codebook starts from, and how many
+# originals' patches one of it must stand for, so that no picture can be put together from them.
+COMPONENTS, CODES, MEMBERS = 15, 1024, 3
+
+# Distance in CIELAB from all eight neighbours from which on a cell is a stray one.
+STRAY = 15.0
+
+# Below FEWEST pictures nothing is learnt.
+FEWEST = 8
+
+# Learnt from the artist's 203 by tools/learn_likeness.py: numbers, and no picture.
+SHIPPED = Path(__file__).with_name("likeness.npz")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Likeness:
+    """What a collection's pictures have in common.
+
+    `face` is the mean face's lightness and `components` what varies in it, `patches` the codebook
+    of its 3x3 cells in CIELAB, `skins` each original's skin in CIELAB; `usual` and `spread` are
+    those of the parts, in the order of LEAST_SPREAD.
+    """
+
+    face: Floats
+    components: Floats
+    patches: Floats
+    skins: Floats
+    usual: Floats
+    spread: Floats
+
+    def parts(self, lab: Floats) -> dict[str, dict[str, float]]:
+        """By part its `value`, and how many spreads it is `beyond` the originals' middle.
+
+        `lab` is CIELAB of the cells, shape (24, 24, 3).
+        """
+        values = self.distances(lab)
+        beyond = np.maximum(values - self.usual, 0) / self.spread
+        return {
+            name: {"value": round(float(value), 3), "beyond": round(float(far), 2)}
+            for name, value, far in zip(LEAST_SPREAD, values, beyond, strict=True)
+        }
+
+    def distances(self, lab: Floats) -> Floats:
+        """Each part's distance, in the order of LEAST_SPREAD."""
+        face = _face(lab)
+        unlike = face - self.face
+        unlike -= unlike @ self.components.T @ self.components
+        # What has no contrast has no face, and must not pass for the mean one.
+        far = np.sqrt((unlike**2).mean()) if face.any() else 1.0
+        patches = np.sqrt(_squares(_patches(lab), self.patches).min(axis=1) / 9).mean()
+        # The third nearest: one odd original makes no skin usual.
+        skin = np.sort(colors.difference(self.skins, _skin(lab)))[2]
+        return np.array([far, patches, skin, _roughness(lab), _stray(lab)])
+
+
+def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
+    """The likeness of FEWEST pictures or more, by their cells: each uint8 of (24, 24, 3)."""
+    labs = colors.lab(np.array(arts))
+    halves = [_learnt(labs[::2]), _learnt(labs[1::2])]
+    left_out = [halves[number % 2 - 1].distances(lab) for number, lab in enumerate(labs)]
+    usual, high = np.quantile(left_out, (0.5, 0.95), axis=0)
+    spread = np.maximum(high - usual, list(LEAST_SPREAD.values()))
+    return replace(_learnt(labs), usual=usual, spread=spread)
+
+
+def keep(path: Path, arts: Iterable[NDArray[np.uint8]], *, anew: bool) -> None:
+    """Learn a run's own pictures at its start; what an earlier start kept stays, unless `anew`."""
+    usable = [art for art in arts if art.shape == (CELLS, CELLS, 3)]
+    if len(usable) >= FEWEST and (anew or not path.exists()):
+        save(path, learn(usable))
+
+
+def save(path: Path, like: Likeness) -> None:
+    """Write it as `read` wants it."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{k: v.astype(np.float16) for k, v in asdict(like).items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue())
+
+
+@functools.lru_cache(maxsize=4)
+def read(path: Path = SHIPPED) -> Likeness:
+    """What a run kept; where it kept none, what is shipped."""
+    with np.load(path if path.exists() else SHIPPED, allow_pickle=False) as arrays:
+        return Likeness(**{name: arrays[name].astype(np.float64) for name in arrays.files})
+
+
+def _learnt(labs: Floats) -> Likeness:
+    faces = np.array([_face(lab) for lab in labs])
+    mean = faces.mean(axis=0)
+    components = np.linalg.svd(faces - mean, full_matrices=False)[2]
+    return Likeness(
+        face=mean,
+        components=components[: min(COMPONENTS, len(labs) // 3)],
+        patches=_codebook(np.concatenate([_patches(lab) for lab in labs])),
+        skins=np.array([_skin(lab) for lab in labs]),
+        usual=np.zeros(len(LEAST_SPREAD)),
+        spread=np.ones(len(LEAST_SPREAD)),
+    )
+
+
+def _face(lab: Floats) -> Floats:
+    """The face's lightness, shape (144,): mean 0, contrast 1; 0 where there is next to none."""
+    lightness = lab[FACE][..., 0].ravel()
+    contrast = lightness.std()
+    return np.asarray((lightness - lightness.mean()) / (contrast + 5) * (contrast > 2))
+
+
+def _patches(lab: Floats) -> Floats:
+    """The face's 3x3 cells, shape (100, 27)."""
+    windows = np.lib.stride_tricks.sliding_window_view(lab[FACE], (3, 3), axis=(0, 1))
+    return windows.reshape(-1, 27)
+
+
+def _codebook(patches: Floats) -> Floats:
+    """Middles of like patches, shape (n, 27): one step of k-means from patches taken by chance."""
+    chosen = np.random.default_rng(0).permutation(len(patches))[:CODES]
+    nearest = _squares(patches, patches[chosen]).argmin(axis=1)
+    members = np.equal.outer(np.arange(len(chosen)), nearest).astype(np.float32)
+    counts = members.sum(axis=1, keepdims=True)
+    middles = members @ patches.astype(np.float32) / np.maximum(counts, 1)
+    return np.asarray(middles[counts[:, 0] >= MEMBERS], dtype=np.float64)
+
+
+def _squares(points: Floats, others: Floats) -> NDArray[np.float32]:
+    """Squared distances, shape (points, others): |a|² + |b|² - 2ab."""
+    first, second = points.astype(np.float32), others.astype(np.float32)
+    squares = first @ (-2 * second.T) + (second**2).sum(axis=1)
+    squares += (first**2).sum(axis=1)[:, None]
+    return np.asarray(np.maximum(squares, 0))
+
+
+def _skin(lab: Floats) -> Floats:
+    """The median in CIELAB of the cells that are skin in most originals."""
+    return np.asarray(np.median(lab[LIKELIHOOD["skin"] >= 0.7], axis=0))
+
+
+def _roughness(lab: Floats) -> float:
+    """The median step in CIELAB from cell to cell where the ground is: even and striped have 0."""
+    ground = np.where(LIKELIHOOD["background"][..., None] > 0.5, lab, np.nan)
+    steps = (_apart(ground[1:], ground[:-1]), _apart(ground[:, 1:], ground[:, :-1]))
+    return float(np.nanmedian(np.concatenate([each.ravel() for each in steps])))
+
+
+def _stray(lab: Floats) -> int:
+    """How many cells have no like among their eight neighbours."""
+    padded = np.pad(lab, ((1, 1), (1, 1), (0, 0)), constant_values=np.inf)
+    neighbours = (
+        padded[down : down + CELLS, right : right + CELLS]
+        for down, right in product(range(3), repeat=2)
+        if (down, right) != (1, 1)
+    )
+    return int((np.min([_apart(lab, each) for each in neighbours], axis=0) > STRAY).sum())
+
+
+def _apart(first: Floats, second: Floats) -> Floats:
+    return np.asarray(np.linalg.norm(first - second, axis=-1))
