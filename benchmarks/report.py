@@ -146,7 +146,7 @@ def _result(
     return EpochResult(
         run=run, epoch=epoch, checkpoint=f"{run}-{epoch:06d}.safetensors", checkpoint_sha256="",
         checkpoint_size=37_861_176, folder=f"tests/{run}/epoch_{epoch:02d}", metrics_version=1,
-        pictures=pictures, suggested=scores, scores=scores, scored_by="metrics", tested="",
+        pictures=pictures, scores=scores, scored_by="metrics", tested="",
     )  # fmt: skip
 
 

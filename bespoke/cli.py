@@ -70,7 +70,7 @@ def _test(parser: Parser) -> None:
         "weights",
         metavar="CHECKPOINT",
         type=Path,
-        nargs="*",
+        nargs="+",
         help="a file, or its name in the workspace's output/; of a run's name, the newest",
     )
     parser.add_argument(
@@ -87,14 +87,6 @@ def _test(parser: Parser) -> None:
         score="ask for scores, and record them",
         auto_score="take the suggested scores, and record them",
         auto_commit="commit each test's folder to git, and nothing else; never a push",
-    )
-    parser.add_argument(
-        "--again",
-        metavar="FOLDER",
-        type=Path,
-        nargs="+",
-        default=(),
-        help="measure and score saved tests again; the earlier scores are kept",
     )
     _workspace(parser)
 

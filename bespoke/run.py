@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from bespoke import version
 from bespoke.console import duration, say
 from bespoke.errors import is_full
-from bespoke.evaluation import sampling
+from bespoke.evaluation import gate, sampling
 from bespoke.experiment import config, prompts, rendering
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
@@ -73,7 +73,9 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
     checked = starting.check(job)
     job = gpu_fit.fit(job)
-    samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
+    samples = sampling.samples_of(tested)
+    if samples:
+        sampling.write_for_training(samples, job.folder / "prompts.json")
     commit = version.commits()["bespoke"]
     rendered = starting.render(job, trainer, checked.data, commit)
     if job.request.dry_run:
@@ -89,13 +91,10 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         start = starting.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked, checked.parent)
         with recorder.recorded(job, row) as record:
-            evaluator = EpochEvaluator(
-                job,
-                prompts=tested,
-                samples=samples,
-                keep=functools.partial(record.epoch, job.experiment.run_name),
-                show=functools.partial(recorder.show, job, record),
-            )
+            collections = checked.collections.values()
+            arts = [art for each in collections for art in each.arts.values()]
+            keep = functools.partial(recorder.keep, job, record)
+            evaluator = EpochEvaluator(job, samples, arts, keep)
             evaluator.take_up(start)
             if not start.finished:
                 trainer.prepare()
@@ -103,7 +102,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
                 loop.train(job, plan, start, evaluator)
             verified = starting.verified(job)
             if not start.finished:
-                evaluator.epoch(job.epochs[-1], say)
+                evaluator.epoch(job.epochs[-1])
         resume.update(job.output, job.name, completed=True)
     # The page is named before: what a person does next comes last.
     _summarise(job, verified, evaluator, 0 if start.finished else time.monotonic() - started)
@@ -142,6 +141,8 @@ def _summarise(job: Job, verified: list[Path], evaluator: EpochEvaluator, second
         say("This machine can train.")
         return
     where = shlex.join(["--workspace", str(job.workspace)])
-    say(evaluator.best() or f"last checkpoint: {last}")
+    best = gate.best(list(evaluator.results.values()))
+    shown = f"Best: epoch {best.epoch}, {best.summary()}: {best.checkpoint}" if best else None
+    say(shown or f"last checkpoint: {last}")
     say(f"next: bespoke next {job.experiment.run_name} {where}")
     say(f"see it: bespoke serve {where}")

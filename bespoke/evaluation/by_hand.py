@@ -6,10 +6,10 @@ import functools
 import glob
 import hashlib
 import json
-import os
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.prompt import IntPrompt
 
@@ -21,12 +21,10 @@ from bespoke.experiment import config, prompts
 from bespoke.experiment.toml_files import read_toml
 from bespoke.files import REPOSITORY, workspace
 from bespoke.trainer import base_model, checkpoints, hardware, launch
-from bespoke.trainer.journal import now
-from bespoke.trainer.process import outcome
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bespoke.evaluation.epoch_result import EpochResult
     from bespoke.evaluation.sampling import Sample
@@ -37,73 +35,56 @@ def test(chosen: argparse.Namespace, keep: Callable[[EpochResult], None]) -> Non
 
     `keep` is given what may be recorded: scored tests of the usual prompts as they are.
     """
-    if bool(chosen.weights) == bool(chosen.again):
-        raise ConfigError("name checkpoints to test, or saved tests with --again FOLDER")
     usual = prompts.load(REPOSITORY / prompts.PROMPTS_FILE)
     wanted = prompts.load(chosen.prompts) if chosen.prompts else usual
     wanted = prompts.resized(wanted, size=chosen.size, steps=chosen.steps)
-    again = [sampling.up_to_date(epoch_result.read(folder)) for folder in chosen.again]
-    for result in again or _tests(chosen, sampling.samples_of(wanted)):
-        print("\n".join(_table(result)))
+    for result in _tests(chosen, sampling.samples_of(wanted), is_usual=wanted == usual):
         if chosen.score and not chosen.auto_score:
             result = _scored_by_person(result)
-        if again or (wanted == usual and (chosen.auto_score or result.scored_by == "person")):
+        print("\n".join(_table(result)))
+        if wanted == usual and (chosen.auto_score or result.scored_by == "person"):
             keep(result)
         if chosen.auto_commit:
-            say(commit(Path(result.folder), result.summary()))
+            commit(Path(result.folder), result.summary())
 
 
 def _table(result: EpochResult) -> Iterator[str]:
-    epoch = "" if result.epoch is None else f", epoch {result.epoch}"
-    yield f"{Path(result.checkpoint).name}: {result.run}{epoch}; backgrounds by prompt and seed:"
+    yield f"{Path(result.checkpoint).name}: {result.run}, epoch {result.epoch or 'unknown'}"
     for picture in result.pictures:
-        yield f"  {picture.prompt:20} {picture.seed:>5}  {_in_words(picture.ground)}"
-    yield from result.remarks
+        yield f"  {picture.prompt:20} {picture.seed:>5}  {epoch_result.in_words(picture.ground)}"
+    yield from (f"  {remark}" for remark in result.remarks)
     yield f"scored by {result.scored_by}: {result.summary()}"
     yield f"pictures: {result.folder}"
 
 
-def _in_words(measured: Mapping[str, Any]) -> str:
-    """A background or a feature: the verdict, what is seen and what was asked."""
-    words = [measured.get("verdict", "unmeasured"), measured.get("reason")]
-    if measured.get("colour"):
-        words.append(f"{measured.get('name')} ({measured['colour']})")
-    if measured.get("delta_e") is not None:
-        asked = epoch_result.asked_words(measured)
-        words.append(f"asked {asked}, ΔE {measured['delta_e']:.0f}")
-    return ", ".join(filter(None, words))
-
-
-def _tests(chosen: argparse.Namespace, samples: Sequence[Sample]) -> Iterator[EpochResult]:
-    """Each checkpoint's test: a saved one is read, another's pictures are drawn."""
+def _tests(
+    chosen: argparse.Namespace, samples: Sequence[Sample], *, is_usual: bool
+) -> Iterator[EpochResult]:
+    """Each checkpoint's test: by its run's pictures or an earlier test's, or by new ones."""
     place = workspace(chosen.workspace)
     paths = [_find(name.expanduser(), place / "output") for name in chosen.weights]
     # Other prompts, sizes or steps are another test; the same file twice is one checkpoint.
     wish = hashlib.sha256(repr(samples).encode()).hexdigest()[:6]
-    tests = chosen.out or Path.cwd() / "epoch_tests"
     for lora in {lora.sha256: lora for lora in map(checkpoints.identify, paths)}.values():
-        folder = sampling.folder_for(tests, lora, f"-{wish}")
-        if result := sampling.saved(folder):
-            say(f"{lora.path.name}: is tested already, in {folder}")
-            yield result
-            continue
-        log = place / "logs" / "epoch_tests" / f"{folder.name}-{now():%Y-%m-%dT%H-%M-%S}"
-        model = _base_model(place / "models", chosen.base_model)
-        pictures = sampling.draw(lora, samples, model, log)
+        folder = sampling.folder_for(place / "output" / "tests", lora)
+        if not is_usual or chosen.out or chosen.auto_commit or not folder.exists():
+            tests = chosen.out or Path.cwd() / "epoch_tests"
+            folder = sampling.folder_for(tests, lora, f"-{wish}")
+        pictures = sampling.copies(folder, samples)
+        if len(pictures) < len(samples):
+            model = _base_model(place / "models", chosen.base_model)
+            work = place / "logs" / "epoch_tests" / folder.name
+            pictures = sampling.draw(lora, samples, model, work)
         yield sampling.evaluate(lora.name, lora, samples, pictures, folder)
 
 
 def _find(name: Path, output: Path) -> Path:
     """A checkpoint by its path, by its file's name in `output`, or a run's newest by its name."""
-    if name.is_file() or len(name.parts) > 1:
-        return name.absolute()
-    numbered = output.glob(f"{glob.escape(name.name)}-??????.safetensors")
-    known = (output / name, output / f"{name}.safetensors", *sorted(numbered, reverse=True))
-    path = next((each for each in known if each.is_file()), None)
-    if path is None:
-        raise ConfigError(f"{name}: no such file, here or in {output}")
-    say(f"testing {path}")
-    return path
+    newest = sorted(output.glob(f"{glob.escape(name.name)}-??????.safetensors"), reverse=True)
+    for path in (name, output / name, output / f"{name}.safetensors", *newest):
+        if path.is_file():
+            return path.absolute()
+    raise ConfigError(f"{name}: no such file, here or in {output}")
 
 
 @functools.cache
@@ -111,10 +92,8 @@ def _base_model(models: Path, wanted: str | None) -> tuple[str, ...]:
     """gen_img's options for the base model, which is fetched where it is missing."""
     launch.require_packages()
     usual = read_toml(REPOSITORY / config.TRAINING_FILE, config.TRAINING_FILE)["model"]
-    named = wanted or str(usual["pretrained_model_name_or_path"])
-    base = base_model.provide(base_model.locate(named, models=models), models=models, announce=say)
-    if not hardware.gpus():
-        say("no NVIDIA GPU here: it works, slowly; --size and --steps make it quicker, for a look")
+    base = base_model.locate(wanted or usual["pretrained_model_name_or_path"], models=models)
+    base_model.provide(base, models=models, announce=say)
     half = ("--fp16",) if hardware.gpus() else ()
     tokenizer = str(base_model.tokenizer_folder(models))
     return ("--ckpt", base.path, "--tokenizer_cache_dir", tokenizer, *half)
@@ -123,49 +102,40 @@ def _base_model(models: Path, wanted: str | None) -> tuple[str, ...]:
 def _scored_by_person(result: EpochResult) -> EpochResult:
     """The test with the scores that a person types; as it was where nobody can be asked."""
     print(f"look at the pictures in {result.folder}; then 0 to 10, or Enter")
-    given, known = {}, [str(number) for number in range(11)]
+    known, given = [str(number) for number in range(11)], asdict(result.scores)
     try:
-        for name, default in asdict(result.scores).items():
-            title = name.replace("_", " ")
-            given[name] = IntPrompt.ask(title, default=default, choices=known, show_choices=False)
+        for name, score in given.items():
+            given[name] = IntPrompt.ask(name, default=score, choices=known, show_choices=False)
     except EOFError:
         say("not scored: no terminal to ask at; --auto-score takes the suggestion")
         return result
     return epoch_result.write(epoch_result.rescored(result, scoring.Scores(**given), "person"))
 
 
-def commit(folder: Path, summary: str) -> str:
-    """Commit what lies in `folder` and nothing else, never pushed; what git refuses is no error."""
+def commit(folder: Path, summary: str) -> None:
+    """Commit what lies in `folder` and nothing else, never pushed; what git refuses is said."""
     for words in (["add"], ["commit", "--quiet", "-m", f"Test {folder.name}: {summary}"]):
-        code, text = outcome(["git", *words, "--", "."], cwd=folder, environment=os.environ)
-        if code != 0:
-            return f"not committed: {text}"
-    return f"committed {folder}"
+        command = ["git", *words, "--", "."]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            say(f"{folder}: not committed: {done.stdout}{done.stderr}")
+            return
 
 
 def score(chosen: argparse.Namespace) -> None:
-    """`bespoke score`: a few lines a picture, or one JSON list with an object for each."""
-    rows = score_pictures(chosen.pictures, chosen.prompt)
+    """A few lines a picture, or one JSON list; a DatasetError names one that cannot be read."""
+    rows, asked = [], metrics.read_prompt(chosen.prompt)
+    for file in chosen.pictures:
+        measured = metrics.measure(images.pixels(file), asked)
+        own = scoring.suggest([measured])
+        words = {"mean": own.mean, "verdict": own.verdict, "remarks": scoring.remarks(measured)}
+        rows.append({"file": str(file), **measured, "scores": asdict(own), **words})
     if chosen.json:
         print(json.dumps(rows, indent=2))
         return
     for each in rows:
         print(each["file"])
         for kind, part in {"background": each["background"], **each["features"]}.items():
-            print(f"    {kind}: {_in_words(part)}")
-        for name in ("scores", "mean", "remarks"):
-            print(f"    {name}: {each[name]}")
-
-
-def score_pictures(files: Sequence[Path], prompt: str) -> list[dict[str, Any]]:
-    """A picture's `file`, what `metrics.measure` gives, `scores`, `mean` and `verdict`.
-
-    A DatasetError where one cannot be read.
-    """
-    rows, asked = [], metrics.read_prompt(prompt)
-    for file in files:
-        measured = metrics.measure(images.pixels(file), asked)
-        own = scoring.suggest([measured])
-        verdict = {"scores": asdict(own), "mean": own.mean, "verdict": own.verdict}
-        rows.append({"file": str(file), **measured, **verdict})
-    return rows
+            print(f"    {kind}: {epoch_result.in_words(part)}")
+        for key in ("scores", "mean", "remarks"):
+            print(f"    {key}: {each[key]}")

@@ -11,11 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from bespoke.errors import ConfigError
+from bespoke.console import say
 from bespoke.evaluation import scoring
 from bespoke.files import write_whole
-
-RESULT_FILE = "result.json"
+from bespoke.trainer.journal import now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +32,22 @@ class PictureResult:
 
     @property
     def ground(self) -> Mapping[str, Any]:
-        """What was measured of the background; nothing where the picture has no measurement."""
-        return self.measured.get("background", {})
+        """What was measured of the background."""
+        return dict(self.measured.get("background", {}))
 
     @property
     def background(self) -> str:
         """match, mismatch or unmeasured."""
-        verdict = self.ground.get("verdict")
-        return verdict if verdict in ("match", "mismatch") else "unmeasured"
+        return self.ground.get("verdict") or "unmeasured"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
     """Everything known of one checkpoint.
 
-    `epoch` counts from 1, None where the file carries none; `suggested` are the metrics' scores,
-    `scores` those that stand, by "metrics" or by "person"; `earlier` are those before, oldest
-    first, each with the version of its metrics; `tested` is a time in UTC (ISO 8601).
+    `epoch` counts from 1, None where the file carries none; `scores` are by "metrics" or by
+    "person", `earlier` those that stood before, oldest first, each with the version of the metrics;
+    `tested` is a time in UTC (ISO 8601).
     """
 
     run: str
@@ -60,7 +58,6 @@ class EpochResult:
     folder: str
     metrics_version: int
     pictures: tuple[PictureResult, ...]
-    suggested: scoring.Scores
     scores: scoring.Scores
     scored_by: str
     tested: str
@@ -69,11 +66,6 @@ class EpochResult:
     @property
     def verdict(self) -> str | None:
         return self.scores.verdict
-
-    @property
-    def test(self) -> tuple[str, str]:
-        """What tells this test from every other, whatever it is scored later."""
-        return self.checkpoint_sha256, self.tested
 
     @property
     def remarks(self) -> list[str]:
@@ -93,41 +85,43 @@ class EpochResult:
         return 2 * self.backgrounds()["match"] >= len(self.pictures)
 
     def background_words(self) -> str:
-        """In how many pictures the background is right, and why one is not measured."""
-        words = (
-            f"background right in {self.backgrounds()['match']} of {len(self.pictures)} pictures"
-        )
-        reasons = [each.ground.get("reason") for each in self.pictures]
-        unmeasured = Counter(filter(None, reasons)).most_common(1)
-        return words + "".join(f" ({count}: {reason})" for reason, count in unmeasured)
+        """In how many pictures the background is right, and why others could not be measured."""
+        matched = self.backgrounds()["match"]
+        words = f"background right in {matched} of {len(self.pictures)} pictures"
+        reasons = Counter(filter(None, (each.ground.get("reason") for each in self.pictures)))
+        return words + "".join(f" ({count}: {reason})" for reason, count in reasons.items())
 
     def summary(self) -> str:
         """The background, then the scores; a verdict only where the background is right.
 
         A mean alone would call acceptable what shows nothing of what was asked.
         """
-        words, scores = self.background_words(), self.scores
+        scores = self.scores
         if scores.mean is None:
-            return words
+            return self.background_words()
         verdict = f", {self.verdict}" if self.background_right else ""
-        return (
-            f"{words}; mean {scores.mean} of 10{verdict} (quality {scores.visual_quality}, "
-            f"style {scores.style_match}, prompt {scores.prompt_adherence})"
-        )
+        parts = f"quality {scores.visual_quality}, style {scores.style_match}"
+        mean = f"mean {scores.mean} of 10{verdict} ({parts}, prompt {scores.prompt_adherence})"
+        return f"{self.background_words()}; {mean}"
 
 
-def asked_words(measured: Mapping[str, Any]) -> str:
-    """The colour that was asked of a background or a feature, as the prompt has it."""
-    asked = measured.get("asked", {})
-    return " ".join((*asked.get("words", ()), *asked.get("hex", ())))
+def in_words(measured: Mapping[str, Any]) -> str:
+    """A background or a feature: the verdict, what is seen and what was asked."""
+    words = [measured.get("verdict", "unmeasured"), measured.get("reason")]
+    if measured.get("colour"):
+        words.append(f"{measured.get('name')} ({measured['colour']})")
+    if measured.get("delta_e") is not None:
+        asked = [*measured["asked"]["words"], *measured["asked"]["hex"]]
+        words.append(f"asked {' '.join(asked)}, ΔE {measured['delta_e']:.0f}")
+    return ", ".join(filter(None, words))
 
 
-def rescored(result: EpochResult, scores: scoring.Scores, by: str, **new: Any) -> EpochResult:
-    """The same test with other scores, and what else is `new`; those that stood are `earlier`."""
-    keys = ("scores", "suggested", "scored_by", "metrics_version")
+def rescored(result: EpochResult, scores: scoring.Scores, by: str) -> EpochResult:
+    """The same test with other scores; those that stood are kept among `earlier`."""
+    keys = ("scores", "scored_by", "metrics_version")
     before = {key: value for key, value in asdict(result).items() if key in keys}
     before |= {"verdict": result.verdict, "backgrounds": result.backgrounds()}
-    return replace(result, scores=scores, scored_by=by, earlier=(*result.earlier, before), **new)
+    return replace(result, scores=scores, scored_by=by, earlier=(*result.earlier, before))
 
 
 _RESULT = TypeAdapter(EpochResult)
@@ -137,14 +131,18 @@ def write(result: EpochResult) -> EpochResult:
     """Write `result.json` to the result's folder, and read it back as a later start does."""
     document = {**asdict(result), "verdict": result.verdict, "mean": result.scores.mean}
     text = json.dumps(document, indent=1, sort_keys=True, default=str) + "\n"
-    write_whole(Path(result.folder) / RESULT_FILE, text)
-    return read(Path(result.folder))
+    write_whole(Path(result.folder) / "result.json", text)
+    return _RESULT.validate_json(text)
 
 
-def read(folder: Path) -> EpochResult:
-    """The result that `folder` holds; a ConfigError where it holds none that can be read."""
-    path = folder / RESULT_FILE
+def read(folder: Path) -> EpochResult | None:
+    """The result that `folder` holds; None where it holds none, or none that can be read."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
     try:
         return replace(_RESULT.validate_json(path.read_bytes()), folder=str(folder.absolute()))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: damaged: {' '.join(str(error).split())[:200]}") from error
+        aside = path.rename(path.with_stem(f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%f}"))
+        say(f"{path}: damaged ({type(error).__name__}); kept as {aside.name}, and tested again")
+        return None

@@ -21,7 +21,7 @@ Tone = Literal["good", "fair", "bad", "open"]
 
 def outcome(run: RunRecord) -> dict[str, Any]:
     """What came out; None where nothing says."""
-    words = dict(gate.settled(run.epochs))
+    words = gate.settled(run.epochs)
     first = gate.first_right(run.epochs)
     lost = [epoch for epoch, word in words.items() if first and epoch > first if word == "mismatch"]
     return {
@@ -56,9 +56,8 @@ def verdict_of_run(run: RunRecord) -> str | None:
 
 def headline(run: RunRecord) -> tuple[Tone, str]:
     """How it went, in one plain sentence, and how that is to be felt."""
-    top, equals = run.best_score, gate.equals(run.epochs)
-    ties = f", and {gate.listed(equals)} equal" if equals else ""
-    best = "" if top is None else f" Best: epoch {run.best_epoch} ({top} of 10{ties})."
+    top = run.best_score
+    best = "" if top is None else f" Best: epoch {run.best_epoch} ({top} of 10)."
     stop = next((each for each in run.decisions if each.outcome == "STOP"), None)
     if stop is not None:
         return "bad", f"The hypothesis failed at epoch {stop.epoch}."
@@ -82,7 +81,7 @@ def expected(run: RunRecord, text: str) -> bool | None:
     if not results or not (over or numbers):
         return None
     if "no oscillation" in text:
-        return not gate.flips(run.epochs) if over else None
+        return outcome(run)["lost_again"] == "never" if over else None
     if text.startswith("best epoch later than"):
         return (run.best_epoch or 0) > numbers[0] if over else None
     if re.search(r"background.* by epoch", text):

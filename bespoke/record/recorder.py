@@ -22,10 +22,11 @@ from bespoke.trainer.journal import now
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bespoke.dataset.preflight import Preflight
     from bespoke.evaluation.epoch_result import EpochResult
+    from bespoke.evaluation.gate import Decision
     from bespoke.experiment.rendering import Rendered
     from bespoke.record.store import Record
     from bespoke.trainer.job import Job
@@ -102,6 +103,18 @@ def recorded(job: Job, run: RunRecord) -> Iterator[Record]:
                     say(f"the run's page could not be written: {error}")
 
 
+def keep(
+    job: Job,
+    kept: Record,
+    result: EpochResult,
+    decision: Decision | None,
+    losses: Sequence[tuple[int, float]],
+) -> None:
+    """Keep an epoch's result, the gate's decision and the losses so far, and write the page."""
+    kept.epoch(job.experiment.run_name, result, decision, losses)
+    show(job, kept)
+
+
 def show(job: Job, kept: Record) -> str:
     """Write the run's page anew, and the index; returns where the page is.
 
@@ -123,11 +136,11 @@ def test(chosen: argparse.Namespace) -> None:
         ConfigError, TrainerError: where a checkpoint or a saved test cannot be tested.
     """
     place = workspace(chosen.workspace)
-    by_hand.test(chosen, lambda result: _keep_test(result, place, anew=not chosen.again))
+    by_hand.test(chosen, lambda result: _keep_test(result, place))
 
 
-def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
-    """Keep a scored test with the run that its checkpoint is of; a new one only where `anew`.
+def _keep_test(result: EpochResult, place: Path) -> None:
+    """Keep a scored test with the run that its checkpoint is of.
 
     What the record has of the epoch stays, unless it is of this very test; a person's scores of the
     same checkpoint are put to it.
@@ -140,9 +153,7 @@ def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
         run = runs[-1] if runs else None
         known = {each.epoch: each for each in run.epochs} if run else {}
         before = known.get(result.epoch)
-        if before is None and not anew:
-            return
-        if before is not None and before.test != result.test:
+        if before is not None and before.tested != result.tested:
             if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
                 say(f"not recorded: epoch {result.epoch} of {before.run} keeps its own test")
                 return

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bespoke.trainer.resume import Start
 
 # Between two events that tell of progress.
-PROGRESS_INTERVAL_S = 2.0
+PROGRESS_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,8 @@ class Plan:
 class Evaluator(Protocol):
     """What is told of a run as it goes on; `evaluation.evaluator` tests, scores and decides."""
 
-    def take(self, event: trainer_log.Event | None) -> None: ...
     def lacks_pictures(self, epoch: int) -> bool: ...
-    def adopt_first(self, epoch: int, since: int) -> None: ...
-    def epoch(self, epoch: int, tell: Callable[[str], None]) -> None: ...
+    def epoch(self, epoch: int) -> None: ...
 
 
 class StepsError(TrainerError):
@@ -106,14 +104,12 @@ class _Training:
         self._steps_known = False
         self._due = -math.inf
         self._draws = start.state is not None and evaluator.lacks_pictures(start.epoch)
-        self._launched_ns = 0
 
     def run(self) -> None:
         job = self._job
         command = [*self._plan.command(self._plan.rendered), *self._start.arguments]
         command += ["--sample_at_first"] if self._draws else []
         write_whole(job.folder / "command.txt", shlex.join(command) + "\n")
-        self._launched_ns = (job.folder / "command.txt").stat().st_mtime_ns
         log_file = job.folder / "train.log"
         say(f"the trainer starts; full log: {log_file}")
         began = time.monotonic()
@@ -149,7 +145,6 @@ class _Training:
             self._note_progress(event)
         shown.show(event)
         watching.take(event)
-        self._evaluator.take(event)
         if isinstance(event, trainer_log.EpochStarted):
             self._end_epoch(event.epoch - 1)
             self._job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
@@ -157,12 +152,11 @@ class _Training:
             self._job.journal.write("stage", name=event.name)
 
     def _end_epoch(self, epoch: int) -> None:
-        if self._draws and epoch == self._start.epoch:
-            self._evaluator.adopt_first(epoch, since=self._launched_ns)
-            self._evaluator.epoch(epoch, say)
-        elif epoch > self._start.epoch:
+        if epoch > self._start.epoch:
             note_epoch(self._job, epoch)
-            self._evaluator.epoch(epoch, say)
+        elif not self._draws or epoch < self._start.epoch:
+            return
+        self._evaluator.epoch(epoch)
 
     def _note_progress(self, at: trainer_log.Progress) -> None:
         if not self._steps_known:
