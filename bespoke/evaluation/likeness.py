@@ -100,14 +100,12 @@ def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
 def keep(path: Path, arts: Iterable[NDArray[np.uint8]], *, anew: bool) -> None:
     """Learn a run's own pictures at its start; what an earlier start kept stays, unless `anew`."""
     usable = [art for art in arts if art.shape == (CELLS, CELLS, 3)]
-    if len(usable) >= FEWEST and (anew or not path.exists()):
-        save(path, learn(usable))
-
-
-def save(path: Path, like: Likeness) -> None:
-    """Write it as `read` wants it."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{k: v.astype(np.float16) for k, v in asdict(like).items()})
+    if len(usable) < FEWEST or (path.exists() and not anew):
+        return
+    buffer, numbers = io.BytesIO(), asdict(learn(usable))
+    np.savez_compressed(
+        buffer, **{name: value.astype(np.float16) for name, value in numbers.items()}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getvalue())
 

@@ -265,10 +265,8 @@ def grid(grid: PictureGrid, _: Asked) -> dict[str, Any]:
     shares = {"value": round(on_grid / total, 3), "sharp": round(sharp / total, 3)}
     if shares["value"] >= ON_GRID:
         return {"verdict": "match", **shares}
-    if shares["sharp"] < ON_GRID or not gaps:
-        noise = (_steps(grid.pixels) > 0).mean() > 0.5
-        reason = "noise" if noise else "smooth: it has no hard edges"
-    else:
+    reason = "smooth or noisy: it has no hard edges"
+    if shares["sharp"] >= ON_GRID and gaps:
         usual = int(np.convolve(np.bincount(gaps), (1, 1, 1), "same").argmax())
         near = [gap for gap in gaps if abs(gap - usual) <= 1]
         reason = (
