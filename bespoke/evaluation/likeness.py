@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 # The least spread of each part: drawn pictures all have one face, and most grounds are even.
-LEAST_SPREAD = {"face": 0.1, "patches": 4.0, "skin": 5.0, "ground": 4.0, "stray": 5.0}
+LEAST_SPREAD = {"face": 0.1, "patches": 4.0, "skin": 25.0, "ground": 4.0, "stray": 5.0}
 
 # Where the collection's faces lie, in rows and columns of cells.
 FACE = (slice(8, 20), slice(6, 18))
@@ -82,8 +82,9 @@ class Likeness:
         # What has no contrast has no face, and must not pass for the mean one.
         far = np.sqrt((unlike**2).mean()) if face.any() else 1.0
         patches = np.sqrt(_squares(_patches(lab), self.patches).min(axis=1) / 9).mean()
-        # The third nearest: one odd original makes no skin usual.
-        skin = np.sort(colors.difference(self.skins, _skin(lab)))[2]
+        # The third nearest, as one odd original makes no skin usual; squared, as skin may be a
+        # little off and not far.
+        skin = np.sort(colors.difference(self.skins, _skin(lab)))[2] ** 2
         return np.array([far, patches, skin, _roughness(lab), _stray(lab)])
 
 

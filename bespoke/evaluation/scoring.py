@@ -44,8 +44,8 @@ def verdict_of(mean: float) -> str:
 
 # Points of ten that are lost for each of the originals' spreads beyond their middle, of which MOST
 # count.
-QUALITY = {"face": 1.2, "patches": 0.8, "skin": 0.6, "ground": 0.6, "stray": 0.25}
-STYLE = {"face": 0.7, "patches": 1.4, "skin": 0.7, "ground": 0.4, "stray": 0.15}
+QUALITY = {"face": 1.2, "patches": 0.8, "skin": 0.9, "ground": 0.6, "stray": 0.25}
+STYLE = {"face": 0.7, "patches": 1.4, "skin": 0.9, "ground": 0.8, "stray": 0.15}
 MOST = 3.0
 
 # Points lost off the grid, for the share of steps that lies on no line, and with a fiftieth of

@@ -82,10 +82,11 @@ def test_the_originals_score_nine_or_more_and_lie_on_the_grid(real_pictures: Pat
 def test_the_shipped_likeness_is_what_the_originals_teach_and_none_of_them(
     real_pictures: Path,
 ) -> None:
-    every = (images.read(real_pictures, each.name, 24) for each in real_pictures.glob("*.png"))
+    names = sorted(path.name for path in real_pictures.glob("*.png"))
+    every = (images.read(real_pictures, name, 24) for name in names)
     arts = [each.art for each in every if isinstance(each, images.Picture) and each.art is not None]
     shipped = likeness.read()
-    assert shipped.usual == pytest.approx(likeness.learn(arts).usual, rel=0.1, abs=0.05)
+    assert shipped.usual == pytest.approx(likeness.learn(arts).usual, rel=0.01)
     own = np.concatenate([likeness._patches(colors.lab(art)) for art in arts])
     exact = np.sqrt(likeness._squares(own, shipped.patches).min(axis=1) / 9) < 1
     assert len(shipped.patches) < len(own) / 20
