@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 # The least spread of each part: drawn pictures all have one face, and most grounds are even.
-LEAST_SPREAD = {"face": 0.1, "patches": 4.0, "skin": 25.0, "ground": 4.0, "stray": 5.0}
+LEAST_SPREAD = {"face": 0.1, "patches": 4.0, "skin": 25.0, "ground": 2.0, "stray": 5.0}
 
 # Where the collection's faces lie, in rows and columns of cells.
 FACE = (slice(8, 20), slice(6, 18))

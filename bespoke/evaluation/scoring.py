@@ -50,7 +50,7 @@ MOST = 3.0
 
 # Points lost off the grid, for the share of steps that lies on no line, and with a fiftieth of
 # them already: the best that a model draws has 8.5 with a rater, and only the originals more.
-OFF_GRID, BLURRED, UNEVEN = 0.4, 3.6, 1.6
+OFF_GRID, BLURRED, UNEVEN = 0.7, 3.6, 1.5
 
 # What is said of a part that costs TOLD points or more.
 TOLD = 0.5
