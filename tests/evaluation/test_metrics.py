@@ -20,7 +20,7 @@ from bespoke.evaluation.scoring import suggest
 Pixels = NDArray[np.uint8]
 
 PROMPT = (
-    "pixel art, 24x24, portrait of bespoke punk lady, pink hair (#ff66cc), crown, hoop earrings, "
+    "pixel art, 24x24, portrait of bespoke punk lady, pink hair (#ff66cc), "
     "eyes (#663300), lips (#cc6666), neutral expression, skin (#f0c090), "
     "solid green background (#00ff00)"
 )
