@@ -4,7 +4,7 @@
 
 FOLDER holds pictures and labels.json: a list of objects with file, run, prompt, visual, adherence
 and overall (0 to 10), background (right, wrong, or else unclear), faults (words), and where it is
-known epoch. Nothing is learnt from the labels. Intervals hold 95% of 1,000 drawings of as many
+known epoch. Intervals hold 95% of 1,000 drawings of as many
 pictures with replacement, from one seed.
 """
 
@@ -14,9 +14,11 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +26,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bespoke.dataset import images
-from bespoke.evaluation import metrics
-from bespoke.evaluation.scoring import suggest, verdict_of
+from bespoke.evaluation import metrics, scoring
 
 Numbers = NDArray[np.float64]
 
@@ -77,18 +78,62 @@ def interval(score: Numbers, label: Numbers) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def scored(folder: Path, rows: list[dict[str, Any]]) -> tuple[dict[str, Numbers], list[str]]:
-    """Each score of each picture, NaN where it has none, and the verdicts of the backgrounds."""
+def scored(measured: list[dict[str, Any]]) -> dict[str, Numbers]:
+    """Each score of each picture, NaN where it has none."""
     scores: dict[str, list[float]] = {name: [] for name in LABELS}
-    verdicts = []
-    for row in rows:
-        asked = metrics.read_prompt(row["prompt"])
-        measured = metrics.measure(images.pixels(folder / row["file"]), asked)
-        suggested = suggest([measured])
+    for each in measured:
+        suggested = scoring.suggest([each])
         for name, value in {**asdict(suggested), "mean": suggested.mean}.items():
             scores[name].append(np.nan if value is None else value)
-        verdicts.append(measured["background"]["verdict"])
-    return {name: np.array(values) for name, values in scores.items()}, verdicts
+    return {name: np.array(values) for name, values in scores.items()}
+
+
+def scaled(measured: list[dict[str, Any]], scale: float, uneven: float) -> dict[str, Numbers]:
+    """The scores with all weights of the likeness times `scale`, and UNEVEN in its place."""
+    weights = {
+        name: {part: scale * weight for part, weight in getattr(scoring, name).items()}
+        for name in ("QUALITY", "STYLE")
+    }
+    with mock.patch.multiple(scoring, UNEVEN=uneven, **weights):
+        return scored(measured)
+
+
+def left_out(
+    measured: list[dict[str, Any]], runs: NDArray[np.str_], labels: dict[str, Numbers]
+) -> None:
+    """The scale's two numbers chosen by all runs but one, and what they give for that one."""
+    choices = {
+        (scale, uneven): scaled(measured, scale, uneven)
+        for scale in (0.6, 0.8, 1.0, 1.2, 1.4)
+        for uneven in (0.5, 1.0, 1.5, 2.0, 2.5)
+    }
+    errors = {
+        choice: sum(np.abs(scores[n] - labels[LABELS[n]]) for n in ("visual_quality", "mean"))
+        for choice, scores in choices.items()
+    }
+    pooled = {name: np.zeros(len(runs)) for name in LABELS}
+    taken: Counter[tuple[float, float]] = Counter()
+    for run in sorted(set(runs)):
+        own = runs == run
+        best = min(choices, key=lambda choice: float(np.nanmean(errors[choice][~own])))
+        taken[best] += 1
+        for name in LABELS:
+            pooled[name][own] = choices[best][name][own]
+    print("\nthe scale chosen with each run left out:", dict(taken))
+    for name, label_name in LABELS.items():
+        known = ~np.isnan(pooled[name])
+        score, label = pooled[name][known], labels[label_name][known]
+        error, same = np.abs(score - label).mean(), same_verdict(score, label)
+        print(
+            f"{f'{name} / {label_name}':32}Spearman {spearman(score, label):.2f}, "
+            f"error {error:.2f}, same verdict {same:.2f}"
+        )
+
+
+def same_verdict(score: Numbers, label: Numbers) -> float:
+    """How often both are best, good, acceptable or skip."""
+    pairs = zip(score, label, strict=True)
+    return float(np.mean([scoring.verdict_of(a) == scoring.verdict_of(b) for a, b in pairs]))
 
 
 def best_epochs(rows: list[dict[str, Any]], mean: Numbers, overall: Numbers) -> None:
@@ -121,7 +166,13 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = json.loads((chosen.folder / "labels.json").read_text(encoding="utf-8"))
     started = time.process_time()
-    scores, verdicts = scored(chosen.folder, rows)
+    measured = [
+        metrics.measure(
+            images.pixels(chosen.folder / row["file"]), metrics.read_prompt(row["prompt"])
+        )
+        for row in rows
+    ]
+    scores = scored(measured)
     spent = 1000 * (time.process_time() - started) / len(rows)
     labels = {name: np.array([row[name] for row in rows]) for name in set(LABELS.values())}
     runs = np.array([row["run"] for row in rows])
@@ -158,22 +209,17 @@ def main() -> None:
             )
             print(f"{fault:12}{has_it.sum():4}{columns}")
 
+    left_out(measured, runs, labels)
     best_epochs(rows, scores["mean"], labels["overall"])
 
     judged = {"right": "match", "wrong": "mismatch"}
     agreed = [
-        judged[row["background"]] == verdict
-        for row, verdict in zip(rows, verdicts, strict=True)
+        judged[row["background"]] == each["background"]["verdict"]
+        for row, each in zip(rows, measured, strict=True)
         if row["background"] in judged
     ]
     known = ~np.isnan(scores["mean"])
-    words = [verdict_of(value) for value in scores["mean"][known]]
-    exact = np.mean(
-        [
-            word == verdict_of(value)
-            for word, value in zip(words, labels["overall"][known], strict=True)
-        ]
-    )
+    exact = same_verdict(scores["mean"][known], labels["overall"][known])
     print(f"\nbackground's verdict as the rater's: {sum(agreed)} of {len(agreed)} clear cases")
     print(f"best, good, acceptable or skip as by the rater's overall: {exact:.2f}")
 

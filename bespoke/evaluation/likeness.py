@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 # The least spread of each part: drawn pictures all have one face, and most grounds are even.
-LEAST_SPREAD = {"face": 0.1, "patches": 4.0, "skin": 5.0, "ground": 4.0, "stray": 5.0}
+LEAST_SPREAD = {"face": 0.1, "patches": 4.0, "skin": 25.0, "ground": 2.0, "stray": 5.0}
 
 # Where the collection's faces lie, in rows and columns of cells.
 FACE = (slice(8, 20), slice(6, 18))
@@ -82,9 +81,10 @@ class Likeness:
         # What has no contrast has no face, and must not pass for the mean one.
         far = np.sqrt((unlike**2).mean()) if face.any() else 1.0
         patches = np.sqrt(_squares(_patches(lab), self.patches).min(axis=1) / 9).mean()
-        # The third nearest: one odd original makes no skin usual.
-        skin = np.sort(colors.difference(self.skins, _skin(lab)))[2]
-        return np.array([far, patches, skin, _roughness(lab), _stray(lab)])
+        # The third nearest, as one odd original makes no skin usual; squared, as skin may be a
+        # little off and not far.
+        skin = np.sort(colors.difference(self.skins, _skin(lab)))[2] ** 2
+        return np.array([far, patches, skin, *_texture(lab)])
 
 
 def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
@@ -100,14 +100,12 @@ def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
 def keep(path: Path, arts: Iterable[NDArray[np.uint8]], *, anew: bool) -> None:
     """Learn a run's own pictures at its start; what an earlier start kept stays, unless `anew`."""
     usable = [art for art in arts if art.shape == (CELLS, CELLS, 3)]
-    if len(usable) >= FEWEST and (anew or not path.exists()):
-        save(path, learn(usable))
-
-
-def save(path: Path, like: Likeness) -> None:
-    """Write it as `read` wants it."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{k: v.astype(np.float16) for k, v in asdict(like).items()})
+    if len(usable) < FEWEST or (path.exists() and not anew):
+        return
+    buffer, numbers = io.BytesIO(), asdict(learn(usable))
+    np.savez_compressed(
+        buffer, **{name: value.astype(np.float16) for name, value in numbers.items()}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getvalue())
 
@@ -169,23 +167,12 @@ def _skin(lab: Floats) -> Floats:
     return np.asarray(np.median(lab[LIKELIHOOD["skin"] >= 0.7], axis=0))
 
 
-def _roughness(lab: Floats) -> float:
-    """The median step in CIELAB from cell to cell where the ground is: even and striped have 0."""
-    ground = np.where(LIKELIHOOD["background"][..., None] > 0.5, lab, np.nan)
-    steps = (_apart(ground[1:], ground[:-1]), _apart(ground[:, 1:], ground[:, :-1]))
-    return float(np.nanmedian(np.concatenate([each.ravel() for each in steps])))
-
-
-def _stray(lab: Floats) -> int:
-    """How many cells have no like among their eight neighbours."""
+def _texture(lab: Floats) -> tuple[float, int]:
+    """The median step in CIELAB from cell to cell where the ground is (even and striped have 0),
+    and how many cells have no like among their eight neighbours."""
     padded = np.pad(lab, ((1, 1), (1, 1), (0, 0)), constant_values=np.inf)
-    neighbours = (
-        padded[down : down + CELLS, right : right + CELLS]
-        for down, right in product(range(3), repeat=2)
-        if (down, right) != (1, 1)
-    )
-    return int((np.min([_apart(lab, each) for each in neighbours], axis=0) > STRAY).sum())
-
-
-def _apart(first: Floats, second: Floats) -> Floats:
-    return np.asarray(np.linalg.norm(first - second, axis=-1))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
+    apart = np.linalg.norm(windows - lab[..., None, None], axis=2)
+    apart[:, :, 1, 1] = np.inf
+    right_and_down = apart[LIKELIHOOD["background"] > 0.5][:, (1, 2), (2, 1)]
+    return float(np.median(right_and_down)), int((apart.min(axis=(2, 3)) > STRAY).sum())

@@ -44,13 +44,13 @@ def verdict_of(mean: float) -> str:
 
 # Points of ten that are lost for each of the originals' spreads beyond their middle, of which MOST
 # count.
-QUALITY = {"face": 1.2, "patches": 0.8, "skin": 0.6, "ground": 0.6, "stray": 0.25}
-STYLE = {"face": 0.7, "patches": 1.4, "skin": 0.7, "ground": 0.4, "stray": 0.15}
+QUALITY = {"face": 1.2, "patches": 0.8, "skin": 0.9, "ground": 0.6, "stray": 0.25}
+STYLE = {"face": 0.7, "patches": 1.4, "skin": 0.9, "ground": 0.8, "stray": 0.15}
 MOST = 3.0
 
 # Points lost off the grid, for the share of steps that lies on no line, and with a fiftieth of
 # them already: the best that a model draws has 8.5 with a rater, and only the originals more.
-OFF_GRID, BLURRED, UNEVEN = 0.4, 3.6, 1.6
+OFF_GRID, BLURRED, UNEVEN = 0.7, 3.6, 1.5
 
 # What is said of a part that costs TOLD points or more.
 TOLD = 0.5
@@ -63,15 +63,24 @@ WORDS = {
     "blurred": "edges not hard",
 }
 
-# The background's part of prompt adherence; the features have the rest.
-BACKGROUND_WEIGHT = 0.6
+# What each asked part weighs in the adherence (an accessory ACCESSORY), and what share of the whole
+# is lost by what no one asked. Round numbers by how much a rater minds each, fitted to no labels.
+WEIGHTS = {"background": 5.0, "hair": 2.5, "eyes": 2.5, "skin": 2.0, "clothing": 1.0, "lips": 1.0}
+ACCESSORY = 1.5
+UNASKED = {
+    "background over the face": 0.4,
+    "coloured skin": 0.3,
+    "background over the hair": 0.2,
+    "glasses": 0.2,
+    "hat": 0.2,
+}
 
 
 def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
     """Scores of an epoch by `metrics.measure` of its pictures; None where no picture allows it.
 
     A background that was asked and could not be measured counts as missed; a part that was not
-    asked, or whose features could not be told, is left out of the adherence.
+    asked, or that could not be told, is left out of the adherence.
     """
     return Scores(
         visual_quality=_mean(_likeness(each, QUALITY) for each in measured),
@@ -82,28 +91,46 @@ def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
 
 def remarks(measured: Mapping[str, Any]) -> tuple[str, ...]:
     """What pulled a picture's scores down, in words, the worst first."""
-    losses = _losses(measured, QUALITY)
-    told = sorted((name for name in losses if losses[name] >= TOLD), key=lambda n: -losses[n])
-    words = [WORDS[name] for name in told]
-    if measured.get("grid", {}).get("verdict") == "mismatch":
-        words.insert(0, f"not on the grid: {measured['grid'].get('reason', '')}")
-    return tuple(words)
+    lost = {WORDS[name]: points for name, points in _losses(measured, QUALITY).items()}
+    grid, asked = measured.get("grid", {}), _asked(measured)
+    if grid.get("verdict") == "mismatch":
+        lost[f"not on the grid: {grid['reason']}"] = 10.0
+    if _faceless(measured):
+        lost["no face"] = 10.0
+    else:
+        whole = sum(WEIGHTS.get(name, ACCESSORY) for name in asked)
+        for name, part in asked.items():
+            if part.get("verdict") == "mismatch":
+                lost[_missed(name, part)] = 10 * WEIGHTS.get(name, ACCESSORY) / whole
+    ground = " ".join(measured.get("background", {}).get("asked", {}).get("words", ())[:1])
+    for name, part in measured.get("unasked", {}).items():
+        if part["verdict"] == "seen":
+            lost[name.replace("background", ground or "background")] = 10 * UNASKED[name]
+    return tuple(sorted((each for each in lost if lost[each] >= TOLD), key=lambda e: -lost[e]))
+
+
+def _missed(name: str, part: Mapping[str, Any]) -> str:
+    """Something that was asked and is not there: "hair brown, blonde asked", "no crown"."""
+    if part.get("reason") == "not seen":
+        return f"no {name}"
+    asked = " ".join((*part["asked"]["words"], *part["asked"]["hex"]))
+    return f"{name} {part['name']}, {asked} asked" if "name" in part else f"{name} not {asked}"
 
 
 def _mean(parts: Iterable[float | None]) -> int | None:
     known = [part for part in parts if part is not None]
-    return round(10 * sum(known) / len(known)) if known else None
+    return round(sum(known) / len(known)) if known else None
 
 
 def _likeness(measured: Mapping[str, Any], weights: Mapping[str, float]) -> float | None:
-    """From 0 to 1, what is left of a score; None where nothing was compared."""
+    """From 0 to 10; None where nothing was compared."""
     if not measured.get("likeness"):
         return None
     grid = measured.get("grid", {})
     lost = sum(_losses(measured, weights).values())
     lost += OFF_GRID * (grid.get("verdict") == "mismatch")
     lost += UNEVEN * min(1.0, 50 * (1 - grid.get("sharp", 1.0)))
-    return max(0.0, 1 - float(lost) / 10)
+    return max(0.0, 10 - float(lost))
 
 
 def _losses(measured: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, float]:
@@ -114,12 +141,31 @@ def _losses(measured: Mapping[str, Any], weights: Mapping[str, float]) -> dict[s
 
 
 def _adherence(measured: Mapping[str, Any]) -> float | None:
-    parts: list[tuple[float, float]] = []
+    """From 0 to 10, how much of what was asked is there, and nothing that was not.
+
+    None where nothing was asked that could be told; where there is no face, nothing is there.
+    """
+    if _faceless(measured):
+        return 0.0
+    met = [
+        (WEIGHTS.get(name, ACCESSORY), part.get("verdict") == "match")
+        for name, part in _asked(measured).items()
+        if name == "background" or part.get("verdict") in ("match", "mismatch")
+    ]
+    if not met:
+        return None
+    value = 10 * sum(weight * right for weight, right in met) / sum(weight for weight, _ in met)
+    for name, part in measured.get("unasked", {}).items():
+        value *= 1 - UNASKED[name] * (part["verdict"] == "seen")
+    return value
+
+
+def _faceless(measured: Mapping[str, Any]) -> bool:
+    return bool(measured.get("face", {}).get("verdict") == "mismatch")
+
+
+def _asked(measured: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """By name all that was asked, as it was measured."""
     background = measured.get("background", {})
-    if any(background.get("asked", {}).values()):
-        parts.append((BACKGROUND_WEIGHT, float(background.get("verdict") == "match")))
-    verdicts = [each.get("verdict") for each in measured.get("features", {}).values()]
-    if known := [verdict for verdict in verdicts if verdict in ("match", "mismatch")]:
-        parts.append((1 - BACKGROUND_WEIGHT, known.count("match") / len(known)))
-    weights = sum(weight for weight, _ in parts)
-    return sum(weight * part for weight, part in parts) / weights if parts else None
+    ground = {"background": background} if any(background.get("asked", {}).values()) else {}
+    return {**ground, **measured.get("features", {})}

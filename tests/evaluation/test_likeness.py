@@ -105,11 +105,11 @@ def test_what_a_run_learnt_is_kept_and_only_made_anew_where_that_is_asked(tmp_pa
 
 
 def test_remarks_name_the_worst_first_and_nothing_where_all_is_well() -> None:
-    fine = metrics.measure(enlarged(art(100)), ASKED, learnt())
+    fine = metrics.measure(enlarged(art(100)), metrics.Asked(), learnt())
     assert scoring.remarks(fine) == ()
-    green = metrics.measure(enlarged(green_skin(art(100))), ASKED, learnt())
+    green = metrics.measure(enlarged(green_skin(art(100))), metrics.Asked(), learnt())
     assert "skin of a colour that no original has" in scoring.remarks(green)
-    shown = metrics.measure(enlarged(art(100), 768)[:512, :512], ASKED, learnt())
+    shown = metrics.measure(enlarged(art(100), 768)[:512, :512], metrics.Asked(), learnt())
     assert scoring.remarks(shown)[0] == (
         "not on the grid: cells are about 32 px, grid 24 expected 21.3"
     )

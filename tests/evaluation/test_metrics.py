@@ -20,7 +20,7 @@ from bespoke.evaluation.scoring import suggest
 Pixels = NDArray[np.uint8]
 
 PROMPT = (
-    "pixel art, 24x24, portrait of bespoke punk lady, pink hair (#ff66cc), crown, hoop earrings, "
+    "pixel art, 24x24, portrait of bespoke punk lady, pink hair (#ff66cc), "
     "eyes (#663300), lips (#cc6666), neutral expression, skin (#f0c090), "
     "solid green background (#00ff00)"
 )
@@ -248,8 +248,8 @@ def cells_of(pixels: int) -> Pixels:
         (jpeg(enlarged(portrait("#00ff00")), 40), ""),
         (cells_of(24), "cells are about 24 px, grid 24 expected 21.3"),
         (cells_of(32), "cells are about 32 px, grid 24 expected 21.3"),
-        (blurred(enlarged(portrait("#00ff00"))), "smooth: it has no hard edges"),
-        (noisy(enlarged(portrait("#00ff00")), 30), "noise"),
+        (blurred(enlarged(portrait("#00ff00"))), "smooth or noisy: it has no hard edges"),
+        (noisy(enlarged(portrait("#00ff00")), 30), "smooth or noisy: it has no hard edges"),
     ],
 )
 def test_a_picture_is_on_the_grid_or_what_it_is_instead_is_said(
