@@ -94,8 +94,8 @@ def _base_model(models: Path, wanted: str | None) -> tuple[str, ...]:
     usual = read_toml(REPOSITORY / config.TRAINING_FILE, config.TRAINING_FILE)["model"]
     base = base_model.locate(wanted or usual["pretrained_model_name_or_path"], models=models)
     base_model.provide(base, models=models, announce=say)
-    half = ("--fp16",) if hardware.gpus() else ()
     tokenizer = str(base_model.tokenizer_folder(models))
+    half = ("--fp16",) if hardware.gpus() else ()
     return ("--ckpt", base.path, "--tokenizer_cache_dir", tokenizer, *half)
 
 
@@ -137,5 +137,5 @@ def score(chosen: argparse.Namespace) -> None:
         print(each["file"])
         for kind, part in {"background": each["background"], **each["features"]}.items():
             print(f"    {kind}: {epoch_result.in_words(part)}")
-        for key in ("scores", "mean", "remarks"):
-            print(f"    {key}: {each[key]}")
+        scores = ", ".join(f"{key.replace('_', ' ')} {n}" for key, n in each["scores"].items())
+        print("    " + "; ".join((scores, f"mean {each['mean']}", *each["remarks"])))

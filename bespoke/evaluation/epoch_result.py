@@ -96,13 +96,13 @@ class EpochResult:
 
         A mean alone would call acceptable what shows nothing of what was asked.
         """
-        scores = self.scores
+        words, scores = self.background_words(), self.scores
         if scores.mean is None:
-            return self.background_words()
+            return words
         verdict = f", {self.verdict}" if self.background_right else ""
         parts = f"quality {scores.visual_quality}, style {scores.style_match}"
-        mean = f"mean {scores.mean} of 10{verdict} ({parts}, prompt {scores.prompt_adherence})"
-        return f"{self.background_words()}; {mean}"
+        parts += f", prompt {scores.prompt_adherence}"
+        return f"{words}; mean {scores.mean} of 10{verdict} ({parts})"
 
 
 def in_words(measured: Mapping[str, Any]) -> str:

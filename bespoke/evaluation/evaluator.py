@@ -7,7 +7,7 @@ goes on. Only the gate stops it.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bespoke.console import say
@@ -24,23 +24,21 @@ if TYPE_CHECKING:
     from bespoke.trainer.job import Job
     from bespoke.trainer.resume import Start
 
-    Keep = Callable[[EpochResult, gate.Decision | None, Sequence[tuple[int, float]]], None]
 
-
+@dataclass
 class EpochEvaluator:
     """Evaluates one run's epochs over all its starts.
 
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `arts` the cells of those that it is trained on, uint8 of shape (24, 24, 3); `keep` records and
-    shows a result, its decision and the losses so far.
+    shows a result, its decision, and the losses so far as (step, loss).
     """
 
-    def __init__(
-        self, job: Job, samples: Sequence[sampling.Sample], arts: Iterable[Any], keep: Keep
-    ) -> None:
-        self._job, self._samples, self._arts, self._keep = job, samples, arts, keep
-        self._policy = None if job.request.no_gate else job.experiment.gate
-        self.results: dict[int, EpochResult] = {}
+    job: Job
+    samples: Sequence[sampling.Sample]
+    arts: Iterable[Any]
+    keep: Callable[..., None]
+    results: dict[int, EpochResult] = field(default_factory=dict)
 
     def take_up(self, start: Start) -> None:
         """Learn from the run's pictures, and take up every epoch that earlier starts trained.
@@ -49,9 +47,9 @@ class EpochEvaluator:
         GateStoppedError where the gate had stopped the run, and it was not completed since.
         """
         with self._spared("what the run's own pictures have in common could not be learnt"):
-            path = self._job.output / "tests" / f"{self._job.name}.likeness.npz"
-            likeness.keep(path, self._arts, anew=start.epoch == 0)
-        for each in (number for number in self._job.epochs if number <= start.epoch):
+            path = self.job.output / "tests" / f"{self.job.name}.likeness.npz"
+            likeness.keep(path, self.arts, anew=start.epoch == 0)
+        for each in (number for number in self.job.epochs if number <= start.epoch):
             if each == start.epoch and not start.finished and self.lacks_pictures(each):
                 say(f"epoch {each}: not all its test pictures are there; the trainer draws them")
             else:
@@ -59,50 +57,49 @@ class EpochEvaluator:
 
     def lacks_pictures(self, epoch: int) -> bool:
         """Whether this epoch is to be tested and cannot be, by what is there now."""
-        if not self._samples or epoch not in self._job.epochs or epoch in self.results:
+        if not self.samples or epoch not in self.job.epochs or epoch in self.results:
             return False
         # What fails is said when the epoch is tested.
         with contextlib.suppress(BespokeError, OSError):
-            return len(self._material(epoch)[2]) < len(self._samples)
+            return len(self._material(epoch)[2]) < len(self.samples)
         return False
 
     def epoch(self, epoch: int, *, decides: bool = True) -> None:
         """Test, record and show one epoch; a GateStoppedError where its gate says so."""
-        policy = self._policy if self._policy and self._policy.epoch == epoch else None
+        policy = None if self.job.request.no_gate else self.job.experiment.gate
+        policy = policy if policy and policy.epoch == epoch else None
         with signals_held():
-            if self._samples and epoch in self._job.epochs:
+            if self.samples and epoch in self.job.epochs:
                 with self._spared(f"epoch {epoch} could not be tested"):
                     lora, folder, pictures = self._material(epoch)
                     self.results[epoch] = sampling.evaluate(
-                        self._job.experiment.run_name, lora, self._samples, pictures, folder
+                        self.job.experiment.run_name, lora, self.samples, pictures, folder
                     )
             result = self.results.get(epoch)
             decision = gate.decide(result, policy) if result and policy else None
             if result:
                 say(f"epoch {epoch}: {result.summary()}")
                 with self._spared(f"epoch {epoch} could not be recorded or shown"):
-                    run = resume.read_record(self._job.output, self._job.name)
+                    run = resume.read_record(self.job.output, self.job.name)
                     steps = run.steps_per_epoch if run else None
-                    logs = self._job.folder.parent
-                    self._keep(result, decision, journal.losses(logs, steps or 0, epoch))
+                    logs = self.job.folder.parent
+                    self.keep(result, decision, journal.losses(logs, steps or 0, epoch))
             elif policy:
                 say(f"gate at epoch {epoch}: not measured; training goes on")
             if decision and decides:
-                self._job.journal.write("gate", **asdict(decision))
+                self.job.journal.write("gate", **asdict(decision))
                 if decision.outcome == "STOP":
                     way_on = "the same command with --no-gate resumes from its newest state"
                     raise GateStoppedError(f"{decision.reason}\n{way_on}")
                 say(decision.reason)
 
     def _material(self, epoch: int) -> tuple[checkpoints.Lora, Path, dict[str, Path]]:
-        """An epoch's checkpoint, the folder of its test, and its pictures: the trainer's, or for
-        those that are gone the copies of an earlier test.
-        """
-        output, name = self._job.output, self._job.name
+        """Its checkpoint, its test's folder, and its pictures: the trainer's, or kept copies."""
+        output, name = self.job.output, self.job.name
         lora = checkpoints.identify(checkpoints.checkpoint_path(output, name, epoch))
         folder = sampling.folder_for(output / "tests", lora)
-        drawn = sampling.find_pictures(output, name, epoch, self._samples)
-        return lora, folder, sampling.copies(folder, self._samples) | drawn
+        drawn = sampling.find_pictures(output, name, epoch, self.samples)
+        return lora, folder, sampling.copies(folder, self.samples) | drawn
 
     @contextlib.contextmanager
     def _spared(self, what: str) -> Iterator[None]:
@@ -113,4 +110,4 @@ class EpochEvaluator:
             if is_full(error):
                 raise
             say(f"{what}: {error}")
-            self._job.journal.write("spared", what=what, error=repr(error))
+            self.job.journal.write("spared", what=what, error=repr(error))

@@ -38,9 +38,7 @@ def answers(result: EpochResult, seeds: float = 0.6) -> dict[str, str]:
 
 
 def _agreed(words: Sequence[str], needed: float) -> str:
-    if not {"match", "mismatch"} & set(words):
-        return "unmeasured"
-    enough = (word for word in ("match", "mismatch") if words.count(word) >= needed)
+    enough = (word for word in ("match", "mismatch") if words.count(word) >= max(1, needed))
     return next(enough, "undecided")
 
 
@@ -49,7 +47,9 @@ def decide(result: EpochResult, policy: Policy) -> Decision:
     by_prompt = answers(result, policy.seeds)
     words = list(by_prompt.values())
     needed, matched = policy.prompts * len(words), words.count("match")
+    sure = sum(str(each.ground.get("confidence")).startswith("sure") for each in result.pictures)
     at = f"at epoch {policy.epoch}: background right in {matched} of {len(words)} prompts"
+    at += f", sure of {sure} of {len(result.pictures)} pictures"
     missed = (in_words(each.ground) for each in result.pictures if each.background == "mismatch")
     outcomes: dict[str, tuple[Outcome, str]] = {
         "match": ("GO", f"Gate passed {at}"),
@@ -57,7 +57,8 @@ def decide(result: EpochResult, policy: Policy) -> Decision:
     }
     undecided = f"Gate undecided {at}; {math.ceil(needed)} must agree"
     outcome, reason = outcomes.get(_agreed(words, needed), ("INCONCLUSIVE", undecided))
-    evidence = {"policy": asdict(policy), "answers": by_prompt, "metrics": result.metrics_version}
+    metrics = {"version": result.metrics_version, "sure": sure}
+    evidence = {"policy": asdict(policy), "answers": by_prompt, "metrics": metrics}
     return Decision(epoch=policy.epoch, outcome=outcome, reason=reason, evidence=evidence)
 
 

@@ -92,7 +92,7 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     done = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
     assert done.returncode == 5, done.stdout + done.stderr
     said, way_on = done.stderr.splitlines()
-    assert said.startswith("bespoke: Gate failed at epoch 4: background right in 0 of 7 prompts; ")
+    assert said.startswith("bespoke: Gate failed at epoch 4: background right in 0 of 7 prompts, ")
     assert ", asked green #00ff00, " in said
     # Later epochs may have been trained while this one was judged.
     assert way_on == "bespoke: the same command with --no-gate resumes from its newest state"

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 POLICY = Policy(epoch=4)
 WORDS = {"g": "match", "p": "mismatch", "-": "unmeasured"}
+SURE = {"confidence": "sure: 90% of it, 20 ΔE from the bound"}
 
 
 def result(backgrounds: str, epoch: int | None = 4, prompts: str = "abcdefg") -> EpochResult:
     """An epoch with a picture a letter of `backgrounds`, each of the prompt named beside it."""
     made = a_result(epoch=epoch, backgrounds=tuple(WORDS[letter] for letter in backgrounds))
-    seen = {"name": "pink", "colour": "#ff69b4", "delta_e": 83.0}
+    seen = {"name": "pink", "colour": "#ff69b4", "delta_e": 83.0, **SURE}
     asked = {"asked": {"words": ["green"], "hex": ["#00ff00"]}}
     pictures = (
         replace(each, prompt=name, measured={"background": {**each.ground, **seen, **asked}})
@@ -34,15 +35,16 @@ def result(backgrounds: str, epoch: int | None = 4, prompts: str = "abcdefg") ->
 def test_it_goes_on_where_enough_prompts_show_what_was_asked() -> None:
     said = gate.decide(result("ggp"), POLICY)
     assert said.outcome == "GO"
-    assert said.reason == "Gate passed at epoch 4: background right in 2 of 3 prompts"
+    words = "background right in 2 of 3 prompts, sure of 3 of 3 pictures"
+    assert said.reason == f"Gate passed at epoch 4: {words}"
     assert said.evidence["answers"] == {"a": "match", "b": "match", "c": "mismatch"}
 
 
 def test_it_stops_where_enough_do_not_and_says_what_was_seen() -> None:
     said = gate.decide(result("ppg"), POLICY)
     assert said.outcome == "STOP"
-    start = "Gate failed at epoch 4: background right in 1 of 3 prompts; mismatch, pink"
-    assert said.reason == f"{start} (#ff69b4), asked green #00ff00, ΔE 83"
+    assert said.reason.startswith("Gate failed at epoch 4: background right in 1 of 3 prompts, ")
+    assert said.reason.endswith("; mismatch, pink (#ff69b4), asked green #00ff00, ΔE 83")
 
 
 @pytest.mark.parametrize("pictures", ["gp", "g--", "--", ""])
@@ -79,7 +81,8 @@ def test_an_epochs_background_is_what_most_of_its_prompts_say(
 ) -> None:
     results = [result(3 * letter, number) for number, letter in enumerate(backgrounds, start=1)]
     assert gate.first_right(results) == first
-    assert [*gate.settled(results).values()] == [WORDS[letter] for letter in backgrounds]
+    words = {**WORDS, "-": "undecided"}
+    assert [*gate.settled(results).values()] == [words[letter] for letter in backgrounds]
 
 
 def test_the_best_epoch_is_the_first_of_equals() -> None:
