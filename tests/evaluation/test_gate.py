@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bespoke.evaluation import gate
 from bespoke.experiment.experiment_file import Policy
-from bespoke.experiment.validation import validated
 from tests.records import a_result, scores
 
 if TYPE_CHECKING:
@@ -59,20 +58,6 @@ def test_a_prompts_seeds_must_agree_before_it_counts() -> None:
     most = result("ggp", prompts="aaa")
     assert gate.answers(most) == {"a": "match"}
     assert gate.answers(most, seeds=0.9) == {"a": "undecided"}
-
-
-@pytest.mark.parametrize(
-    ("table", "said"),
-    [
-        ({}, "epoch: is missing"),
-        ({"epoch": 4, "feature": "hats"}, 'feature: unknown value "hats": choose from: background'),
-        ({"epoch": 4, "prompts": 0.5}, "prompts: should be above 0.5"),
-    ],
-)
-def test_a_policy_that_cannot_decide_is_refused(table: dict[str, Any], said: str) -> None:
-    policy, problems = validated(Policy, table, "one.toml")
-    assert policy is None
-    assert [problem.startswith(f"one.toml: {said}") for problem in problems] == [True]
 
 
 @pytest.mark.parametrize(("backgrounds", "first"), [("pp-g", 4), ("gpgg", 1), ("pppp", None)])
