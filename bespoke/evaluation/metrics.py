@@ -189,6 +189,10 @@ LOST = {
     "hat": 0.2,
 }
 
+# From here on a face's lightness is like no mix of the collection's faces: noise has 0.78 and more,
+# originals that were left out of the learning 0.6 at most.
+NO_FACE = 0.79
+
 
 def adherence(measured: Mapping[str, Any]) -> float | None:
     """From 0 to 10, how much of what was asked is there, and nothing that was not.
@@ -196,7 +200,7 @@ def adherence(measured: Mapping[str, Any]) -> float | None:
     It is None without a face, or where nothing was asked that could be told; a background that was
     asked and could not be measured counts as missed.
     """
-    if measured.get("face", {}).get("verdict") == "mismatch":
+    if _faceless(measured):
         return None
     parts = {
         name: part["verdict"] == "match"
@@ -212,9 +216,14 @@ def adherence(measured: Mapping[str, Any]) -> float | None:
     return float(value)
 
 
+def _faceless(measured: Mapping[str, Any]) -> bool:
+    residual = measured.get("likeness", {}).get("face", {}).get("value", 0.0)
+    return residual >= NO_FACE or measured.get("face", {}).get("verdict") == "mismatch"
+
+
 def adherence_remarks(measured: Mapping[str, Any]) -> tuple[str, ...]:
     """What is missing of what was asked and what is too much, in plain words, the worst first."""
-    if measured.get("face", {}).get("verdict") == "mismatch":
+    if _faceless(measured):
         return ("no face",)
     remarks = [
         (WEIGHTS.get(name, ACCESSORY), _remark(name, part))
