@@ -75,6 +75,10 @@ UNASKED = {
     "hat": 0.2,
 }
 
+# From here on a face's lightness is like no mix of the collection's faces: noise has 0.78 and more,
+# originals that were left out of the learning 0.6 at most.
+NO_FACE = 0.79
+
 
 def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
     """Scores of an epoch by `metrics.measure` of its pictures; None where no picture allows it.
@@ -161,7 +165,8 @@ def _adherence(measured: Mapping[str, Any]) -> float | None:
 
 
 def _faceless(measured: Mapping[str, Any]) -> bool:
-    return bool(measured.get("face", {}).get("verdict") == "mismatch")
+    unlike = measured.get("likeness", {}).get("face", {}).get("value", 0.0)
+    return bool(unlike >= NO_FACE or measured.get("face", {}).get("verdict") == "mismatch")
 
 
 def _asked(measured: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
