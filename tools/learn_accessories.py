@@ -99,7 +99,7 @@ def drawn() -> Floats:
 
 
 def faceless(every: Floats) -> list[Floats]:
-    """What is no face: faces out of place, upside down and on their side, strewn cells, patterns."""
+    """What is no face: faces out of place, upside down or on a side, strewn cells, patterns."""
     rng = np.random.default_rng(1)
     strewn = rng.permuted(every.reshape(len(every), 3, -1), axis=2).reshape(every.shape)
     patterns = np.resize(drawn(), (3 * len(every), *every.shape[1:]))

@@ -23,13 +23,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=likeness.SHIPPED)
     chosen = parser.parse_args()
-    pictures = [
+    every = (
         images.read(chosen.data, path.name, CELLS) for path in sorted(chosen.data.glob("*.png"))
-    ]
-    arts = [each.art for each in pictures if isinstance(each, images.Picture)]
-    usable = [art for art in arts if art is not None]
-    print(f"learnt from {len(usable)} of {len(pictures)} pictures")
-    likeness.learn(usable).save(chosen.out)
+    )
+    arts = [each.art for each in every if isinstance(each, images.Picture)]
+    likeness.keep(chosen.out, [art for art in arts if art is not None], anew=True)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Wanted:
         return np.asarray(np.maximum(SAME - apart, called))
 
     def met_by(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether a person would say of each of CIELAB `points` (n, 3) that it is what was asked."""
+        """Whether a person would say of each of CIELAB `points` that it is what was asked."""
         return np.asarray(self.margin(points) >= 0)
 
 

@@ -47,7 +47,6 @@ class _Measured(BaseModel):
     background: _Measurement = _Measurement()
     features: dict[str, _Measurement] = {}
     grid: _Measurement = _Measurement()
-    cells: _Measurement = _Measurement()
     likeness: dict[str, _Measurement] = {}
 
 

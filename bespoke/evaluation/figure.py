@@ -1,4 +1,4 @@
-"""What the figure of a portrait shows: the colours asked of it, what it wears, and what no one asked.
+"""What a portrait's figure shows: the colours asked of it, what it wears, and what is unasked.
 
 Where in a portrait each feature lies was learnt from the 203 originals: regions.json.
 """

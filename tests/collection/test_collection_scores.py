@@ -12,7 +12,8 @@ import pytest
 
 from bespoke.dataset import colors, images
 from bespoke.dataset.pixel_grid import PixelGrid
-from bespoke.evaluation import metrics, view
+from bespoke.evaluation import likeness, metrics, view
+from bespoke.evaluation.scoring import suggest
 from bespoke.evaluation.view import PictureGrid
 from tests.evaluation.test_scoring import falls_in_order, means_of_versions
 
@@ -65,3 +66,28 @@ def test_the_table_is_what_the_originals_teach(
     found, shipped = json.loads(learnt.read_text()), json.loads(view.REGIONS.read_text())
     assert found["regions"] == shipped["regions"]
     assert found["shares"] == pytest.approx(shipped["shares"], abs=0.011)
+
+
+def test_the_originals_score_nine_or_more_and_lie_on_the_grid(real_pictures: Path) -> None:
+    measured = [
+        metrics.measure(images.pixels(path), metrics.Asked())
+        for path in sorted(real_pictures.glob("*.png"))
+    ]
+    assert {each["grid"]["verdict"] for each in measured} == {"match"}
+    scores = [suggest([each]) for each in measured]
+    for name in ("visual_quality", "style_match"):
+        assert np.mean([getattr(each, name) >= 9 for each in scores]) >= 0.95
+
+
+def test_the_shipped_likeness_is_what_the_originals_teach_and_none_of_them(
+    real_pictures: Path,
+) -> None:
+    names = sorted(path.name for path in real_pictures.glob("*.png"))
+    every = (images.read(real_pictures, name, 24) for name in names)
+    arts = [each.art for each in every if isinstance(each, images.Picture) and each.art is not None]
+    shipped = likeness.read()
+    assert shipped.usual == pytest.approx(likeness.learn(arts).usual, rel=0.01)
+    own = np.concatenate([likeness._patches(colors.lab(art)) for art in arts])
+    exact = np.sqrt(likeness._squares(own, shipped.patches).min(axis=1) / 9) < 1
+    assert len(shipped.patches) < len(own) / 20
+    assert exact.mean() < 0.05

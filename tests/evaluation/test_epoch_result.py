@@ -151,7 +151,7 @@ def test_a_damaged_result_is_said_to_be_and_nothing_of_it_is_taken(tmp_path: Pat
             for changed in (
                 {"measured": {"background": 5}},
                 {"measured": {"background": {"asked": 7}}},
-                {"measured": {"grid": {"value": math.nan}, "cells": {"value": 1}}},
+                {"measured": {"grid": {"value": math.nan}}},
                 {"measured": {"features": {"hair": []}}},
                 {"measured": {"features": [1]}},
                 {"file": "/dev/zero"},

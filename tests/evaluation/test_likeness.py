@@ -88,16 +88,16 @@ def test_pictures_that_it_has_not_seen_score_near_the_top_and_changed_ones_below
 
 
 def test_what_a_run_learnt_is_kept_and_only_made_anew_where_that_is_asked(tmp_path: Path) -> None:
-    tests, arts = tmp_path / "tests", [art(seed) for seed in range(20)]
-    assert likeness.of_run(tests, "none") is likeness.shipped()
-    path = likeness.kept(tests, "run")
+    path, arts = tmp_path / "tests" / "run.npz", [art(seed) for seed in range(20)]
+    assert likeness.read(path).skins.shape == (203, 3), "the shipped one, where none was kept"
     likeness.keep(path, arts[:3], anew=False)
     assert not path.exists()
     likeness.keep(path, arts, anew=False)
     first = path.read_bytes()
     likeness.keep(path, arts[5:], anew=False)
     assert path.read_bytes() == first
-    parts = likeness.of_run(tests, "run").parts(colors.lab(art(1)))
+    likeness.read.cache_clear()
+    parts = likeness.read(path).parts(colors.lab(art(1)))
     same = likeness.learn(arts).parts(colors.lab(art(1)))
     assert parts["face"]["value"] == pytest.approx(same["face"]["value"], abs=0.01)
     likeness.keep(path, arts[5:], anew=True)
@@ -105,11 +105,11 @@ def test_what_a_run_learnt_is_kept_and_only_made_anew_where_that_is_asked(tmp_pa
 
 
 def test_remarks_name_the_worst_first_and_nothing_where_all_is_well() -> None:
-    fine = metrics.measure(enlarged(art(100)), ASKED, learnt())
+    fine = metrics.measure(enlarged(art(100)), metrics.Asked(), learnt())
     assert scoring.remarks(fine) == ()
-    green = metrics.measure(enlarged(green_skin(art(100))), ASKED, learnt())
+    green = metrics.measure(enlarged(green_skin(art(100))), metrics.Asked(), learnt())
     assert "skin of a colour that no original has" in scoring.remarks(green)
-    shown = metrics.measure(enlarged(art(100), 768)[:512, :512], ASKED, learnt())
+    shown = metrics.measure(enlarged(art(100), 768)[:512, :512], metrics.Asked(), learnt())
     assert scoring.remarks(shown)[0] == (
         "not on the grid: cells are about 32 px, grid 24 expected 21.3"
     )
