@@ -37,17 +37,18 @@ def fitted(rows: Floats, has: Bools, ridge: float) -> tuple[Floats, float]:
     """Weights and bias of a logistic regression, by Newton's steps."""
     middle, spread = rows.mean(axis=0), rows.std(axis=0)
     spread = (spread + 0.3 * spread.mean()) * np.sqrt(rows.shape[1])
-    left, sizes, right = np.linalg.svd((rows - middle) / spread, full_matrices=False)
-    points = np.c_[left * sizes, np.ones(len(rows))]
+    scaled = (rows - middle) / spread
+    axes = np.linalg.eigh(scaled.T @ scaled)[1][:, -len(rows) :]
+    points = np.c_[scaled @ axes, np.ones(len(rows))]
     weight = np.where(has, 0.5 / has.mean(), 0.5 / (1 - has.mean()))
-    held = np.append(np.full(len(sizes), ridge), 1e-6)
+    held = np.append(np.full(axes.shape[1], ridge), 1e-6)
     solution = np.zeros(points.shape[1])
     for _ in range(30):
         chance = 1 / (1 + np.exp(-points @ solution))
         slope = points.T @ (weight * (chance - has)) + held * solution
         bend = (points.T * (weight * chance * (1 - chance))) @ points + np.diag(held)
         solution -= np.linalg.solve(bend, slope)
-    weights = right.T @ solution[:-1] / spread
+    weights = axes @ solution[:-1] / spread
     return weights, float(solution[-1] - weights @ middle)
 
 
