@@ -37,17 +37,18 @@ def fitted(rows: Floats, has: Bools, ridge: float) -> tuple[Floats, float]:
     """Weights and bias of a logistic regression, by Newton's steps."""
     middle, spread = rows.mean(axis=0), rows.std(axis=0)
     spread = (spread + 0.3 * spread.mean()) * np.sqrt(rows.shape[1])
-    left, sizes, right = np.linalg.svd((rows - middle) / spread, full_matrices=False)
-    points = np.c_[left * sizes, np.ones(len(rows))]
+    scaled = (rows - middle) / spread
+    axes = np.linalg.eigh(scaled.T @ scaled)[1][:, -len(rows) :]
+    points = np.c_[scaled @ axes, np.ones(len(rows))]
     weight = np.where(has, 0.5 / has.mean(), 0.5 / (1 - has.mean()))
-    held = np.append(np.full(len(sizes), ridge), 1e-6)
+    held = np.append(np.full(axes.shape[1], ridge), 1e-6)
     solution = np.zeros(points.shape[1])
     for _ in range(30):
         chance = 1 / (1 + np.exp(-points @ solution))
         slope = points.T @ (weight * (chance - has)) + held * solution
         bend = (points.T * (weight * chance * (1 - chance))) @ points + np.diag(held)
         solution -= np.linalg.solve(bend, slope)
-    weights = right.T @ solution[:-1] / spread
+    weights = axes @ solution[:-1] / spread
     return weights, float(solution[-1] - weights @ middle)
 
 
@@ -79,13 +80,31 @@ def shifted(every: Floats, shifts: tuple[tuple[int, int], ...], name: str) -> li
     return [each[(..., *PLACES[name])].reshape(len(each), -1) for each in rolled]
 
 
+def drawn() -> Floats:
+    """What patterns without a face show: flat, stripes, halves, boxes, blocks and noise."""
+    rng, made = np.random.default_rng(1), []
+    y, x = np.mgrid[:CELLS, :CELLS]
+    for number in range(20):
+        one, other, (row, column) = *rng.integers(0, 256, (2, 3)), rng.integers(4, 20, 2)
+        width = 1 + number % 4
+        masks = [0 * x, x // width % 2, y // width % 2, (x // width + y // width) % 2, y > row]
+        masks += [(abs(y - row) < 8) & (abs(x - column) < 6), np.hypot(y - row, x - column) < 6]
+        made += [np.where(mask[..., None] > 0, one, other) for mask in (*masks, masks[4].T)]
+        made += [
+            one + (other - one) * (y / CELLS)[..., None],
+            rng.integers(0, 256, (CELLS, CELLS, 3)),
+        ]
+        made += [np.kron(rng.integers(0, 256, (6, 6, 3)), np.ones((4, 4, 1)))]
+    return np.array([planes(PictureGrid(pixels=each.astype(np.uint8))) for each in made])
+
+
 def faceless(every: Floats) -> list[Floats]:
-    """What is no face: faces out of place, upside down and on their side, strewn cells, nothing."""
+    """What is no face: faces out of place, upside down or on a side, strewn cells, patterns."""
     rng = np.random.default_rng(1)
     strewn = rng.permuted(every.reshape(len(every), 3, -1), axis=2).reshape(every.shape)
-    others = [every[:, :, ::-1], every.swapaxes(2, 3), strewn, 0 * every]
-    plain = [shifted(each, SHIFTS[:1], "face")[0] for each in others]
-    return shifted(every, AWAY, "face") + plain
+    patterns = np.resize(drawn(), (3 * len(every), *every.shape[1:]))
+    others = [every[:, :, ::-1], every.swapaxes(2, 3), strewn, *np.split(patterns, 3)]
+    return shifted(every, AWAY, "face") + [shifted(each, SHIFTS[:1], "face")[0] for each in others]
 
 
 def learnt(

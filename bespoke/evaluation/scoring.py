@@ -44,13 +44,13 @@ def verdict_of(mean: float) -> str:
 
 # Points of ten that are lost for each of the originals' spreads beyond their middle, of which MOST
 # count.
-QUALITY = {"face": 1.2, "patches": 0.8, "skin": 0.9, "ground": 0.6, "stray": 0.25}
-STYLE = {"face": 0.7, "patches": 1.4, "skin": 0.9, "ground": 0.8, "stray": 0.15}
+QUALITY = {"face": 0.9, "patches": 0.65, "skin": 0.65, "ground": 0.4, "stray": 0.15}
+STYLE = {"face": 0.5, "patches": 1.05, "skin": 0.65, "ground": 0.4, "stray": 0.1}
 MOST = 3.0
 
 # Points lost off the grid, for the share of steps that lies on no line, and with a fiftieth of
 # them already: the best that a model draws has 8.5 with a rater, and only the originals more.
-OFF_GRID, BLURRED, UNEVEN = 0.7, 3.6, 1.5
+OFF_GRID, BLURRED, UNEVEN = 0.8, 3.6, 2.0
 
 # What is said of a part that costs TOLD points or more.
 TOLD = 0.5
@@ -74,6 +74,10 @@ UNASKED = {
     "glasses": 0.2,
     "hat": 0.2,
 }
+
+# From here on a face's lightness is like no mix of the collection's faces: noise has 0.78 and more,
+# originals that were left out of the learning 0.6 at most.
+NO_FACE = 0.79
 
 
 def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
@@ -161,7 +165,8 @@ def _adherence(measured: Mapping[str, Any]) -> float | None:
 
 
 def _faceless(measured: Mapping[str, Any]) -> bool:
-    return bool(measured.get("face", {}).get("verdict") == "mismatch")
+    unlike = measured.get("likeness", {}).get("face", {}).get("value", 0.0)
+    return bool(unlike >= NO_FACE or measured.get("face", {}).get("verdict") == "mismatch")
 
 
 def _asked(measured: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
