@@ -147,6 +147,14 @@ SETTINGS = {
     "threads-8": {"OMP_NUM_THREADS": "8"},
     "compile-reduce-overhead": {"ACCELERATE_DYNAMO_MODE": "reduce-overhead"},
 }
+# What the trainer says when it has come so far on its way to the first step.
+STAGES = {
+    "imported": "Loading dataset config from",
+    "dataset read": "preparing accelerator",
+    "model loaded": "caching latents.",
+    "latents made": "import network module:",
+    "prepared": "running training",
+}
 
 
 @dataclass(kw_only=True)
@@ -162,6 +170,7 @@ class Running:
     gaps: list[float] = field(default_factory=list)
     read: int = 0
     ended: float | None = None
+    stages: dict[str, float] = field(default_factory=dict)
     _between: bool = False
 
     @property
@@ -181,6 +190,9 @@ class Running:
             self.read += len(whole)
             now = time.monotonic()
             for line in whole.decode(errors="replace").splitlines():
+                for name, words in STAGES.items():
+                    if words in line:
+                        self.stages.setdefault(name, round(now - self.started, 2))
                 event = trainer_log.parse(line)
                 if isinstance(event, trainer_log.EpochStarted) and self.steps:
                     self._between = True
@@ -403,14 +415,13 @@ class Benchmark:
         from datetime import datetime
 
         begun = time.time() - (time.monotonic() - run.started)
-        named = ("started", "checked", "planned", "rendered", "launched", "stage")
-        return {
-            str(row.get("name", row["event"])): round(
-                datetime.fromisoformat(row["time"]).timestamp() - begun, 2
-            )
+        named = ("started", "checked", "planned", "rendered", "launched")
+        events = {
+            row["event"]: round(datetime.fromisoformat(row["time"]).timestamp() - begun, 2)
             for row in run.rows("events.jsonl")
             if row["event"] in named
         }
+        return events | run.stages
 
     def memory(self, run: Running) -> dict[str, float]:
         launched = [row for row in run.rows("events.jsonl") if row["event"] == "launched"]

@@ -263,7 +263,7 @@ def run_main(words: Sequence[str] | None = None) -> int:
 
 
 def _train(wanted: request.Request) -> int:
-    from bespoke.trainer.journal import Journal
+    from bespoke.trainer.job import Journal
 
     journal = Journal()
     with reported(journal.keep_traceback), signals.raising():

@@ -23,18 +23,17 @@ from bespoke.experiment import config
 from bespoke.experiment.effective_options import effective
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
-from bespoke.signals import signal_count
-from bespoke.trainer import checkpoints, hardware, monitor
-from bespoke.trainer.failures import ending
-from bespoke.trainer.job import open_job
-from bespoke.trainer.process import Group, patience, signals_held
+from bespoke.signals import signal_count, signals_held
+from bespoke.trainer import checkpoints, hardware, progress
+from bespoke.trainer.child_process import Group, patience
+from bespoke.trainer.trainer_log import ending
+from bespoke.trainer.training import open_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bespoke.request import Request
-    from bespoke.trainer.job import Job
-    from bespoke.trainer.journal import Journal
+    from bespoke.trainer.job import Job, Journal
 
 TICK_S = 0.5
 # A run that is told to stop ends what must not be cut, the test of an epoch, before it is killed.
@@ -58,7 +57,7 @@ def train(request: Request, journal: Journal) -> int:
     where = f"one on each of {len(gpus)} GPUs" if len(gpus) > 1 else "one after another"
     say(f"{len(jobs)} runs, {where}")
     if not request.rehearse:
-        say(monitor.require_room([_bytes_to_come(job) for job in jobs], jobs[0].workspace))
+        say(progress.require_room(sum(map(_bytes_to_come, jobs)), jobs[0].workspace))
     runs = [RunStatus(_label(job), _command(job)) for job in jobs]
     try:
         Schedule(runs, gpus or [None], journal).train()
@@ -239,4 +238,4 @@ def _bytes_to_come(job: Job) -> int:
     """What the run will still write, besides what an earlier start of it left."""
     there = [] if job.request.fresh else checkpoints.left_by(job.output, job.name)
     files = [file for path in there for file in (path, *path.rglob("*")) if file.is_file()]
-    return max(0, job.sizes.total - sum(file.stat().st_size for file in files))
+    return max(0, job.sizes[1] - sum(file.stat().st_size for file in files))

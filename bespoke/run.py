@@ -28,8 +28,7 @@ from bespoke.evaluation import gate, sampling
 from bespoke.experiment import config, prompts, rendering
 from bespoke.files import REPOSITORY, held
 from bespoke.rehearsal.fake import FakeTrainer
-from bespoke.trainer import gpu_fit, loop, resume, starting
-from bespoke.trainer.job import open_job
+from bespoke.trainer import gpu_fit, resume, training
 from bespoke.trainer.sd_scripts import SdScripts
 
 if TYPE_CHECKING:
@@ -37,14 +36,13 @@ if TYPE_CHECKING:
 
     from bespoke.evaluation.evaluator import EpochEvaluator
     from bespoke.request import Request
-    from bespoke.trainer.job import Job
-    from bespoke.trainer.journal import Journal
+    from bespoke.trainer.job import Job, Journal
     from bespoke.trainer.sd_scripts import Trainer
 
 
 def run(request: Request, journal: Journal) -> None:
     """Check, render, train, verify and summarise one experiment; errors are bespoke.errors'."""
-    job = open_job(request, journal)
+    job = training.open_job(request, journal)
     if request.dry_run:
         # No start of a run: nothing is noted of it, and the next one takes its place.
         job = replace(job, folder=job.workspace / "logs" / job.name / "dry_run")
@@ -62,8 +60,6 @@ def run(request: Request, journal: Journal) -> None:
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
-    finally:
-        journal.close()
 
 
 def _carry_out(job: Job, trainer: Trainer) -> None:
@@ -71,13 +67,16 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
-    checked = starting.check(job)
+    checked = training.check(job)
     job = gpu_fit.fit(job)
     samples = sampling.samples_of(tested)
     if samples:
         sampling.write_for_training(samples, job.folder / "prompts.json")
     commit = version.commits()["bespoke"]
-    rendered = starting.render(job, trainer, checked.data, commit)
+    trainer.require()
+    commits = {"bespoke_commit": commit, "trainer_commit": trainer.commit}
+    model, tokenizer = trainer.base_model, trainer.tokenizer
+    rendered = training.render(job, checked.data, model, tokenizer, commits)
     if job.request.dry_run:
         _show(rendered, trainer.command(rendered))
         return
@@ -88,7 +87,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     with held(job.output / f".{job.name}.lock", job.name):
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
-        start = starting.begin(job, settings)
+        start = training.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked, checked.parent)
         with recorder.recorded(job, row) as record:
             collections = checked.collections.values()
@@ -98,9 +97,8 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             evaluator.take_up(start)
             if not start.finished:
                 trainer.prepare()
-                plan = loop.Plan(rendered=rendered, settings=settings, command=trainer.command)
-                loop.train(job, plan, start, evaluator)
-            verified = starting.verified(job)
+                training.train(job, trainer.command, rendered, settings, start, evaluator)
+            verified = training.verified(job)
             if not start.finished:
                 evaluator.epoch(job.epochs[-1])
         resume.update(job.output, job.name, completed=True)

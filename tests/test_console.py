@@ -11,22 +11,12 @@ import sys
 
 import pytest
 
-from bespoke.trainer.progress import Display, Reading
+from bespoke.trainer.progress import Display
 from bespoke.trainer.trainer_log import EpochStarted, Progress
 
 
 def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:
     return Progress(step=step, total=100, steps_per_second=pace, loss=loss)
-
-
-def test_time_left_is_reckoned_to_the_epochs_end_and_the_runs() -> None:
-    reading = Reading(10)
-    assert reading.left() == (None, None)
-    reading.take(EpochStarted(epoch=3, epochs=10))
-    reading.take(at(24))
-    assert reading.left() == (3.0, 38.0)
-    reading.take(at(24, pace=None))
-    assert reading.left() == (None, None)
 
 
 def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_seconds(
@@ -78,7 +68,7 @@ def on_a_terminal(script: str = SHOW, **variables: str) -> str:
     return seen.getvalue().decode()
 
 
-def test_on_a_terminal_two_lines_of_80_columns_show_epoch_time_left_step_pace_and_loss() -> None:
+def test_on_a_terminal_lines_of_80_columns_show_epoch_time_left_step_pace_and_loss() -> None:
     text = on_a_terminal(COLUMNS="80")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from bespoke import cli, errors
-from bespoke.trainer import process
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -132,7 +131,7 @@ def test_each_example_of_a_verbs_help_exists() -> None:
 
 
 def test_the_readme_has_a_row_for_each_exit_code_and_so_has_the_help() -> None:
-    kinds = [errors.BespokeError, *errors.BespokeError.__subclasses__(), process.StartError]
+    kinds = [errors.BespokeError, *errors.BespokeError.__subclasses__()]
     codes = {0, errors.InterruptedRunError.exit_code, *(kind.exit_code for kind in kinds)}
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     table = text[text.index("| exit code |") :].partition("\n\n")[0]

@@ -16,7 +16,7 @@ from bespoke.errors import ConfigError, InterruptedRunError
 from bespoke.multirun import RunStatus, Schedule, _command, jobs_of, worst
 from bespoke.request import Request
 from bespoke.signals import raising
-from bespoke.trainer.journal import Journal
+from bespoke.trainer.job import Journal
 from tests.rehearsals import NAME, command, is_empty, run, start, trainers, wait_for
 from tests.test_interrupted import outcome
 

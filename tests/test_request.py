@@ -10,9 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bespoke.request import Request, parse
-from bespoke.trainer import resume
-from bespoke.trainer.job import open_job
-from bespoke.trainer.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,22 +71,3 @@ def test_a_price_of_the_environment_is_held_to_the_same(
     monkeypatch.setenv("BESPOKE_PRICE_PER_HOUR", "-2")
     with pytest.raises(SystemExit):
         parse([])
-
-
-def test_an_override_beside_an_earlier_run_gives_the_run_a_name_of_its_own(tmp_path: Path) -> None:
-    def name(*overrides: str, **wanted: bool) -> str:
-        request = Request(workspace=tmp_path, overrides=overrides, **wanted)  # type: ignore[arg-type]
-        return open_job(request, Journal()).name
-
-    plain = name()
-    assert name("training.unet_lr=5e-5") == plain
-    output = tmp_path / "output"
-    output.mkdir()
-    (output / f"{plain}-000001.safetensors").touch()
-    resume.write_record(output, plain, resume.RunFile(settings={"training.unet_lr": 0.0001}))
-    assert name() == plain
-    assert name("training.unet_lr=5e-5") == f"{plain}_unet_lr_5e-05"
-    assert name("training.unet_lr=1e-4") == plain
-    assert name("training.unet_lr=5e-5", fresh=True) == plain
-    long = name("training.unet_lr=5e-5", f"training.wandb_run_name='{'x' * 300}'")
-    assert len(long) < len(plain) + 80

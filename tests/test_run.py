@@ -80,7 +80,7 @@ def test_a_second_rehearsal_moves_the_first_aside_and_loses_nothing(tmp_path: Pa
         ("disk_full", "the disk is full"),
         ("oom", "the GPU's memory is full"),
         # The trainer's exit code is 0.
-        ("nothing", f"{NAME}-000001.safetensors: was not written"),
+        ("nothing", f"{NAME}-000001.safetensors: there is no such file"),
         ("short", "incomplete or damaged"),
         ("missing_epoch", "trainer exited 0, but checkpoints are missing or corrupt"),
     ],

@@ -25,8 +25,8 @@ from bespoke.experiment.listing import changes
 from bespoke.experiment.toml_files import toml_value
 from bespoke.files import REPOSITORY, write_whole
 from bespoke.redact import holds_secret
+from bespoke.trainer.child_process import answer
 from bespoke.trainer.launch import SUBMODULE, require_submodule
-from bespoke.trainer.process import answer
 
 if TYPE_CHECKING:
     import argparse

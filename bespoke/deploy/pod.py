@@ -31,7 +31,7 @@ from bespoke.console import say
 from bespoke.errors import InterruptedRunError, reported
 from bespoke.files import REPOSITORY, workspace, write_whole
 from bespoke.request import Request, parse
-from bespoke.trainer.process import answer
+from bespoke.trainer.child_process import answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter
 from bespoke.console import say
 from bespoke.evaluation import scoring
 from bespoke.files import write_whole
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 
 @dataclass(frozen=True, kw_only=True)

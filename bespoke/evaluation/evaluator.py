@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from bespoke.console import say
 from bespoke.errors import BespokeError, GateStoppedError, is_full
 from bespoke.evaluation import gate, likeness, sampling
-from bespoke.trainer import checkpoints, journal, resume
-from bespoke.trainer.process import signals_held
+from bespoke.signals import signals_held
+from bespoke.trainer import checkpoints, resume
+from bespoke.trainer.job import losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,7 +84,7 @@ class EpochEvaluator:
                     run = resume.read_record(self.job.output, self.job.name)
                     steps = run.steps_per_epoch if run else None
                     logs = self.job.folder.parent
-                    self.keep(result, decision, journal.losses(logs, steps or 0, epoch))
+                    self.keep(result, decision, losses(logs, steps or 0, epoch))
             elif policy:
                 say(f"gate at epoch {epoch}: not measured; training goes on")
             if decision and decides:

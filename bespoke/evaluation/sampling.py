@@ -26,7 +26,7 @@ from bespoke.evaluation.epoch_result import EpochResult, PictureResult
 from bespoke.experiment.prompts import Prompt  # noqa: TC001 - Sample's fields are its annotations
 from bespoke.files import REPOSITORY, sha256, write_whole
 from bespoke.trainer import checkpoints, launch
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +93,7 @@ def find_pictures(
     if metadata.get("ss_num_epochs") == str(epoch):
         since, numbers = float(metadata.get("ss_training_started_at", "nan")) * 1e9, f"{epoch:06d}"
     others = {each: checkpoints.epoch_of(each.name, name) for each in output.glob("*.safetensors")}
-    later = [each.stat().st_mtime_ns for each, number in others.items() if (number or 0) > epoch]
+    later = [each.stat().st_mtime_ns for each, number in others.items() if number > epoch]
     until = min(later, default=math.inf)
     named = re.compile(rf"{re.escape(name)}_e(?:{numbers})_(\d{{2,}})_\d{{14}}_(\d+)\.png")
     newest: dict[tuple[int, int], Path] = {}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bespoke.errors import ConfigError
 from bespoke.experiment.option_rules import problems
 from bespoke.experiment.settings import put
-from bespoke.experiment.toml_files import toml_value
 
 if TYPE_CHECKING:
     from bespoke.experiment.config import Experiment
@@ -40,22 +37,6 @@ def with_seed(experiment: Experiment, seed: int | None) -> Experiment:
     if wrong := problems("training", training):
         raise ConfigError("\n".join(wrong))
     return _suffixed(replace(experiment, training=training), f"seed_{seed}", "--seeds")
-
-
-def named_by_overrides(experiment: Experiment) -> Experiment:
-    """The same under names of its own where `--set` changed a value: it is another run.
-
-    The names hold each option and value, as far as they fit into a file's name.
-    """
-    settings = {**experiment.general, **experiment.training}
-    changed = {key: s.value for key, s in sorted(settings.items()) if s.origin == "--set"}
-    if not changed:
-        return experiment
-    words = "_".join(f"{key}_{toml_value(value)}" for key, value in changed.items())
-    suffix = re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("_")
-    if suffix != words or len(suffix) > 60:
-        suffix = f"{suffix[:40]}_{hashlib.sha256(words.encode()).hexdigest()[:8]}"
-    return _suffixed(experiment, suffix, "--set")
 
 
 def _suffixed(experiment: Experiment, suffix: str, origin: str) -> Experiment:

@@ -13,7 +13,7 @@ from bespoke.errors import ConfigError
 from bespoke.files import DOCUMENT
 from bespoke.record.postgres import line
 from bespoke.record.run_record import dumps, loads
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

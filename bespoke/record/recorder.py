@@ -18,7 +18,7 @@ from bespoke.record.postgres import VARIABLE, line
 from bespoke.record.run_record import RunRecord
 from bespoke.signals import signals_held
 from bespoke.trainer import hardware
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     import argparse

@@ -26,7 +26,7 @@ from bespoke.evaluation import gate
 from bespoke.files import workspace, write_whole
 from bespoke.findings import Finding
 from bespoke.record import charts, commands, outcome, run_record, store
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     import argparse

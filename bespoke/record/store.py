@@ -20,7 +20,7 @@ from bespoke.files import document_path, locked, write_whole
 from bespoke.record.index import FILE, Index, stamp
 from bespoke.record.postgres import PATIENCE_S, Postgres, line
 from bespoke.record.run_record import BASELINES, RunRecord, clean, dumps, loads
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 __all__ = ("FILE", "Record", "RunRecord", "opened", "sync")
 

@@ -8,7 +8,7 @@ import pytest
 
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
-from bespoke.experiment.run_names import named_by_overrides, with_seed
+from bespoke.experiment.run_names import with_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,25 +45,3 @@ def test_a_seed_that_cannot_be_is_refused(
     with pytest.raises(ConfigError) as caught:
         with_seed(experiment, seed)
     assert str(caught.value).startswith(said)
-
-
-def test_overrides_give_a_run_names_of_its_own_and_no_override_changes_none(
-    repository: Path,
-) -> None:
-    def named(*overrides: str) -> config.Experiment:
-        return named_by_overrides(
-            config.load("keep_tokens_3", repository=repository, overrides=overrides)
-        )
-
-    plain = config.load("keep_tokens_3", repository=repository)
-    assert named_by_overrides(plain) is plain
-    assert named("training.seed=42").output_name == plain.output_name  # the value that it has
-    other = named("training.unet_lr=5e-5", "dataset.keep_tokens=4")
-    assert other.run_name == f"{plain.run_name}_keep_tokens_4_unet_lr_5e-05"
-    assert other.output_name == f"{plain.output_name}_keep_tokens_4_unet_lr_5e-05"
-    assert other.option("log_prefix").endswith("_keep_tokens_4_unet_lr_5e-05_")
-    one, two = (
-        named(f'training.network_args=["conv_dim={dim}", "conv_alpha=4"]') for dim in (8, 9)
-    )
-    assert one.output_name != two.output_name
-    assert config.SAFE_NAME.fullmatch(one.output_name.removeprefix(plain.output_name + "_"))
