@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 
     from bespoke.evaluation.epoch_result import EpochResult
 
-SAMPLES = sampling.samples_of(
-    [
-        prompt("green", "green background (#00ff00)"),
-        prompt("blue", "blue background (#0000ff)", (1, 2)),
-    ]
-)
+GREEN, BLUE = (prompt(name, f"{name} background") for name in ("green", "blue"))
+SAMPLES = sampling.samples_of([GREEN, replace(BLUE, seeds=(1, 2))])
 NINES = Scores(visual_quality=9, style_match=9, prompt_adherence=9)
 
 
@@ -36,17 +32,13 @@ def cells(number: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8)
 
 
-def drawn_pictures(folder: Path) -> dict[str, Path]:
-    """480x480 pictures of random cells, one for each sample."""
+def evaluated(folder: Path) -> EpochResult:
+    known = checkpoints.identify(lora(folder, "a-000004.safetensors", epoch=4))
     for number, each in enumerate(SAMPLES):
         Image.fromarray(cells(number)).resize((480, 480), 0).save(folder / each.file)
-    return sampling.copies(folder, SAMPLES)
-
-
-def evaluated(folder: Path, **changed: Path) -> EpochResult:
-    known = checkpoints.identify(lora(folder, "a-000004.safetensors", epoch=4))
+    pictures = sampling.copies(folder, SAMPLES)
     test = sampling.folder_for(folder / "tests", known)
-    return sampling.evaluate("A_RUN", known, SAMPLES, drawn_pictures(folder) | changed, test)
+    return sampling.evaluate("A_RUN", known, SAMPLES, pictures, test)
 
 
 def test_a_result_says_what_it_is_of_and_is_read_back_the_same(tmp_path: Path) -> None:
@@ -60,9 +52,8 @@ def test_a_result_says_what_it_is_of_and_is_read_back_the_same(tmp_path: Path) -
     assert names == [(each.prompt.name, each.seed, each.file) for each in SAMPLES]
     assert result.scored_by == "metrics"
     assert evaluated(tmp_path) == result
-    for number, each in enumerate(result.pictures):
-        with Image.open(folder / each.file.replace(".png", "_24.png")) as image:
-            assert np.array_equal(np.asarray(image), cells(number))
+    with Image.open(folder / "green_42_24.png") as image:
+        assert np.array_equal(np.asarray(image), cells(0))
 
 
 def test_a_missing_picture_is_named_and_nothing_is_written(tmp_path: Path) -> None:
@@ -120,17 +111,17 @@ def test_a_damaged_result_is_put_aside_and_made_again(
     assert [each.read_text() for each in path.parent.glob("result.damaged-*")] == [damage]
 
 
-def test_a_black_picture_is_counted_and_said(tmp_path: Path) -> None:
-    Image.new("RGB", (512, 512)).save(tmp_path / "black.png")
-    result = evaluated(tmp_path, **{"green_42.png": tmp_path / "black.png"})
-    assert " (1: the picture is black, as where the model gives NaN)" in result.summary()
-
-
 def test_what_pulled_the_scores_down_is_said_the_most_frequent_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        scoring, "remarks", lambda measured: measured["background"]["verdict"].split()
-    )
-    result = a_result(backgrounds=("face noise", "noise", ""))
+    said = {"match": ("face", "noise"), "mismatch": ("noise",), "unmeasured": ()}
+    monkeypatch.setattr(scoring, "remarks", lambda each: said[each["background"]["verdict"]])
+    result = a_result(backgrounds=tuple(said))
     assert result.remarks == ["noise (2 of 3)", "face (1 of 3)"]
+
+
+def test_why_a_background_could_not_be_measured_is_said() -> None:
+    result = a_result(backgrounds=("unmeasured",))
+    unmeasured = {"background": {"verdict": "unmeasured", "reason": metrics.BLACK}}
+    black = replace(result, pictures=(replace(result.pictures[0], measured=unmeasured),))
+    assert black.background_words().endswith(f" of 1 pictures (1: {metrics.BLACK})")

@@ -53,9 +53,7 @@ def picture(output: Path, epoch: int, index: int, seed: int, at: float) -> Path:
 
 
 def complete(output: Path, epoch: int, at: float) -> list[Path]:
-    return [
-        picture(output, epoch, index, each.seed, at + index) for index, each in enumerate(SAMPLES)
-    ]
+    return [picture(output, epoch, n, each.seed, at + n) for n, each in enumerate(SAMPLES)]
 
 
 def pictures_of(output: Path, epoch: int) -> list[Path]:
@@ -139,7 +137,6 @@ def test_each_prompt_and_seed_is_a_line_for_gen_img(tmp_path: Path, pretender: P
     lines = (folder / "prompts.txt").read_text().splitlines()
     way = "--w 64 --h 64 --s 2 --l 7.5 --d 42 --n blurry --f a_42.png"
     assert lines[0] == rf" \{{x|y\}} hair \(#ff66cc\) {way}"
-    assert [line.split("--d ")[1].split()[0] for line in lines] == ["42", "42", "7"]
     log = (folder / "gen_img.log").read_text()
     assert all(words in log for words in ("--ckpt model", "--clip_skip 2", str(known.path)))
 
@@ -147,10 +144,9 @@ def test_each_prompt_and_seed_is_a_line_for_gen_img(tmp_path: Path, pretender: P
 def test_its_failure_is_said_in_its_last_words_and_its_log_holds_no_secret(
     tmp_path: Path, pretender: Path
 ) -> None:
-    closing = 'print("fetching http://me:hunter22@host")\nraise RuntimeError("no such layer")'
-    pretender.write_text(PRETENDER + closing)
+    pretender.write_text('print("from http://me:hunter22@host")\nraise RuntimeError("no layer")')
     known = checkpoints.identify(lora(tmp_path, "a.safetensors"))
-    with pytest.raises(TrainerError, match="exit code 1: RuntimeError: no such layer\n"):
+    with pytest.raises(TrainerError, match="exit code 1: RuntimeError: no layer\n"):
         sampling.draw(known, SAMPLES, (), tmp_path / "drawn")
     assert "http://me:***@host" in (tmp_path / "drawn" / "gen_img.log").read_text()
 
@@ -169,5 +165,4 @@ def test_the_real_trainers_and_the_real_gen_imgs_pictures_are_found(
     first, last, drawn = (images.pixels(each[samples[0].file]).astype(int) for each in pictures)
     assert first.shape == (64, 64, 3)
     assert np.abs(first - last).max() > 0, "two epochs, one picture"
-    print("while training and afterwards:", np.abs(first - drawn).mean())
     assert np.abs(first - drawn).mean() < 10
