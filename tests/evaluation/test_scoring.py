@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from PIL import Image, ImageFilter
 
 from bespoke.evaluation import metrics
@@ -20,6 +24,7 @@ from tests.evaluation.test_metrics import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 def photo_like(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, Any]:
@@ -86,3 +91,24 @@ def falls_in_order(means: dict[str, float]) -> bool:
 def test_art_scores_near_the_top_and_what_is_done_to_it_lower_in_order() -> None:
     grounds = ("#00ff00", "#00aa3c", "#228b22")
     assert falls_in_order(means_of_versions((enlarged(portrait(code)), PROMPT) for code in grounds))
+
+
+@pytest.mark.parametrize(("labels", "code"), [((9, 7, 4, 1), 0), ((1, 4, 7, 9), 1)])
+def test_the_benchmark_fails_where_scores_rank_against_the_labels(
+    labels: tuple[int, ...], code: int, repository: Path, tmp_path: Path
+) -> None:
+    rows = []
+    for run, ground in (("A", "#00ff00"), ("B", "#ff69b4"), ("C", "#00aa3c")):
+        fine = enlarged(portrait(ground))
+        versions = (fine, jpeg(fine, 50), blurred(fine), noisy(fine, 30))
+        for number, (version, label) in enumerate(zip(versions, labels, strict=True)):
+            Image.fromarray(version).save(tmp_path / f"{run}{number}.png")
+            right = "wrong" if run == "B" else "right"
+            row = {"file": f"{run}{number}.png", "run": run, "prompt": PROMPT, "epoch": number}
+            row |= {"background": right, "faults": ["noise"] if number == 3 else []}
+            rows.append(row | dict.fromkeys(("visual", "adherence", "overall"), label))
+    (tmp_path / "labels.json").write_text(json.dumps(rows))
+    command = [sys.executable, repository / "benchmarks" / "scores.py", tmp_path, "--overall=0.4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("FAIL visual_quality" in done.stdout) == bool(code)
