@@ -35,8 +35,8 @@ SHARES: dict[str, float] = _TABLE["shares"]
 # Points along each side of a cell's inner half; their median is the cell's colour.
 POINTS = 5
 
-# ITU-R BT.601, as JPEG has it; and the median step of it from pixel to pixel from which on a picture
-# is noise: noise of 50 levels on grey has 30 to 33, uniform noise, which has no colour, 39 to 54.
+# ITU-R BT.601, as JPEG has it; and its median step from pixel to pixel from which on a picture is
+# noise: noise of 50 levels on grey has 30 to 33, uniform noise, which has no colour, 39 to 54.
 LUMA, GRAIN = np.array((0.299, 0.587, 0.114), dtype=np.float32), 34.0
 
 # CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
