@@ -74,7 +74,7 @@ VERSIONS = {
     "512": enlarged,
     "24": lambda cells: cells,
     "256": lambda cells: enlarged(cells, 256),
-    "512 noisy": lambda cells: noisy(enlarged(cells), 30),
+    "512 noisy": lambda cells: noisy(enlarged(cells), 20),
     "24 noisy": lambda cells: noisy(cells, 12),
     "512 jpeg": lambda cells: jpeg(enlarged(cells), 40),
 }
