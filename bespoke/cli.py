@@ -148,9 +148,9 @@ CAPTIONS = Verb(
     "captions repair --data ~/pictures --out ~/captions_v2",
 )
 RECORD = (
-    Verb("list", "every run, by its start", answer="record.commands:run"),
-    Verb("rebuild", "make record.sqlite again from the runs' files", answer="record.commands:run"),
-    Verb("sync", "send what BESPOKE_DATABASE_URL does not have yet", answer="record.commands:run"),
+    Verb("list", "every run, by its start", answer="record.commands:list_runs"),
+    Verb("rebuild", "make record.sqlite again from the files", answer="record.commands:rebuild"),
+    Verb("sync", "send what BESPOKE_DATABASE_URL does not have yet", answer="record.commands:sync"),
 )
 VERBS = (
     Verb("run", "check, render, train and verify experiments", request.add_arguments),
@@ -181,12 +181,17 @@ VERBS = (
         "compare",
         "what differs between runs, and what came out",
         _compare,
-        "record.compare:show",
+        "record.commands:compare",
         "compare keep_tokens_3 keep_tokens_5 --settings",
     ),
-    Verb("next", "what the scores say comes next", _optional_run, "record.commands:next_steps"),
+    Verb("next", "what the scores say comes next", _optional_run, "record.commands:show_next"),
     Verb("record", "the record of all runs", jobs=RECORD),
-    Verb("report", "write the runs' pages again from the record", _report, "record.report:show"),
+    Verb(
+        "report",
+        "write the runs' pages again from the record",
+        _report,
+        "record.commands:show_report",
+    ),
     Verb("serve", "show the runs' pages in a browser", _serve, "record.serve:show"),
     Verb(
         "package",

@@ -88,7 +88,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = training.begin(job, settings)
-        row = recorder.run_of(job, rendered, settings, checked, checked.parent)
+        row = recorder.run_of(job, rendered, settings, checked)
         with recorder.recorded(job, row) as record:
             collections = checked.collections.values()
             arts = [art for each in collections for art in each.arts.values()]

@@ -38,7 +38,8 @@ class PictureResult:
     @property
     def background(self) -> str:
         """match, mismatch or unmeasured."""
-        return self.ground.get("verdict") or "unmeasured"
+        verdict = self.ground.get("verdict")
+        return verdict if verdict in ("match", "mismatch") else "unmeasured"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +101,7 @@ class EpochResult:
         if scores.mean is None:
             return words
         verdict = f", {self.verdict}" if self.background_right else ""
-        parts = f"quality {scores.visual_quality}, style {scores.style_match}"
-        parts += f", prompt {scores.prompt_adherence}"
+        parts = ", ".join(f"{key.partition('_')[0]} {n}" for key, n in asdict(scores).items())
         return f"{words}; mean {scores.mean} of 10{verdict} ({parts})"
 
 

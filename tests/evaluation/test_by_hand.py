@@ -17,7 +17,7 @@ from bespoke import cli, files
 from bespoke.evaluation import by_hand, epoch_result, sampling
 from bespoke.record import store
 from tests.evaluation.test_metrics import PROMPT, enlarged, portrait
-from tests.records import a_run
+from tests.records import a_recorded, a_run
 from tests.trainer.test_checkpoints import lora
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def only_test(repo: Path) -> Path:
 
 
 def recorded(place: Path, name: str) -> store.RunRecord:
-    with store.opened(place) as record:
-        return record.run(name)
+    return next(each for each in store.runs(place) if each.name == name)
 
 
 def test_a_test_is_a_table_and_a_folder_that_the_same_test_takes_again(
@@ -93,7 +92,7 @@ def test_a_test_is_a_table_and_a_folder_that_the_same_test_takes_again(
     assert first == "a-000004.safetensors: a, epoch 4"
     assert second.startswith("  green-lady              42  ")
     assert rest[-1] == f"pictures: {only_test(repo)}"
-    assert not (tmp_path / "workspace" / store.FILE).exists()
+    assert store.runs(tmp_path / "workspace") == []
     hand_test(path, "--auto-score")
     assert epoch_result.read(only_test(repo)).scored_by == "metrics"
     assert drawings == ["a-000004.safetensors"]
@@ -155,9 +154,8 @@ def test_what_its_run_has_tested_is_not_drawn_again_and_no_other_test_takes_its_
     folder = only_test(repo)
     own = folder.rename(output / "tests" / folder.name.rpartition("-")[0])
     tested = epoch_result.write(replace(epoch_result.read(own), run="A_RUN"))
-    with store.opened(output.parent) as record:
-        record.begin(a_run("A_RUN", settings={"training.output_name": {"value": "a"}}))
-        record.epoch("A_RUN", tested, None)
+    run = a_run("A_RUN", settings={"training.output_name": {"value": "a"}})
+    a_recorded(output.parent, run, tested)
     hand_test(path, "--auto-score", "--steps", "2", *there)
     hand_test(path, "--auto-score", *there)
     assert len(drawings) == 2

@@ -76,5 +76,5 @@ def test_the_best_epoch_is_the_first_of_equals() -> None:
 
 
 def test_a_mean_is_never_praised_where_the_background_is_wrong() -> None:
-    assert " of 10, good (quality 7" in result("gg").summary()
-    assert " of 10 (quality 7" in result("pp").summary()
+    assert " of 10, good (visual 7" in result("gg").summary()
+    assert " of 10 (visual 7" in result("pp").summary()

@@ -13,6 +13,7 @@ from PIL import Image
 from bespoke import cli
 from bespoke.errors import GateStoppedError, InterruptedRunError, TrainerError
 from bespoke.evaluation.gate import Decision
+from bespoke.record import store
 from bespoke.record.recorder import recorded
 from tests.records import a_result, a_run
 
@@ -53,14 +54,14 @@ def test_a_row_ends_as_its_run_did(
 ) -> None:
     job = a_job(tmp_path)
     try:
-        with recorded(job, a_run()) as kept:
+        with recorded(job, a_run()):
             if error is not None:
                 raise error
     except BaseException as met:  # noqa: BLE001 - each kind of end must come through
         assert met is error
     else:
         assert error is None
-    found = kept.run("KEEP_3")
+    (found,) = store.runs(tmp_path)
     assert (found.status, found.ending) == (status, ending)
     assert found.ended is not None
     assert "total" in next(iter(found.starts.values()))
@@ -78,10 +79,10 @@ def test_the_pages_that_a_run_writes_and_those_made_again_are_the_same(tmp_path:
     picture = replace(result.pictures[0], file=file.name, sha256=sha256)
     stopped = Decision(epoch=1, outcome="STOP", reason="hypothesis failed", evidence={})
     with recorded(a_job(tmp_path), a_run()) as kept:
-        kept.epoch("KEEP_3", replace(result, pictures=(picture,)), stopped)
+        kept.epoch(replace(result, pictures=(picture,)), stopped)
     pages = [tmp_path / "reports" / name for name in ("index.html", "KEEP_3.html")]
     index, page = (each.read_text(encoding="utf-8") for each in pages)
-    assert 'src="data:image/png' in page
+    assert 'src="data:image/webp' in page
     assert "The hypothesis failed at epoch 1." in index
     assert "What next" in page
     cli.main(["report", "--workspace", str(tmp_path)])
