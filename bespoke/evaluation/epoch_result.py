@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,6 @@ from pydantic import Field, TypeAdapter
 from bespoke.console import say
 from bespoke.evaluation import scoring
 from bespoke.files import write_whole
-from bespoke.trainer.job import now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def in_words(measured: Mapping[str, Any]) -> str:
     if measured.get("colour"):
         words.append(f"{measured.get('name')} ({measured['colour']})")
     if measured.get("delta_e") is not None:
-        asked = [*measured["asked"]["words"], *measured["asked"]["hex"]]
+        asked = [each for key in ("words", "hex") for each in measured["asked"].get(key, ())]
         words.append(f"asked {' '.join(asked)}, ΔE {measured['delta_e']:.0f}")
     return ", ".join(filter(None, words))
 
@@ -143,6 +143,6 @@ def read(folder: Path) -> EpochResult | None:
     try:
         return replace(_RESULT.validate_json(path.read_bytes()), folder=str(folder.absolute()))
     except (OSError, ValueError) as error:
-        aside = path.rename(path.with_stem(f"result.damaged-{now():%Y-%m-%dT%H-%M-%S.%f}"))
+        aside = path.rename(path.with_stem(f"result.damaged-{time.time_ns()}"))
         say(f"{path}: damaged ({type(error).__name__}); kept as {aside.name}, and tested again")
         return None

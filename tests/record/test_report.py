@@ -241,7 +241,7 @@ def hostile(run: RunRecord, text: str) -> RunRecord:
 
     def spoilt(each: EpochResult) -> EpochResult:
         background = {"verdict": text, "colour": f"red;background:url(//{text})", "name": text}
-        background["asked"] = {"hex": [f"#00ff00;background:url(//{text})"]}
+        background["asked"] = {"hex": [f"#00ff00;background:url(//{text})"], "words": []}
         measured = {"background": {**background, "verdict": "mismatch"}, text: {text: 1.0}}
         pictures = (
             replace(each.pictures[0], prompt=text, text=text, measured=measured),
