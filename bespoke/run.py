@@ -68,13 +68,17 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
     checked = training.check(job)
-    job = gpu_fit.fit(job)
     samples = sampling.samples_of(tested)
+    job = gpu_fit.fit(job, checked, len(samples))
     if samples:
         sampling.write_for_training(samples, job.folder / "prompts.json")
     commit = version.commits()["bespoke"]
     trainer.require()
-    commits = {"bespoke_commit": commit, "trainer_commit": trainer.commit}
+    commits = {
+        "bespoke_commit": commit,
+        "trainer_commit": trainer.commit,
+        "captured_step": job.captures,
+    }
     model, tokenizer = trainer.base_model, trainer.tokenizer
     rendered = training.render(job, checked.data, model, tokenizer, commits)
     if job.request.dry_run:

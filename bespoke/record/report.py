@@ -22,8 +22,6 @@ from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
 from bespoke.evaluation import gate
 from bespoke.experiment import config
-from bespoke.experiment.effective_options import effective
-from bespoke.experiment.experiment_file import reached
 from bespoke.record.run_record import flat, shown
 from bespoke.request import Request
 from bespoke.trainer.job import now
@@ -161,7 +159,7 @@ def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     so_far = " so far" if run.status == "in_progress" else ""
     first = f"{shown(run.name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}"
     experiment = config.load(run.experiment, repository=files.REPOSITORY)
-    rung = reached(experiment.next_steps, run.best_score)
+    rung = experiment.next_step(run.best_score)
     if rung is None:
         return [first, f"experiments/{experiment.name}.toml has no [[next]] for this score"]
     commands = [line for name in rung.experiments for line in _step(name, runs)]
@@ -170,8 +168,7 @@ def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=files.REPOSITORY)
-    subsets = (str(options["image_dir"]) for options in effective(experiment))
-    data = tuple(f"{subset}=DIR" for subset in subsets if subset != COLLECTION)
+    data = tuple(f"{subset}=DIR" for subset in experiment.by_folder() if subset != COLLECTION)
     request = Request(experiments=(name,), data=data)
     yield from ("", shlex.join(["python", "-m", "bespoke.run", *request.arguments()]))
     if experiment.hypothesis:

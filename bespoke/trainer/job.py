@@ -14,7 +14,7 @@ from bespoke.redact import veiled
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
     from bespoke.request import Request
 
 # Elements of the LoRA per unit of rank, over the UNet's and the text encoder's 264 modules, and
@@ -33,6 +33,7 @@ class Job:
     workspace: Path
     folder: Path
     journal: Journal
+    captures: bool = False
 
     @property
     def name(self) -> str:

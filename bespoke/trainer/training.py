@@ -14,9 +14,8 @@ from bespoke.console import say
 from bespoke.dataset import loading, preflight
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.experiment import config, rendering
-from bespoke.experiment.dataset_spec import DatasetSpec
-from bespoke.experiment.run_names import renamed, with_seed
-from bespoke.experiment.settings import put
+from bespoke.experiment.experiment import DatasetSpec
+from bespoke.experiment.trainer_options import put
 from bespoke.files import REPOSITORY, clear_parts, document_path, workspace, write_whole
 from bespoke.signals import signals_held
 from bespoke.trainer import checkpoints, hardware, launch, progress, resume, trainer_log
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
 
 def open_job(request: Request, journal: Journal) -> Job:
     """The one run of a request, under the names that this start gives it."""
-    experiment = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
-    experiment = with_seed(experiment, request.seed)
+    loaded = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
+    experiment = loaded.with_seed(request.seed)
     place = workspace(request.workspace)
     if request.rehearse:
         place = workspace(place / "rehearsal")
-        experiment = renamed(experiment, prefix="REHEARSAL_")
+        experiment = experiment.renamed(prefix="REHEARSAL_")
     return Job(
         request=request, experiment=experiment, workspace=place, folder=place, journal=journal
     )

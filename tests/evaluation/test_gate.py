@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bespoke.evaluation import gate
-from bespoke.experiment.experiment_file import Policy
+from bespoke.experiment.experiment import GateSettings
 from tests.records import a_result, scores
 
 if TYPE_CHECKING:
     from bespoke.evaluation.epoch_result import EpochResult
 
-POLICY = Policy(epoch=4)
+POLICY = GateSettings(epoch=4)
 WORDS = {"g": "match", "p": "mismatch", "-": "unmeasured"}
 
 

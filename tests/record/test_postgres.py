@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from itertools import count
 from pathlib import Path
@@ -251,133 +250,84 @@ def test_a_run_that_was_moved_away_goes_by_its_start_there_too(
     ]  # fmt: skip
 
 
-class Gate:
-    """A port before the database that can refuse, hang, and cut connections off."""
-
-    def __init__(self, database: Database) -> None:
-        self.mode, self.left = "open", 0
-        self._to = f"{database.socket}/.s.PGSQL.5432"
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        port = self._listening.getsockname()[1]
-        self.url = f"postgres://postgres:hunter22@127.0.0.1:{port}/{database.name}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            near, _ = self._listening.accept()
-            if self.mode == "refuse":
-                near.close()
-                continue
-            far = socket.socket(socket.AF_UNIX)
-            far.connect(self._to)
-            for ends in ((near, far), (far, near)):
-                threading.Thread(target=self._pass, args=ends, daemon=True).start()
-
-    def _pass(self, one: socket.socket, other: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := one.recv(4096):
-                while self.mode == "hang":
-                    time.sleep(0.05)
-                self.left -= len(data)
-                if self.mode == "cut" and self.left < 0:
-                    break
-                other.sendall(data)
-        for end in (one, other):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        one.close()
-
-
 @pytest.fixture
 def plain(server: Any) -> Database:
     """The owner's database, reached straight."""
     return Database(server)
 
 
-def hampered(workspace: Path, url: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Train with a database in trouble, which is waited for once; what is said."""
-    begun = time.monotonic()
-    trained(workspace, url)
-    assert time.monotonic() - begun < 15
-    assert len(store.runs(workspace)[-1].epochs) == 3
+CUT = """CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END';
+    CREATE TRIGGER cut BEFORE INSERT ON epoch_results FOR EACH ROW
+    WHEN (NEW.epoch_number = 2) EXECUTE FUNCTION cut();"""
+
+
+@contextlib.contextmanager
+def trouble(database: Database, kind: str) -> Iterator[str]:
+    """The address of a database that refuses, hangs, stands still or is killed in mid run."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        if kind == "refuses":
+            silent.close()
+        if kind in ("refuses", "hangs"):
+            yield f"postgres://postgres:hunter22@127.0.0.1:{port}/{database.name}"
+        elif kind == "is stopped":
+            os.kill(database.pid, signal.SIGSTOP)
+            try:
+                yield database.url
+            finally:
+                os.kill(database.pid, signal.SIGCONT)
+        else:
+            database.ask(CUT)
+            yield database.url
+            database.ask("DROP FUNCTION cut CASCADE")
+
+
+@pytest.mark.parametrize("kind", ["refuses", "hangs", "is stopped", "is killed"])
+def test_a_database_in_trouble_is_waited_for_once_and_has_all_of_it_later(
+    plain: Database, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = plain.theirs()
+    with trouble(plain, kind) as url:
+        begun = time.monotonic()
+        trained(tmp_path, url, "FIRST")
+        assert time.monotonic() - begun < 15
+    assert len(store.runs(tmp_path)[-1].epochs) == 3
     said = capsys.readouterr().out
     assert said.count("PostgreSQL does not have all of the record yet") == 1
     assert "hunter22" not in said
-    return said
-
-
-@pytest.mark.parametrize("mode", ["refuse", "hang"])
-def test_a_database_in_trouble_is_waited_for_once_and_has_all_of_it_later(
-    plain: Database, tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gate, before = Gate(plain), plain.theirs()
-    gate.mode = mode
-    assert "bespoke record sync" in hampered(tmp_path, gate.url, capsys)
-    gate.mode = "open"
-    synced(tmp_path, gate.url)
-    whole(plain)
+    # What could not be sent goes with the next event.
+    trained(tmp_path, plain.url, "SECOND")
+    whole(plain, runs=2)
     assert plain.theirs() == before
 
 
-def test_what_could_not_be_sent_goes_with_a_later_event(plain: Database, tmp_path: Path) -> None:
-    gate = Gate(plain)
-    gate.mode = "refuse"
-    trained(tmp_path, gate.url, "FIRST")
-    gate.mode = "open"
-    trained(tmp_path, gate.url, "SECOND")
-    whole(plain, runs=2)
-
-
-def test_connections_cut_off_anywhere_leave_nothing_out_and_nothing_twice(
-    plain: Database, tmp_path: Path
+@pytest.mark.parametrize(
+    ("change", "undone", "says"),
+    [
+        (
+            "ADD CONSTRAINT no CHECK (run_name <> 'FIRST')",
+            "DROP CONSTRAINT no",
+            'FIRST: new row for relation "training_runs" violates check constraint "no"',
+        ),
+        (
+            "DROP COLUMN min_snr_gamma",
+            "ADD COLUMN min_snr_gamma real",
+            'SECOND: column "min_snr_gamma" of relation "training_runs" does not exist',
+        ),
+    ],
+)
+def test_what_their_tables_refuse_is_named_and_goes_once_they_take_it(
+    plain: Database, tmp_path: Path, change: str, undone: str, says: str
 ) -> None:
-    gate = Gate(plain)
-    trained(tmp_path)
-    gate.mode, cuts = "cut", 0
-    for gate.left in range(500, 8000, 1000):
-        cuts += sync(tmp_path, gate.url)[1] > 0
-    assert cuts >= 2
-    gate.mode = "open"
-    assert sync(tmp_path, gate.url)[1:] == (0, None)
-    whole(plain)
-
-
-def test_a_server_stopped_in_mid_run_is_not_waited_for(
-    plain: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained(tmp_path, plain.url, "FIRST")
-    os.kill(plain.pid, signal.SIGSTOP)
-    try:
-        hampered(tmp_path, plain.url, capsys)
-    finally:
-        os.kill(plain.pid, signal.SIGCONT)
-    wait_for(lambda: sync(tmp_path, plain.url)[1] == 0, "the rest")
-    whole(plain, runs=2)
-
-
-def test_a_run_that_their_rules_refuse_keeps_back_itself_alone(
-    plain: Database, tmp_path: Path
-) -> None:
-    plain.ask("ALTER TABLE training_runs ADD CHECK (run_name <> 'FIRST')")
+    plain.ask(f"ALTER TABLE training_runs {change}")
     trained(tmp_path, name="FIRST")
     trained(tmp_path, name="SECOND")
     sent, left, why = sync(tmp_path, plain.url)
-    assert (sent, left) == (1, 1)
-    assert "training_runs" in str(why)
-    plain.ask("ALTER TABLE training_runs DROP CONSTRAINT training_runs_run_name_check")
+    assert (sent, why) == (2 - left, says)
+    plain.ask(f"ALTER TABLE training_runs {undone}")
     synced(tmp_path, plain.url)
     whole(plain, runs=2)
-
-
-def test_a_column_that_they_lack_is_named(plain: Database, tmp_path: Path) -> None:
-    plain.ask("ALTER TABLE training_runs DROP COLUMN min_snr_gamma")
-    trained(tmp_path)
-    sent, left, why = sync(tmp_path, plain.url)
-    assert (sent, left) == (0, 1)
-    assert str(why).startswith('KEEP_3: column "min_snr_gamma" of relation "training_runs"')
-    plain.ask("ALTER TABLE training_runs ADD COLUMN min_snr_gamma real")
-    synced(tmp_path, plain.url)
-    whole(plain)
 
 
 def test_tables_that_are_not_there_are_made_closed_to_the_public_and_all_of_it_is_sent(

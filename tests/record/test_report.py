@@ -20,7 +20,6 @@ from bespoke.evaluation.gate import Decision
 from bespoke.record import report
 from bespoke.record.run_record import RunRecord
 from bespoke.record.run_record import shown as shown_text
-from tests.records import a_result, a_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,10 +86,6 @@ def page(run: RunRecord, workspace: Path) -> Path:
 @pytest.fixture(scope="module")
 def outline(page: Path) -> Outline:
     return Outline(page)
-
-
-def bare(**facts: Any) -> RunRecord:
-    return RunRecord(**{"name": "bare", "experiment": "bare", "status": "completed", **facts})
 
 
 # --- What it says ---------------------------------------------------------------------------------
@@ -162,7 +157,11 @@ def test_the_page_holds_what_is_known(outline: Outline) -> None:
 
 
 def test_a_run_of_which_nothing_is_known_has_a_page(tmp_path: Path) -> None:
-    shown = Outline(report.write(bare(), tmp_path / "reports"))
+    shown = Outline(
+        report.write(
+            RunRecord(name="bare", experiment="", status="completed"), tmp_path / "reports"
+        )
+    )
     assert "Nothing was scored." in shown.text
     assert shown.all("svg") == shown.all("img") == []
 
@@ -177,23 +176,6 @@ def test_the_checkpoint_to_take_is_named_with_its_ties(run: RunRecord, tmp_path:
     for text in (best.checkpoint, "37.9 MB", "ab" * 32):
         assert text in box
     assert "Best: epoch 8 (9.0 of 10)." in shown
-
-
-def test_a_rehearsal_says_nothing_of_what_to_train_next(tmp_path: Path) -> None:
-    runs = [
-        a_run("REAL", epochs=(a_result("REAL"),)),
-        a_run("REHEARSAL", epochs=(a_result("REHEARSAL"),), facts={"rehearsal": True}),
-    ]
-    pages = {page.stem: Outline(page).text for page in report.publish(runs, tmp_path / "r")}
-    assert "What next" in pages["REAL"]
-    assert "What next" not in pages["REHEARSAL"]
-
-
-def test_the_index_groups_runs_by_experiment_and_seed(tmp_path: Path) -> None:
-    runs = [bare(name=name, experiment=name[0]) for name in ("A_43", "B_42", "A_42")]
-    shown = Outline(report.publish(runs, tmp_path)[-1]).text
-    places = [shown.index(f" {text} ") for text in ("A_42", "A_43", "B_42")]
-    assert places == sorted(places)
 
 
 # --- What is concluded ----------------------------------------------------------------------------
@@ -334,17 +316,10 @@ def test_the_page_is_whole_accessible_and_asks_for_nothing(
         view.close()
 
 
-def test_cells_are_enlarged_by_whole_numbers_and_axes_are_named(
-    browser: Browser, page: Path
-) -> None:
-    for width in (390, 820, 1280):
-        view, _ = opened(browser, page, width, "light")
-        shown = "all => all.map(one => [one.clientWidth, getComputedStyle(one).imageRendering])"
-        cells = view.eval_on_selector_all("img", shown)
-        assert {side % 24 for side, _ in cells} == {0}, width
-        assert {rendering for _, rendering in cells} == {"pixelated"}
-        if width == 1280:
-            axes = view.locator("svg text.title").all_text_contents()
-            assert axes[:2] == ["epoch", "score, 0 to 10"]
-            assert len(axes) == 4
-        view.close()
+@pytest.mark.parametrize("width", [390, 820, 1280])
+def test_cells_are_enlarged_by_whole_numbers(browser: Browser, page: Path, width: int) -> None:
+    view, _ = opened(browser, page, width, "light")
+    shown = "all => all.map(one => [one.clientWidth, getComputedStyle(one).imageRendering])"
+    for side, rendering in view.eval_on_selector_all("img", shown):
+        assert (side % 24, rendering) == (0, "pixelated")
+    view.close()

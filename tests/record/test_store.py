@@ -55,18 +55,14 @@ def test_a_run_comes_out_as_it_went_in(tmp_path: Path) -> None:
     assert only(tmp_path).best_score == 7.3
 
 
-def test_hostile_names_and_texts_come_out_as_they_went_in(tmp_path: Path) -> None:
+def test_hostile_names_and_texts_come_out_as_they_went_in_and_secrets_never(tmp_path: Path) -> None:
     kept = a_recorded(tmp_path, a_run(HOSTILE, hypothesis=HOSTILE))
     kept.epoch(a_result(HOSTILE), a_decision(reason=HOSTILE))
+    kept.end(status="failed", ending="postgres://me:hunter22@host/x refused")
     run = only(tmp_path)
+    assert run.ending == "postgres://me:***@host/x refused"
     assert (run.name, run.hypothesis, run.decisions[0].reason) == (HOSTILE,) * 3
     assert run.epochs == (a_result(HOSTILE),)
-
-
-def test_no_secret_is_kept(tmp_path: Path) -> None:
-    kept = a_recorded(tmp_path, a_run())
-    kept.end(status="failed", ending="postgres://me:hunter22@host/x refused")
-    assert only(tmp_path).ending == "postgres://me:***@host/x refused"
 
 
 def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
