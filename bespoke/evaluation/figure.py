@@ -54,11 +54,11 @@ def read(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
     shown = {kind: _feature(grid, wanted, kind) for kind in wanted.features}
     worn = {name: _worn(grid, name, wanted.accessories[name], seen) for name in wanted.accessories}
     covered = worn.get("glasses", {}).get("verdict") == "match"
-    face = verdict(covered or seen["face"].probability > FACELESS)
+    face, _ = seen["face"]
     return {
         "features": shown | worn,
         "unasked": _unasked(grid, wanted, seen),
-        "face": {"verdict": face, "probability": seen["face"].probability},
+        "face": {"verdict": verdict(covered or face > FACELESS), "probability": face},
     }
 
 
@@ -128,7 +128,7 @@ def _complexion(grid: PictureGrid, tones: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _worn(
-    grid: PictureGrid, name: str, own: Wanted, seen: dict[str, accessories.Seen]
+    grid: PictureGrid, name: str, own: Wanted, seen: dict[str, tuple[float, float]]
 ) -> dict[str, Any]:
     """Whether an accessory is there, and in the colour that was asked."""
     probability, auc = seen[name]
@@ -145,7 +145,7 @@ def _worn(
 
 
 def _unasked(
-    grid: PictureGrid, wanted: Asked, seen: dict[str, accessories.Seen]
+    grid: PictureGrid, wanted: Asked, seen: dict[str, tuple[float, float]]
 ) -> dict[str, dict[str, Any]]:
     """By what no one asked, whether it is seen: the background's colour over the figure, skin of a
     colour that no skin has, and what is worn."""
@@ -164,7 +164,7 @@ def _unasked(
         found["background over the hair"] = _seen(ground.met_by(grid.lab[hair]).mean(), SPILT)
     for name in UNASKED:
         if name not in wanted.accessories:
-            found[name] = _seen(seen[name].probability, SURE)
+            found[name] = _seen(seen[name][0], SURE)
     return found
 
 

@@ -122,7 +122,7 @@ def test_glasses_are_seen_and_their_colour_is() -> None:
 def test_every_model_is_told_well_enough_or_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = accessories.seen(PictureGrid(pixels=drawn()))
     assert seen.keys() == {*accessories.WORDS, "face"}
-    assert all(each.auc >= accessories.GOOD for each in seen.values())
+    assert all(auc >= accessories.GOOD for _, auc in seen.values())
     monkeypatch.setattr(accessories, "GOOD", 1.01)
     crown = of(drawn(), "lady, crown")["features"]["crown"]
     assert crown["verdict"] == "unmeasured"
