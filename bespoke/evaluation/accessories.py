@@ -52,12 +52,12 @@ class Seen(NamedTuple):
 
 def said(prompt: str) -> dict[str, str]:
     """By accessory that `prompt` asks, the words up to it; one that is denied is not asked."""
-    asked = {}
+    asked: dict[str, str] = {}
     for name, words in WORDS.items():
         for each in re.finditer(words, prompt.lower()):
             before = prompt.lower()[: each.start()].rpartition(",")[2]
             if not _DENIED.search(before):
-                asked[name] = " ".join(before.split()[-3:])
+                asked[name] = " ".join((asked.get(name, ""), *before.split()[-3:]))
     return asked
 
 

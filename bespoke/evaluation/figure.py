@@ -77,7 +77,7 @@ def _feature(grid: PictureGrid, wanted: Asked, kind: str) -> dict[str, Any]:
     if not DARK & {word for _, word in own.words}:
         plain = likely * (grid.lab[..., 0] >= OUTLINE)
         likely = plain if plain.sum() > (1 - MOST_OUTLINE) * likely.sum() else likely
-    if kind == "eyes":
+    if kind in ("eyes", "lips"):
         skin = np.median(grid.lab[13:17, 10:15].reshape(-1, 3), axis=0)
         likely = likely * (colors.difference(grid.lab, skin) > 10)
     if likely.sum() < LEAST_CELLS:

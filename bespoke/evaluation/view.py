@@ -21,22 +21,17 @@ CELLS = 24
 
 # Where in a portrait each feature lies, learnt by benchmarks/regions.py; it holds no picture.
 REGIONS = Path(__file__).with_name("regions.json")
-_TABLE = json.loads(REGIONS.read_text(encoding="utf-8"))
-
 # By feature, how likely each cell is its: 0 to 1 in steps of a ninth, shape (24, 24).
 LIKELIHOOD: dict[str, NDArray[np.float64]] = {
     kind: np.array([[int(digit) for digit in row] for row in rows]) / 9
-    for kind, rows in _TABLE["regions"].items()
+    for kind, rows in json.loads(REGIONS.read_text(encoding="utf-8"))["regions"].items()
 }
-
-# By feature, what it takes of its region at the least.
-SHARES: dict[str, float] = _TABLE["shares"]
 
 # Points along each side of a cell's inner half; their median is the cell's colour.
 POINTS = 5
 
-# ITU-R BT.601, as JPEG has it; and its median step from pixel to pixel from which on a picture is
-# noise: noise of 50 levels on grey has 30 to 33, uniform noise, which has no colour, 39 to 54.
+# ITU-R BT.601, as JPEG has it; and the median step of it from pixel to pixel from which on a
+# picture is noise: noise of 50 levels on grey has 30 to 33, uniform noise 39 to 54.
 LUMA, GRAIN = np.array((0.299, 0.587, 0.114), dtype=np.float32), 34.0
 
 # CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
