@@ -74,7 +74,7 @@ def audit(folder: Path) -> None:
     started = time.perf_counter()
     sys.path.insert(0, str(REPOSITORY))
     from bespoke.dataset.loading import check
-    from bespoke.experiment.dataset_spec import DatasetSpec
+    from bespoke.experiment.experiment import DatasetSpec
 
     spec = DatasetSpec(size=512, cells=24, hex_codes_min=12, names=("lips",))
     collection = check(folder, spec, shuffled=True)

@@ -70,7 +70,7 @@ def originals(folder: Path) -> list[Original]:
         found.append(
             Original(
                 caption=text,
-                features=caption_text.features(caption_text.parse(text)),
+                features=caption_text.features(text),
                 grid=PixelGrid(cells=art),
                 lab=colors.lab(art),
             )
@@ -110,7 +110,7 @@ def by_skin(known: list[Original]) -> NDArray[np.float64]:
         skins.append(each.cells_of(own))
         _, a0, b0 = colors.lab([colors.rgb_of(code) for code in sorted(own)]).mean(axis=0)
         codes = sorted(
-            set(caption_text.hex_codes(each.caption.lower())) - each.codes("clothing", "hair")
+            set(caption_text.HEX.findall(each.caption.lower())) - each.codes("clothing", "hair")
         )
         points = colors.lab([colors.rgb_of(code) for code in codes])
         redder = points[:, 1] - a0 - (points[:, 2] - b0) / 3 > REDDER

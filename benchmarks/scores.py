@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--visual", type=float, default=0.55, help="least Spearman of the quality")
     parser.add_argument("--overall", type=float, default=0.78, help="least Spearman of the mean")
-    parser.add_argument("--background", type=float, default=0.98, help="least share of right ones")
+    parser.add_argument("--background", type=float, default=0.95, help="least share of right ones")
     chosen = parser.parse_args()
     rows = json.loads((chosen.folder / "labels.json").read_text(encoding="utf-8"))
     started = time.process_time()

@@ -170,7 +170,7 @@ VERBS = (
         "check --experiment keep_tokens_5 --data ~/pictures --all",
     ),
     Verb("captions", "work on the captions", jobs=(CAPTIONS,)),
-    Verb("experiments", "list the experiments", lambda _: None, "experiment.listing:show"),
+    Verb("experiments", "list the experiments", lambda _: None, "experiment.config:show"),
     Verb(
         "test",
         "test checkpoints by hand: pictures, metrics, scores",

@@ -20,7 +20,6 @@ from bespoke.console import say
 from bespoke.dataset.preflight import subset_and_folder
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
-from bespoke.experiment.effective_options import effective
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
 from bespoke.signals import signal_count
@@ -232,7 +231,7 @@ def _command(job: Job) -> list[str]:
 
 
 def _subsets(job: Job) -> set[str]:
-    return {str(options["image_dir"]) for options in effective(job.experiment)}
+    return set(job.experiment.by_folder())
 
 
 def _bytes_to_come(job: Job) -> int:

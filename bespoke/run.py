@@ -72,7 +72,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
     checked = starting.check(job)
-    job = gpu_fit.fit(job)
+    job = gpu_fit.fit(job, checked, len(sampling.sample_specs(tested)))
     samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
     commit = version.commits()["bespoke"]
     rendered = starting.render(job, trainer, checked.data, commit)

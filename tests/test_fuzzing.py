@@ -21,7 +21,6 @@ from safetensors.numpy import save_file
 from benchmarks import fuzz
 from bespoke.errors import BespokeError, TrainerError
 from bespoke.experiment import config, prompts
-from bespoke.experiment.effective_options import by_folder
 from bespoke.experiment.rendering import Places, render
 from bespoke.experiment.toml_files import parsed, toml_lines
 from bespoke.trainer import checkpoints, resume
@@ -65,7 +64,7 @@ def test_valid_files_with_a_key_or_three_changed_load_or_are_refused(
             name = file.stem if file.stem in names else draw.choice(names)
             experiment = config.load(name, repository=project)
             config.test_prompts(experiment, project / prompts.PROMPTS_FILE)
-            data = dict.fromkeys(by_folder(experiment), project)
+            data = dict.fromkeys(experiment.by_folder(), project)
             places = Places(
                 workspace=tmp_path, run=tmp_path, data=data, base_model="m", tokenizer=None
             )

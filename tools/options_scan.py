@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bespoke.errors import ConfigError, reported
-from bespoke.experiment.options import TABLE_FILE
+from bespoke.experiment.trainer_options import TABLE_FILE
 from bespoke.files import write_whole
 from bespoke.trainer.process import answer
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.dataset.caption_exposure import NOT_COMPUTED
 from bespoke.experiment.caption_text import HEX
-from bespoke.experiment.dataset_spec import PICTURE_EXTENSIONS
-from bespoke.experiment.effective_options import by_folder, effective
-from bespoke.experiment.lint import ignored
+from bespoke.experiment.option_warnings import without_effect
+from bespoke.experiment.trainer_options import PICTURE_EXTENSIONS
 from bespoke.files import digest
 from bespoke.findings import finding
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bespoke.dataset.caption_exposure import Exposure
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
     from bespoke.findings import Finding, Severity
 
 # Options that change what is kept of a run or how fast it goes, and nothing that it learns.
@@ -102,8 +101,8 @@ def _differences(one: Experiment, parent: Experiment) -> dict[str, str]:
         f"training.{key}": (parent.option(key), one.option(key))
         for key in {**one.training, **parent.training}
     }
-    before = by_folder(parent)
-    for subset in effective(one):
+    before = parent.by_folder()
+    for subset in one.subset_options():
         twin = before.get(str(subset["image_dir"]), subset)
         for key in subset:
             # The training file's name of batch_size is the one that bespoke lets people write.
@@ -125,7 +124,7 @@ def changed(side: Side, parent: Side) -> Iterator[Change]:
     """Each thing that differs; of options that are one thing together, one."""
     yield from _data_changes(side, parent)
     differing = _differences(side.experiment, parent.experiment)
-    here, there = ignored(side.experiment), ignored(parent.experiment)
+    here, there = without_effect(side.experiment), without_effect(parent.experiment)
     same_captions = side.exposure.fingerprint == parent.exposure.fingerprint
     left = {}
     for name, shown in differing.items():
@@ -144,7 +143,7 @@ def changed(side: Side, parent: Side) -> Iterator[Change]:
 
 
 def _data_changes(side: Side, parent: Side) -> Iterator[Change]:
-    here, there = (by_folder(each.experiment).keys() for each in (side, parent))
+    here, there = (each.experiment.by_folder().keys() for each in (side, parent))
     if here != there:
         words = [f"{name} added" for name in sorted(here - there)]
         words += [f"{name} left out" for name in sorted(there - here)]

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import tokens
-from bespoke.experiment.effective_options import effective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bespoke.experiment.caption_text import Tag
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.caption_text import Feature
+    from bespoke.experiment.experiment import Experiment
 
 WINDOW = 75
 """max_token_length where none is written: the tokens that the text encoder reads at a time."""
@@ -91,7 +90,7 @@ def look(
     """
     limit = int(experiment.option("max_token_length") or WINDOW)
     seen = Exposure(limit=limit, subject=SubjectExposure(kind=subject))
-    subsets = [each for each in effective(experiment) if captions.get(str(each["image_dir"]))]
+    subsets = [each for each in experiment.subset_options() if captions.get(str(each["image_dir"]))]
     seen.unknown = tuple(dict.fromkeys(name for each in subsets for name in _unknown(each)))
     digest = hashlib.blake2b(str(limit).encode(), digest_size=16)
     for options in subsets:
@@ -131,7 +130,7 @@ def _unknown(options: Mapping[str, Any]) -> list[str]:
     return other + [key for key in NOT_COMPUTED if options[key]]
 
 
-def _chance(parsed: Sequence[Tag], place: int, keep: int, limit: int) -> float:
+def _chance(parsed: Sequence[Feature], place: int, keep: int, limit: int) -> float:
     """The chance that the tag at `place` is read to its end, where those from `keep` on move.
 
     Costs add up over ", " (a test holds it). A comma joins the signs before it in one token, as in

@@ -121,12 +121,12 @@ def _caption_content(collection: Collection) -> Iterator[Finding]:
     spec = collection.spec
     for name, text in collection.texts.items():
         line = caption_text.first_line(text)
-        for code in caption_text.malformed_hex_codes(line):
+        for code in caption_text.MALFORMED_HEX.findall(line):
             message = f"{code} is no colour: six digits of 0-9 and a-f are needed after #"
             yield error("caption_hex_malformed", name, message, tag=code)
         if not line:
             continue
-        there = len(caption_text.hex_codes(line))
+        there = len(caption_text.HEX.findall(line))
         if there < spec.hex_codes_min:
             message = f"has {there} hex codes, and at least {spec.hex_codes_min} are declared"
             yield error("caption_hex_few", name, message, hex_codes=there)

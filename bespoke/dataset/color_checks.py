@@ -61,7 +61,7 @@ def check_colors(collection: Collection) -> Iterator[Finding]:
         stem = Path(name).stem
         if stem not in arts:
             continue
-        features = caption_text.features(caption_text.parse(text))
+        features = caption_text.features(text)
         case = Case(
             file=name,
             features=features,

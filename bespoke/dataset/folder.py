@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bespoke.dataset import images
 from bespoke.errors import DatasetError
 from bespoke.experiment.caption_text import first_line
-from bespoke.experiment.dataset_spec import PICTURE_EXTENSIONS, TRAINED_EXTENSIONS
+from bespoke.experiment.trainer_options import PICTURE_EXTENSIONS, TRAINED_EXTENSIONS
 from bespoke.findings import Finding, error
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bespoke.dataset.images import Picture
-    from bespoke.experiment.dataset_spec import DatasetSpec
+    from bespoke.experiment.experiment import DatasetSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bespoke.dataset.folder import Collection, listed, read
-from bespoke.experiment.dataset_spec import PICTURE_EXTENSIONS
+from bespoke.experiment.trainer_options import PICTURE_EXTENSIONS
 
 if TYPE_CHECKING:
-    from bespoke.experiment.dataset_spec import DatasetSpec
+    from bespoke.experiment.experiment import DatasetSpec
 
 COLLECTION = "training_data"
 """The name of the collection itself, in the dataset file and as a folder."""

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 from bespoke import findings
 from bespoke.dataset import ablation, caption_exposure, loading
 from bespoke.errors import BespokeError, ConfigError, DatasetError
-from bespoke.experiment import config, lint, prompts, schedule
-from bespoke.experiment.dataset_spec import DatasetSpec
-from bespoke.experiment.effective_options import by_folder
-from bespoke.experiment.run_names import with_seed
+from bespoke.experiment import config, option_warnings, prompts
+from bespoke.experiment.experiment import DatasetSpec
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY, workspace_path
 
@@ -25,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bespoke.dataset.folder import Collection
-    from bespoke.experiment.config import Experiment
-    from bespoke.experiment.schedule import Length
+    from bespoke.experiment.experiment import Experiment
     from bespoke.findings import Finding, Severity
 
 UNTESTABLE = ("experiment_no_op", "experiment_misses_subject", "experiment_confounded")
@@ -48,7 +45,6 @@ class Preflight:
     data_findings: tuple[Finding, ...]
     option_findings: tuple[Finding, ...]
     lines: tuple[str, ...]
-    length: Length
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -143,7 +139,7 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
     named: dict[str, Path] = {}
     if texts and experiment is None:
         raise ConfigError(f"{option}: this experiment has no parent to compare with")
-    known = by_folder(experiment) if experiment else {}
+    known = experiment.by_folder() if experiment else {}
     for text in texts:
         name, folder = subset_and_folder(text)
         if name not in known or name in named:
@@ -171,7 +167,7 @@ def locate(
     """
     named = _named(texts, experiment, "--data")
     located: dict[str, Path] = {}
-    for name in by_folder(experiment):
+    for name in experiment.by_folder():
         places = [named[name]] if name in named else [root / name for root in roots]
         folder = next(filter(loading.holds_pictures, places), None)
         if folder is None and draw is not None and name not in named:
@@ -205,7 +201,7 @@ def check(
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
     """
     # At another seed, so is what it is compared with: a seed is no change between the two.
-    known = {each.name: with_seed(each, seed) for each in config.known(REPOSITORY)}
+    known = {each.name: each.with_seed(seed) for each in config.known(REPOSITORY)}
     parent = known.get(experiment.parent or "")
     return examine(
         experiment,
@@ -230,9 +226,8 @@ def examine(
     `no_op` is how bad it is that nothing differs from it.
     """
     collections = {name: _collection(experiment, name, folder) for name, folder in data.items()}
-    run = schedule.length(experiment, {name: len(each.pairs) for name, each in collections.items()})
     here = _side(experiment, collections, experiment.subject)
-    options = [*lint.audit(experiment), *schedule.gate_findings(experiment, run)]
+    options = list(option_warnings.check(experiment))
     lines: list[str] = []
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
@@ -250,13 +245,12 @@ def examine(
         data_findings=(*data_findings, *_cut(here.exposure)),
         option_findings=tuple(options),
         lines=tuple(lines),
-        length=run,
     )
 
 
 def _collection(experiment: Experiment, name: str, folder: Path) -> Collection:
     spec = experiment.specs.get(name, DatasetSpec())
-    shuffled = bool(by_folder(experiment)[name]["shuffle_caption"])
+    shuffled = bool(experiment.by_folder()[name]["shuffle_caption"])
     return loading.check(folder, spec, shuffled=shuffled)
 
 

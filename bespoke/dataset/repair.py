@@ -27,9 +27,8 @@ from bespoke.dataset.color_checks import apart, in_picture, painted
 from bespoke.dataset.pixel_grid import GROUND_SHARE, PixelGrid
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.experiment import caption_text
-from bespoke.experiment.caption_text import Feature, tokens
-from bespoke.experiment.dataset_spec import DatasetSpec
-from bespoke.experiment.effective_options import by_folder
+from bespoke.experiment.caption_text import HEX, Feature, tokens
+from bespoke.experiment.experiment import DatasetSpec
 from bespoke.experiment.toml_files import toml_lines
 from bespoke.files import REPOSITORY, write_whole
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bespoke.dataset.folder import Collection
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
 
 TRIMMED = ("style", "expression", "other", "accessory", "clothing")
 """What a caption that is too long may lose, the first to go first."""
@@ -75,7 +74,7 @@ def mend(text: str, grid: PixelGrid | None, rules: Rules) -> str:
 
 def _joined(text: str) -> Iterator[Feature]:
     """The features, each one tag, without the hex codes that state no feature's colour."""
-    for feature in caption_text.features(caption_text.parse(text)):
+    for feature in caption_text.features(text):
         tag = replace(feature, parts=1)
         if feature.kind in ("palette", "loose") and feature.codes:
             tag = _without(tag, tag.codes)
@@ -88,7 +87,7 @@ def _joined(text: str) -> Iterator[Feature]:
 
 
 def _without(tag: Feature, codes: Container[str]) -> Feature:
-    text = caption_text.HEX.sub(lambda code: "" if code[0].lower() in codes else code[0], tag.text)
+    text = HEX.sub(lambda code: "" if code[0].lower() in codes else code[0], tag.text)
     text = " ".join(text.replace(",", " ").split())
     text = text.replace("( ", "(").replace(" )", ")").replace("()", "")
     return replace(tag, text=" ".join(text.split()))
@@ -211,7 +210,7 @@ def show(chosen: argparse.Namespace) -> None:
     """Write mended captions beside the old ones, and the experiment that declares them."""
     report = preflight.examined(chosen)
     experiment, before = report.experiment, report.collections[loading.COLLECTION]
-    options = by_folder(experiment)[loading.COLLECTION]
+    options = experiment.by_folder()[loading.COLLECTION]
     spec = experiment.specs.get(loading.COLLECTION, DatasetSpec())
     name = f"{experiment.name}_repaired"
     file = REPOSITORY / "experiments" / f"{name}.toml"
@@ -220,7 +219,7 @@ def show(chosen: argparse.Namespace) -> None:
     limit = int(experiment.option("max_token_length") or WINDOW)
     rules = Rules(keep_tokens=int(options["keep_tokens"]), limit=limit, names=spec.names)
     mended = repair(before, chosen.out, rules)
-    fewest = min(len(caption_text.hex_codes(line)) for line in mended.values())
+    fewest = min(len(HEX.findall(line)) for line in mended.values())
     new = replace(spec, hex_codes_min=fewest, caption_version=name)
     after = loading.check(chosen.out, new, shuffled=before.shuffled)
     write_whole(file, _experiment(experiment, new))

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 from bespoke import version
 from bespoke.dataset import preflight
 from bespoke.errors import ConfigError
-from bespoke.experiment import config, schedule
-from bespoke.experiment.listing import changes
+from bespoke.experiment import config
 from bespoke.experiment.toml_files import toml_value
 from bespoke.files import REPOSITORY, write_whole
 from bespoke.redact import holds_secret
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bespoke.dataset.preflight import Preflight
+    from bespoke.experiment.experiment import Experiment
 
 FOLDER = "runpod_package"
 SUMS = "SHA256SUMS"
@@ -60,7 +60,7 @@ class Entry:
     executable: bool = False
 
 
-def file_name(experiment: config.Experiment) -> str:
+def file_name(experiment: Experiment) -> str:
     """`runpod_KEEP_TOKENS_3_EXPERIMENT.zip`."""
     return f"runpod_{experiment.name.upper()}_EXPERIMENT.zip"
 
@@ -178,12 +178,10 @@ def _readme(report: Preflight, origin: Mapping[str, str]) -> str:
     environment.filters |= {"plain": _plain, "toml": _toml}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         experiment=experiment,
-        changes=changes(experiment),
         verdict=report.lines,
         commits=origin,
         zip_name=file_name(experiment),
         pictures=sum(pictures.values()),
-        run=schedule.length(experiment, pictures),
         children=[each for each in config.known(REPOSITORY) if each.parent == experiment.name],
     )
 
@@ -194,4 +192,4 @@ def _plain(words: object) -> str:
 
 
 def _toml(value: object) -> str:
-    return "(unset)" if value is None else toml_value(value).replace("|", "\\|")
+    return toml_value(value).replace("|", "\\|")

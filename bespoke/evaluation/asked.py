@@ -109,7 +109,7 @@ def read_prompt(prompt: str) -> Asked:
 
     The first tag that gives the background a hex is its own, as in the checks of captions.
     """
-    tags = caption_text.features(caption_text.parse(prompt))
+    tags = caption_text.features(prompt)
     grounds = [tag for tag in tags if "background" in tag.kinds]
     ground = next((tag for tag in grounds if tag.codes), grounds[0] if grounds else None)
     wanted: dict[str, Wanted] = {}

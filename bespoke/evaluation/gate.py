@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bespoke.evaluation.epoch_result import EpochResult
-    from bespoke.experiment.experiment_file import Policy
+    from bespoke.experiment.experiment import GateSettings
 
 Outcome = Literal["GO", "STOP", "INCONCLUSIVE"]
 Answer = Literal["match", "mismatch", "undecided", "unmeasured"]
@@ -52,7 +52,7 @@ def _agreed(words: Sequence[str], needed: float) -> Answer:
     return "mismatch" if words.count("mismatch") >= needed else "undecided"
 
 
-def decide(result: EpochResult, policy: Policy) -> Decision:
+def decide(result: EpochResult, policy: GateSettings) -> Decision:
     """The gate's decision on the epoch that it decides at."""
     by_prompt = answers(result, policy.seeds)
     words = list(by_prompt.values())

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import io
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,28 +37,24 @@ COMPONENTS, CODES, MEMBERS = 15, 1024, 3
 # Distance in CIELAB from all eight neighbours from which on a cell is a stray one.
 STRAY = 15.0
 
-# Below FEWEST pictures nothing is learnt.
+# Below so many pictures nothing is learnt.
 FEWEST = 8
 
 # Learnt from the artist's 203 by tools/learn_likeness.py: numbers, and no picture.
 SHIPPED = Path(__file__).with_name("likeness.npz")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Likeness:
-    """What a collection's pictures have in common.
-
-    `face` is the mean face's lightness and `components` what varies in it, `patches` the codebook
-    of its 3x3 cells in CIELAB, `skins` each original's skin in CIELAB; `usual` and `spread` are
-    those of the parts, in the order of LEAST_SPREAD.
+class Likeness(NamedTuple):
+    """What a collection's pictures have in common: the mean face's lightness and what varies in it,
+    the codebook of its patches, each original's skin; and of the parts what is usual, and spread.
     """
 
     face: Floats
     components: Floats
     patches: Floats
     skins: Floats
-    usual: Floats
-    spread: Floats
+    usual: Floats = np.zeros(len(LEAST_SPREAD))
+    spread: Floats = np.ones(len(LEAST_SPREAD))
 
     def parts(self, lab: Floats) -> dict[str, dict[str, float]]:
         """By part its `value`, and how many spreads it is `beyond` the originals' middle.
@@ -75,16 +70,16 @@ class Likeness:
 
     def distances(self, lab: Floats) -> Floats:
         """Each part's distance, in the order of LEAST_SPREAD."""
-        face = _face(lab)
+        face, patches, skin = read_face(lab)
         unlike = face - self.face
         unlike -= unlike @ self.components.T @ self.components
         # What has no contrast has no face, and must not pass for the mean one.
         far = np.sqrt((unlike**2).mean()) if face.any() else 1.0
-        patches = np.sqrt(_squares(_patches(lab), self.patches).min(axis=1) / 9).mean()
+        details = np.sqrt(squares(patches, self.patches).min(axis=1) / 9).mean()
         # The third nearest, as one odd original makes no skin usual; squared, as skin may be a
         # little off and not far.
-        skin = np.sort(colors.difference(self.skins, _skin(lab)))[2] ** 2
-        return np.array([far, patches, skin, *_texture(lab)])
+        apart = np.sort(colors.difference(self.skins, skin))[2] ** 2
+        return np.array([far, details, apart, *_texture(lab)])
 
 
 def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
@@ -94,20 +89,18 @@ def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
     left_out = [halves[number % 2 - 1].distances(lab) for number, lab in enumerate(labs)]
     usual, high = np.quantile(left_out, (0.5, 0.95), axis=0)
     spread = np.maximum(high - usual, list(LEAST_SPREAD.values()))
-    return replace(_learnt(labs), usual=usual, spread=spread)
+    return _learnt(labs)._replace(usual=usual, spread=spread)
 
 
 def keep(path: Path, arts: Iterable[NDArray[np.uint8]], *, anew: bool) -> None:
     """Learn a run's own pictures at its start; what an earlier start kept stays, unless `anew`."""
     usable = [art for art in arts if art.shape == (CELLS, CELLS, 3)]
-    if len(usable) < FEWEST or (path.exists() and not anew):
-        return
-    buffer, numbers = io.BytesIO(), asdict(learn(usable))
-    np.savez_compressed(
-        buffer, **{name: value.astype(np.float16) for name, value in numbers.items()}
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, buffer.getvalue())
+    if len(usable) >= FEWEST and (anew or not path.exists()):
+        numbers, buffer = learn(usable)._asdict(), io.BytesIO()
+        np.savez_compressed(buffer, **{name: numbers[name].astype("float16") for name in numbers})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, buffer.getvalue())
+        read.cache_clear()
 
 
 @functools.lru_cache(maxsize=4)
@@ -118,58 +111,45 @@ def read(path: Path = SHIPPED) -> Likeness:
 
 
 def _learnt(labs: Floats) -> Likeness:
-    faces = np.array([_face(lab) for lab in labs])
+    faces, patches, skins = (np.array(each) for each in zip(*map(read_face, labs), strict=True))
     mean = faces.mean(axis=0)
     components = np.linalg.svd(faces - mean, full_matrices=False)[2]
-    return Likeness(
-        face=mean,
-        components=components[: min(COMPONENTS, len(labs) // 3)],
-        patches=_codebook(np.concatenate([_patches(lab) for lab in labs])),
-        skins=np.array([_skin(lab) for lab in labs]),
-        usual=np.zeros(len(LEAST_SPREAD)),
-        spread=np.ones(len(LEAST_SPREAD)),
-    )
+    components = components[: min(COMPONENTS, len(labs) // 3)]
+    # One step of k-means from patches taken by chance.
+    patches = patches.reshape(-1, 27)
+    chosen = np.random.default_rng(0).permutation(len(patches))[:CODES]
+    nearest = squares(patches, patches[chosen]).argmin(axis=1)
+    members = np.equal.outer(np.arange(len(chosen)), nearest).astype(np.float32)
+    counts = members.sum(axis=1)
+    middles = (members @ patches.astype(np.float32))[counts >= MEMBERS]
+    codebook = (middles / counts[counts >= MEMBERS, None]).astype(np.float64)
+    return Likeness(face=mean, components=components, patches=codebook, skins=skins)
 
 
-def _face(lab: Floats) -> Floats:
-    """The face's lightness, shape (144,): mean 0, contrast 1; 0 where there is next to none."""
+def read_face(lab: Floats) -> tuple[Floats, Floats, Floats]:
+    """The face's lightness, shape (144,), of mean 0 and contrast 1, but 0 where there is next to
+    none; its 3x3 cells, shape (100, 27); and the median of what is skin in most originals.
+    """
     lightness = lab[FACE][..., 0].ravel()
     contrast = lightness.std()
-    return np.asarray((lightness - lightness.mean()) / (contrast + 5) * (contrast > 2))
-
-
-def _patches(lab: Floats) -> Floats:
-    """The face's 3x3 cells, shape (100, 27)."""
+    face = (lightness - lightness.mean()) / (contrast + 5) * (contrast > 2)
     windows = np.lib.stride_tricks.sliding_window_view(lab[FACE], (3, 3), axis=(0, 1))
-    return windows.reshape(-1, 27)
+    skin = np.median(lab[LIKELIHOOD["skin"] >= 0.7], axis=0)
+    return np.asarray(face), windows.reshape(-1, 27), np.asarray(skin)
 
 
-def _codebook(patches: Floats) -> Floats:
-    """Middles of like patches, shape (n, 27): one step of k-means from patches taken by chance."""
-    chosen = np.random.default_rng(0).permutation(len(patches))[:CODES]
-    nearest = _squares(patches, patches[chosen]).argmin(axis=1)
-    members = np.equal.outer(np.arange(len(chosen)), nearest).astype(np.float32)
-    counts = members.sum(axis=1, keepdims=True)
-    middles = members @ patches.astype(np.float32) / np.maximum(counts, 1)
-    return np.asarray(middles[counts[:, 0] >= MEMBERS], dtype=np.float64)
-
-
-def _squares(points: Floats, others: Floats) -> NDArray[np.float32]:
+def squares(points: Floats, others: Floats) -> NDArray[np.float32]:
     """Squared distances, shape (points, others): |a|² + |b|² - 2ab."""
     first, second = points.astype(np.float32), others.astype(np.float32)
-    squares = first @ (-2 * second.T) + (second**2).sum(axis=1)
-    squares += (first**2).sum(axis=1)[:, None]
-    return np.asarray(np.maximum(squares, 0))
-
-
-def _skin(lab: Floats) -> Floats:
-    """The median in CIELAB of the cells that are skin in most originals."""
-    return np.asarray(np.median(lab[LIKELIHOOD["skin"] >= 0.7], axis=0))
+    between = first @ (-2 * second.T) + (second**2).sum(axis=1)
+    between += (first**2).sum(axis=1)[:, None]
+    return np.asarray(np.maximum(between, 0))
 
 
 def _texture(lab: Floats) -> tuple[float, int]:
     """The median step in CIELAB from cell to cell where the ground is (even and striped have 0),
-    and how many cells have no like among their eight neighbours."""
+    and how many cells have no like among their eight neighbours.
+    """
     padded = np.pad(lab, ((1, 1), (1, 1), (0, 0)), constant_values=np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
     apart = np.linalg.norm(windows - lab[..., None, None], axis=2)

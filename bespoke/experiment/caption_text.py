@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 HEX = re.compile(r"#[0-9a-fA-F]{6}(?![0-9a-zA-Z])")
-# A number sign may mean other things: "#selfie", "#1".
-_MALFORMED = re.compile(
+# Meant as a colour: "#12345g", "#1O3O5O". A number sign may mean other things: "#selfie", "#1".
+MALFORMED_HEX = re.compile(
     r"#(?![0-9a-fA-F]{6}(?![0-9a-zA-Z]))(?:(?=[a-zA-Z]*[0-9])[0-9a-zA-Z]{3,}|[a-fA-F]{3,}\b)"
 )
 
@@ -28,24 +25,9 @@ def lines(text: str) -> list[str]:
 
 
 def tags(text: str) -> list[str]:
-    """The tags of a caption in order, stripped (train_util.py:884 at v0.10.1).
-
-    Empty tags are kept, as the trainer keeps them: "a,,b" has three.
-    """
+    """The tags of a caption, stripped, empty ones too (train_util.py:884 at v0.10.1)."""
     return [tag.strip() for tag in first_line(text).split(",")]
 
-
-def hex_codes(text: str) -> list[str]:
-    """Every `#rrggbb` of `text` in order, repeats included, as written."""
-    return HEX.findall(text)
-
-
-def malformed_hex_codes(text: str) -> list[str]:
-    """What was meant as a `#rrggbb` and is none: "#12345", "#12345g", "#1234567", "#1O3O5O"."""
-    return _MALFORMED.findall(text)
-
-
-# --- What a tag is about --------------------------------------------------------------------------
 
 KINDS: dict[str, str] = {
     "background": r"back\s?ground",
@@ -100,44 +82,36 @@ class Feature:
     @functools.cached_property
     def codes(self) -> tuple[str, ...]:
         """Its hex codes in small letters, each once."""
-        return tuple(dict.fromkeys(code.lower() for code in hex_codes(self.text)))
+        return tuple(dict.fromkeys(code.lower() for code in HEX.findall(self.text)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tag(Feature):
-    """One of the trainer's tags. `owner` is the number of the tag that it belongs to: its own, or
-    that of the tag whose parenthesis or palette list it was torn from by a comma."""
-
-    owner: int
-
-
-def parse(text: str) -> tuple[Tag, ...]:
-    """The tags of a caption with what each is about; their texts are those of `tags`."""
-    parsed: list[Tag] = []
-    owner, depth = 0, 0
-    for number, tag in enumerate(tags(text)):
+def features(text: str) -> list[Feature]:
+    """What a caption is about, in order: its tags, with those put together again that a comma in
+    parentheses or a palette list tears apart."""
+    whole: list[Feature] = []
+    depth = 0
+    for tag in tags(text):
         within = depth > 0 and _LEADING_HEX.match(tag)
-        listed = parsed and parsed[owner].kind == "palette" and _BARE_HEX.fullmatch(tag)
-        if not within and not listed:
-            owner, depth = number, 0
+        listed = whole and whole[-1].kind == "palette" and _BARE_HEX.fullmatch(tag)
+        if within or listed:
+            last = whole.pop()
+            whole.append(replace(last, text=f"{last.text}, {tag}", parts=last.parts + 1))
+        else:
+            depth = 0
+            whole.append(Feature(text=tag, kinds=kinds_of(tag)))
         depth = max(0, depth + tag.count("(") - tag.count(")"))
-        kinds = parsed[owner].kinds if owner != number else kinds_of(tag)
-        parsed.append(Tag(text=tag, kinds=kinds, owner=owner))
-    return tuple(parsed)
+    return whole
 
 
-def features(parsed: Sequence[Tag]) -> list[Feature]:
-    """Tags with those torn from them put together again, in order."""
-    groups: dict[int, list[Tag]] = {}
-    for tag in parsed:
-        groups.setdefault(tag.owner, []).append(tag)
+def parse(text: str) -> list[Feature]:
+    """Each of `tags` by itself, with the kinds of the feature that it belongs to."""
     return [
-        Feature(text=", ".join(tag.text for tag in group), kinds=group[0].kinds, parts=len(group))
-        for group in groups.values()
+        replace(feature, text=tag, parts=1)
+        for feature in features(text)
+        for tag in feature.text.split(", ")
     ]
 
 
-@functools.lru_cache(maxsize=8192)
 def kinds_of(tag: str) -> tuple[str, ...]:
     """What one tag is about, the leading kind first."""
     if _BARE_HEX.fullmatch(tag):
@@ -155,7 +129,7 @@ def kinds_of(tag: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((leading, *(kind for _, kind in mentions))))
 
 
-@functools.lru_cache(maxsize=100_000)
+@functools.cache
 def tokens(text: str) -> int:
     """How many CLIP tokens a text costs, without the two end marks."""
     return len(_tokenizer().encode(text))

@@ -1,4 +1,4 @@
-"""Experiments: base TOMLs, overlays and `--set` folded into one checked, traceable whole.
+"""Experiments read: base TOMLs, overlays and `--set` folded into one checked, traceable whole.
 
 Every value keeps the place that it was written in, so that the receipt of a run can name it.
 """
@@ -6,64 +6,27 @@ Every value keeps the place that it was written in, so that the receipt of a run
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from bespoke.errors import ConfigError
 from bespoke.experiment import prompts
-from bespoke.experiment.experiment_file import (
-    ExperimentFile,
-    Statement,
-    overlay_alone,
-    step_problems,
-)
-from bespoke.experiment.option_rules import problems as option_problems
-from bespoke.experiment.options import table
-from bespoke.experiment.settings import Setting, Settings, overlay_dataset, put, read_dataset
+from bespoke.experiment.experiment import Experiment, ExperimentFile, Statement
+from bespoke.experiment.option_checks import problems as option_problems
 from bespoke.experiment.toml_files import parsed, read_toml
+from bespoke.experiment.trainer_options import Setting, Settings, put
 from bespoke.experiment.validation import SAFE_NAME, did_you_mean, shown, validated
+from bespoke.files import REPOSITORY
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from bespoke.experiment.dataset_spec import DatasetSpec
-    from bespoke.experiment.experiment_file import NextStep
-
 TRAINING_FILE = "training_config.toml"
+DATASET_FILE = "dataset_config.toml"
 # What no run can be without.
 _REQUIRED = ("pretrained_model_name_or_path", "network_module", "max_train_epochs", "output_dir")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment(Statement):
-    """Everything one run is made from, before paths and the machine are known.
-
-    `training` holds the trainer's options; `general` and `subsets` the dataset's, in the levels of
-    kohya's dataset file. `specs` says of each named folder of data what it must hold.
-    `pinned`: training options that an experiment's file or `--set` wrote; no plan changes them.
-    """
-
-    name: str
-    lineage: tuple[str, ...] = ()
-    run_name: str
-    output_name: str
-    training: Settings = field(default_factory=dict)
-    general: Settings = field(default_factory=dict)
-    subsets: tuple[Settings, ...] = ()
-    specs: Mapping[str, DatasetSpec] = field(default_factory=dict)
-    next_steps: tuple[NextStep, ...] = ()
-    pinned: frozenset[str] = frozenset()
-
-    @property
-    def parent(self) -> str | None:
-        return self.lineage[0] if self.lineage else None
-
-    def option(self, key: str) -> Any:
-        """The training option's value, or the trainer's own default where nothing is written."""
-        if key in self.training:
-            return self.training[key].value
-        return table().training[key].default
 
 
 def names(repository: Path) -> list[str]:
@@ -81,51 +44,78 @@ def known(repository: Path) -> list[Experiment]:
     return loaded
 
 
+def show(_: argparse.Namespace) -> None:
+    """Print what there is to run and what each changes."""
+    for name in names(REPOSITORY):
+        print(name)
+        try:
+            experiment = load(name, repository=REPOSITORY)
+        except ConfigError as error:
+            print(f"    cannot be run: {error}")
+            continue
+        if experiment.parent:
+            print(f"    parent {experiment.parent}")
+        print(f"    {experiment.hypothesis}")
+        for option, value in experiment.changes.items():
+            print(f"    {option} = {value}")
+
+
 def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Experiment:
     """Fold base files, ancestors (eldest first), the experiment and `--set` into one.
 
     Raises:
         ConfigError: listing every problem, each with its file and key.
     """
-    problems: list[str] = []
-    chain = _chain(name, repository, problems)
+    chain = _chain(name, repository)
+    files, problems = [], []
+    for each, content in chain:
+        file, wrong = validated(ExperimentFile, content, f"experiments/{each}.toml")
+        files.append(file)
+        problems += wrong
     training = _base_training(repository, problems)
-    general, subsets = read_dataset(repository, problems)
-    layers = [(f"experiments/{each}.toml", file) for each, file in reversed(chain)]
+    general, subsets = _base_dataset(repository)
+    layers = [(f"experiments/{each}.toml", content) for each, content in reversed(chain)]
     layers += [("--set", _override(text)) for text in overrides]
-    for origin, file in layers:
-        for key, value in file.training.items():
+    for origin, content in layers:
+        for key, value in _table(content, "training").items():
             put(training, key, value, origin)
-        subsets = overlay_dataset(general, subsets, file.dataset, origin, problems)
+        subsets = _overlay_dataset(general, subsets, _table(content, "dataset"), origin)
     problems += option_problems("training", training)
     problems += option_problems("general", general)
     problems += [line for each in subsets for line in option_problems("subsets", each)]
     problems += [f"{TRAINING_FILE}: {key}: is missing" for key in _REQUIRED if key not in training]
-    own = chain[0][1]
-    unsound = step_problems(own.next, names(repository))
-    problems += [f"experiments/{name}.toml: {problem}" for problem in unsound]
+    own = files[0]
+    if not problems:
+        there = names(repository)
+        wanted = [each for step in own.next for each in step.experiments if each not in there]
+        hints = [f"no experiment {each!r}: {did_you_mean(each, there)}" for each in wanted]
+        problems += [f"experiments/{name}.toml: next: {hint}" for hint in hints]
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
-    if "log_prefix" not in training:
-        put(training, "log_prefix", f"{name}_experiment", "bespoke", "names TensorBoard's folder")
     return Experiment(
         **{each.name: getattr(own, each.name) for each in fields(Statement)},
         name=name,
         lineage=tuple(ancestor for ancestor, _ in chain[1:]),
         run_name=own.run_name or f"{name.upper()}_EXPERIMENT",
         output_name=own.output_name or name,
+        log_prefix=f"{name}_experiment",
         training=training,
         general=general,
         subsets=subsets,
-        specs={key: spec for _, file in layers for key, spec in file.data.items()},
+        changes={
+            f"{section}.{key}": value
+            for section in ("training", "dataset")
+            for key, value in getattr(own, section).items()
+        },
+        specs={key: spec for file in reversed(files) for key, spec in file.data.items()},
         next_steps=tuple(sorted(own.next, key=lambda step: step.at_least)),
-        pinned=frozenset(key for _, file in layers for key in file.training),
+        pinned=frozenset(key for _, content in layers for key in _table(content, "training")),
     )
 
 
-def _chain(name: str, repository: Path, problems: list[str]) -> list[tuple[str, ExperimentFile]]:
+def _chain(name: str, repository: Path) -> list[tuple[str, dict[str, Any]]]:
     """The experiment and its ancestors, nearest first, each with its file's content."""
-    chain: list[tuple[str, ExperimentFile]] = []
+    chain: list[tuple[str, dict[str, Any]]] = []
     wanted: object = name
     while isinstance(wanted, str):
         named_in = f"experiments/{chain[-1][0]}.toml: parent" if chain else "--experiment"
@@ -137,13 +127,15 @@ def _chain(name: str, repository: Path, problems: list[str]) -> list[tuple[str, 
             hint = did_you_mean(wanted, names(repository))
             raise ConfigError(f"{named_in}: no experiment {shown(wanted)}: {hint}")
         content = read_toml(repository / origin, origin)
-        file, wrong = validated(ExperimentFile, content, origin)
-        problems += wrong
-        if file is None:  # its options can be checked all the same
-            file = overlay_alone(content)
-        chain.append((wanted, file))
+        chain.append((wanted, content))
         wanted = content.get("parent")
     return chain
+
+
+def _table(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A file's options, which can be checked also where the file is otherwise wrong."""
+    table = content.get(name)
+    return table if isinstance(table, dict) else {}
 
 
 def _base_training(repository: Path, problems: list[str]) -> Settings:
@@ -151,11 +143,49 @@ def _base_training(repository: Path, problems: list[str]) -> Settings:
     for name, value in read_toml(repository / TRAINING_FILE, TRAINING_FILE).items():
         rows = value if isinstance(value, dict) else {name: value}
         problems += [f"{TRAINING_FILE}: {key}: written twice" for key in rows if key in settings]
-        settings |= {k: Setting(value=v, origin=TRAINING_FILE) for k, v in rows.items()}
+        settings |= _settings(rows, TRAINING_FILE)
     return settings
 
 
-def _override(text: str) -> ExperimentFile:
+def _base_dataset(repository: Path) -> tuple[Settings, tuple[Settings, ...]]:
+    """[general] and [[datasets.subsets]] of the base file."""
+    match read_toml(repository / DATASET_FILE, DATASET_FILE):
+        case {"general": dict(general), "datasets": [{"subsets": tables, **more}], **others} if (
+            not more and not others
+        ):
+            return _settings(general, DATASET_FILE), _subsets(tables, DATASET_FILE)
+    form = "[general], and one [[datasets]] that holds its [[datasets.subsets]] and nothing else"
+    raise ConfigError(f"{DATASET_FILE}: not of the form that is needed: {form}")
+
+
+def _subsets(tables: Any, origin: str) -> tuple[Settings, ...]:
+    match tables:
+        case [_, *_] if all(isinstance(each, dict) and "image_dir" in each for each in tables):
+            return tuple(_settings(each, origin) for each in tables)
+    raise ConfigError(f"{origin}: subsets: write a table for each, with its image_dir")
+
+
+def _overlay_dataset(
+    general: Settings, subsets: tuple[Settings, ...], content: Mapping[str, Any], origin: str
+) -> tuple[Settings, ...]:
+    """Lay an experiment's [dataset] over what stands: keys into `general`, subsets as a whole."""
+    options = dict(content)
+    if "subsets" in options:
+        subsets = _subsets(options.pop("subsets"), origin)
+    for key, value in options.items():
+        winner = next((subset[key].origin for subset in subsets if key in subset), None)
+        if winner is not None:
+            wrong = f"would have no effect: a subset in {winner} sets it too"
+            raise ConfigError(f"{origin}: {key}: {wrong}")
+        put(general, key, value, origin)
+    return subsets
+
+
+def _settings(values: Mapping[str, Any], origin: str) -> Settings:
+    return {key: Setting(value=value, origin=origin) for key, value in values.items()}
+
+
+def _override(text: str) -> dict[str, Any]:
     """`training.KEY=VALUE` or `dataset.KEY=VALUE` as a file would say it, read as TOML."""
     path, equals, written = text.partition("=")
     section, _, key = path.strip().partition(".")
@@ -166,16 +196,15 @@ def _override(text: str) -> ExperimentFile:
     with contextlib.suppress(ValueError):
         content = parsed(f"value = {value}")
         value = content["value"] if len(content) == 1 else value
-    return overlay_alone({section: {key.strip(): value}})
+    return {section: {key.strip(): value}}
 
 
 def test_prompts(experiment: Experiment, file: Path) -> tuple[prompts.Prompt, ...]:
     """The prompts of a file that each epoch is tested with, as the experiment's `[test]` says."""
     test, every = experiment.test, prompts.load(file)
-    names = [prompt.name for prompt in every]
-    for name in test.prompts or ():
-        if name not in names:
-            where = f"experiments/{experiment.name}.toml: test.prompts"
-            raise ConfigError(f"{where}: {did_you_mean(name, names)}")
-    kept = [prompt for prompt in every if test.prompts is None or prompt.name in test.prompts]
+    known_names = [prompt.name for prompt in every]
+    if unknown := [name for name in test.prompts or () if name not in known_names]:
+        where = f"experiments/{experiment.name}.toml: test.prompts: {shown(unknown[0])}"
+        raise ConfigError(f"{where}: {did_you_mean(unknown[0], known_names)}")
+    kept = [prompt for prompt in every if prompt.name in (test.prompts or known_names)]
     return prompts.resized(kept, size=test.size, steps=test.steps)

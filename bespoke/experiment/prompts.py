@@ -1,23 +1,29 @@
-"""The prompts that every checkpoint is tested with: test_prompts.toml, checked against itself."""
+"""The prompts that every checkpoint is tested with, read from test_prompts.toml."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from bespoke.errors import ConfigError
-from bespoke.experiment import caption_text
+from bespoke.experiment.caption_text import tokens
 from bespoke.experiment.toml_files import read_toml
-from bespoke.experiment.validation import CLOSED, Text, matching, one_of, validated
+from bespoke.experiment.validation import (
+    CLOSED,
+    PictureSize,
+    SamplingSteps,
+    Text,
+    matching,
+    validated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
 
 PROMPTS_FILE = "test_prompts.toml"
 SAMPLED_TOKENS = 225
@@ -25,22 +31,14 @@ SAMPLED_TOKENS = 225
 
 
 def _sampled(text: str) -> str:
-    cost = caption_text.tokens(text)
+    cost = tokens(text)
     if cost > SAMPLED_TOKENS:
         raise ValueError(f"is {cost} tokens long, and the sampler reads {SAMPLED_TOKENS}")
     return text
 
 
-def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("the same seed twice makes the same picture twice")
-    return seeds
-
-
 # No underscore: pictures are named {prompt}_{seed}, and must be told apart by it.
 Name = Annotated[str, matching("[a-z0-9-]{1,100}", "hold small letters, digits and '-' alone")]
-Size = Annotated[int, Field(strict=True, ge=64, le=1024, multiple_of=8)]
-Steps = Annotated[int, Field(strict=True, ge=1, le=1000)]
 # gen_img.py:453 and :1065; brackets are escaped where that is needed.
 Line = Annotated[
     Text,
@@ -51,8 +49,6 @@ Line = Annotated[
     AfterValidator(_sampled),
 ]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-Feature = Annotated[Text, one_of(caption_text.FEATURES)]
-Color = Annotated[Text, matching("#[0-9a-f]{6}", "be a colour like #00ff00, in small letters")]
 
 
 @dataclass(frozen=True, kw_only=True, config=CLOSED)
@@ -60,40 +56,18 @@ class Defaults:
     """What a prompt says that does not say it itself. Pictures are square, `size` pixels a side."""
 
     negative: Line = ""
-    seeds: Annotated[
-        tuple[Seed, ...], Field(min_length=1, max_length=100), AfterValidator(_distinct)
-    ] = (42,)
-    steps: Steps = 30
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)] = (42,)
+    steps: SamplingSteps = 30
     scale: Annotated[float, Field(strict=True, ge=1, le=30)] = 7.5
-    size: Size = 512
+    size: PictureSize = 512
 
 
 @dataclass(frozen=True, kw_only=True, config=CLOSED)
 class Prompt(Defaults):
-    """One prompt as a caption is written, and what should be seen where it is obeyed.
-
-    `expect` maps features to `#rrggbb`.
-    """
+    """One prompt, as a caption is written."""
 
     name: str
     text: Annotated[Line, Field(min_length=1)]
-    expect: Mapping[Feature, Color] = Field(default_factory=dict)
-    accessories: tuple[Text, ...] = ()
-
-    @model_validator(mode="after")
-    def _asks_for_what_it_expects(self) -> Prompt:
-        if wrong := list(self._unasked()):
-            raise ValueError("\n".join(wrong))
-        return self
-
-    def _unasked(self) -> Iterator[str]:
-        parts = caption_text.features(caption_text.parse(self.text))
-        for feature, code in self.expect.items():
-            if code not in {code for part in parts if part.kind == feature for code in part.codes}:
-                yield f"expect: {feature}: the text does not ask for {code}"
-        for word in self.accessories:
-            if word.lower() not in self.text.lower():
-                yield f"accessories: the text does not ask for {word!r}"
 
 
 @dataclass(frozen=True, kw_only=True, config=CLOSED)
@@ -121,9 +95,9 @@ def resized(
     prompts: Iterable[Prompt], *, size: int | None = None, steps: int | None = None
 ) -> tuple[Prompt, ...]:
     """The prompts with another size or fewer steps, for a slow machine."""
-    sizes: dict[str, Any] = {"size": size, "steps": steps}
-    given = {key: value for key, value in sizes.items() if value is not None}
-    _, wrong = validated(Defaults, given, "option")
+    both: dict[str, Any] = {"size": size, "steps": steps}
+    given = {key: value for key, value in both.items() if value is not None}
+    _, wrong = validated(Defaults, given, "command line")
     if wrong:
-        raise ConfigError("\n".join(line.replace("option: ", "--", 1) for line in wrong))
+        raise ConfigError("\n".join(wrong))
     return tuple(replace(prompt, **given) for prompt in prompts)

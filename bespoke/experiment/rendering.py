@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import toml
-
-from bespoke.errors import ConfigError
-from bespoke.experiment.settings import Setting, Settings, put
 from bespoke.experiment.toml_files import toml_lines
-from bespoke.experiment.validation import shown
+from bespoke.experiment.trainer_options import Setting, Settings, put
 from bespoke.files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +44,30 @@ class Rendered:
         setting = self.training.get(key)
         return default if setting is None else setting.value
 
-    def sections(self) -> Iterator[tuple[str, Settings]]:
-        """The receipt's sections."""
-        yield "training", self.training
-        yield "dataset.general", self.general
+    def receipt(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """By section and option: value, from, and was, was_from, why where they are."""
+        sections = {"training": self.training, "dataset.general": self.general}
         for number, subset in enumerate(self.subsets, start=1):
-            yield f"dataset.1.subset_{number}", subset
+            sections[f"dataset.1.subset_{number}"] = subset
+        return {
+            title: {key: _cells(setting) for key, setting in settings.items()}
+            for title, settings in sections.items()
+        }
 
 
 def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) -> Rendered:
-    """Write `training.toml`, `dataset.toml` and `receipt.toml` into the run's folder.
-
-    `facts` head the receipt.
-    """
+    """Write `training.toml`, `dataset.toml` and `receipt.toml`, which `facts` head."""
+    subsets = tuple(dict(subset) for subset in experiment.subsets)
+    for subset in subsets:
+        folder = str(places.data[subset["image_dir"].value])
+        put(subset, "image_dir", folder, "path", "the folder found for this name")
     rendered = Rendered(
         training_file=places.run / "training.toml",
         dataset_file=places.run / "dataset.toml",
         receipt_file=places.run / "receipt.toml",
         training=_placed_training(experiment, places),
         general=experiment.general,
-        subsets=tuple(_placed_subset(subset, places.data) for subset in experiment.subsets),
+        subsets=subsets,
         facts=facts,
     )
     return rewrite(rendered, experiment)
@@ -75,9 +75,6 @@ def render(experiment: Experiment, places: Places, facts: Mapping[str, object]) 
 
 def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
     """Write the files of these settings, which may have changed while the run went on."""
-    if misread := list(_misread(rendered)):
-        raise ConfigError("\n".join(misread))
-    header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from."
     dataset = ["[general]", *_lines(rendered.general), "", "[[datasets]]"]
     for subset in rendered.subsets:
         dataset += ["", "[[datasets.subsets]]", *_lines(subset)]
@@ -89,40 +86,28 @@ def rewrite(rendered: Rendered, experiment: Experiment) -> Rendered:
         **rendered.facts,
     }
     receipt = toml_lines({key: value for key, value in head.items() if value is not None})
-    for title, settings in rendered.sections():
-        cells = {key: _cells(setting) for key, setting in settings.items()}
+    for title, cells in rendered.receipt().items():
         receipt += ["", f"[{title}]", *toml_lines(cells)]
-    for file, lines in (
-        (rendered.training_file, [header, "", *_lines(rendered.training)]),
-        (rendered.dataset_file, [header, "", *dataset]),
-        (rendered.receipt_file, ["# Every option: its value, and where it was written.", *receipt]),
-    ):
+    header = f"# Rendered by bespoke for {experiment.run_name}. receipt.toml says where from."
+    files = {
+        rendered.training_file: [header, "", *_lines(rendered.training)],
+        rendered.dataset_file: [header, "", *dataset],
+        rendered.receipt_file: ["# Every option: its value, and where it was written.", *receipt],
+    }
+    for file, lines in files.items():
         write_whole(file, "\n".join(lines) + "\n")
     return rendered
 
 
-def rows(rendered: Rendered) -> dict[str, dict[str, Any]]:
-    """The receipt's rows by section and key: value, from, and was, was_from, why where they are."""
-    return {
-        f"{title}.{key}": _cells(setting)
-        for title, settings in rendered.sections()
-        for key, setting in settings.items()
-    }
+def _cells(setting: Setting) -> dict[str, Any]:
+    cells = {"value": setting.value, "from": setting.origin}
+    if setting.before is not None:
+        cells |= {"was": setting.before.value, "was_from": setting.before.origin}
+    return cells | ({"why": setting.why} if setting.why else {})
 
 
-def _misread(rendered: Rendered) -> Iterator[str]:
-    """The library `toml`, with which the trainer reads, is wrong about some texts: '"', "a, b"."""
-    for title, settings in rendered.sections():
-        for key, setting in settings.items():
-            try:
-                read = toml.loads("\n".join(toml_lines({key: setting.value})))
-            except Exception:  # noqa: BLE001 - it has many for what it mistakes
-                read = {}
-            if read != {key: setting.value}:
-                yield (
-                    f"{setting.origin}: {title}.{key}: the trainer's TOML library would misread "
-                    f"{shown(setting.value)}: write it without quotes, commas or brackets"
-                )
+def _lines(settings: Settings) -> list[str]:
+    return toml_lines({key: setting.value for key, setting in settings.items()})
 
 
 def _placed_training(experiment: Experiment, places: Places) -> Settings:
@@ -134,6 +119,8 @@ def _placed_training(experiment: Experiment, places: Places) -> Settings:
     base = "pretrained_model_name_or_path"
     put(training, base, places.base_model, "path", "the checked local copy")
     put(training, "output_name", experiment.output_name, "experiment")
+    if "log_prefix" not in training:
+        put(training, "log_prefix", experiment.log_prefix, "experiment", "TensorBoard's folder")
     put(training, "dataset_config", str(places.run / "dataset.toml"), "path")
     if places.prompts is not None:
         # One picture of each prompt and seed for each checkpoint.
@@ -146,23 +133,3 @@ def _placed_training(experiment: Experiment, places: Places) -> Settings:
     put(training, "console_log_simple", True, "bespoke", why)
     put(training, "training_comment", f"bespoke {experiment.run_name}", "bespoke")
     return training
-
-
-def _placed_subset(subset: Settings, data: Mapping[str, Path]) -> Settings:
-    placed = dict(subset)
-    folder = str(data[placed["image_dir"].value])
-    put(placed, "image_dir", folder, "path", "the folder found for this name")
-    return placed
-
-
-def _lines(settings: Settings) -> list[str]:
-    return toml_lines({key: setting.value for key, setting in settings.items()})
-
-
-def _cells(setting: Setting) -> dict[str, Any]:
-    cells = {"value": setting.value, "from": setting.origin}
-    if setting.before is not None:
-        cells |= {"was": setting.before.value, "was_from": setting.before.origin}
-    if setting.why:
-        cells["why"] = setting.why
-    return cells

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
-from bespoke.experiment.effective_options import effective
-from bespoke.experiment.experiment_file import reached
 from bespoke.files import REPOSITORY, workspace
 from bespoke.record import store
 from bespoke.record.compare import shown
@@ -86,7 +84,7 @@ def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     so_far = " so far" if run.status == "in_progress" else ""
     first = f"{shown(run.name)}: best score{so_far} {run.best_score:.1f} at epoch {run.best_epoch}"
     experiment = config.load(run.experiment, repository=REPOSITORY)
-    rung = reached(experiment.next_steps, run.best_score)
+    rung = experiment.next_step(run.best_score)
     if rung is None:
         which = f" for {run.best_score:.1f}" if experiment.next_steps else ""
         return [first, f"experiments/{experiment.name}.toml has no [[next]]{which}"]
@@ -97,8 +95,7 @@ def steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=REPOSITORY)
-    subsets = (str(options["image_dir"]) for options in effective(experiment))
-    data = tuple(f"{subset}=DIR" for subset in subsets if subset != COLLECTION)
+    data = tuple(f"{name}=DIR" for name in experiment.by_folder() if name != COLLECTION)
     yield ""
     request = Request(experiments=(name,), data=data)
     yield shlex.join(["python", "-m", "bespoke.run", *request.arguments()])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bespoke.console import say
 from bespoke.errors import GateStoppedError, InterruptedRunError
 from bespoke.evaluation import by_hand, epoch_result
-from bespoke.experiment import config, rendering
+from bespoke.experiment import config
 from bespoke.files import REPOSITORY, document_path, workspace
 from bespoke.record import report, store
 from bespoke.record.postgres import VARIABLE, line
@@ -63,7 +63,11 @@ def run_of(
         started=now().isoformat(timespec="seconds"),
         hypothesis=experiment.hypothesis,
         expected=experiment.expected,
-        settings=rendering.rows(rendered),
+        settings={
+            f"{title}.{key}": row
+            for title, rows in rendered.receipt().items()
+            for key, row in rows.items()
+        },
         preflight=json.loads((job.folder / "preflight.json").read_text(encoding="utf-8")),
         facts={key: value for key, value in facts.items() if value is not None},
     )

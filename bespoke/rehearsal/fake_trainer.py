@@ -36,8 +36,7 @@ if __name__ == "__main__":
     # Run by its path, as the trainer is: the package's folder, not this one, has to be found.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from bespoke.experiment.dataset_spec import TRAINED_EXTENSIONS
-from bespoke.experiment.options import table
+from bespoke.experiment.trainer_options import TRAINED_EXTENSIONS, table
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 REPOSITORY = next(
     folder for folder in Path(__file__).resolve().parents if (folder / "vendor/sd-scripts").is_dir()
@@ -43,48 +44,17 @@ from library import train_util  # noqa: E402
 from torch.overrides import TorchFunctionMode  # noqa: E402
 from torch.utils.data._utils.pin_memory import pin_memory  # noqa: E402
 
+from bespoke.trainer import captured_options  # noqa: E402
 from bespoke.trainer.flat_adam import FlatAdamW8bit  # noqa: E402
 from bespoke.trainer.replay import Replayed, say  # noqa: E402
-
-# What this was tried with, and options that must be off. All others are free.
-TRIED: Mapping[str, Any] = {
-    "mixed_precision": "bf16",
-    "gradient_accumulation_steps": 1,
-    "network_module": "networks.lora",
-    "optimizer_type": "AdamW8bit",
-    "loss_type": "l2",
-    "cache_latents": True,
-}
-OFF = (
-    *("gradient_checkpointing", "torch_compile", "deepspeed", "full_fp16", "full_bf16"),
-    *("fp8_base", "fp8_base_unet", "v2", "v_parameterization", "clip_skip", "weighted_captions"),
-    *("masked_loss", "network_dropout", "scale_weight_norms", "dim_from_weights", "optimizer_args"),
-    *("network_train_unet_only", "network_train_text_encoder_only", "use_8bit_adam", "xformers"),
-)
-NETWORK_ARGS = ("conv_dim", "conv_alpha")
 
 
 def reason_against(args: Any) -> str | None:
     """Why a run with these options goes the trainer's own way; None where it can be captured."""
-    return next(_reasons_against(args), None)
-
-
-def _reasons_against(args: Any) -> Iterator[str]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        yield "several processes were not tried"
-    for option, value in TRIED.items():
-        if getattr(args, option) != value:
-            yield f"{option} = {getattr(args, option)!r} was not tried, only {value!r}"
-    yield from (f"{option} was not tried" for option in OFF if getattr(args, option, None))
-    for argument in args.network_args or ():
-        if argument.split("=")[0] not in NETWORK_ARGS:
-            yield f"network_args {argument!r} was not tried"
-    for option in ("unet_lr", "text_encoder_lr"):
-        # The trainer then leaves these weights out of the optimizer (networks/lora.py:1187).
-        if getattr(args, option) in (0, [], [0]):
-            yield f"{option} = 0 was not tried"
-    if not torch.cuda.is_available():
-        yield "there is no NVIDIA GPU"
+        return "several processes were not tried"
+    reason = captured_options.reason_against(partial(getattr, args))
+    return reason or (None if torch.cuda.is_available() else "there is no NVIDIA GPU")
 
 
 class WithoutWaiting(TorchFunctionMode):  # type: ignore[misc]

@@ -8,17 +8,19 @@ four draws), one multires scale a batch, the last, partial step of an epoch, and
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bespoke.console import say
-from bespoke.experiment.settings import put
-from bespoke.trainer import checkpoints, hardware, resume
+from bespoke.experiment.trainer_options import put
+from bespoke.trainer import captured_options, checkpoints, hardware, resume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bespoke.experiment.config import Experiment
+    from bespoke.dataset.preflight import Preflight
+    from bespoke.experiment.experiment import Experiment
     from bespoke.trainer.hardware import Gpu
     from bespoke.trainer.job import Job
 
@@ -57,6 +59,14 @@ PROFILES = (
     MemoryProfile(batch=2, checkpointing=True, mib=3680),
     MemoryProfile(batch=1, checkpointing=True, mib=3394),
 )
+# The first of them with its step captured, whose graphs keep their memory; with conv_dim 8.
+CAPTURED_MIB = 14090
+# Seconds a step, captured and not, of a batch of four at once; and seconds for a picture.
+PACE = {
+    "H100": {True: (0.07, 0.75), False: (0.32, 2.0)},
+    "H200": {True: (0.061, 0.75), False: (0.34, 2.0)},
+}
+START_S = 60
 # The peak while latents are made, by the VAE's batch, measured likewise.
 VAE = {16: 9342, 8: 5102, 4: 2996, 1: 1470}
 # The largest side of pictures that these peaks hold for.
@@ -65,23 +75,17 @@ SIDE = 512
 MARGIN, SPARE_MIB = 1.1, 1024
 
 
-def plan(gpu: Gpu, experiment: Experiment, begun: Mapping[str, Any] | None = None) -> Changes:
-    """The options to change for this GPU, each with why.
+def plan(
+    gpu: Gpu, experiment: Experiment, begun: Mapping[str, Any] | None = None
+) -> tuple[Changes, str | None]:
+    """The options to change for this GPU; and why the step is not captured, None where it is.
 
     A key that an experiment's file or `--set` wrote is never changed. `begun` holds the settings
     that an interrupted run was recorded with, which it keeps.
     """
-    free = set(KEYS) - experiment.pinned
-    wanted = _wanted(gpu, experiment)
-    for key in KEPT if begun is not None else ():
-        wanted.pop(key, None)
-        if (value := (begun or {}).get(f"training.{key}")) is not None:
-            wanted[key] = (value, "as this run began")
-    return {
-        key: change
-        for key, change in wanted.items()
-        if key in free and experiment.option(key) != change[0]
-    }
+    changes = _changes(gpu, experiment, begun, captures=True)
+    reason = _reason_against_capture(gpu, apply(changes, experiment))
+    return (_changes(gpu, experiment, begun, captures=False) if reason else changes), reason
 
 
 def apply(changes: Changes, experiment: Experiment) -> Experiment:
@@ -97,10 +101,36 @@ def fits(gpu: Gpu, mib: float) -> bool:
     return math.ceil(mib * MARGIN) + SPARE_MIB <= gpu.free_mib
 
 
-def _wanted(gpu: Gpu, experiment: Experiment) -> Changes:
+def _changes(
+    gpu: Gpu, experiment: Experiment, begun: Mapping[str, Any] | None, *, captures: bool
+) -> Changes:
+    free = set(KEYS) - experiment.pinned
+    wanted = _wanted(gpu, experiment, captures=captures)
+    for key in KEPT if begun is not None else ():
+        wanted.pop(key, None)
+        if (value := (begun or {}).get(f"training.{key}")) is not None:
+            wanted[key] = (value, "as this run began")
+    return {
+        key: change
+        for key, change in wanted.items()
+        if key in free and experiment.option(key) != change[0]
+    }
+
+
+def _reason_against_capture(gpu: Gpu, planned: Experiment) -> str | None:
+    if os.environ.get("BESPOKE_CAPTURE") == "0":
+        return "BESPOKE_CAPTURE is 0"
+    if not fits(gpu, CAPTURED_MIB):
+        return f"it takes {CAPTURED_MIB} MiB and a margin"
+    if planned.option("train_batch_size") != PROFILES[0].batch:
+        return f"only a batch of {PROFILES[0].batch} was tried"
+    return captured_options.reason_against(planned.option)
+
+
+def _wanted(gpu: Gpu, experiment: Experiment, *, captures: bool) -> Changes:
     wanted: Changes = {}
-    if experiment.option("xformers") and not hardware.xformers_loads():
-        why = "xformers' kernels do not load here"
+    if experiment.option("xformers") and (captures or not hardware.xformers_loads()):
+        why = "the captured step" if captures else "xformers' kernels do not load here"
         wanted |= {"xformers": (False, why), "sdpa": (True, why)}
     is_ampere = (gpu.capability or (0, 0)) >= hardware.AMPERE
     if experiment.option("mixed_precision") == "fp16" and is_ampere:
@@ -137,10 +167,10 @@ def _best(gpu: Gpu, experiment: Experiment) -> MemoryProfile:
     return next(fitting, min(allowed, key=lambda each: each.mib))
 
 
-def fit(job: Job) -> Job:
+def fit(job: Job, checked: Preflight, samples: int) -> Job:
     """The run with its throughput options fitted to this machine, and what that changes said.
 
-    One that was interrupted keeps what it began with.
+    One that was interrupted keeps what it began with. `samples` pictures test each epoch.
     """
     if not job.adapts:
         return job
@@ -155,17 +185,39 @@ def fit(job: Job) -> Job:
     record = resume.read_record(job.output, job.name)
     interrupted = record is not None and checkpoints.left_by(job.output, job.name)
     begun = record.settings if record and interrupted and not job.request.fresh else None
-    changes = plan(gpu, job.experiment, begun)
+    changes, reason = plan(gpu, job.experiment, begun)
     planned = apply(changes, job.experiment)
     before, after = job.experiment.option, planned.option
     moved = [f"{key} {_word(before(key))} -> {_word(after(key))}" for key in changes]
+    step = f"not captured ({reason})" if reason else "captured; BESPOKE_CAPTURE=0 leaves that out"
+    say(f"plan for {gpu.name} ({gpu.free_mib} of {gpu.memory_mib} MiB free): the step is {step}")
     say(
-        f"plan for {gpu.name} ({gpu.free_mib} of {gpu.memory_mib} MiB free): "
-        + (", ".join(moved) or "every option as written")
-        + f"; effective batch {_product(planned)} as before; --plan as-written changes nothing"
+        f"  {', '.join(moved) or 'every option as written'}; "
+        f"effective batch {_product(planned)} as before; --plan as-written changes nothing"
     )
+    say(f"  {_expected(gpu, planned, checked, samples, captured=not reason)}")
     job.journal.write("planned", gpu=gpu.name, free_mib=gpu.free_mib, changes=changes)
-    return replace(job, experiment=planned)
+    return replace(job, experiment=planned, captures=not reason)
+
+
+def _expected(
+    gpu: Gpu, planned: Experiment, checked: Preflight, samples: int, *, captured: bool
+) -> str:
+    """How long the run is, and will take by runs that were measured on such a card."""
+    epochs = int(planned.option("max_train_epochs"))
+    folders = planned.by_folder()
+    pictures = sum(
+        len(each.pairs) * int(folders[name]["num_repeats"])
+        for name, each in checked.collections.items()
+    )
+    steps = epochs * math.ceil(pictures / _product(planned))
+    pace = next((PACE[name] for name in PACE if name in gpu.name), None)
+    split = tuple(planned.option(key) for key in SPLIT)
+    if pace is None or split != (PROFILES[0].batch, 1, False):
+        return f"{steps} steps; no such run was measured on this card"
+    step, picture = pace[captured]
+    minutes = (START_S + steps * step + epochs * samples * picture) / 60
+    return f"{steps} steps and {epochs * samples} test pictures: about {minutes:.0f} minutes"
 
 
 def _word(value: object) -> str:

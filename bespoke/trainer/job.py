@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bespoke.experiment import config
-from bespoke.experiment.run_names import named_by_overrides, renamed, with_seed
 from bespoke.files import REPOSITORY, workspace
 from bespoke.trainer import checkpoints, monitor, resume
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
     from bespoke.request import Request
     from bespoke.trainer.journal import Journal
 
@@ -30,6 +29,7 @@ class Job:
     workspace: Path
     folder: Path
     journal: Journal
+    captures: bool = False
 
     @property
     def name(self) -> str:
@@ -63,12 +63,12 @@ class Job:
 
 def open_job(request: Request, journal: Journal) -> Job:
     """The one run of a request, under the names that this start gives it."""
-    experiment = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
-    experiment = with_seed(experiment, request.seed)
+    loaded = config.load(request.experiment, repository=REPOSITORY, overrides=request.overrides)
+    experiment = loaded.with_seed(request.seed)
     place = workspace(request.workspace)
     if request.rehearse:
         place = workspace(place / "rehearsal")
-        experiment = renamed(experiment, prefix=f"{REHEARSAL}_")
+        experiment = experiment.renamed(prefix=f"{REHEARSAL}_")
     job = Job(
         request=request, experiment=experiment, workspace=place, folder=place, journal=journal
     )
@@ -90,4 +90,4 @@ def _beside_another(job: Job) -> Experiment:
         for key, setting in settings.items()
         if setting.origin == "--set"
     )
-    return experiment if is_same else named_by_overrides(experiment)
+    return experiment if is_same else experiment.named_by_overrides()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from bespoke.console import say
 from bespoke.errors import TrainerError
 from bespoke.experiment.rendering import rewrite
-from bespoke.experiment.settings import put
+from bespoke.experiment.trainer_options import put
 from bespoke.files import REPOSITORY, write_whole
 from bespoke.trainer import checkpoints, failures, hardware, launch, monitor, resume, trainer_log
 from bespoke.trainer.process import Group, patience, signals_held

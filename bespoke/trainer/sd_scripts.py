@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bespoke.console import say
 from bespoke.errors import ConfigError
-from bespoke.experiment.options import table
+from bespoke.experiment.trainer_options import table
 from bespoke.files import REPOSITORY
 from bespoke.trainer import base_model as base_models
 from bespoke.trainer import hardware, launch
@@ -51,10 +50,6 @@ class SdScripts:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._script = REPOSITORY / launch.SUBMODULE / "train_network.py"
-        if os.environ.get("BESPOKE_CAPTURE") == "1" and hardware.gpus():
-            # The same trainer; it leaves the capture out where the options do not allow it.
-            self._script = Path(__file__).with_name("captured_step.py")
         name = str(job.experiment.option("pretrained_model_name_or_path"))
         self._base = base_models.locate(name, models=job.models)
         self.commit = table().commit
@@ -75,9 +70,13 @@ class SdScripts:
             launch.require_packages()
 
     def command(self, rendered: Rendered) -> list[str]:
+        script = REPOSITORY / launch.SUBMODULE / "train_network.py"
+        if rendered.facts["captured_step"]:
+            # The same trainer; it goes its own way where the graphs cannot be recorded.
+            script = Path(__file__).with_name("captured_step.py")
         precision = str(rendered.option("mixed_precision", "no"))
         return launch.command(
-            self._job.folder, rendered.training_file, script=self._script, precision=precision
+            self._job.folder, rendered.training_file, script=script, precision=precision
         )
 
     def prepare(self) -> None:

@@ -10,7 +10,7 @@ from bespoke.console import say
 from bespoke.dataset import loading, preflight
 from bespoke.errors import TrainerError
 from bespoke.experiment import rendering
-from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.experiment import DatasetSpec
 from bespoke.files import REPOSITORY, clear_parts, document_path, write_whole
 from bespoke.trainer import checkpoints, loop, monitor, resume
 from bespoke.trainer.journal import now
@@ -81,6 +81,7 @@ def render(
         "started": now().isoformat(timespec="seconds"),
         "bespoke_commit": bespoke_commit,
         "trainer_commit": trainer.commit,
+        "captured_step": job.captures,
     }
     rendered = rendering.render(job.experiment, places, facts)
     job.journal.write("rendered", receipt=rendered.receipt_file)

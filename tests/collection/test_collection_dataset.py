@@ -15,7 +15,7 @@ from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.dataset.repair import Rules, repair
 from bespoke.experiment import caption_text, config
 from bespoke.experiment.caption_text import tokens
-from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.experiment import DatasetSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def of(collection: Collection, code: str) -> list[Finding]:
 
 
 def background_of(text: str) -> caption_text.Feature | None:
-    whole = caption_text.features(caption_text.parse(text))
+    whole = caption_text.features(text)
     return next((f for f in whole if "background" in f.kinds and f.codes), None)
 
 
@@ -80,7 +80,7 @@ def test_197_captions_give_the_background_a_hex_and_195_agree_with_the_border(
 
 
 def test_all_but_one_of_3655_hex_codes_occur_in_their_picture(real: Collection) -> None:
-    assert sum(len(caption_text.hex_codes(text)) for text in real.captions.values()) == 3_655
+    assert sum(len(caption_text.HEX.findall(text)) for text in real.captions.values()) == 3_655
     absent = [(found.file, found.measured["hex"]) for found in of(real, "colour_absent")]
     assert absent == [("lad_091_amit.txt", "#000000")]
 

@@ -10,9 +10,8 @@ import pytest
 
 from bespoke.dataset import caption_exposure
 from bespoke.dataset.ablation import Side, changed, compare
-from bespoke.experiment.config import Experiment
-from bespoke.experiment.dataset_spec import DatasetSpec
-from bespoke.experiment.settings import Setting
+from bespoke.experiment.experiment import DatasetSpec, Experiment
+from bespoke.experiment.trainer_options import Setting
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bespoke.dataset import caption_exposure
 from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import tokens
-from bespoke.experiment.config import Experiment
-from bespoke.experiment.settings import Setting
+from bespoke.experiment.experiment import Experiment
+from bespoke.experiment.trainer_options import Setting
 from bespoke.trainer.random_model import TOKENIZER, write_tokenizer
 
 if TYPE_CHECKING:

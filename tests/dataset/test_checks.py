@@ -19,7 +19,8 @@ from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.dataset.repair import Rules, mend
 from bespoke.errors import DatasetError
 from bespoke.experiment import config
-from bespoke.experiment.dataset_spec import TRAINED_EXTENSIONS, DatasetSpec
+from bespoke.experiment.experiment import DatasetSpec
+from bespoke.experiment.trainer_options import TRAINED_EXTENSIONS
 from bespoke.findings import Finding, listing
 
 REPOSITORY = Path(__file__).resolve().parents[2]

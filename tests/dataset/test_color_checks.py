@@ -14,7 +14,7 @@ from PIL import Image
 from bespoke.dataset import loading
 from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.experiment import caption_text
-from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.experiment import DatasetSpec
 from bespoke.rehearsal.drawing import draw
 
 if TYPE_CHECKING:

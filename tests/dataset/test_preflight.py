@@ -17,7 +17,7 @@ from PIL import Image
 
 from bespoke.dataset import preflight
 from bespoke.errors import ConfigError, DatasetError
-from bespoke.experiment import config, lint
+from bespoke.experiment import config, option_warnings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def test_the_report_opens_with_the_hypothesis_the_worst_captions_and_their_cure(
 
 def test_no_experiment_of_the_project_has_options_that_cannot_run(repository: Path) -> None:
     for name in config.names(repository):
-        findings = lint.audit(config.load(name, repository=repository))
+        findings = option_warnings.check(config.load(name, repository=repository))
         assert [each for each in findings if each.severity == "error"] == []
 
 

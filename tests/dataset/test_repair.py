@@ -21,7 +21,7 @@ from bespoke.dataset.repair import Rules, mend, repair
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import tokens
-from bespoke.experiment.dataset_spec import DatasetSpec
+from bespoke.experiment.experiment import DatasetSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,8 +199,8 @@ def test_mending_what_is_mended_changes_nothing(
     assert mend(once, portrait(top), rules) == once
     assert bool(once) == bool(text)
     assert (
-        not set(caption_text.hex_codes(once))
-        - set(caption_text.hex_codes(text))
+        not set(caption_text.HEX.findall(once))
+        - set(caption_text.HEX.findall(text))
         - set(portrait(top).colours)
     )
 
@@ -283,7 +283,7 @@ def test_the_next_command_that_it_names_passes(project: Path, drawn: Path, tmp_p
     shutil.copytree(drawn, old)
     for caption in old.glob("*.txt"):
         text = caption.read_text().strip()
-        code = caption_text.hex_codes(text)[0]
+        code = caption_text.HEX.findall(text)[0]
         caption.write_text(f"{text}, wild clothing ({code}), {code}, {code}")
     done = bespoke(project, "captions", "repair", "--data", old, "--out", tmp_path / "new")
     assert done.returncode == 0, done.stderr

@@ -96,7 +96,6 @@ def test_what_a_run_learnt_is_kept_and_only_made_anew_where_that_is_asked(tmp_pa
     first = path.read_bytes()
     likeness.keep(path, arts[5:], anew=False)
     assert path.read_bytes() == first
-    likeness.read.cache_clear()
     parts = likeness.read(path).parts(colors.lab(art(1)))
     same = likeness.learn(arts).parts(colors.lab(art(1)))
     assert parts["face"]["value"] == pytest.approx(same["face"]["value"], abs=0.01)

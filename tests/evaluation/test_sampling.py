@@ -34,8 +34,6 @@ def prompt(name: str, text: str = "x", seeds: tuple[int, ...] = (42,)) -> prompt
         steps=2,
         scale=7.5,
         size=64,
-        expect={},
-        accessories=(),
     )
 
 

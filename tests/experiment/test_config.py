@@ -8,7 +8,6 @@ import pytest
 
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
-from bespoke.experiment.settings import DATASET_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +111,7 @@ def test_an_experiment_cannot_be_its_own_ancestor(project: Path) -> None:
 
 def test_a_typo_in_any_of_the_files_names_file_key_and_nearest_name(project: Path) -> None:
     change(project / config.TRAINING_FILE, "network_dim =", "network_dims =")
-    change(project / DATASET_FILE, "shuffle_caption", "shuffle_captions")
+    change(project / config.DATASET_FILE, "shuffle_caption", "shuffle_captions")
     append(project / "experiments" / "keep_tokens_3.toml", "keep_token = 4\n")
     change(project / "experiments" / "keep_tokens_3.toml", "hypothesis =", "hypotesis =")
     message = refused(project)
@@ -140,26 +139,6 @@ def test_an_option_that_a_subset_sets_itself_cannot_be_overlaid_without_effect(
     assert "experiments/expanded_dataset.toml" in message
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'training = "x"\n',
-        "confidence = true\n",
-        "expected = 3\n",
-        'dataset = {subsets = ["a"]}\n',
-        "dataset = {subsets = [{num_repeats = 1}]}\n",
-        "data = {training_data = 1}\n",
-        "data = {training_data = {picture = 3}}\n",
-        "parent = 3\n",
-    ],
-)
-def test_fields_of_the_wrong_shape_are_refused_and_never_a_traceback(
-    project: Path, text: str
-) -> None:
-    (project / "experiments" / "odd.toml").write_text(text, encoding="utf-8")
-    assert "experiments/odd.toml" in refused(project, "odd")
-
-
 def test_an_option_that_is_not_written_has_the_trainers_default(repository: Path) -> None:
     assert config.load("keep_tokens_3", repository=repository).option("max_grad_norm") == 1.0
 
@@ -167,18 +146,24 @@ def test_an_option_that_is_not_written_has_the_trainers_default(repository: Path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("confidence = 85\n", "confidence: should be at most 1, not 85"),
-        ('subject = "backgroud"\n', 'subject: unknown value "backgroud": did you mean'),
-        ('output_name = "../elsewhere"\n', "output_name: should be a file's name"),
-        ('[training]\noutput_name = "foo"\n', "output_name: write output_name at the top"),
-        ("[training]\nnoise_ofset = 0\n", "did you mean noise_offset"),
+        ('training = "x"', "training: should be a table"),
+        ("confidence = true", "confidence: should be a number"),
+        ("confidence = 85", "confidence: should be at most 1, not 85"),
+        ("expected = 3", "expected: should be a list"),
+        ('subject = "backgroud"', 'subject: unknown value "backgroud": did you mean'),
+        ('output_name = "../elsewhere"', "output_name: should be a file's name"),
+        ("parent = 3", "parent: should be text in quotes"),
+        ('dataset = {subsets = ["a"]}', "subsets: write a table for each, with its image_dir"),
+        ("dataset = {subsets = [{num_repeats = 1}]}", "subsets: write a table for each"),
+        ("data = {training_data = {picture = 3}}", "data.training_data.picture: unknown key"),
+        ("[training]\noutput_name = 'foo'", "output_name: write output_name at the top"),
     ],
 )
-def test_what_would_be_dropped_or_misread_later_is_refused(
+def test_what_is_wrong_in_an_experiment_is_said_with_its_key(
     project: Path, text: str, said: str
 ) -> None:
     (project / "experiments" / "odd.toml").write_text(text, encoding="utf-8")
-    assert said in refused(project, "odd")
+    assert refused(project, "odd").startswith(f"experiments/odd.toml: {said}")
 
 
 def test_a_broken_experiment_is_no_obstacle_to_the_others(project: Path) -> None:
@@ -189,32 +174,23 @@ def test_a_broken_experiment_is_no_obstacle_to_the_others(project: Path) -> None
     assert len(config.known(project)) == 8
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "max_train_epochs: is missing"),
-        ("max_train_steps = 100\n", "max_train_steps: runs are counted in epochs"),
-    ],
-)
-def test_a_training_file_without_what_a_run_needs_is_refused(
-    project: Path, text: str, said: str
-) -> None:
-    (project / config.TRAINING_FILE).write_text(text, encoding="utf-8")
+def test_a_training_file_without_what_a_run_needs_is_refused(project: Path) -> None:
+    (project / config.TRAINING_FILE).write_text("max_train_steps = 100\n", encoding="utf-8")
     lines = refused(project, "final_corrected_captions").splitlines()
-    assert any(line.startswith(f"training_config.toml: {said}") for line in lines), lines
-    assert any(
-        line.startswith("training_config.toml: network_module: is missing") for line in lines
-    )
+    for said in (
+        "max_train_steps: runs are counted in epochs: write max_train_epochs",
+        "max_train_epochs: is missing",
+        "network_module: is missing",
+    ):
+        assert f"training_config.toml: {said}" in lines
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
     [
         ("training.max_train_epochs=4294967296", "should be at most 1000"),
-        ("dataset.num_repeats=100000", "should be at most 1000"),
         ("training.ddp_timeout=99999999999999999", "should be at most 1000000000000000"),
         ('training.log_prefix="a\\u0000b"', "log_prefix: should hold no control character"),
-        ("training.log_prefix=" + "x" * 5000, "should have at most 2000 characters"),
         ("training.log_prefix=" + "[" * 5000, "should have at most 2000 characters"),
     ],
 )
@@ -226,15 +202,15 @@ def test_values_that_nobody_means_are_refused_in_one_short_line(
     assert len(message) < 200
 
 
-@pytest.mark.parametrize("letters", [101, 300, 5000])
+@pytest.mark.parametrize("letters", [101, 5000])
 def test_a_name_too_long_for_a_file_is_refused(project: Path, letters: int) -> None:
     name = "x" * letters
     assert "no experiment" in refused(project, name)
     odd = project / "experiments" / "odd.toml"
+    odd.write_text(f'output_name = "{name}"\nparent = "{name}"\n', encoding="utf-8")
+    assert "experiments/odd.toml: parent: no experiment" in refused(project, "odd")
     odd.write_text(f'output_name = "{name}"\n', encoding="utf-8")
     assert "experiments/odd.toml: output_name: " in refused(project, "odd")
-    odd.write_text(f'parent = "{name}"\n', encoding="utf-8")
-    assert "experiments/odd.toml: parent: no experiment" in refused(project, "odd")
 
 
 def test_every_problem_of_an_experiment_is_said_at_once_with_its_table(project: Path) -> None:
@@ -251,27 +227,23 @@ def test_every_problem_of_an_experiment_is_said_at_once_with_its_table(project: 
             "experiments/odd.toml: test.size: should be a multiple of 8, not 65",
             "experiments/odd.toml: data.training_data.size: should be a whole number, not 2.5",
             "experiments/odd.toml: confidance: unknown key: did you mean 'confidence'?",
-            "experiments/odd.toml: network_dims: the trainer has no such option; "
-            "did you mean network_dim or network_args?",
+            "experiments/odd.toml: network_dims: the trainer has no such option: "
+            "did you mean 'network_dim'?",
         ]
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    "text",
     [
-        ("", "datasets: is missing"),
-        ("[[datasets]]\n", "datasets.1.subsets: is missing"),
-        ('[[datasets]]\nsubsets = ["x"]\n', "datasets.1.subsets.1: should be a table"),
-        ("[[datasets]]\n[[datasets.subsets]]\n", "subsets.1.image_dir: write the folder's name"),
-        (
-            'datasets = [{subsets = [{image_dir = "x"}]}, {subsets = []}]',
-            "datasets: should have at",
-        ),
-        ("[[datasets]]\nresolution = 64\n", "datasets.1.resolution: unknown key"),
+        "",
+        "[[datasets]]\n",
+        '[[datasets]]\nsubsets = ["x"]\n',
+        "[general]\n[[datasets]]\n[[datasets.subsets]]\n",
+        'datasets = [{subsets = [{image_dir = "x"}]}, {subsets = []}]',
+        "[general]\n[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'x'\n",
     ],
 )
-def test_a_dataset_file_of_another_form_is_refused(project: Path, text: str, said: str) -> None:
-    (project / DATASET_FILE).write_text(text, encoding="utf-8")
-    lines = refused(project, "smoke").splitlines()
-    assert any(line.startswith(f"dataset_config.toml: {said}") for line in lines), lines
+def test_a_dataset_file_of_another_form_is_refused(project: Path, text: str) -> None:
+    (project / config.DATASET_FILE).write_text(text, encoding="utf-8")
+    assert refused(project, "smoke").startswith("dataset_config.toml: ")

@@ -10,7 +10,6 @@ import pytest
 from bespoke import cli
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
-from bespoke.experiment.experiment_file import NextStep, reached
 from bespoke.record import commands, store
 from tests.records import a_result, a_run, scores
 
@@ -18,29 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bespoke.record.run_record import RunRecord
-
-
-@pytest.mark.parametrize(
-    ("score", "experiments"),
-    [
-        (9.0, ("expanded_dataset", "conv_dim_8")),
-        (8.0, ("expanded_dataset", "conv_dim_8")),
-        (7.9, ("longer_15_epochs", "lower_lr_5e-5")),
-        (7.0, ("longer_15_epochs", "lower_lr_5e-5")),
-        (6.9, ("keep_tokens_5",)),
-        (0.0, ("keep_tokens_5",)),
-    ],
-)
-def test_keep_tokens_3_goes_on_by_its_score(
-    repository: Path, score: float, experiments: tuple[str, ...]
-) -> None:
-    step = reached(config.load("keep_tokens_3", repository=repository).next_steps, score)
-    assert step is not None
-    assert step.experiments == experiments
-
-
-def test_a_child_does_not_inherit_its_parents_steps(repository: Path) -> None:
-    assert config.load("keep_tokens_5", repository=repository).next_steps == ()
 
 
 def refused(project: Path, *tables: str) -> str:
@@ -70,11 +46,6 @@ def test_an_unknown_experiment_is_refused(project: Path) -> None:
     assert refused(project, 'reason = "x"\nexperiments = ["keep_token_5"]') == (
         "experiments/odd.toml: next: no experiment 'keep_token_5': did you mean 'keep_tokens_5'?"
     )
-
-
-def test_a_score_below_every_step_reaches_none() -> None:
-    steps = (NextStep(reason="x", at_least=7),)
-    assert reached(steps, 6.9) is None
 
 
 def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3") -> None:

@@ -39,8 +39,6 @@ def test_the_collections_own_test_comes_first_and_word_for_word(repository: Path
         "character sprite"
     )
     assert (first.seeds, first.steps, first.scale, first.size) == ((42,), 30, 7.5, 512)
-    assert first.expect["background"] == "#00ff00"
-    assert first.accessories == ("crown", "hoop earrings")
 
 
 def test_every_other_prompt_changes_one_tag_of_the_first(repository: Path) -> None:
@@ -65,7 +63,7 @@ def test_a_prompt_takes_defaults_and_says_its_own(tmp_path: Path) -> None:
     assert (only.steps, only.seeds, only.scale, only.size) == (5, (1, 2), 7.5, 512)
     (smaller,) = prompts.resized([only], size=64)
     assert (smaller.size, smaller.steps) == (64, 5)
-    with pytest.raises(ConfigError, match="--size: should be a multiple of 8, not 65"):
+    with pytest.raises(ConfigError, match="command line: size: should be a multiple of 8, not 65"):
         prompts.resized([only], size=65)
 
 
@@ -76,16 +74,11 @@ def test_a_prompt_takes_defaults_and_says_its_own(tmp_path: Path) -> None:
         ("size = 100", "size: should be a multiple of 8, not 100"),
         ("size = 32", "size: should be at least 64, not 32"),
         ("steps = true", "steps: should be a whole number, not true"),
-        ("seeds = []", "seeds: should have at least 1 item, not a list of 0"),
+        ("seeds = []", "seeds: should have at least 1 item, not []"),
         ("seeds = [-1]", "seeds.1: should be at least 0, not -1"),
-        ("seeds = [7, 7]", "the same seed twice"),
         ('negative = "a --d 5"', "negative: should be one line without ' --'"),
         ('negative = "\\\\(a"', "negative: should be one line without"),
         ('negative = "a AND b"', "negative: should be one line without"),
-        ('expect = { hiar = "#ff0000" }', 'one.expect.hiar: unknown value "hiar": did you mean'),
-        ('expect = { hair = "red" }', "one.expect.hair: should be a colour like #00ff00"),
-        ('expect = { hair = "#ff0001" }', "hair: the text does not ask for #ff0001"),
-        ('accessories = ["crown"]', "the text does not ask for 'crown'"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_prompt(tmp_path: Path, line: str, told: str) -> None:

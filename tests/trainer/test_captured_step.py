@@ -19,7 +19,7 @@ pytest.importorskip("bitsandbytes")
 with warnings.catch_warnings():
     # The trainer's own, and its packages'.
     warnings.simplefilter("ignore")
-    from bespoke.trainer import captured_step, flat_adam, replay
+    from bespoke.trainer import captured_options, captured_step, flat_adam, replay
 
     # The trainer's folder is on the path since captured_step is imported.
     lora: Any = importlib.import_module("networks.lora")
@@ -280,7 +280,9 @@ def test_an_option_that_was_not_tried_is_named(changed: dict[str, Any]) -> None:
 
 def test_every_option_that_must_be_off_is_one_of_the_trainers() -> None:
     arguments = options()
-    assert all(hasattr(arguments, name) for name in (*captured_step.OFF, *captured_step.TRIED))
+    assert all(
+        hasattr(arguments, name) for name in (*captured_options.OFF, *captured_options.TRIED)
+    )
 
 
 def test_what_the_plan_renders_needs_nothing_but_a_gpu() -> None:

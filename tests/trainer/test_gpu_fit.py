@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,12 +14,12 @@ import toml
 from bespoke.experiment import config
 from bespoke.trainer import gpu_fit
 from bespoke.trainer.hardware import Gpu
-from tests.trainer.rehearsals import NAME, driver, rehearse
+from tests.trainer.rehearsals import NAME, REPOSITORY, driver, rehearse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bespoke.experiment.config import Experiment
+    from bespoke.experiment.experiment import Experiment
 
 CARDS = {
     "NVIDIA GeForce RTX 3090": (24576, (8, 6)),
@@ -45,7 +49,8 @@ def experiment(repository: Path) -> Experiment:
 def planned(
     experiment: Experiment, on: Gpu, begun: dict[str, object] | None = None
 ) -> dict[str, object]:
-    fitted = gpu_fit.apply(gpu_fit.plan(on, experiment, begun), experiment)
+    changes, _ = gpu_fit.plan(on, experiment, begun)
+    fitted = gpu_fit.apply(changes, experiment)
     return {key: fitted.option(key) for key in gpu_fit.KEYS}
 
 
@@ -58,11 +63,41 @@ def test_a_card_of_24_gb_and_more_takes_the_whole_batch_at_once_in_bf16(
         "gradient_accumulation_steps": 1,
         "gradient_checkpointing": False,
         "mixed_precision": "bf16",
-        "xformers": True,
-        "sdpa": False,
+        # The captured step was tried with sdpa.
+        "xformers": False,
+        "sdpa": True,
         "highvram": True,
         "vae_batch_size": 16,
     }
+
+
+@pytest.mark.parametrize(
+    ("card", "pin", "reason"),
+    [
+        ((24576, (8, 6)), "training.seed=1", None),
+        ((81559, (9, 0)), 'training.network_args=["conv_dim=8", "conv_alpha=4"]', None),
+        ((16384, (8, 6)), "training.seed=1", "it takes 14090 MiB and a margin"),
+        ((24576, (7, 5)), "training.seed=1", "mixed_precision = 'fp16' was not tried"),
+        ((24576, (8, 6)), "training.xformers=true", "xformers was not tried"),
+        ((24576, (8, 6)), "training.train_batch_size=2", "only a batch of 4 was tried"),
+        ((24576, (8, 6)), 'training.optimizer_type="AdamW"', "'AdamW' was not tried"),
+    ],
+)
+def test_the_step_is_captured_where_that_was_tried(
+    repository: Path, card: tuple[int, tuple[int, int]], pin: str, reason: str | None
+) -> None:
+    experiment = config.load("keep_tokens_3", repository=repository, overrides=[pin])
+    _, against = gpu_fit.plan(gpu("a card", *card), experiment)
+    assert against is None if reason is None else reason in str(against)
+
+
+def test_a_variable_leaves_the_captured_step_out(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BESPOKE_CAPTURE", "0")
+    changes, reason = gpu_fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), experiment)
+    assert reason == "BESPOKE_CAPTURE is 0"
+    assert "xformers" not in changes
 
 
 def test_a_card_before_ampere_keeps_fp16(experiment: Experiment) -> None:
@@ -111,7 +146,7 @@ def test_what_a_person_wrote_is_never_changed(
 
 def test_an_experiments_own_file_pins_too(repository: Path) -> None:
     smoke = config.load("smoke", repository=repository)
-    changes = gpu_fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), smoke)
+    changes, _ = gpu_fit.plan(gpu("NVIDIA H100", 81559, (9, 0)), smoke)
     assert set(changes) == {"highvram", "vae_batch_size"}
 
 
@@ -151,13 +186,37 @@ def test_the_receipt_names_every_changed_key_and_as_written_changes_none(
     assert changed >= {"train_batch_size", "mixed_precision", "gradient_checkpointing", "highvram"}
     assert all(rows[key]["why"] for key in changed)
     assert rows["train_batch_size"]["was"] == 1
-    lines = [line for line in done.stdout.splitlines() if line.startswith("bespoke: ")]
-    (line,) = (line for line in lines if "plan for NVIDIA H100" in line)
-    assert "train_batch_size 1 -> 4" in line
-    assert "effective batch 4 as before" in line
+    assert rows["xformers"]["why"] == "the captured step"
+    lines = done.stdout.splitlines()
+    first = next(n for n, line in enumerate(lines) if "plan for NVIDIA H100" in line)
+    assert "the step is captured" in lines[first]
+    assert "train_batch_size 1 -> 4" in lines[first + 1]
+    assert "effective batch 4 as before" in lines[first + 1]
+    assert re.search(r"1016 steps and \d+ test pictures: about [23] minutes", lines[first + 2])
     written = rehearse(tmp_path / "w", drawn, "--plan", "as-written", epochs=2, **environment)
     assert written.returncode == 0, written.stderr
     assert [key for key, row in receipt(tmp_path / "w").items() if row["from"] == "plan"] == []
+
+
+@pytest.mark.parametrize(("variable", "script"), [("1", "captured_step"), ("0", "train_network")])
+@pytest.mark.usefixtures("sd_scripts")
+def test_the_command_starts_the_captured_step_or_the_trainers_own(
+    drawn: Path, tmp_path: Path, variable: str, script: str
+) -> None:
+    run = (sys.executable, "-m", "bespoke.run", "--experiment", "keep_tokens_3", "--dry-run")
+    done = subprocess.run(
+        [*run, "--data", str(drawn), "--workspace", str(tmp_path)],
+        cwd=REPOSITORY,
+        env={**os.environ, **driver(tmp_path / "h100", H100), "BESPOKE_CAPTURE": variable},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"/{script}.py --config_file" in done.stdout
+    (file,) = tmp_path.glob("logs/*/dry_run/receipt.toml")
+    assert toml.loads(file.read_text())["captured_step"] is (variable == "1")
 
 
 def test_a_card_that_torch_cannot_use_is_not_planned_for(drawn: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_every_line_reaches_the_log_before_its_event() -> None:
 def test_the_submodule_is_at_the_commit_that_the_option_table_was_made_from(
     sd_scripts: Path,
 ) -> None:
-    from bespoke.experiment.options import table
+    from bespoke.experiment.trainer_options import table
     from bespoke.trainer.process import answer
 
     assert answer(["git", "rev-parse", "HEAD"], cwd=sd_scripts) == table().commit

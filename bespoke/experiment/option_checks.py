@@ -1,7 +1,7 @@
-"""What is wrong with the values of the trainer's options.
+"""What is wrong with the names, places and values of the trainer's options.
 
-Every option is held to its type and its choices in the trainer's table; bounds and rules of their
-own have only those that the experiments here use. Places in the trainer's source are v0.10.1's.
+Each is held to its type and its choices in the trainer's table; bounds and rules of their own have
+only those that the experiments here use. Places in the trainer's source are v0.10.1's.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat
 
-from bespoke.experiment.options import misplaced, table
+from bespoke.experiment.trainer_options import SECTIONS, table
 from bespoke.experiment.validation import (
     SAFE_NAME,
     Text,
     did_you_mean,
-    key_shown,
     matching,
     one_of,
     shown,
@@ -25,25 +24,44 @@ from bespoke.experiment.validation import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bespoke.experiment.options import Option
-    from bespoke.experiment.settings import Settings
+    from bespoke.experiment.trainer_options import Option, Settings
 
+_FILES = {
+    "training": "training_config.toml or the experiment's [training]",
+    "general": "dataset_config.toml under [general], or the experiment's [dataset]",
+    "subsets": "dataset_config.toml under [[datasets.subsets]]",
+}
+# Options that a person may not set, and why.
+REFUSED = {
+    **dict.fromkeys((
+        "config_file", "dataset_config", "resume", "resume_from_huggingface", "initial_step",
+        "initial_epoch", "skip_until_initial_step", "sample_prompts", "tokenizer_cache_dir",
+        "training_comment", "console_log_simple", "console_log_file", "output_config",
+        "save_last_n_epochs", "save_n_epoch_ratio", "dataset_class", "debug_dataset",
+    ), "bespoke sets this itself: leave it out"),
+    **dict.fromkeys(("train_data_dir", "reg_data_dir", "in_json", "conditioning_data_dir"),
+                    "write image_dir in a [[datasets.subsets]]"),
+    "output_name": "write output_name at the top of the experiment's file",
+    "max_train_steps": "runs are counted in epochs: write max_train_epochs",
+    "huggingface_token": "keep secrets out of files: set HF_TOKEN in the environment",
+    "wandb_api_key": "keep secrets out of files: set WANDB_API_KEY in the environment",
+}  # fmt: skip
+# What people write where no likeness of letters leads to what they mean.
+MEANT = {
+    "lr": "learning_rate", "epochs": "max_train_epochs", "batch_size": "train_batch_size",
+    "rank": "network_dim", "dim": "network_dim", "alpha": "network_alpha",
+}  # fmt: skip
 # Lowest and highest value that a person could mean.
 LIMITS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("learning_rate", "unet_lr", "text_encoder_lr", "noise_offset"), (0, 10)),
-    **dict.fromkeys(("network_alpha", "prior_loss_weight", "min_snr_gamma"), (0, 10_000)),
-    **dict.fromkeys(("network_dim", "train_batch_size", "vae_batch_size"), (1, 1024)),
-    **dict.fromkeys(("gradient_accumulation_steps", "lr_scheduler_num_cycles"), (1, 1024)),
+    **dict.fromkeys(("network_dim", "train_batch_size", "gradient_accumulation_steps"), (1, 1024)),
     **dict.fromkeys(("max_train_epochs", "save_every_n_epochs", "num_repeats"), (1, 1000)),
-    **dict.fromkeys(("caption_dropout_rate", "multires_noise_discount"), (0, 1)),
     **dict.fromkeys(("resolution", "min_bucket_reso", "max_bucket_reso"), (64, 8192)),
-    **dict.fromkeys(("max_data_loader_n_workers", "multires_noise_iterations"), (0, 64)),
-    "bucket_reso_steps": (64, 8192),
-    "lr_warmup_steps": (0, 10_000_000),
-    "keep_tokens": (0, 1000),
+    **dict.fromkeys(("keep_tokens", "lr_scheduler_num_cycles"), (0, 1000)),
+    "max_data_loader_n_workers": (0, 64),
+    "caption_dropout_rate": (0, 1),
     "seed": (0, 2**32 - 1),  # numpy's; the trainer seeds it with the same number
 }
-_ANY_NUMBER = (-(10**15), 10**15)
 # transformers 4.54.1's SchedulerType, less the two that get_scheduler_fix calls with arguments
 # they do not take (train_util.py:5393), and diffusers' one.
 SCHEDULERS = (
@@ -60,8 +78,8 @@ def problems(section: str, settings: Settings) -> list[str]:
     lines: list[str] = []
     sound: Settings = {}
     for key, setting in settings.items():
-        if wrong := misplaced(section, key):
-            lines.append(f"{setting.origin}: {key_shown(key)}: {wrong}")
+        if wrong := _misplaced(section, key):
+            lines.append(f"{setting.origin}: {ascii(key)[1:-1][:60]}: {wrong}")
             continue
         kind = type_of(table().sections[section][key], isinstance(setting.value, list))
         _, wrongs = validated(kind, setting.value, setting.origin, (key,))
@@ -72,25 +90,38 @@ def problems(section: str, settings: Settings) -> list[str]:
     return lines
 
 
+def _misplaced(section: str, key: str) -> str | None:
+    """Why `key` cannot stand in this section, or None."""
+    sections = table().sections
+    if key in REFUSED:
+        return REFUSED[key]
+    if key in sections[section]:
+        return None
+    option = table().training.get(key)
+    name = option.dataset_key if option and option.dataset_key else key
+    home = next((each for each in SECTIONS if name in sections[each]), None)
+    if home:
+        return f"belongs elsewhere: write {name} in {_FILES[home]}"
+    plain = key.strip("- ").replace("-", "_").lower()
+    known = {each for keys in sections.values() for each in keys}
+    return f"the trainer has no such option: {did_you_mean(MEANT.get(plain, plain), known)}"
+
+
 def type_of(option: Option, listed: bool) -> Any:
     """The type of this option's values, with bounds; `listed` where a list is written."""
-    low, high = LIMITS.get(option.name, _ANY_NUMBER)
+    low, high = LIMITS.get(option.name, (-(10**15), 10**15))
     bounds = Field(strict=True, ge=low, le=high)
     whole, number = Annotated[int, bounds], Annotated[FiniteFloat, bounds]
     kinds: dict[str, Any] = {
         "bool": Annotated[bool, Field(strict=True)],
         "int": whole,
         "float": number,
-        "exact_float": number,  # the trainer says at once where it misses the point
         "str": Text,
-        "Path": Text,
         "int_or_float": Annotated[number, BeforeValidator(_no_long_ratio)],
         "int_or_pair": _list_of(whole, 2, 2) if listed else whole,
-        "float_pair": _list_of(number, 2, 2),
-        "dict": dict[str, Any],
     }
-    kind: Any = kinds[option.kind]
-    if rule := _RULES.get(option.name):
+    kind = kinds.get(option.kind, Any)  # the trainer itself says what is wrong with the rare ones
+    if rule := RULES.get(option.name):
         kind = Annotated[kind, rule]
     elif option.choices:
         kind = Annotated[kind, one_of([each for each in option.choices if each is not None])]
@@ -112,18 +143,15 @@ def _no_long_ratio(value: object) -> object:
 
 
 def _optimizer(name: str) -> str:
-    """Its own names in any case, and dotted ones such as torch.optim.SGD (train_util.py:4846).
-
-    DAdapt's package is not in the trainer's set.
-    """
-    own = [each for each in table().optimizers if not each.startswith("DAdapt")]
+    """In any case, and dotted ones such as torch.optim.SGD (train_util.py:4846)."""
+    own = [each for each in table().optimizers if not each.startswith("DAdapt")]  # no package
     if "." in name or name.lower() in map(str.lower, own):
         return name
     raise ValueError(f"unknown optimizer {shown(name)}: {did_you_mean(name, own)}")
 
 
 _folder = matching(f"{SAFE_NAME.pattern}(/{SAFE_NAME.pattern})*", "be a folder in the workspace")
-_RULES = {
+RULES = {
     "optimizer_type": AfterValidator(_optimizer),
     "lr_scheduler": one_of(SCHEDULERS),
     "max_token_length": one_of((75, 150, 225)),  # 75 is what is read without it
@@ -131,11 +159,8 @@ _RULES = {
     "output_dir": _folder,
     "logging_dir": _folder,
     "image_dir": matching(SAFE_NAME.pattern, "be a name, whose folder --data NAME=DIR gives"),
-    # Split at the first = (train_network.py:667), or at the only (train_util.py:4860).
-    **dict.fromkeys(
-        ("network_args", "optimizer_args", "lr_scheduler_args"),
-        matching(r"[^\s=]+=.*", 'be "key=value" without spaces around the key'),
-    ),
+    # Split at the first = (train_network.py:667).
+    "network_args": matching(r"[^\s=]+=.*", 'be "key=value" without spaces around the key'),
 }
 
 
@@ -148,9 +173,7 @@ def _relations(sound: Settings) -> Iterator[tuple[str, str]]:
     if values.get("network_module") != "networks.lora":
         return
     for pair in values.get("network_args", ()):
-        key, _, value = pair.partition("=")
+        key = pair.partition("=")[0]
         if key not in table().lora_args:  # ignored without a word (lora.py:416)
             hint = did_you_mean(key, table().lora_args)
             yield "network_args", f"networks.lora would ignore {shown(key)}: {hint}"
-        elif key == "conv_dim" and not value.isdecimal():
-            yield "network_args", f"conv_dim: a whole number is needed, not {shown(value)}"

@@ -11,24 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bespoke.experiment import option_rules, options
-from bespoke.experiment.settings import Setting
-from bespoke.experiment.validation import validated
+from bespoke.experiment import option_checks, trainer_options
+from bespoke.experiment.trainer_options import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECTIONS = options.SECTIONS
-SAMPLES: list[Any] = [
-    *(True, False, 0, 3, 0.5, 3.0, "", "text", [], [1, 2], [1.0, 2.0], [1, 2.0], [1, 2, 3]),
-    *(["a", "b"], {}, {"a": 1}, None),
-]
-
+SECTIONS = trainer_options.SECTIONS
 # Run beside the trainer's source.
 LIVE = """
 import argparse
-import torch, voluptuous
+import torch
 import train_network
 from library import config_util, train_util
 
@@ -37,20 +31,9 @@ def kind(action):
         return "bool"
     return action.type.__name__ if action.type else "str"
 
-def accepts(schema, value):
-    try:
-        voluptuous.Schema(schema)(value)
-    except voluptuous.Invalid:
-        return False
-    return True
-
-def keys(schema):
-    return {str(key): [accepts(wanted, v) for v in samples] for key, wanted in schema.items()}
-
-def builds(optimizer_type, lr_scheduler, lr_scheduler_args=None, optimizer_args=None):
+def builds(optimizer_type, lr_scheduler):
     args = train_network.setup_parser().parse_args([])
     args.optimizer_type, args.lr_scheduler = optimizer_type, lr_scheduler
-    args.lr_scheduler_args, args.optimizer_args = lr_scheduler_args, optimizer_args
     weights = [{"params": [torch.nn.Parameter(torch.zeros(2, 2))]}]
     try:
         train_util.get_scheduler_fix(args, train_util.get_optimizer(args, weights)[-1], 1)
@@ -58,7 +41,6 @@ def builds(optimizer_type, lr_scheduler, lr_scheduler_args=None, optimizer_args=
         return f"{type(error).__name__}: {error}"
     return ""
 
-samples = asked["samples"]
 sanitizer = config_util.ConfigSanitizer(True, True, False, True)
 answer = {
     "training": {
@@ -68,15 +50,10 @@ answer = {
         }
         for a in train_network.setup_parser()._actions if a.dest != "help"
     },
-    "general": keys(sanitizer.general_schema),
-    "subsets": keys({**sanitizer.ft_subset_schema, **sanitizer.db_subset_schema}),
+    "general": [str(key) for key in sanitizer.general_schema],
+    "subsets": [str(k) for k in {**sanitizer.ft_subset_schema, **sanitizer.db_subset_schema}],
     "optimizers": {n: builds(n, "linear") for n in asked["optimizers"]},
     "schedulers": {n: builds("AdamW", n) for n in asked["schedulers"]},
-    "with_more": {
-        "adafactor": builds("Adafactor", "adafactor"),
-        "piecewise_constant": builds("AdamW", "piecewise_constant", ['step_rules="1:10,0.1"']),
-        "cosine_with_min_lr": builds("AdamW", "cosine_with_min_lr", ["min_lr=1e-6"]),
-    },
 }
 """
 
@@ -84,18 +61,17 @@ answer = {
 @pytest.fixture(scope="module")
 def live(ask_trainer: Callable[[str, Any], Any]) -> dict[str, Any]:
     """What the real trainer says, asked once for the module."""
-    known = options.table().optimizers
+    known = trainer_options.table().optimizers
     asked = {
-        "samples": SAMPLES,
         "optimizers": [*known, *map(str.lower, known), "torch.optim.SGD", "adam"],
-        "schedulers": [*option_rules.SCHEDULERS, "reduce_lr_on_plateau", "cosine_with_restart"],
+        "schedulers": [*option_checks.SCHEDULERS, "reduce_lr_on_plateau", "cosine_with_restart"],
     }
     return dict(ask_trainer(LIVE, asked))
 
 
 def problems(section: str, values: dict[str, Any]) -> list[str]:
     settings = {key: Setting(value=value, origin="a") for key, value in values.items()}
-    return option_rules.problems(section, settings)
+    return option_checks.problems(section, settings)
 
 
 def said(section: str, **values: object) -> str:
@@ -121,9 +97,9 @@ def test_the_committed_table_is_what_the_source_says(sd_scripts: Path, tmp_path:
     done = scanned(sd_scripts, tmp_path / "table.json")
     assert done.returncode == 0, done.stderr[-3000:]
     found = (tmp_path / "table.json").read_text()
-    committed = options.TABLE_FILE.read_text()
+    committed = trainer_options.TABLE_FILE.read_text()
     if not (sd_scripts / ".git").exists():  # a copy of the working tree without git
-        found = found.replace('"commit": ""', f'"commit": "{options.table().commit}"')
+        found = found.replace('"commit": ""', f'"commit": "{trainer_options.table().commit}"')
     assert found == committed
 
 
@@ -137,25 +113,17 @@ def test_the_table_holds_every_option_of_the_live_parser(live: dict[str, Any]) -
             "many": option.many,
             "flags": [f"--{name}"],
         }
-        for name, option in options.table().training.items()
+        for name, option in trainer_options.table().training.items()
     }
     assert recorded == live["training"]
 
 
 @pytest.mark.trainer
 @pytest.mark.parametrize("section", ["general", "subsets"])
-def test_each_key_of_the_live_dataset_schema_takes_what_voluptuous_takes(
+def test_the_table_holds_every_key_of_the_live_dataset_schema(
     live: dict[str, Any], section: str
 ) -> None:
-    known = options.table().sections[section]
-    assert set(known) == set(live[section])
-    for name, option in known.items():
-        plain = options.Option(name="", kind=option.kind)  # without bounds and choices
-        for sample, accepted in zip(SAMPLES, live[section][name], strict=True):
-            kind = option_rules.type_of(plain, isinstance(sample, list))
-            right = accepted and (option.kind == "bool" or not isinstance(sample, bool))
-            if option.kind not in ("exact_float", "float_pair"):  # a point is not asked for here
-                assert (not validated(kind, sample, "a")[1]) == right, (name, sample)
+    assert {*trainer_options.table().sections[section]} == {*live[section]} - {"batch_size"}
 
 
 @pytest.mark.trainer
@@ -166,66 +134,43 @@ def test_the_trainer_builds_every_optimizer_that_passes(live: dict[str, Any]) ->
 
 @pytest.mark.trainer
 def test_the_trainer_builds_every_scheduler_that_passes(live: dict[str, Any]) -> None:
-    for name, failure in live["schedulers"].items():
-        if name not in live["with_more"]:  # these need other options beside them
-            assert clean("training", lr_scheduler=name) == (not failure), (name, failure)
-    assert live["with_more"] == {
-        "adafactor": "",
-        "piecewise_constant": "",
-        "cosine_with_min_lr": "",
-    }
+    # These need other options beside them.
+    needing = {"adafactor", "piecewise_constant", "cosine_with_min_lr"}
+    for name in live["schedulers"].keys() - needing:
+        failure = live["schedulers"][name]
+        assert clean("training", lr_scheduler=name) == (not failure), (name, failure)
 
 
 def test_dataset_keys_are_recorded_and_fall_back_on_the_training_default() -> None:
-    training = options.table().training
+    training = trainer_options.table().training
     twins = {name: option.dataset_key for name, option in training.items() if option.dataset_key}
     assert twins["dataset_repeats"] == "num_repeats"
     assert not {"train_batch_size", "max_token_length", "prior_loss_weight"} & twins.keys()
-    assert options.table().sections["general"]["caption_extension"].default == ".caption"
+    sections = trainer_options.table().sections
+    assert sections["general"]["caption_extension"].default == ".caption"
+    assert "batch_size" not in {*sections["general"], *sections["subsets"]}
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("add_logging_arguments(parser)", "parser.add_argument('-x')"),
-        ("add_logging_arguments(parser)", "parser.add_argument('--x', action='count')"),
-        ("def setup_parser(", "def parser_of_another_version("),
-    ],
-)
-def test_source_of_another_shape_is_an_error(
-    sd_scripts: Path, tmp_path: Path, old: str, new: str
-) -> None:
+def test_source_of_another_shape_is_an_error(sd_scripts: Path, tmp_path: Path) -> None:
     for entry in sd_scripts.iterdir():
         if entry.name not in ("train_network.py", ".git"):
             (tmp_path / entry.name).symlink_to(entry)
     source = (sd_scripts / "train_network.py").read_text()
+    old = "add_logging_arguments(parser)"
     assert old in source
-    (tmp_path / "train_network.py").write_text(source.replace(old, new))
+    changed = source.replace(old, "parser.add_argument('--x', action='count')")
+    (tmp_path / "train_network.py").write_text(changed)
     done = scanned(tmp_path, tmp_path / "table.json")
     assert done.returncode == 2
     assert f"{tmp_path}: cannot be read as the trainer's source" in done.stderr
     assert not (tmp_path / "table.json").exists()
 
 
-def test_a_table_is_not_written_of_source_without_its_commit(
-    sd_scripts: Path, tmp_path: Path
-) -> None:
-    for entry in sd_scripts.iterdir():
-        if entry.name != ".git":
-            (tmp_path / entry.name).symlink_to(entry)
-    before = options.TABLE_FILE.read_bytes()
-    command = [sys.executable, "tools/options_scan.py", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 2
-    assert "must name the commit" in done.stderr
-    assert options.TABLE_FILE.read_bytes() == before
-
-
 def test_checking_options_imports_nothing_heavy(repository: Path) -> None:
     program = (
-        "import sys; from bespoke.experiment import option_rules as o;"
+        "import sys; from bespoke.experiment import option_checks as o;"
         "o.problems('training', {});"
-        "print(*sys.modules.keys() & {'torch', 'numpy', 'difflib', 'tools'})"
+        "print(*sys.modules.keys() & {'torch', 'numpy', 'tools'})"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, check=True
@@ -240,25 +185,21 @@ def test_checking_options_imports_nothing_heavy(repository: Path) -> None:
     ("section", "key", "meant"),
     [
         ("training", "lr", "learning_rate"),
-        ("training", "batch_size", "train_batch_size"),
         ("training", "rank", "network_dim"),
         ("training", "--learning-rate", "learning_rate"),
         ("training", "Seed", "seed"),
-        ("training", "learnin_rate", "learning_rate"),
-        ("training", "keep_token", "keep_tokens (in dataset_config.toml under [general]"),
+        ("training", "keep_token", "keep_tokens"),
         ("general", "keep_token", "keep_tokens"),
-        ("general", "learning-rate", "learning_rate (in training_config.toml"),
         ("subsets", "image_dirs", "image_dir"),
     ],
 )
 def test_an_unknown_name_leads_to_the_nearest_known_one(section: str, key: str, meant: str) -> None:
-    assert said(section, **{key: 1}).startswith(
-        f"{key}: the trainer has no such option; did you mean {meant}"
-    )
+    wanted = f"{key}: the trainer has no such option: did you mean {meant!r}?"
+    assert said(section, **{key: 1}) == wanted
 
 
 def test_every_false_friend_leads_to_a_real_option() -> None:
-    assert set(options.MEANT.values()) <= options.table().training.keys()
+    assert set(option_checks.MEANT.values()) <= trainer_options.table().training.keys()
 
 
 @pytest.mark.parametrize(
@@ -278,9 +219,9 @@ def test_an_option_in_the_wrong_place_is_sent_to_its_own(
     assert said(section, **{key: 1}).startswith(f"{key}: belongs elsewhere: write {place}")
 
 
-@pytest.mark.parametrize("key", sorted(options.REFUSED))
+@pytest.mark.parametrize("key", sorted(option_checks.REFUSED))
 def test_what_nobody_may_set_is_refused_with_the_way_out(key: str) -> None:
-    assert said("training", **{key: "x"}) == f"{key}: {options.REFUSED[key]}"
+    assert said("training", **{key: "x"}) == f"{key}: {option_checks.REFUSED[key]}"
 
 
 # Values
@@ -290,15 +231,11 @@ def test_what_nobody_may_set_is_refused_with_the_way_out(key: str) -> None:
     ("section", "key", "value", "wrong"),
     [
         ("training", "network_dim", "32", 'should be a whole number, not "32"'),
-        ("training", "network_dim", True, "should be a whole number, not true"),
         ("training", "network_dim", 32.0, "should be a whole number, not 32.0"),
         ("training", "learning_rate", "1e-4", 'should be a number, not "1e-4"'),
-        ("training", "learning_rate", float("nan"), "should be a finite number, not nan"),
+        ("training", "learning_rate", float("nan"), "should be a finite number, not NaN"),
         ("training", "learning_rate", -1e-4, "should be at least 0, not -0.0001"),
-        ("training", "max_grad_norm", 1e300, "should be at most 1000000000000000, not 1e+300"),
         ("training", "xformers", "false", 'should be true or false, not "false"'),
-        ("training", "xformers", 1, "should be true or false, not 1"),
-        ("training", "seed", 2**32, "should be at most 4294967295, not 4294967296"),
         ("training", "vae", "a\0", 'should hold no control character, not "a\\u0000"'),
         ("training", "lr_warmup_steps", 100.0, "100.0 would be read as a ratio of the run: write a "
          "whole number"),
@@ -311,8 +248,7 @@ def test_what_nobody_may_set_is_refused_with_the_way_out(key: str) -> None:
         ("training", "output_dir", "../x", 'should be a folder in the workspace, not "../x"'),
         ("training", "network_args", "conv_dim=8", 'should be a list, not "conv_dim=8"'),
         ("general", "keep_tokens", -1, "should be at least 0, not -1"),
-        ("general", "resolution", "512,512", 'should be a whole number, not "512,512"'),
-        ("general", "resolution", [512], "should have at least 2 items, not a list of 1"),
+        ("general", "resolution", [512], "should have at least 2 items, not [512]"),
         ("subsets", "image_dir", "a/b", 'should be a name, whose folder --data NAME=DIR gives, not '
          '"a/b"'),
     ],
@@ -328,7 +264,7 @@ def test_a_wrong_value_is_named_with_what_is_needed(
     [
         ("text_encoder_lr", [-1.0], "text_encoder_lr.1: should be at least 0, not -1.0"),
         ("network_args", [8], "network_args.1: should be text in quotes, not 8"),
-        ("optimizer_args", ["a = 8"], 'optimizer_args.1: should be "key=value" without'),
+        ("network_args", ["a = 8"], 'network_args.1: should be "key=value" without'),
     ],
 )
 def test_a_wrong_item_of_a_list_is_named_with_its_place(
@@ -345,18 +281,15 @@ def test_what_the_trainer_takes_passes() -> None:
     assert clean("general", resolution=[512, 768], caption_dropout_rate=0)
 
 
-def test_every_problem_is_told_with_where_it_was_written() -> None:
+def test_every_problem_is_said_with_where_it_was_written() -> None:
     lines = problems("training", {"lr": 1, "network_dim": "32", "seed": -1, "vae": "x"})
-    assert [line.split(": ")[:2] for line in lines] == [
-        ["a", "lr"],
-        ["a", "network_dim"],
-        ["a", "seed"],
-    ]
+    assert [line.split(": ")[1] for line in lines] == ["lr", "network_dim", "seed"]
+    assert all(line.startswith("a: ") for line in lines)
 
 
 def test_every_limit_and_rule_is_of_a_real_option() -> None:
-    known = {name for section in SECTIONS for name in options.table().sections[section]}
-    assert set(option_rules.LIMITS) | set(option_rules._RULES) <= known
+    known = {name for section in SECTIONS for name in trainer_options.table().sections[section]}
+    assert set(option_checks.LIMITS) | set(option_checks.RULES) <= known
 
 
 def test_constant_takes_no_warm_up() -> None:
@@ -371,7 +304,6 @@ def test_arguments_that_networks_lora_would_ignore_are_refused() -> None:
 
     (ignored,) = lora("conv_dims=8")
     assert ignored.endswith("networks.lora would ignore \"conv_dims\": did you mean 'conv_dim'?")
-    assert "conv_dim: a whole number is needed" in lora("conv_dim=8.0")[0]
     assert lora("conv_dim=8", "conv_alpha=4.0", "rank_dropout=0.1") == []
 
 
@@ -382,19 +314,11 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6
 )
-KNOWN = sorted({name for section in SECTIONS for name in options.table().sections[section]})
-KEYS = st.text() | st.sampled_from(KNOWN) | st.sampled_from(sorted(options.MEANT))
+KNOWN = sorted({name for section in SECTIONS for name in trainer_options.table().sections[section]})
+KEYS = st.text() | st.sampled_from(KNOWN) | st.sampled_from(sorted(option_checks.MEANT))
 
 
 @given(section=st.sampled_from(SECTIONS), values=st.dictionaries(KEYS, VALUES))
 def test_no_value_of_any_kind_is_a_traceback(section: str, values: dict[str, object]) -> None:
     for line in problems(section, values):
         assert line == " ".join(line.splitlines())
-
-
-def test_numbers_too_long_to_print_are_no_traceback() -> None:
-    long = 10**5000
-    for section in SECTIONS:
-        for name in options.table().sections[section]:
-            problems(section, {name: long})
-            problems(section, {name: [-long]})
