@@ -34,8 +34,8 @@ SKIN_A, SKIN_B, SKIN_CHROMA = (-3.0, 36.0), (-1.0, 50.0), 54.0
 # Shares of the face that must be of a colour of skin, and that the background may not have.
 NATURAL, SPILT = 0.5, 0.4
 
-# How sure a model must be of what was not asked; it is believed only of these.
-SURE, UNASKED = 0.9, ("glasses", "hat")
+# How sure the model of glasses must be where none were asked; of hats and the like it sees too many.
+SURE = 0.8
 
 # How sure a model must be of a face, if no glasses cover it: 202 originals have 0.25 and more, flat
 # pictures, gradients, stripes and boxes 0.2 at most.
@@ -162,9 +162,8 @@ def _unasked(
     hair = (LIKELIHOOD["hair"] > 0.5) & ~grid.ground & (grid.lab[..., 0] > OUTLINE)
     if ground and not wanted.features.get("hair") and hair.sum() >= LEAST_CELLS:
         found["background over the hair"] = _seen(ground.met_by(grid.lab[hair]).mean(), SPILT)
-    for name in UNASKED:
-        if name not in wanted.accessories:
-            found[name] = _seen(seen[name][0], SURE)
+    if "glasses" not in wanted.accessories:
+        found["glasses"] = _seen(seen["glasses"][0], SURE)
     return found
 
 
