@@ -6,10 +6,9 @@ picture with it and one without were told right among originals that were left o
 
 from __future__ import annotations
 
-import functools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from bespoke.evaluation.view import PictureGrid
 
 SHIPPED = Path(__file__).with_name("accessories.npz")
+with np.load(SHIPPED, allow_pickle=False) as _arrays:
+    _MODELS = dict(_arrays)
 
 # The words that ask for each, and the rows and columns of cells where it is looked for.
 WORDS = {
@@ -43,33 +44,23 @@ GOOD = 0.75
 _DENIED = re.compile(r"\b(?:no|without)\s(?:\w+\s)?$")
 
 
-class Seen(NamedTuple):
-    """How likely it is that a picture has it, and how well that is told."""
-
-    probability: float
-    auc: float
-
-
 def said(prompt: str) -> dict[str, str]:
     """By accessory that `prompt` asks, the words up to it; one that is denied is not asked."""
-    asked = {}
+    asked: dict[str, str] = {}
     for name, words in WORDS.items():
         for each in re.finditer(words, prompt.lower()):
             before = prompt.lower()[: each.start()].rpartition(",")[2]
             if not _DENIED.search(before):
-                asked[name] = " ".join(before.split()[-3:])
+                asked[name] = " ".join((asked.get(name, ""), *before.split()[-3:]))
     return asked
 
 
-def seen(grid: PictureGrid) -> dict[str, Seen]:
-    """What each model says of a picture, those of WORDS and "face"."""
-    names, weights, biases, aucs = _models()
-    logits = np.tensordot(weights, planes(grid), axes=3) + biases
+def seen(grid: PictureGrid) -> dict[str, tuple[float, float]]:
+    """By name, those of WORDS and "face", how likely it is there, and the model's `auc`."""
+    logits = np.tensordot(_MODELS["weights"], planes(grid), axes=3) + _MODELS["biases"]
     sure = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    return {
-        name: Seen(round(float(p), 3), round(float(auc), 2))
-        for name, p, auc in zip(names, sure, aucs, strict=True)
-    }
+    told = np.round([sure, _MODELS["aucs"]], 3).T.tolist()
+    return dict(zip(_MODELS["names"].tolist(), map(tuple, told), strict=True))
 
 
 def planes(grid: PictureGrid) -> NDArray[np.float64]:
@@ -82,12 +73,3 @@ def planes(grid: PictureGrid) -> NDArray[np.float64]:
     right = np.diff(lab, axis=1, append=lab[:, -1:])
     steps = (np.minimum(np.sqrt((step**2).sum(axis=-1)), 2) for step in (down, right))
     return np.stack([lighter, *steps])
-
-
-@functools.cache
-def _models() -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    with np.load(SHIPPED, allow_pickle=False) as arrays:
-        weights, biases, aucs = (
-            arrays[key].astype(np.float64) for key in ("weights", "biases", "aucs")
-        )
-        return arrays["names"].tolist(), weights, biases, aucs

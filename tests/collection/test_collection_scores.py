@@ -12,9 +12,11 @@ import pytest
 
 from bespoke.dataset import colors, images
 from bespoke.dataset.pixel_grid import PixelGrid
-from bespoke.evaluation import likeness, metrics, view
+from bespoke.evaluation import accessories, figure, likeness, metrics, view
+from bespoke.evaluation.asked import read_prompt
 from bespoke.evaluation.scoring import suggest
 from bespoke.evaluation.view import PictureGrid
+from bespoke.experiment import caption_text
 from tests.evaluation.test_scoring import falls_in_order, means_of_versions
 
 if TYPE_CHECKING:
@@ -65,7 +67,6 @@ def test_the_table_is_what_the_originals_teach(
     subprocess.run([sys.executable, script, real_pictures, "--out", learnt], check=True)
     found, shipped = json.loads(learnt.read_text()), json.loads(view.REGIONS.read_text())
     assert found["regions"] == shipped["regions"]
-    assert found["shares"] == pytest.approx(shipped["shares"], abs=0.011)
 
 
 def test_the_originals_score_nine_or_more_and_lie_on_the_grid(real_pictures: Path) -> None:
@@ -91,3 +92,26 @@ def test_the_shipped_likeness_is_what_the_originals_teach_and_none_of_them(
     exact = np.sqrt(likeness.squares(own, shipped.patches).min(axis=1) / 9) < 1
     assert len(shipped.patches) < len(own) / 20
     assert exact.mean() < 0.05
+
+
+def test_what_originals_wear_and_their_colours_are_told_as_their_captions_say(
+    real_pictures: Path,
+) -> None:
+    chances: dict[str, list[tuple[float, bool]]] = {}
+    verdicts: dict[str, list[str]] = {}
+    for path in sorted(real_pictures.glob("*.png")):
+        text = caption_text.HEX.sub("", path.with_suffix(".txt").read_text(encoding="utf-8"))
+        wanted = read_prompt(text)
+        found = figure.read(PictureGrid(pixels=images.pixels(path)), wanted)
+        seen = accessories.seen(PictureGrid(pixels=images.pixels(path)))
+        for name in accessories.WORDS:
+            chances.setdefault(name, []).append((seen[name][0], name in wanted.accessories))
+        for kind, feature in found["features"].items():
+            verdicts.setdefault(kind, []).append(feature["verdict"])
+        verdicts.setdefault("face", []).append(found["face"]["verdict"])
+    for name, pairs in chances.items():
+        having, others = ([chance for chance, has in pairs if has is own] for own in (True, False))
+        assert np.mean(np.array(having)[:, None] > others) >= 0.93, name
+    for kind, least in {"face": 0.99, "skin": 0.9, "eyes": 0.85, "hair": 0.8}.items():
+        told = [each for each in verdicts[kind] if each != "unmeasured"]
+        assert told.count("match") >= least * len(told), kind

@@ -130,7 +130,7 @@ def test_noise_through_jpeg_has_no_ground(quality: int) -> None:
 
 
 def test_grey_in_noise_is_no_green_and_stays_grey() -> None:
-    picture = noisy(portrait("#828282", "#00ff00", wide=True), 12)
+    picture = noisy(portrait("#828282", "#00ff00", wide=True), 8)
     assert ground_of(picture) == "mismatch"
     assert ground_of(picture, "grey background") == "match"
 

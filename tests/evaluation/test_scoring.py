@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from bespoke.evaluation import metrics
-from bespoke.evaluation.scoring import Scores, suggest
+from bespoke.evaluation.scoring import Scores, remarks, suggest
 from tests.evaluation.test_metrics import (
     ASKED,
     PROMPT,
@@ -53,6 +53,28 @@ def test_a_ground_that_was_asked_and_not_measured_counts_as_missed() -> None:
     asked = {"hex": ["#00ff00"], "words": []}
     unmeasured = {"background": {"verdict": "unmeasured", "asked": asked}, "features": {}}
     assert suggest([unmeasured]).prompt_adherence == 0
+
+
+def test_remarks_say_what_is_missing_and_what_no_one_asked_the_worst_first() -> None:
+    green, gold, blonde = ({"hex": [], "words": [word]} for word in ("green", "gold", "blonde"))
+    measured = {
+        "background": {"verdict": "mismatch", "name": "pink", "asked": green},
+        "features": {
+            "hair": {"verdict": "mismatch", "name": "brown", "asked": blonde},
+            "crown": {"verdict": "mismatch", "reason": "not seen", "asked": gold},
+            "eyes": {"verdict": "unmeasured", "reason": "none"},
+        },
+        "unasked": {"background over the face": {"verdict": "seen"}, "hat": {"verdict": "none"}},
+    }
+    said = ("background pink, green asked", "hair brown, blonde asked", "no crown")
+    assert remarks(measured) == said
+    assert suggest([measured]).prompt_adherence == 0
+    measured["background"] = {"verdict": "match", "name": "green", "asked": green}
+    assert remarks(measured)[1:] == ("green over the face", "no crown")
+    assert suggest([measured]).prompt_adherence == 3
+    faceless = {**measured, "face": {"verdict": "mismatch"}}
+    assert remarks(faceless) == ("no face",)
+    assert suggest([faceless]).prompt_adherence == 0
 
 
 def test_adherence_follows_the_ground() -> None:
