@@ -65,8 +65,7 @@ def recorded(place: Path) -> dict[str, Any]:
     """The run as the record has it, and the pictures that it leads to."""
     from bespoke.record import store
 
-    with store.opened(place / "rehearsal") as record:
-        names = sorted(each.name for each in record.runs())
+    names = sorted(each.name for each in store.runs(place / "rehearsal"))
     row = json.loads((place / "rehearsal" / "output" / f"{NAME}.record.json").read_text())
     row["curves"].pop("loss", None)
     for key in ("uid", "started", "ended", "interruptions", "starts"):

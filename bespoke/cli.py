@@ -69,7 +69,7 @@ def _captions(parser: Parser) -> None:
 
 def _test(parser: Parser) -> None:
     about = "a file, or its name in the workspace's output/; of a run's name, the newest"
-    parser.add_argument("weights", metavar="CHECKPOINT", type=Path, nargs="*", help=about)
+    parser.add_argument("weights", metavar="CHECKPOINT", type=Path, nargs="+", help=about)
     about = "not the one in training_config.toml: file, folder, id"
     parser.add_argument("--base-model", metavar="MODEL", help=about)
     parser.add_argument("--prompts", metavar="FILE", type=Path, help="not test_prompts.toml")
@@ -82,8 +82,6 @@ def _test(parser: Parser) -> None:
         auto_score="take the suggested scores, and record them",
         auto_commit="commit each test's folder to git, and nothing else; never a push",
     )
-    about = "measure and score saved tests again; the earlier scores are kept"
-    parser.add_argument("--again", metavar="FOLDER", type=Path, nargs="+", default=(), help=about)
     _workspace(parser)
 
 
@@ -140,10 +138,10 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None], str]] = {
     "experiments": ("list the experiments", lambda _: None, "experiment.config:show"),
     "test": ("test checkpoints: pictures, metrics, scores", _test, "record.recorder:test"),
     "score": ("measure pictures against what was asked", _score, "evaluation.by_hand:score"),
-    "compare": ("what differs between runs, and what came out", _compare, "record.compare:show"),
-    "next": ("what the scores say comes next", _optional_run, "record.commands:next_steps"),
+    "compare": ("what differs between runs, and what came out", _compare, "record.commands:compare"),
+    "next": ("what the scores say comes next", _optional_run, "record.commands:show_next"),
     "record": ("the record of all runs", _record, "record.commands:run"),
-    "report": ("write the runs' pages again from the record", _report, "record.report:show"),
+    "report": ("write the runs' pages again from the record", _report, "record.commands:show_report"),
     "serve": ("show the runs' pages in a browser", _serve, "record.serve:show"),
     "package": ("pack an experiment for a rented machine", _package, "deploy.package:show"),
     "health": ("how this machine's newest run goes", _workspace, "deploy.health:show"),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from bespoke import version
 from bespoke.console import duration, say
 from bespoke.errors import is_full
-from bespoke.evaluation import sampling
+from bespoke.evaluation import gate, sampling
 from bespoke.experiment import config, prompts
 from bespoke.files import REPOSITORY, locked
 from bespoke.rehearsal import FakeTrainer
@@ -68,8 +68,10 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
     checked = training.check(job)
-    job = gpu_fit.fit(job, checked, len(sampling.sample_specs(tested)))
-    samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
+    samples = sampling.samples_of(tested)
+    job = gpu_fit.fit(job, checked, len(samples))
+    if samples:
+        sampling.write_for_training(samples, job.folder / "prompts.json")
     trainer.require()
     commits = {"bespoke_commit": version.commits()["bespoke"], "trainer_commit": trainer.commit}
     model, tokenizer = trainer.base_model, trainer.tokenizer
@@ -88,22 +90,19 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = training.begin(job, settings)
-        row = recorder.run_of(job, rendered, settings, checked, checked.parent)
+        row = recorder.run_of(job, rendered, settings, checked)
         with recorder.recorded(job, row) as record:
-            evaluator = EpochEvaluator(
-                job,
-                prompts=tested,
-                samples=samples,
-                keep=functools.partial(record.epoch, job.experiment.run_name),
-                show=functools.partial(recorder.show, job, record),
-            )
+            collections = checked.collections.values()
+            arts = [art for each in collections for art in each.arts.values()]
+            keep = functools.partial(recorder.keep, job, record)
+            evaluator = EpochEvaluator(job, samples, arts, keep)
             evaluator.take_up(start)
             if not start.finished:
                 trainer.prepare()
                 training.train(job, trainer.command, rendered, settings, start, evaluator)
             verified = training.verified(job)
             if not start.finished:
-                evaluator.epoch(job.epochs[-1], say)
+                evaluator.epoch(job.epochs[-1])
         resume.update(job.output, job.name, completed=True)
     # The page is named before: what a person does next comes last.
     _summarise(job, verified, evaluator, 0 if start.finished else time.monotonic() - started)
@@ -135,6 +134,8 @@ def _summarise(job: Job, verified: list[Path], evaluator: EpochEvaluator, second
         say("This machine can train.")
         return
     where = shlex.join(["--workspace", str(job.workspace)])
-    say(evaluator.best() or f"last checkpoint: {last}")
+    best = gate.best(list(evaluator.results.values()))
+    shown = f"Best: epoch {best.epoch}, {best.summary()}: {best.checkpoint}" if best else None
+    say(shown or f"last checkpoint: {last}")
     say(f"next: bespoke next {job.experiment.run_name} {where}")
     say(f"see it: bespoke serve {where}")

@@ -42,13 +42,12 @@ KEEPS = "use --fresh to start again (earlier files are kept)"
 class RunFile(BaseModel, frozen=True):
     """What a run is, kept beside its checkpoints as `{name}.run.json`: a resume is held to it.
 
-    `settings` names every option and every folder's content; `decisions` are the gate's by epoch;
-    `hashes` are of the states' weights; `completed` where the last epoch is tested, with no STOP.
+    `settings` names every option and every folder's content; `hashes` are of the states' weights;
+    `completed` where the last epoch is tested, with no STOP.
     """
 
     settings: dict[str, Any]
     steps_per_epoch: int | None = Field(default=None, gt=0)
-    decisions: dict[str, dict[str, Any]] = {}
     hashes: dict[str, str] = {}
     completed: bool = False
 

@@ -124,10 +124,8 @@ def begin(job: Job, settings: Mapping[str, Any]) -> Start:
 class Evaluator(Protocol):
     """What is told of a run as it goes on; `evaluation.evaluator` tests, scores and decides."""
 
-    def take(self, event: trainer_log.Event | None) -> None: ...
     def lacks_pictures(self, epoch: int) -> bool: ...
-    def adopt_first(self, epoch: int, since: int) -> None: ...
-    def epoch(self, epoch: int, tell: Callable[[str], None]) -> None: ...
+    def epoch(self, epoch: int) -> None: ...
 
 
 def train(
@@ -172,7 +170,6 @@ class _Training:
             command += ["--resume", str(start.state), "--initial_step", str(self._behind)]
         command += ["--sample_at_first"] if self._draws else []
         write_whole(job.folder / "command.txt", shlex.join(command) + "\n")
-        self._launched_ns = (job.folder / "command.txt").stat().st_mtime_ns
         log_file = job.folder / "train.log"
         say(f"the trainer starts; full log: {log_file}")
         began = time.monotonic()
@@ -190,7 +187,7 @@ class _Training:
             for event in reader.events(group.output()):
                 if isinstance(event, trainer_log.Progress):
                     event = replace(event, step=event.step + self._behind)
-                for each in (shown.show, watch.take, self._evaluator.take, self._take):
+                for each in (shown.show, watch.take, self._take):
                     each(event)
             code = group.wait()
         job.journal.write("ended", exit_code=code, seconds=round(time.monotonic() - began, 1))
@@ -202,19 +199,18 @@ class _Training:
             self._keep_steps(event.total // self._job.epochs[-1])
             due = time.monotonic() > self._due or event.step == event.total
             if due and event.loss is not None:
-                self._due = time.monotonic() + 2.0
+                self._due = time.monotonic() + 0.5
                 self._job.journal.write("progress", **asdict(event))
         elif isinstance(event, trainer_log.EpochStarted):
             self._end_epoch(event.epoch - 1)
             self._job.journal.write("epoch_started", epoch=event.epoch, epochs=event.epochs)
 
     def _end_epoch(self, epoch: int) -> None:
-        if self._draws and epoch == self._start.epoch:
-            self._evaluator.adopt_first(epoch, since=self._launched_ns)
-            self._evaluator.epoch(epoch, say)
-        elif epoch > self._start.epoch:
+        if epoch > self._start.epoch:
             resume.note_epoch(self._job, epoch)
-            self._evaluator.epoch(epoch, say)
+        elif not self._draws or epoch < self._start.epoch:
+            return
+        self._evaluator.epoch(epoch)
 
     def _keep_steps(self, steps: int) -> None:
         """Keep an epoch's steps, which a resume needs, as soon as the trainer says them.
