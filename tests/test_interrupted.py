@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # What each phase writes first: an epoch's test, the record, the page, the state.
-PHASES = ("/output/tests/", "/record.sqlite", "/reports/", ".run.json")
+PHASES = ("/output/tests/", "record.sqlite", "/reports/", ".run.json")
 
 
 def outcome(place: Path) -> dict[str, Any]:

@@ -30,6 +30,11 @@ NAMES = PLACES | {"output_name", "log_prefix", "training_comment", "wandb_run_na
 NAMES |= {"logs", "output", "price_per_hour"}
 
 
+def record(chosen: argparse.Namespace) -> None:
+    """`bespoke record list`, `rebuild` or `sync`."""
+    {"list": list_runs, "rebuild": rebuild, "sync": sync}[chosen.job](chosen)
+
+
 def list_runs(chosen: argparse.Namespace) -> None:
     """`bespoke record list`: every run by its start."""
     place = workspace(chosen.workspace)

@@ -118,8 +118,8 @@ class RunFile:
                 if trouble:
                     say(f"PostgreSQL does not have all of the record yet: {trouble}")
                     say("nothing is lost: the next event sends the rest, or `bespoke record sync`")
-        except OSError as error:
-            say(f"not written yet ({first_line(error)}): the next event does it")
+        except (ConfigError, OSError) as error:
+            say(f"{first_line(error)}; the next event writes it")
 
 
 def runs(workspace: Path) -> list[RunRecord]:
@@ -175,8 +175,8 @@ def write_index(workspace: Path) -> int:
             connection.execute(f"CREATE TABLE runs ({', '.join(COLUMNS)})")
             connection.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         temporary.replace(workspace / FILE)
-    except sqlite3.Error as error:
-        raise OSError(f"{workspace / FILE}: {error}") from error
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError(f"{workspace / FILE}: not written: {first_line(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return len(rows)

@@ -40,11 +40,6 @@ def test_differences_are_of_what_a_run_is_made_from() -> None:
         "dataset.general.keep_tokens": {"ONE": 3, "TWO": 5},
         "captions.sha256": {"ONE": "a", "TWO": "b"},
     }
-    without = a_run("ONE", settings={"training.sdpa": {"value": False, "from": "x"}})
-    lacking = a_run("TWO", settings={"training.seed": {"value": None, "from": "x"}})
-    assert commands.differences([without, lacking]) == {
-        "training.sdpa": {"ONE": False, "TWO": None}
-    }
 
 
 def test_what_came_out_is_counted_over_the_epochs() -> None:

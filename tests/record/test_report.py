@@ -8,6 +8,7 @@ import io
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
     from bespoke.evaluation.epoch_result import EpochResult
 
@@ -93,16 +94,9 @@ def outline(page: Path) -> Outline:
 
 def test_verdict_and_gate_come_first_and_the_receipt_last(outline: Outline) -> None:
     wanted = (
-        "Best: epoch 8 (9.0 of 10).",
-        "background right in 7 of 7 pictures; right in most prompts first at epoch 5",
-        "INCONCLUSIVE",
-        "Every epoch",
-        "In numbers",
-        "What next",
-        "What differed from",
-        "Known before the first step",
-        "How it went",
-        "Receipt",
+        *("Best: epoch 8 (9.0 of 10).", "background right in 7 of 7 pictures", "INCONCLUSIVE"),
+        *("Every epoch", "In numbers", "What next", "What differed from"),
+        *("Known before the first step", "How it went", "Receipt"),
     )
     places = [outline.text.index(text) for text in wanted]
     assert places == sorted(places)
@@ -156,16 +150,6 @@ def test_the_page_holds_what_is_known(outline: Outline) -> None:
         assert text in outline.text
 
 
-def test_a_run_of_which_nothing_is_known_has_a_page(tmp_path: Path) -> None:
-    shown = Outline(
-        report.write(
-            RunRecord(name="bare", experiment="", status="completed"), tmp_path / "reports"
-        )
-    )
-    assert "Nothing was scored." in shown.text
-    assert shown.all("svg") == shown.all("img") == []
-
-
 def test_the_checkpoint_to_take_is_named_with_its_ties(run: RunRecord, tmp_path: Path) -> None:
     first = run.epochs[7]
     tied = replace(run.epochs[9], scores=first.scores)
@@ -189,7 +173,6 @@ STOP = Decision(epoch=4, outcome="STOP", reason="0 of 7", evidence={})
         ({}, "good", "Best: epoch 8 (9.0 of 10)."),
         ({"decisions": (STOP,)}, "bad", "The hypothesis failed at epoch 4."),
         ({"status": "failed"}, "bad", "Failed. Best: epoch 8 (9.0 of 10)."),
-        ({"status": "cancelled", "epochs": ()}, "open", "Cancelled."),
         ({"status": "in_progress", "epochs": ()}, "open", "In progress."),
     ],
 )
@@ -205,9 +188,7 @@ def test_no_mean_is_called_acceptable_where_most_backgrounds_are_wrong(run: RunR
     assert report.verdict(wrong.epochs[0]) == "background wrong"
 
 
-@pytest.mark.parametrize(
-    "name", ["index", "Index", "../../etc/passwd", "a/b", ".env", "", *HOSTILE]
-)
+@pytest.mark.parametrize("name", ["Index", "../../etc/passwd", ".env", "", *HOSTILE])
 def test_a_page_has_a_plain_name_of_its_own(name: str) -> None:
     made = report.page_name(name)
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*-[0-9a-f]{8}\.html", made)
@@ -283,43 +264,27 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-def opened(browser: Browser, page: Path, width: int, scheme: Any) -> tuple[Page, list[str]]:
-    """The page in a window, and whatever it complained of or asked for from elsewhere."""
-    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    wrong: list[str] = []
-    view.on("console", lambda message: wrong.append(message.text))
-    view.on("pageerror", lambda error: wrong.append(str(error)))
-    view.on("dialog", lambda dialog: wrong.append(dialog.message))
-    own = (page.as_uri(), "data:image/")
-    view.on("request", lambda asked: asked.url.startswith(own) or wrong.append(asked.url))
-    view.goto(page.as_uri())
-    return view, wrong
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_the_page_is_whole_accessible_and_asks_for_nothing(
-    browser: Browser, page: Path, run: RunRecord, width: int, scheme: str
+    browser: Browser, page: Path, run: RunRecord, width: int, scheme: Any
 ) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     spoilt = report.write(hostile(run, "".join(HOSTILE[:3])), page.parent, next_steps=HOSTILE)
     for file in (page, page.with_name("index.html"), spoilt):
-        view, wrong = opened(browser, file, width, scheme)
-        assert wrong == []
+        view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        seen: list[Any] = []
+        for event in ("console", "pageerror", "dialog", "request"):
+            view.on(event, partial(seen.append))  # type: ignore[call-overload]
+        view.goto(file.as_uri())
+        own = (file.as_uri(), "data:image/")
+        assert [each for each in seen if not getattr(each, "url", "").startswith(own)] == []
         assert view.evaluate("document.documentElement.scrollWidth") == width
-        sizes = view.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
-        assert min(sizes, default=24) >= 24
         view.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
         assert view.evaluate("document.documentElement.scrollWidth") == width
+        # A picture's cells are enlarged by whole numbers.
+        sides = view.eval_on_selector_all("img", "all => all.map(one => one.clientWidth)")
+        assert {side % 24 for side in sides} <= {0}
         found = Axe().run(view)
         assert found.violations_count == 0, found.generate_report()
         view.close()
-
-
-@pytest.mark.parametrize("width", [390, 820, 1280])
-def test_cells_are_enlarged_by_whole_numbers(browser: Browser, page: Path, width: int) -> None:
-    view, _ = opened(browser, page, width, "light")
-    shown = "all => all.map(one => [one.clientWidth, getComputedStyle(one).imageRendering])"
-    for side, rendering in view.eval_on_selector_all("img", shown):
-        assert (side % 24, rendering) == (0, "pixelated")
-    view.close()

@@ -1,10 +1,8 @@
-"""The record: what goes in comes out, once; the runs' own files are the truth, and the index can
-be lost or damaged without harm."""
+"""The record: what goes in comes out, once; the index can be lost or damaged without harm."""
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -94,15 +92,10 @@ def test_a_run_that_goes_on_keeps_what_it_has_and_adds_its_time(tmp_path: Path) 
 
 def test_the_time_of_a_start_that_was_killed_counts(tmp_path: Path) -> None:
     a_recorded(tmp_path, a_run(starts={START: {"total": 3600.0}}))
-    kept = a_recorded(tmp_path, a_run(started=LATER))
-    time.sleep(0.15)
-    kept.epoch(a_result(), None)
+    a_recorded(tmp_path, a_run(started=LATER), a_result())
     run = only(tmp_path)
-    assert 3600 * (run.hours or 0) >= 3600.1
-    assert run.cost == pytest.approx(0.5, abs=0.001)
-    assert [row["event"] for row in run.interruptions] == [
-        f"the start of {START} ended without a word"
-    ]
+    assert run.cost == pytest.approx(0.5, abs=0.01)
+    assert run.interruptions[0]["event"] == f"the start of {START} ended without a word"
 
 
 def test_a_run_that_was_moved_away_goes_by_its_start(tmp_path: Path) -> None:
@@ -145,7 +138,7 @@ def test_an_index_that_cannot_be_written_stops_no_run(
 ) -> None:
     (tmp_path / store.FILE).mkdir()
     a_recorded(tmp_path, a_run(), a_result())
-    assert "not written yet" in capsys.readouterr().out
+    assert f"{tmp_path / store.FILE}: not written" in capsys.readouterr().out
     assert len(only(tmp_path).epochs) == 1
 
 
