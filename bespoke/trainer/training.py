@@ -40,9 +40,21 @@ def open_job(request: Request, journal: Journal) -> Job:
     if request.rehearse:
         place = workspace(place / "rehearsal")
         experiment = experiment.renamed(prefix="REHEARSAL_")
-    return Job(
+    job = Job(
         request=request, experiment=experiment, workspace=place, folder=place, journal=journal
     )
+    before = None if request.fresh or request.rehearse else resume.read_record(job.output, job.name)
+    if before is None or not checkpoints.left_by(job.output, job.name):
+        return job
+    levels = {"training": experiment.training, "dataset": experiment.general}
+    is_another = any(
+        setting.origin == "--set" and before.settings.get(f"{section}.{key}") != setting.value
+        for section, settings in levels.items()
+        for key, setting in settings.items()
+        if key not in resume.PLACES
+    )
+    # One that was made with other values is left alone.
+    return replace(job, experiment=experiment.named_by_overrides()) if is_another else job
 
 
 def check(job: Job) -> preflight.Preflight:

@@ -14,7 +14,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from bespoke.errors import ConfigError
+from bespoke.request import Request
 from bespoke.trainer import checkpoints, resume
+from bespoke.trainer.job import Journal
+from bespoke.trainer.training import open_job
 from tests.trainer.rehearsals import NAME, REPOSITORY, command, job, rehearse
 
 if TYPE_CHECKING:
@@ -296,3 +299,22 @@ def test_a_wrong_number_of_steps_is_mended_by_the_trainers_own(
     assert f"said {steps - 20} steps an epoch, the trainer says {steps}" in said
     assert "exit code 0" in said
     assert tensors(tmp_path / "w") == tensors(finished)
+
+
+def test_a_run_with_set_leaves_one_with_other_values_alone_and_is_found_again(
+    tmp_path: Path,
+) -> None:
+    def name(*overrides: str) -> str:
+        request = Request(experiments=("keep_tokens_3",), workspace=tmp_path, overrides=overrides)
+        return open_job(request, Journal()).name
+
+    plain = name()
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / f"{plain}-000001.safetensors").touch()
+    settings = {"training.network_dim": 32}
+    record = resume.RunFile(settings=settings).model_dump_json()
+    (tmp_path / "output" / f"{plain}.run.json").write_text(record, encoding="utf-8")
+    assert name("training.network_dim=32") == plain
+    assert name("training.network_dim=16") == f"{plain}_network_dim_16"
+    # Where a thing lies on this machine makes no other run.
+    assert name("training.pretrained_model_name_or_path=random") == plain

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bespoke.trainer import trainer_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Lines as the pinned trainer printed them on a CPU.
 FIRST = "steps:   0%|          | 0/6 [00:00<?, ?it/s]"
@@ -24,16 +29,24 @@ def folded(*chunks: bytes) -> list[str]:
 
 
 def test_the_step_bar_is_read_in_both_of_its_units() -> None:
-    assert trainer_log.parse(FIRST) == trainer_log.Progress(
-        step=0, total=6, steps_per_second=None, loss=None
-    )
-    slow = trainer_log.parse(SLOW)
-    assert isinstance(slow, trainer_log.Progress)
-    assert (slow.step, slow.total, slow.loss) == (2, 6, 0.923)
-    assert slow.steps_per_second == pytest.approx(1 / 10.79)
-    fast = trainer_log.parse(FAST)
-    assert isinstance(fast, trainer_log.Progress)
-    assert (fast.step, fast.steps_per_second, fast.loss) == (508, 3.5, 0.0871)
+    assert trainer_log.parse(FIRST) == trainer_log.Progress(step=0, total=6, loss=None)
+    assert trainer_log.parse(SLOW) == trainer_log.Progress(step=2, total=6, loss=0.923)
+    assert trainer_log.parse(FAST) == trainer_log.Progress(step=508, total=5080, loss=0.0871)
+
+
+def test_the_pace_is_the_clocks_and_not_the_bars_own() -> None:
+    def chunks() -> Iterator[bytes]:
+        for step in (1, 2, 4):
+            yield f"steps: 1%|x| {step}/5080 [00:01<00:05, 103.89it/s, avr_loss=0.05]\n".encode()
+            time.sleep(0.2)
+
+    paces = [
+        event.steps_per_second
+        for event in trainer_log.Reader(io.BytesIO()).events(chunks())
+        if isinstance(event, trainer_log.Progress)
+    ]
+    assert paces[0] is None
+    assert paces[2] == pytest.approx(3 / 0.4, rel=0.3)
 
 
 def test_a_loss_that_is_no_number_is_read_as_such() -> None:
