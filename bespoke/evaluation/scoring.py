@@ -140,7 +140,7 @@ def _missed(measured: Mapping[str, Any]) -> dict[str, float] | None:
     for name, part in measured.get("unasked", {}).items():
         if part["verdict"] == "seen":
             words = name.replace("background", colour) if " " in name else f"unasked {name}"
-            lost[words] = UNASKED[name] * (10 - sum(lost.values()))
+            lost[words] = max(TOLD, UNASKED[name] * (10 - sum(lost.values())))
     return lost
 
 
