@@ -4,8 +4,7 @@
 
 FOLDER holds pictures and labels.json: a list of objects with file, run, prompt, visual, adherence
 and overall (0 to 10), background (right, wrong, or else unclear), faults (words), and where it is
-known epoch. Intervals hold 95% of 1,000 drawings of as many
-pictures with replacement, from one seed.
+known epoch. Intervals hold 95% of 1,000 drawings of as many runs with replacement, from one seed.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,9 +69,14 @@ def auc(score: Numbers, has_it: NDArray[np.bool_]) -> float:
     return float((steps + 1).mean() / 2)
 
 
-def interval(score: Numbers, label: Numbers) -> tuple[float, float]:
+def interval(score: Numbers, label: Numbers, runs: NDArray[np.str_]) -> tuple[float, float]:
+    """Of runs drawn with replacement, each with all its pictures: those of a run are alike."""
     rng = np.random.default_rng(0)
-    drawn = (rng.integers(0, len(score), len(score)) for _ in range(1000))
+    groups = [np.flatnonzero(runs == run) for run in sorted(set(runs))]
+    drawn = (
+        np.concatenate([groups[n] for n in rng.integers(0, len(groups), len(groups))])
+        for _ in range(1000)
+    )
     low, high = np.quantile([spearman(score[d], label[d]) for d in drawn], (0.025, 0.975))
     return float(low), float(high)
 
@@ -88,38 +91,39 @@ def scored(measured: list[dict[str, Any]]) -> dict[str, Numbers]:
     return {name: np.array(values) for name, values in scores.items()}
 
 
-def scaled(measured: list[dict[str, Any]], scale: float, uneven: float) -> dict[str, Numbers]:
-    """The scores with all weights of the likeness times `scale`, and UNEVEN in its place."""
-    weights = {
-        name: {part: scale * weight for part, weight in getattr(scoring, name).items()}
-        for name in ("QUALITY", "STYLE")
-    }
-    with mock.patch.multiple(scoring, UNEVEN=uneven, **weights):
-        return scored(measured)
+def variants(measured: list[dict[str, Any]], count: int) -> list[dict[str, Numbers]]:
+    """The scores with every weight of the likeness, and OFF_GRID, BLURRED and UNEVEN, times a
+    factor of its own from a half to two, by chance from one seed."""
+    rng = np.random.default_rng(0)
+    scores = []
+    for _ in range(count):
+        changed: dict[str, Any] = {
+            name: {part: weight * 2 ** rng.uniform(-1, 1) for part, weight in weights.items()}
+            for name, weights in (("QUALITY", scoring.QUALITY), ("STYLE", scoring.STYLE))
+        }
+        for name in ("OFF_GRID", "BLURRED", "UNEVEN"):
+            changed[name] = getattr(scoring, name) * 2 ** rng.uniform(-1, 1)
+        with mock.patch.multiple(scoring, **changed):
+            scores.append(scored(measured))
+    return scores
 
 
 def left_out(
     measured: list[dict[str, Any]], runs: NDArray[np.str_], labels: dict[str, Numbers]
 ) -> None:
-    """The scale's two numbers chosen by all runs but one, and what they give for that one."""
-    choices = {
-        (scale, uneven): scaled(measured, scale, uneven)
-        for scale in (0.6, 0.8, 1.0, 1.2, 1.4)
-        for uneven in (0.5, 1.0, 1.5, 2.0, 2.5)
-    }
-    errors = {
-        choice: sum(np.abs(scores[n] - labels[LABELS[n]]) for n in ("visual_quality", "mean"))
-        for choice, scores in choices.items()
-    }
+    """The weights with the least error over all runs but one, and what they give for that one."""
+    choices = variants(measured, 300)
+    errors = [
+        sum(np.abs(scores[n] - labels[LABELS[n]]) for n in ("visual_quality", "mean"))
+        for scores in choices
+    ]
     pooled = {name: np.zeros(len(runs)) for name in LABELS}
-    taken: Counter[tuple[float, float]] = Counter()
     for run in sorted(set(runs)):
         own = runs == run
-        best = min(choices, key=lambda choice: float(np.nanmean(errors[choice][~own])))
-        taken[best] += 1
+        best = int(np.argmin([np.nanmean(each[~own]) for each in errors]))
         for name in LABELS:
             pooled[name][own] = choices[best][name][own]
-    print("\nthe scale chosen with each run left out:", dict(taken))
+    print("\nwith each run left out, the weights chosen by the others (of 300 by chance):")
     for name, label_name in LABELS.items():
         known = ~np.isnan(pooled[name])
         score, label = pooled[name][known], labels[label_name][known]
@@ -128,6 +132,14 @@ def left_out(
             f"{f'{name} / {label_name}':32}Spearman {spearman(score, label):.2f}, "
             f"error {error:.2f}, same verdict {same:.2f}"
         )
+    ranges = {name: [] for name in ("visual_quality", "mean")}
+    for scores in choices:
+        for name, every in ranges.items():
+            known = ~np.isnan(scores[name])
+            every.append(spearman(scores[name][known], labels[LABELS[name]][known]))
+    for name, every in ranges.items():
+        low, middle, high = np.quantile(every, (0.05, 0.5, 0.95))
+        print(f"{name}: Spearman of any of the 300 {middle:.2f} (90%: {low:.2f} to {high:.2f})")
 
 
 def same_verdict(score: Numbers, label: Numbers) -> float:
@@ -184,7 +196,7 @@ def main() -> None:
         known = ~np.isnan(scores[name])
         score, label = scores[name][known], labels[label_name][known]
         correlation[name] = spearman(score, label)
-        low, high = interval(score, label)
+        low, high = interval(score, label, runs[known])
         print(
             f"{f'{name} / {label_name}':32}{correlation[name]:9.2f}{f'{low:.2f} to {high:.2f}':>16}"
             f"{pairs(score, label):7.2f}{np.abs(score - label).mean():7.2f}{known.sum():5}"

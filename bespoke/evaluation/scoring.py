@@ -68,7 +68,6 @@ UNASKED = {
     "coloured skin": 0.3,
     "background over the hair": 0.2,
     "glasses": 0.2,
-    "hat": 0.2,
 }
 
 # From here on a face's lightness is like no mix of the collection's faces: noise has 0.78 and more,
