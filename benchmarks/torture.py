@@ -87,7 +87,7 @@ def recorded(place: Path) -> dict[str, Any]:
     return {
         "runs": names,
         "pages": pages,
-        "record": json.loads(re.sub(r"\d{4}-\d\d-\d\dT[\d-]+Z(-\d+)?", "TIME", text)),
+        "record": json.loads(re.sub(r"\d{4}-\d\d-\d\dT[\d-]+Z", "TIME", text)),
         "pictures": pictures,
     }
 
@@ -106,7 +106,7 @@ def page(place: Path) -> list[str]:
     text = re.sub(r"<details><summary>Loss as a table.*?</details>", "", text, flags=re.DOTALL)
     text = html.unescape(re.sub(r"(?s)<(?:style|script).*?</(?:style|script)>", "", text))
     text = re.sub(
-        r"\d{4}-\d\d-\d\d[T ]\d\d[:-]\d\d(?:[:-]\d\d)?(?:Z(?:-\d+)?|\+00:00| UTC)?", "TIME", text
+        r"\d{4}-\d\d-\d\d[T ]\d\d[:-]\d\d(?:[:-]\d\d)?(?:(?:-\d{6})?Z|\+00:00| UTC)?", "TIME", text
     )
     text = re.sub(r"\b\d+:\d\d(?::\d\d)?\b|\b\d+(?:\.\d+)? ?(?:s|min|h|hours)\b", "DURATION", text)
     text = re.sub(r"-[0-9a-f]{8}\b|\b[0-9a-f]{12,64}\b", "HASH", text)

@@ -77,7 +77,6 @@ def a_result(
         "folder": f"tests/x-{epoch}",
         "metrics_version": 1,
         "pictures": pictures,
-        "suggested": given,
         "scores": given,
         "scored_by": "metrics",
         "tested": "2026-11-25T11:00:00+00:00",

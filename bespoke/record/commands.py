@@ -30,6 +30,11 @@ NAMES = PLACES | {"output_name", "log_prefix", "training_comment", "wandb_run_na
 NAMES |= {"logs", "output", "collections", "price_per_hour"}
 
 
+def record(chosen: argparse.Namespace) -> None:
+    """`bespoke record list`, `rebuild` or `sync`."""
+    {"list": list_runs, "rebuild": rebuild, "sync": sync}[chosen.job](chosen)
+
+
 def list_runs(chosen: argparse.Namespace) -> None:
     """`bespoke record list`: every run by its start."""
     place = workspace(chosen.workspace)
@@ -101,11 +106,12 @@ def differences(
 
 def outcome(run: RunRecord) -> dict[str, Any]:
     """What came out, by its name in the table; None where nothing says."""
-    right = gate.first_right(run.epochs) or run.facts.get("background_right_from")
+    first, words = gate.first_right(run.epochs), gate.settled(run.epochs)
+    lost = [n for n, word in words.items() if first and n > first and word == "mismatch"]
     return {
         "status": run.status,
-        "background right from epoch": right,
-        "background turned again": ", ".join(map(str, gate.flips(run.epochs))) or None,
+        "background right from epoch": first or run.facts.get("background_right_from"),
+        "background wrong again": ", ".join(map(str, lost)) or None,
         "best epoch": run.best_epoch,
         "best score": run.best_score,
         "time": None if run.hours is None else duration(run.hours * 3600),

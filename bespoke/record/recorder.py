@@ -15,15 +15,16 @@ from bespoke.record import postgres, report, store
 from bespoke.record.run_record import RunRecord, first_line
 from bespoke.signals import signals_held
 from bespoke.trainer import hardware
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bespoke.dataset.preflight import Preflight
     from bespoke.evaluation.epoch_result import EpochResult
+    from bespoke.evaluation.gate import Decision
     from bespoke.experiment.rendering import Rendered
     from bespoke.trainer.job import Job
 
@@ -90,6 +91,18 @@ def recorded(job: Job, run: RunRecord) -> Iterator[store.RunFile]:
                 say(f"the run's page could not be written: {error}")
 
 
+def keep(
+    job: Job,
+    kept: store.RunFile,
+    result: EpochResult,
+    decision: Decision | None,
+    losses: Sequence[tuple[int, float]],
+) -> None:
+    """Keep an epoch's result, the gate's decision and the losses so far, and write the page."""
+    kept.epoch(result, decision, losses)
+    show(job)
+
+
 def show(job: Job) -> str:
     """Write the run's page anew, and the index; returns where the page is."""
     folder, name = job.workspace / report.FOLDER, job.experiment.run_name
@@ -103,11 +116,11 @@ def show(job: Job) -> str:
 def test(chosen: argparse.Namespace) -> None:
     """`bespoke test`: what epoch_test does, and its scored tests recorded."""
     place = workspace(chosen.workspace)
-    by_hand.test(chosen, lambda result: _keep_test(result, place, anew=not chosen.again))
+    by_hand.test(chosen, lambda result: _keep_test(result, place))
 
 
-def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
-    """Keep a scored test with the run that its checkpoint is of; a new one only where `anew`.
+def _keep_test(result: EpochResult, place: Path) -> None:
+    """Keep a scored test with the run that its checkpoint is of.
 
     The run's own test of the epoch stays; a person's scores of the same checkpoint are put to it.
     """
@@ -118,9 +131,9 @@ def _keep_test(result: EpochResult, place: Path, *, anew: bool) -> None:
     )
     file, run = next(runs, (document_path(place / "output", result.run), None))
     before = {each.epoch: each for each in run.epochs}.get(result.epoch) if run else None
-    if result.epoch is None or (before is None and not anew):
+    if result.epoch is None:
         return
-    if before is not None and before.test != result.test:
+    if before is not None and before.tested != result.tested:
         if before.checkpoint_sha256 != result.checkpoint_sha256 or result.scored_by != "person":
             say(f"not recorded: epoch {result.epoch} of {before.run} keeps its own test")
             return

@@ -24,12 +24,12 @@ from bespoke import __version__, files
 from bespoke.console import duration
 from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
-from bespoke.evaluation import gate
+from bespoke.evaluation import gate, scoring
 from bespoke.experiment import config
 from bespoke.record import expectations, pictures
 from bespoke.record.run_record import flat, shown
 from bespoke.request import Request
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,7 +78,11 @@ def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Pa
         next_steps=next_steps,
         workspace=folder.parent,
         folder=folder,
-        ties=(ties := gate.equals(run.epochs)) and gate.listed(ties),
+        ties=[
+            number
+            for number, each in gate.numbered(run.epochs)
+            if number and each is not run.best and each.scores.mean == run.best_score
+        ],
     )
 
 
@@ -126,7 +130,7 @@ def _environment() -> Environment:
         trim_blocks=True,
     )
     own = (duration, flat, headline, link, page_name, pictures.drawn, pictures.nearest, verdict)
-    for each in (*own, shlex.quote):
+    for each in (*own, scoring.remarks, shlex.quote):
         environment.globals[each.__name__] = each
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     environment.globals["script"] = Markup(script)  # noqa: S704 - our own
@@ -151,9 +155,8 @@ def headline(run: RunRecord) -> tuple[str, str]:
     """How that is to be felt (good, fair, bad or open), and how it went, in one plain sentence."""
     if stop := next((each for each in run.decisions if each.outcome == "STOP"), None):
         return "bad", f"The hypothesis failed at epoch {stop.epoch}."
-    equals, top = gate.equals(run.epochs), run.best_score
-    ties = f", and {gate.listed(equals)} equal" if equals else ""
-    best = "" if top is None else f"Best: epoch {run.best_epoch} ({top} of 10{ties})."
+    top = run.best_score
+    best = "" if top is None else f"Best: epoch {run.best_epoch} ({top} of 10)."
     if run.status != "completed":
         status = run.status.replace("_", " ").capitalize()
         return "bad" if run.status == "failed" else "open", f"{status}. {best}".strip()

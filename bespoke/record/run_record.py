@@ -103,7 +103,7 @@ def loads(text: str) -> RunRecord:
         document = json.loads(text)
         run = _RUN.validate_python(document)
         # What every list computes: a document that no list can show is none.
-        _ = (document["uid"], run.cost, run.state())
+        _ = (document["uid"], run.cost, run.state(), [each.remarks for each in run.epochs])
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(f"no record of a run: {error}") from error
     return run

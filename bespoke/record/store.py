@@ -20,7 +20,7 @@ from bespoke.errors import ConfigError
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import DOCUMENT, locked, write_whole
 from bespoke.record.run_record import BASELINES, RunRecord, clean, dumps, first_line, loads
-from bespoke.trainer.journal import now
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -52,7 +52,7 @@ def test_what_came_out_is_counted_over_the_epochs() -> None:
     assert commands.outcome(run) == {
         "status": "in_progress",
         "background right from epoch": 2,
-        "background turned again": "3",
+        "background wrong again": "3",
         "best epoch": 2,
         "best score": 8.0,
         "time": "2:00:00",

@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.report import NEXT, PROMPTS, sample
 from bespoke.evaluation.gate import Decision
-from bespoke.record import report
+from bespoke.record import pictures, report
 from bespoke.record.run_record import RunRecord
 from bespoke.record.run_record import shown as shown_text
 
@@ -47,6 +47,7 @@ class Outline(HTMLParser):
         self.source = page.read_text(encoding="utf-8")
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.scripts: list[str] = []
         self.feed(self.source)
         self.close()
         self.text = " ".join(self.text.partition("To the content")[2].split())
@@ -55,7 +56,10 @@ class Outline(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += f" {data}"
+        if self.tags and self.tags[-1][0] in ("script", "style"):
+            self.scripts += [data] if self.tags[-1][0] == "script" and data.strip() else []
+        else:
+            self.text += f" {data}"
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -95,7 +99,8 @@ def outline(page: Path) -> Outline:
 def test_verdict_and_gate_come_first_and_the_receipt_last(outline: Outline) -> None:
     wanted = (
         *("Best: epoch 8 (9.0 of 10).", "background right in 7 of 7 pictures", "INCONCLUSIVE"),
-        *("Every epoch", "In numbers", "What next", "What differed from"),
+        *("The checkpoint to take", "What next", "Hypothesis: Keeping the first three tags"),
+        *("Every epoch", "In numbers", "What differed from"),
         *("Known before the first step", "How it went", "Receipt"),
     )
     places = [outline.text.index(text) for text in wanted]
@@ -103,7 +108,7 @@ def test_verdict_and_gate_come_first_and_the_receipt_last(outline: Outline) -> N
 
 
 def test_every_picture_of_every_epoch_is_in_the_sheet(outline: Outline, run: RunRecord) -> None:
-    images = outline.all("img")
+    images = [each for each in outline.all("img") if each.get("class") != "original"]
     assert len(images) == len(PROMPTS) * (len(run.epochs) + 1)
     assert len({image["alt"] for image in images}) == len(images)
     assert (
@@ -112,17 +117,40 @@ def test_every_picture_of_every_epoch_is_in_the_sheet(outline: Outline, run: Run
     )
 
 
-def test_cells_stay_what_they_are_and_a_blurred_picture_stays_blurred(
+@pytest.mark.parametrize("epoch", [1, 2, 9])
+def test_a_picture_keeps_its_own_pixels(run: RunRecord, workspace: Path, epoch: int) -> None:
+    """Those of the second epoch are blurred: more than is kept to the last bit, and full colour."""
+    picture = run.epochs[epoch].pictures[-1]
+    file = workspace / run.epochs[epoch].folder / picture.file
+    shown = pictures.drawn(file, picture.sha256)
+    assert shown is not None
+    with Image.open(file) as drawn:
+        off = np.abs(np.asarray(decoded(shown.uri)).astype(int) - np.asarray(drawn))
+    assert off.max() <= (0 if epoch > 1 else 6)
+
+
+def test_noise_stays_noise_and_takes_little(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(128, 6, (512, 512, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    digest = hashlib.sha256((tmp_path / "noise.png").read_bytes()).hexdigest()
+    shown = pictures.drawn(tmp_path / "noise.png", digest)
+    assert shown is not None
+    assert len(shown.uri) < 150_000
+    assert abs(np.asarray(decoded(shown.uri)).astype(int) - noise).mean() < 4
+
+
+def test_the_original_that_is_nearest_stands_beside_each_picture(
     outline: Outline, run: RunRecord, workspace: Path
 ) -> None:
-    first, last = outline.all("img")[len(PROMPTS)], outline.all("img")[-1]
-    picture = run.epochs[-1].pictures[-1]
-    with Image.open(workspace / run.epochs[-1].folder / picture.file) as drawn:
-        cells = np.asarray(drawn.resize((24, 24), Image.Resampling.NEAREST))
-    shown = np.asarray(decoded(last["src"]))
-    assert np.array_equal(shown, cells.repeat(6, axis=0).repeat(6, axis=1))
-    blurred = np.asarray(decoded(first["src"]).resize((24, 24), Image.Resampling.NEAREST))
-    assert not np.array_equal(decoded(first["src"]), blurred.repeat(6, axis=0).repeat(6, axis=1))
+    assert len([each for each in outline.all("img") if each.get("class") == "original"]) == 70
+    copied = workspace / "training_data" / "lad_004.png"
+    picture = pictures.drawn(copied, hashlib.sha256(copied.read_bytes()).hexdigest())
+    originals = pictures.originals(tuple(run.facts["collections"]))
+    assert picture is not None
+    near = pictures.nearest(picture, originals)
+    assert near is not None
+    assert (near[0].name, near[1]) == ("lad_004", 0.0)
+    assert pictures.nearest(picture, pictures.originals((str(workspace / "gone"),))) is None
 
 
 def test_only_the_picture_that_was_measured_is_shown(run: RunRecord, tmp_path: Path) -> None:
@@ -136,7 +164,8 @@ def test_only_the_picture_that_was_measured_is_shown(run: RunRecord, tmp_path: P
     epoch = replace(mine.epochs[0], pictures=tuple(pictures))
     shown = Outline(report.write(replace(mine, epochs=(epoch,)), tmp_path / "reports"))
     assert shown.text.count("no picture") == 6
-    assert len(shown.all("img")) == 2 * (len(PROMPTS) - 3)
+    images = [each for each in shown.all("img") if each.get("class") != "original"]
+    assert len(images) == 2 * (len(PROMPTS) - 3)
 
 
 def test_the_page_holds_what_is_known(outline: Outline) -> None:
@@ -153,13 +182,32 @@ def test_the_page_holds_what_is_known(outline: Outline) -> None:
 def test_the_checkpoint_to_take_is_named_with_its_ties(run: RunRecord, tmp_path: Path) -> None:
     first = run.epochs[7]
     tied = replace(run.epochs[9], scores=first.scores)
-    best = replace(first, checkpoint="/w/output/x-000008.safetensors", checkpoint_sha256="ab" * 32)
+    best = replace(first, checkpoint="/my out/x-000008.safetensors", checkpoint_sha256="ab" * 32)
     epochs = (*run.epochs[:7], best, run.epochs[8], tied)
     shown = Outline(report.write(replace(run, epochs=epochs), tmp_path / "reports")).text
     box = shown.partition("The checkpoint to take")[2].partition("Hypothesis")[0]
-    for text in (best.checkpoint, "37.9 MB", "ab" * 32, "equal scores: epoch 10"):
+    copied = f"cp '{best.checkpoint}' ."
+    for text in (best.checkpoint, "37.9 MB", "ab" * 32, "by the scores: epoch 10", copied):
         assert text in box
-    assert "Best: epoch 8 (9.0 of 10, and epoch 10 equal)." in shown
+
+
+def test_epochs_of_the_same_pictures_are_one_row_and_the_base_model_comes_first(
+    run: RunRecord, tmp_path: Path
+) -> None:
+    def epoch(number: int, like: int) -> EpochResult:
+        return replace(run.epochs[like], epoch=number)
+
+    epochs = (epoch(1, 0), epoch(2, 4), epoch(3, 4), epoch(4, 4), epoch(5, 5), epoch(0, 0))
+    shown = Outline(report.write(replace(run, epochs=epochs), tmp_path / "reports")).text
+    sheet = shown.partition("Every epoch")[2]
+    names = re.findall(r"(Before training|Epoch \d) \d\.\d", sheet)
+    assert names == ["Before training", "Epoch 1", "Epoch 2", "Epoch 5"]
+    assert "Epochs 3–4 drew the same pictures" in sheet
+
+
+def test_what_pulled_an_epoch_down_is_said(outline: Outline) -> None:
+    assert "What pulled it down face unlike the collection (7 of 7)" in outline.text
+    assert "✗ hair, eyes" in outline.text
 
 
 # --- What is concluded ----------------------------------------------------------------------------
@@ -204,7 +252,7 @@ def hostile(run: RunRecord, text: str) -> RunRecord:
 
     def spoilt(each: EpochResult) -> EpochResult:
         background = {"verdict": text, "colour": f"red;background:url(//{text})", "name": text}
-        background["asked"] = {"hex": [f"#00ff00;background:url(//{text})"]}
+        background["asked"] = {"hex": [f"#00ff00;background:url(//{text})"], "words": []}
         measured = {"background": {**background, "verdict": "mismatch"}, text: {text: 1.0}}
         pictures = (
             replace(each.pictures[0], prompt=text, text=text, measured=measured),
@@ -238,7 +286,9 @@ def test_hostile_text_is_shown_as_text(
     page = report.write(spoilt, folder, next_steps=[text])
     index = report.publish([spoilt], folder, "another")[-1]
     for shown in (Outline(page), Outline(index)):
-        assert not {"script", "iframe", "object", "base", "form"} & {tag for tag, _ in shown.tags}
+        assert not {"iframe", "object", "base", "form"} & {tag for tag, _ in shown.tags}
+        assert shown.scripts == [(report.TEMPLATES / "page.js").read_text()]
+        assert len(shown.all("script")) == 1
         for tag, attributes in shown.tags:
             assert not [name for name in attributes if name.startswith("on")], tag
             assert "url(" not in str(attributes.get("style"))

@@ -113,7 +113,6 @@ def test_a_persons_scores_outlast_the_metrics_of_the_same_checkpoint(tmp_path: P
     kept = a_recorded(tmp_path, a_run(), by_hand, a_result(given=scores(3, 3, 3)))
     (result,) = only(tmp_path).epochs
     assert (result.scores, result.scored_by) == (scores(9, 9, 9), "person")
-    assert result.suggested == scores(3, 3, 3)
     kept.epoch(a_result(given=scores(3, 3, 3), checkpoint_sha256="f" * 64), None)
     assert only(tmp_path).epochs[0].scored_by == "metrics"
 

@@ -14,7 +14,7 @@ const rows = every(".strip").map((strip) => ({
   cells: every(".cell", strip).map((cell) => ({
     drawn: cell.querySelector(".open img"),
     original: cell.querySelector(".original"),
-    parts: every(".part", cell).map((part) => part.textContent.replace(/\s+/g, " ")).join(", "),
+    link: cell.querySelector(".open"),
   })),
 }));
 const one = new Image(), two = new Image(), near = new Image();
@@ -32,9 +32,11 @@ function show() {
   at("viewer-epoch").setAttribute("aria-valuetext", row.name);
   at("viewer-divide").hidden = two.hidden;
   at("viewer-near").hidden = near.hidden;
-  const words = [here.drawn ? here.drawn.alt : `${row.name}: no picture`, here.parts];
-  if (other) words.unshift(`Left ${row.name}, right ${other.name}.`);
-  at("viewer-words").textContent = words.filter(Boolean).join(" ");
+  const told = (name, cell) => (cell.drawn ? [cell.drawn.alt, cell.link.dataset.remarks].filter(Boolean).join("; ") : `${name}: no picture`);
+  at("viewer-words").textContent = other ? `Left: ${told(row.name, here)}. Right: ${told(other.name, there)}.` : told(row.name, here);
+  // A page that is served has no files beside it.
+  at("viewer-file").hidden = !here.link || location.protocol !== "file:";
+  at("viewer-file").href = here.link?.href;
   at("viewer-near-words").textContent =
     near.hidden ? "" : `${here.original.alt}, ΔE ${here.original.dataset.apart} a cell`;
   divide(at("viewer-divider").value);
@@ -86,6 +88,7 @@ if (viewer && rows.length) {
   at("viewer-prompt").replaceChildren(...prompts.map((name) => new Option(name)));
   at("viewer-other").replaceChildren(new Option("nothing"), ...rows.map((row) => new Option(row.name)));
   at("viewer-epoch").max = rows.length - 1;
+  at("viewer-close").addEventListener("click", () => viewer.close());
   viewer.addEventListener("input", (event) => (event.target.id === "viewer-divider" ? divide(event.target.value) : show()));
   for (const link of every(".open, .heroes a")) {
     link.addEventListener("click", (event) => {
