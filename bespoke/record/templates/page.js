@@ -28,7 +28,7 @@ function show() {
   put(two, there?.drawn);
   put(near, here.original);
   at("viewer-title").textContent = prompts[column];
-  at("viewer-epoch-name").value = row.name;
+  at("viewer-epoch-name").textContent = row.name;
   at("viewer-epoch").setAttribute("aria-valuetext", row.name);
   at("viewer-divide").hidden = two.hidden;
   at("viewer-near").hidden = near.hidden;
@@ -73,7 +73,10 @@ function open(column, row, other = 0) {
   at("viewer-prompt").selectedIndex = column;
   at("viewer-epoch").value = row;
   at("viewer-other").selectedIndex = other;
-  if (!viewer.open) viewer.showModal();
+  if (!viewer.open) {
+    viewer.showModal();
+    at("viewer-epoch").focus();
+  }
   show();
 }
 
@@ -125,7 +128,7 @@ for (const button of every("button[data-copies]")) {
 
 // --- The reader's place kept when the page is opened again ---
 function keep() {
-  const anchor = every("h2, .strip").findLast((each) => each.getBoundingClientRect().top < 80);
+  const anchor = every("main h2, .strip").findLast((each) => each.getBoundingClientRect().top < 80);
   sessionStorage.setItem(memory, JSON.stringify({
     anchor: anchor?.id,
     below: anchor ? anchor.getBoundingClientRect().top : 0,
@@ -134,7 +137,7 @@ function keep() {
     only: document.querySelector("input[name=only]:checked")?.id,
     open: every("details[open] > summary").map((each) => each.textContent),
     viewer: viewer?.open && {
-      prompt: at("viewer-prompt").value, epoch: at("viewer-epoch-name").value, other: at("viewer-other").value,
+      prompt: at("viewer-prompt").value, epoch: at("viewer-epoch-name").textContent, other: at("viewer-other").value,
       divider: at("viewer-divider").value, real: at("viewer-real").checked,
     },
   }));
