@@ -56,8 +56,8 @@ class SdScripts:
         self._job = job
         name = str(job.experiment.option("pretrained_model_name_or_path"))
         self._base = base_models.locate(name, models=job.models)
-        self.commit = table().commit
-        self.tokenizer = base_models.tokenizer_folder(job.models)
+        self.commit: str | None = table().commit
+        self.tokenizer: Path | None = base_models.tokenizer_folder(job.models)
         self.base_model = self._base.path
         self.base_model_name = self._base.sha256 or Path(self._base.path).name
         self.lacks: str | None = None

@@ -53,7 +53,7 @@ def test_each_gpu_is_read_with_its_memory(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_the_driver_does_not_know_is_not_made_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver(tmp_path, 'echo "Old Card, 8192, 525.1, [N/A], [N/A], GPU-cc"', monkeypatch)
+    driver(tmp_path, 'echo "Old Card, 8192, [N/A], [N/A], GPU-cc"', monkeypatch)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (gpu,) = hardware.gpus()
     assert (gpu.used_mib, gpu.capability) == (0, None)
