@@ -37,26 +37,30 @@ class Picture(NamedTuple):
 
 # A page is written after every epoch: the pictures of earlier ones are not decoded again.
 @functools.lru_cache(maxsize=2048)
-def drawn(path: Path, sha256: str) -> Picture | None:
-    """The picture at `path`; None if it is not the one with this hash.
+def drawn(path: Path, sha256: str | None, side: int = SIDE) -> Picture | None:
+    """The picture at `path`; None if it cannot be read, or is not the one with this hash.
 
     Where it is made smaller, pixels are left out, never mixed or snapped to cells.
     """
     try:
-        image = _opened(path) if files.sha256(path) == sha256 else None
+        if sha256 is not None and files.sha256(path) != sha256:
+            return None
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
     except (OSError, SyntaxError, ValueError):
         return None
-    if image and max(image.size) > SIDE:
-        image = ImageOps.contain(image, (SIDE, SIDE), Image.Resampling.NEAREST)
-    return image and Picture(path.stem, _address(image), _lab(image))
+    cells = np.asarray(image.resize((CELLS, CELLS), Image.Resampling.BOX))
+    if max(image.size) > side:
+        image = ImageOps.contain(image, (side, side), Image.Resampling.NEAREST)
+    return Picture(path.stem, _address(image), colors.lab(cells).astype(np.float32).ravel())
 
 
 @functools.lru_cache(maxsize=4)
 def originals(folders: tuple[str, ...]) -> tuple[Picture, ...]:
-    """What can be read of the pictures in these folders, a pixel a cell; none where it is gone."""
+    """The pictures in these folders, a pixel a cell; none of a folder that is gone."""
     paths = [path for folder in folders for path in sorted(Path(folder).glob("*.png"))]
     with ThreadPoolExecutor() as pool:
-        return tuple(filter(None, pool.map(_original, paths)))
+        return tuple(filter(None, pool.map(lambda path: drawn(path, None, CELLS), paths)))
 
 
 def nearest(picture: Picture, every: tuple[Picture, ...]) -> tuple[Picture, float] | None:
@@ -66,25 +70,6 @@ def nearest(picture: Picture, every: tuple[Picture, ...]) -> tuple[Picture, floa
     apart = np.linalg.norm(np.stack([each.lab for each in every]) - picture.lab, axis=1)
     # The root of the mean square, of a cell and not of its three coordinates.
     return every[int(apart.argmin())], float(apart.min() / CELLS)
-
-
-def _original(path: Path) -> Picture | None:
-    try:
-        image = _opened(path)
-    except (OSError, SyntaxError, ValueError):
-        return None
-    small = image.resize((CELLS, CELLS), Image.Resampling.NEAREST)
-    return Picture(path.stem, _address(small), _lab(image))
-
-
-def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
-def _lab(image: Image.Image) -> NDArray[np.float32]:
-    cells = np.asarray(image.resize((CELLS, CELLS), Image.Resampling.BOX))
-    return colors.lab(cells).astype(np.float32).ravel()
 
 
 def _address(image: Image.Image) -> Markup:

@@ -26,7 +26,7 @@ from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
 from bespoke.evaluation import gate, scoring
 from bespoke.experiment import config
-from bespoke.record import expectations, pictures
+from bespoke.record import pictures
 from bespoke.record.run_record import flat, shown
 from bespoke.request import Request
 from bespoke.trainer.job import now
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 FOLDER = "reports"
 TEMPLATES = Path(__file__).parent / "templates"
+# The forms of an expectation that the epochs can answer; "no oscillation between epochs" is one.
+_BY_EPOCH = re.compile(r"(?:(\w+) background|(\d\.?\d?) or more of 10) by epoch (?:\d+ to )?(\d+)")
+_LATER = re.compile(r"best epoch later than (\d+)")
 
 
 def publish(runs: Sequence[RunRecord], folder: Path, name: str | None = None) -> list[Path]:
@@ -70,7 +73,7 @@ def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Pa
         "run.html",
         run=run,
         epochs=_folded(run.epochs),
-        expected=[(text, expectations.met(text, run)) for text in run.expected],
+        expected=[(text, met(text, run)) for text in run.expected],
         originals=pictures.originals(tuple(run.facts.get("collections", ()))),
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
         losses=run.curves.get("loss", ()),
@@ -78,11 +81,6 @@ def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Pa
         next_steps=next_steps,
         workspace=folder.parent,
         folder=folder,
-        ties=[
-            number
-            for number, each in gate.numbered(run.epochs)
-            if number and each is not run.best and each.scores.mean == run.best_score
-        ],
     )
 
 
@@ -163,6 +161,31 @@ def headline(run: RunRecord) -> tuple[str, str]:
     tones = {None: "open", "best": "good", "good": "good", "acceptable": "fair"}
     word = verdict(run.best) if run.best else None
     return tones.get(word, "bad"), best or "Nothing was scored."
+
+
+def met(expected: str, run: RunRecord) -> bool | None:
+    """Whether the run did as expected; None while that is open, and where no number tells."""
+    epochs = {number: each for number, each in gate.numbered(run.epochs) if number}
+    over = run.status == "completed" and bool(epochs)
+    if form := _BY_EPOCH.fullmatch(expected):
+        word, score, last = form[1], float(form[2] or 0), int(form[3])
+        early = [each for number, each in epochs.items() if number <= last]
+        good = (_right(e, word) if word else (e.scores.mean or 0) >= score for e in early)
+        return any(good) or (False if max(epochs, default=0) >= last else None)
+    if over and (form := _LATER.fullmatch(expected)):
+        return (run.best_epoch or 0) > int(form[1])
+    first = gate.first_right([*epochs.values()])
+    if first is None or expected != "no oscillation between epochs":
+        return None
+    lost = any(n > first and not each.background_right for n, each in epochs.items())
+    return False if lost else over or None
+
+
+def _right(result: EpochResult, word: str) -> bool:
+    """Whether most backgrounds match: of those that were asked in this colour, if any were."""
+    asked = ((each, each.ground.get("asked", {}).get("words", ())) for each in result.pictures)
+    own = [each for each, words in asked if word in words] or result.pictures
+    return 2 * sum(each.background == "match" for each in own) > len(own)
 
 
 def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
