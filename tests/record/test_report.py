@@ -236,6 +236,36 @@ def test_no_mean_is_called_acceptable_where_most_backgrounds_are_wrong(run: RunR
     assert report.verdict(wrong.epochs[0]) == "background wrong"
 
 
+@pytest.mark.parametrize(
+    ("expected", "epochs", "answer"),
+    [
+        ("green background by epoch 3 to 4", 3, None),
+        ("green background by epoch 3 to 4", 10, False),
+        ("green background by epoch 5", 5, True),
+        ("8 or more of 10 by epoch 7", 10, True),
+        ("8.5 or more of 10 by epoch 7", 10, False),
+        ("best epoch later than 7", 10, True),
+        ("best epoch later than 8", 10, False),
+        ("best epoch later than 8", 9, None),
+        ("no oscillation between epochs", 10, True),
+        ("no oscillation between epochs", 9, None),
+        ("style match not down", 10, None),
+        ("green background by epoch 4", 0, None),
+    ],
+)
+def test_an_expectation_is_met_or_not_or_open(
+    run: RunRecord, expected: str, epochs: int, answer: bool | None
+) -> None:
+    status = "completed" if epochs == 10 else "in_progress"
+    so_far = replace(run, epochs=run.epochs[:epochs], status=status)
+    assert report.met(expected, so_far) is answer
+
+
+def test_a_background_that_is_lost_again_oscillates(run: RunRecord) -> None:
+    lost = replace(run, epochs=(*run.epochs[:6], replace(run.epochs[1], epoch=7)))
+    assert report.met("no oscillation between epochs", lost) is False
+
+
 @pytest.mark.parametrize("name", ["Index", "../../etc/passwd", ".env", "", *HOSTILE])
 def test_a_page_has_a_plain_name_of_its_own(name: str) -> None:
     made = report.page_name(name)
@@ -252,8 +282,9 @@ def hostile(run: RunRecord, text: str) -> RunRecord:
 
     def spoilt(each: EpochResult) -> EpochResult:
         background = {"verdict": text, "colour": f"red;background:url(//{text})", "name": text}
-        background["asked"] = {"hex": [f"#00ff00;background:url(//{text})"], "words": []}
-        measured = {"background": {**background, "verdict": "mismatch"}, text: {text: 1.0}}
+        background["asked"] = {"hex": [f"#00ff00;background:url(//{text})"], "words": [text]}
+        wrong = {**background, "verdict": "mismatch"}
+        measured = {"background": wrong, "features": {text: wrong}, text: {text: 1.0}}
         pictures = (
             replace(each.pictures[0], prompt=text, text=text, measured=measured),
             *each.pictures[1:],
