@@ -150,8 +150,10 @@ def _result(
     run: str, epoch: int, pictures: tuple[PictureResult, ...], three: tuple[int, int, int]
 ) -> EpochResult:
     scores = Scores(visual_quality=three[0], style_match=three[1], prompt_adherence=three[2])
+    path = f"/workspace/output/keep_tokens_3-{epoch:06d}.safetensors"
     return EpochResult(
-        run=run, epoch=epoch, checkpoint=f"{run}-{epoch:06d}.safetensors", checkpoint_sha256="",
+        run=run, epoch=epoch, checkpoint=path,
+        checkpoint_sha256=hashlib.sha256(path.encode()).hexdigest(),
         checkpoint_size=37_861_176, folder=f"tests/{run}/epoch_{epoch:02d}", metrics_version=1,
         pictures=pictures, scores=scores, scored_by="metrics", tested="",
     )  # fmt: skip
@@ -252,7 +254,7 @@ def take_picture(page: Path, into: Path) -> None:
         browser = play.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        view = browser.new_page(viewport={"width": 1200, "height": 1500}, color_scheme="light")
+        view = browser.new_page(viewport={"width": 1200, "height": 1800}, color_scheme="light")
         view.goto(page.as_uri())
         view.screenshot(path=into)
         browser.close()

@@ -463,7 +463,7 @@ def test_a_command_is_copied(browser: Browser, page: Path) -> None:
     view.click("[data-copies=copy-here]")
     view.get_by_text("Copied").wait_for()
     copied = view.evaluate("navigator.clipboard.readText()")
-    assert copied == "cp SD15_KEEP_TOKENS_3_EXPERIMENT-000008.safetensors ."
+    assert copied == "cp /workspace/output/keep_tokens_3-000008.safetensors ."
     context.close()
 
 
