@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from bespoke import files
 from bespoke.dataset import colors
 from bespoke.evaluation.view import CELLS
+from bespoke.experiment.trainer_options import TRAINED_EXTENSIONS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,8 @@ def drawn(path: Path, sha256: str | None, side: int = SIDE) -> Picture | None:
 @functools.lru_cache(maxsize=4)
 def originals(folders: tuple[str, ...]) -> tuple[Picture, ...]:
     """The pictures in these folders, a pixel a cell; none of a folder that is gone."""
-    paths = [path for folder in folders for path in sorted(Path(folder).glob("*.png"))]
+    every = (path for folder in folders for path in sorted(Path(folder).glob("*")))
+    paths = [path for path in every if path.suffix in TRAINED_EXTENSIONS]
     with ThreadPoolExecutor() as pool:
         return tuple(filter(None, pool.map(lambda path: drawn(path, None, CELLS), paths)))
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from bespoke.record.run_record import RunRecord
 
 FOLDER = "reports"
+# How often the page of a run that goes on opens itself again, in seconds.
+AGAIN_S = 30
 TEMPLATES = Path(__file__).parent / "templates"
 # The forms of an expectation that the epochs can answer; "no oscillation between epochs" is one.
 _BY_EPOCH = re.compile(r"(?:(\w+) background|(\d\.?\d?) or more of 10) by epoch (?:\d+ to )?(\d+)")
@@ -109,7 +111,7 @@ def _write(path: Path, template: str, **context: object) -> Path:
     page = (
         _environment()
         .get_template(template)
-        .render(written=written, version=__version__, gate=gate, **context)
+        .render(written=written, version=__version__, gate=gate, again=AGAIN_S, **context)
     )
     files.write_whole(path, page)
     return path

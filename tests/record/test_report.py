@@ -468,18 +468,14 @@ def test_a_command_is_copied(browser: Browser, page: Path) -> None:
 
 
 def going_on(run: RunRecord, folder: Path, epochs: int) -> Path:
-    """The page of a run that goes on, which is opened again after a second and not thirty."""
-    file = report.write(
-        replace(run, status="in_progress", epochs=run.epochs[:epochs], decisions=()), folder
-    )
-    text = file.read_text().replace('data-refresh="30"', 'data-refresh="1"')
-    file.write_text(text.replace('content="30"', 'content="1"'))
-    return file
+    so_far = replace(run, status="in_progress", epochs=run.epochs[:epochs], decisions=())
+    return report.write(so_far, folder)
 
 
 def test_the_page_of_a_run_that_goes_on_opens_again_where_the_reader_was(
-    browser: Browser, run: RunRecord, workspace: Path
+    browser: Browser, run: RunRecord, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(report, "AGAIN_S", 1)
     folder = workspace / "going on"
     view, wrong = opened(browser, going_on(run, folder, 3), 1280, "light")
     view.check("#only-1", force=True)
@@ -489,35 +485,34 @@ def test_the_page_of_a_run_that_goes_on_opens_again_where_the_reader_was(
     view.select_option("#viewer-other", "Epoch 3")
     view.fill("#viewer-divider", "30")
     going_on(run, folder, 4)
-    view.wait_for_selector("#row-4", state="attached", timeout=10_000)
+    view.wait_for_selector("#row-4", state="attached")
     view.wait_for_load_state()
     assert view.inner_text("#viewer-epoch-name") == "Epoch 2"
     assert view.input_value("#viewer-other") == "Epoch 3"
     assert view.input_value("#viewer-divider") == "30"
     view.keyboard.press("Escape")
+    assert view.evaluate("document.activeElement.id") == "e2c1"
+    top = "document.getElementById('row-3').getBoundingClientRect().top"
     view.evaluate("document.getElementById('row-3').scrollIntoView()")
-    before = view.evaluate("document.getElementById('row-3').getBoundingClientRect().top")
-    # One has more above the sheet, and is the last.
+    before = view.evaluate(top)
+    # The last one has more above the sheet.
     ended = report.write(replace(run, epochs=run.epochs[:5]), folder)
-    view.wait_for_selector("#row-5", state="attached", timeout=10_000)
+    view.wait_for_selector("#row-5", state="attached")
     view.wait_for_load_state()
-    after = view.evaluate("document.getElementById('row-3').getBoundingClientRect().top")
-    assert abs(after - before) < 2
+    assert view.evaluate(top) == pytest.approx(before, abs=2)
     assert view.is_checked("#only-1")
     assert view.locator("details[open]").count() == 1
-    assert "refresh" not in ended.read_text().replace("data-refresh", "").replace(
-        "dataset.refresh", ""
-    )
+    assert not re.search("refresh=|equiv=.refresh", ended.read_text())
     assert wrong == []
     view.close()
 
 
 def test_it_opens_again_without_the_script_too(
-    browser: Browser, run: RunRecord, workspace: Path
+    browser: Browser, run: RunRecord, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = workspace / "no script"
+    monkeypatch.setattr(report, "AGAIN_S", 1)
     view = browser.new_page(java_script_enabled=False)
-    view.goto(going_on(run, folder, 1).as_uri())
-    going_on(run, folder, 2)
-    view.wait_for_selector("#row-2", timeout=10_000)
+    view.goto(going_on(run, workspace / "no script", 1).as_uri())
+    going_on(run, workspace / "no script", 2)
+    view.wait_for_selector("#row-2")
     view.close()

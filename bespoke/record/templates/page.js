@@ -128,6 +128,8 @@ for (const button of every("button[data-copies]")) {
 
 // --- The reader's place kept when the page is opened again ---
 function keep() {
+  history.scrollRestoration = "auto";
+  const from = rows[at("viewer-epoch")?.value]?.cells[at("viewer-prompt").selectedIndex]?.link ?? {};
   const anchor = every("main h2, .strip").findLast((each) => each.getBoundingClientRect().top < 80);
   sessionStorage.setItem(memory, JSON.stringify({
     anchor: anchor?.id,
@@ -138,7 +140,7 @@ function keep() {
     open: every("details[open] > summary").map((each) => each.textContent),
     viewer: viewer?.open && {
       prompt: at("viewer-prompt").value, epoch: at("viewer-epoch-name").textContent, other: at("viewer-other").value,
-      divider: at("viewer-divider").value, real: at("viewer-real").checked,
+      from: from.id, divider: at("viewer-divider").value, real: at("viewer-real").checked,
     },
   }));
 }
@@ -148,6 +150,7 @@ function restore(kept) {
   for (const each of every("summary")) each.parentElement.open = kept.open.includes(each.textContent);
   if (kept.viewer && rows.length) {
     at("viewer-real").checked = kept.viewer.real;
+    at(kept.viewer.from)?.focus({ preventScroll: true }); // where closing it leads
     const row = (name) => rows.findIndex((each) => each.name === name);
     open(Math.max(0, prompts.indexOf(kept.viewer.prompt)), Math.max(0, row(kept.viewer.epoch)), row(kept.viewer.other) + 1);
     divide(kept.viewer.divider);
