@@ -91,7 +91,8 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = training.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked)
-        with recorder.recorded(job, row) as record:
+        with recorder.recorded(job, row) as (record, tell):
+            job = replace(job, tell=tell)
             collections = checked.collections.values()
             arts = [art for each in collections for art in each.arts.values()]
             keep = functools.partial(recorder.keep, job, record)

@@ -6,7 +6,10 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from bespoke.console import say
 from bespoke.errors import ConfigError
@@ -14,7 +17,10 @@ from bespoke.redact import veiled
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
+    from collections.abc import Sequence
+
+    from bespoke.evaluation.epoch_result import EpochResult
+    from bespoke.record.run_record import RunRecord
 
 VARIABLE = "BESPOKE_NOTIFY"
 # Seconds that a service has for one message, and that a run's end waits for the last ones.
@@ -70,6 +76,31 @@ class Messages:
         if url not in self._failed:
             self._failed.add(url)
             say(f"warning: no message to {name} ({VARIABLE}): {veiled(reasons[-1])}")
+
+
+def ending(run: RunRecord) -> str:
+    """How a run ended, in a message."""
+    lines = [f"{run.status}: {run.ending}"]
+    if best := run.best:
+        lines.append(f"best: epoch {best.epoch}, {best.summary()}")
+    took = f"{60 * (run.hours or 0):.0f} minutes"
+    return "\n".join([*lines, took if run.cost is None else f"{took}, {run.cost:.2f} paid"])
+
+
+def sheet(results: Sequence[EpochResult], file: Path) -> Path | None:
+    """Draw the contact sheet, an epoch a row; None where no message is asked for."""
+    if not os.environ.get(VARIABLE) or not results:
+        return None
+    side = 96
+    size = (side * max(len(each.pictures) for each in results), side * len(results))
+    whole = Image.new("RGB", size)
+    for row, result in enumerate(results):
+        for column, picture in enumerate(result.pictures):
+            with Image.open(Path(result.folder) / picture.file) as drawn:
+                small = drawn.resize((side, side), Image.Resampling.NEAREST)
+            whole.paste(small, (side * column, side * row))
+    whole.save(file)
+    return file
 
 
 def show(_: argparse.Namespace) -> None:

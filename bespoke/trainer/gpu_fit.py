@@ -216,8 +216,9 @@ def _expected(
     if pace is None or split != (PROFILES[0].batch, 1, False):
         return f"{steps} steps; no such run was measured on this card"
     step, picture = pace[captured]
-    minutes = (START_S + steps * step + epochs * samples * picture) / 60
-    return f"{steps} steps and {epochs * samples} test pictures: about {minutes:.0f} minutes"
+    drawn = (epochs + 1) * samples
+    minutes = (START_S + steps * step + drawn * picture) / 60
+    return f"{steps} steps and {drawn} test pictures: about {minutes:.0f} minutes"
 
 
 def _word(value: object) -> str:
