@@ -28,7 +28,6 @@ from bespoke.evaluation import gate, scoring
 from bespoke.experiment import config
 from bespoke.record import pictures
 from bespoke.record.run_record import flat, shown
-from bespoke.request import Request
 from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
@@ -206,9 +205,10 @@ def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=files.REPOSITORY)
-    data = tuple(f"{subset}=DIR" for subset in experiment.by_folder() if subset != COLLECTION)
-    request = Request(experiments=(name,), data=data)
-    yield from ("", shlex.join(["python", "-m", "bespoke.run", *request.arguments()]))
+    words = ["python", "-m", "bespoke.run", "--experiment", name]
+    for subset in experiment.by_folder().keys() - {COLLECTION}:
+        words += ["--data", f"{subset}=DIR"]
+    yield from ("", shlex.join(words))
     if experiment.hypothesis:
         yield f"    {experiment.hypothesis}"
     for run in (each for each in runs if each.experiment == name):
