@@ -65,10 +65,8 @@ def originals(folders: tuple[str, ...]) -> tuple[Picture, ...]:
         return tuple(filter(None, pool.map(lambda path: drawn(path, None, CELLS), paths)))
 
 
-def nearest(picture: Picture, every: tuple[Picture, ...]) -> tuple[Picture, float] | None:
-    """The original that is nearest, and how far its cells are (CIELAB); None without originals."""
-    if not every:
-        return None
+def nearest(picture: Picture, every: tuple[Picture, ...]) -> tuple[Picture, float]:
+    """The original that is nearest, of one or more, and how far its cells are (CIELAB)."""
     apart = np.linalg.norm(np.stack([each.lab for each in every]) - picture.lab, axis=1)
     # The root of the mean square, of a cell and not of its three coordinates.
     return every[int(apart.argmin())], float(apart.min() / CELLS)

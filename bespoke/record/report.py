@@ -132,9 +132,8 @@ def _environment() -> Environment:
     for each in (*own, scoring.remarks, shlex.quote):
         environment.globals[each.__name__] = each
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    environment.globals["script"] = Markup(script)  # noqa: S704 - our own
-    digest = hashlib.sha256(script.encode()).digest()
-    environment.globals["script_hash"] = base64.b64encode(digest).decode()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {"script": Markup(script), "script_hash": digest}  # noqa: S704 - our own
     safe = re.compile("#[0-9a-fA-F]{6}").fullmatch
     environment.globals["color"] = lambda value: value if safe(str(value)) else ""
     return environment
@@ -166,7 +165,7 @@ def headline(run: RunRecord) -> tuple[str, str]:
 
 def met(expected: str, run: RunRecord) -> bool | None:
     """Whether the run did as expected; None while that is open, and where no number tells."""
-    epochs = {number: each for number, each in gate.numbered(run.epochs) if number}
+    epochs = dict(gate.numbered(run.epochs))
     over = run.status == "completed" and bool(epochs)
     if form := _BY_EPOCH.fullmatch(expected):
         word, score, last = form[1], float(form[2] or 0), int(form[3])
@@ -175,7 +174,7 @@ def met(expected: str, run: RunRecord) -> bool | None:
         return any(good) or (False if max(epochs, default=0) >= last else None)
     if over and (form := _LATER.fullmatch(expected)):
         return (run.best_epoch or 0) > int(form[1])
-    first = gate.first_right([*epochs.values()])
+    first = gate.first_right(run.epochs)
     if first is None or expected != "no oscillation between epochs":
         return None
     lost = any(n > first and not each.background_right for n, each in epochs.items())
