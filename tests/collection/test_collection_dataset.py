@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bespoke.dataset import preflight
-from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.images import PixelGrid
 from bespoke.dataset.repair import repair
 from bespoke.experiment import caption_text, config
 from bespoke.experiment.caption_text import tokens

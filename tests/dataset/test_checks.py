@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke.dataset import caption_exposure, colors, preflight
-from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.images import PixelGrid
 from bespoke.dataset.repair import mend
 from bespoke.errors import DatasetError
 from bespoke.experiment import config

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke.dataset import preflight
-from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.images import PixelGrid
 from bespoke.experiment.experiment import DatasetSpec
 from bespoke.rehearsal.drawing import draw
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke.dataset import preflight
-from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.images import PixelGrid
 from bespoke.dataset.repair import mend, repair
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.experiment import caption_text

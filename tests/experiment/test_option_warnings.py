@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from bespoke.experiment.option_warnings import check, without_effect
 
 from bespoke.experiment.experiment import Experiment, GateSettings
-from bespoke.experiment.option_warnings import check, without_effect
 from bespoke.experiment.trainer_options import Setting
 
 BASE: dict[str, Any] = {"network_module": "networks.lora", "max_train_epochs": 10}
