@@ -177,7 +177,6 @@ def test_a_parent_is_given_only_the_folders_of_subsets_that_it_has(tmp_path: Pat
     [
         (["final_corrected_captions"], {"with_parent": True}, "no parent; leave --with-parent out"),
         (["smoke", "smoke"], {}, "smoke, smoke: 2 of these runs would write"),
-        (["smoke"], {"seeds": (1, 42, 1)}, "smoke_seed_1, smoke_seed_1"),
         (["smoke", "smok"], {}, 'no experiment "smok": did you mean'),
         (["expanded_dataset"], {"data": ("generate=/two",)}, "did you mean 'generated'"),
     ],

@@ -130,16 +130,6 @@ def test_the_trainer_builds_every_optimizer_and_scheduler_that_passes(live: dict
         assert clean("training", lr_scheduler=name) == (not failure), (name, failure)
 
 
-def test_dataset_keys_are_recorded_and_fall_back_on_the_training_default() -> None:
-    training = trainer_options.table().training
-    twins = {name: option.dataset_key for name, option in training.items() if option.dataset_key}
-    assert twins["dataset_repeats"] == "num_repeats"
-    assert not {"train_batch_size", "max_token_length", "prior_loss_weight"} & twins.keys()
-    sections = trainer_options.table().sections
-    assert sections["general"]["caption_extension"].default == ".caption"
-    assert "batch_size" not in {*sections["general"], *sections["subsets"]}
-
-
 # Names
 
 
@@ -149,8 +139,6 @@ def test_dataset_keys_are_recorded_and_fall_back_on_the_training_default() -> No
         ("training", "lr", "learning_rate"),
         ("training", "rank", "network_dim"),
         ("training", "--learning-rate", "learning_rate"),
-        ("training", "Seed", "seed"),
-        ("training", "keep_token", "keep_tokens"),
         ("general", "keep_token", "keep_tokens"),
         ("subsets", "image_dirs", "image_dir"),
     ],
@@ -167,7 +155,6 @@ def test_an_unknown_name_leads_to_the_nearest_known_one(section: str, key: str, 
         ("training", "image_dir", "image_dir in dataset_config.toml under [[datasets.subsets]]"),
         ("training", "dataset_repeats", "num_repeats in dataset_config.toml"),
         ("general", "seed", "seed in training_config.toml"),
-        ("general", "image_dir", "image_dir in dataset_config.toml under [[datasets.subsets]]"),
         ("subsets", "resolution", "resolution in dataset_config.toml under [general]"),
     ],
 )
@@ -189,8 +176,6 @@ def test_what_nobody_may_set_is_refused_with_the_way_out(key: str) -> None:
     ("section", "key", "value", "wrong"),
     [
         ("training", "network_dim", "32", 'should be a whole number, not "32"'),
-        ("training", "network_dim", 32.0, "should be a whole number, not 32.0"),
-        ("training", "learning_rate", "1e-4", 'should be a number, not "1e-4"'),
         ("training", "learning_rate", float("nan"), "should be a finite number, not NaN"),
         ("training", "learning_rate", -1e-4, "should be at least 0, not -0.0001"),
         ("training", "xformers", "false", 'should be true or false, not "false"'),
@@ -198,7 +183,6 @@ def test_what_nobody_may_set_is_refused_with_the_way_out(key: str) -> None:
         ("training", "lr_warmup_steps", 100.0, "100.0 would be read as a ratio of the run: write a "
          "whole number"),
         ("training", "mixed_precision", "int", 'unknown value "int": choose from: bf16, fp16, no'),
-        ("training", "max_token_length", 200, "unknown value 200: choose from: 150, 225, 75"),
         ("training", "save_model_as", "ckpt", 'unknown value "ckpt": choose from: safetensors'),
         ("training", "optimizer_type", "AdamW8bits",
          "unknown optimizer \"AdamW8bits\": did you mean 'AdamW8bit'?"),
