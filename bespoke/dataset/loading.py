@@ -70,10 +70,8 @@ def holds_pictures(folder: Path) -> bool:
 
 
 def read(folder: Path, spec: DatasetSpec) -> Collection:
-    """Read every file of `folder` that matters, once; what cannot be read is a finding.
-
-    Where the folder itself cannot be listed, it is a DatasetError.
-    """
+    """Read every file of `folder` that matters, once; what cannot be read is a finding, and a
+    folder that cannot be listed a DatasetError."""
     from bespoke.dataset import images  # numpy
 
     names: dict[str, list[str]] = defaultdict(list)

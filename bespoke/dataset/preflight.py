@@ -169,10 +169,8 @@ def check(
     seed: int | None = None,
     draw: Callable[[str], Path] | None = None,
 ) -> Preflight:
-    """Find and check the pictures, see them as the trainer will, and compare with the parent.
-
-    `data` and `parent_data` are as the command line has them; for the rest, see `locate`.
-    """
+    """Find the pictures (see `locate`), check them, and compare what the trainer will see of them
+    with the parent; `data` and `parent_data` are as the command line has them."""
     # At another seed, so is what it is compared with: a seed is no change between the two.
     known = {each.name: each.with_seed(seed) for each in config.known(REPOSITORY)}
     parent = known.get(experiment.parent or "")

@@ -140,8 +140,7 @@ def _trimmed(tags: list[Feature], limit: int, names: tuple[str, ...]) -> list[Fe
 def repair(collection: Collection, out: Path, *, keep_tokens: int, limit: int) -> dict[str, str]:
     """Write the pairs of `collection` into `out`, each caption's first line mended; these by stem.
 
-    `out` is made: a ConfigError where it is there. No pairs, or an unreadable one, are a
-    DatasetError.
+    `out` is made: a ConfigError where it is there. No pair, or an unreadable one: DatasetError.
     """
     pairs, arts, texts = collection.pairs, collection.arts, collection.texts
     unreadable = [caption.name for _, caption in pairs if caption.name not in texts]

@@ -65,14 +65,6 @@ def test_every_word_names_its_own_colours(word: str) -> None:
         assert colors.named_in(word) == (("", word),)
 
 
-def test_light_and_dark_move_a_word_one_way_each() -> None:
-    for word in ("green", "brown", "blue"):
-        light, plain, dark = (colors.shades(m, word)[:, 0] for m in ("light", "", "dark"))
-        assert light.max() > plain.max()
-        assert dark.min() < plain.min()
-        assert light.min() > dark.min()
-
-
 @pytest.mark.parametrize(
     ("code", "name"),
     [("#000000", "black"), ("#ffffff", "white"), ("#3ffe9e", "mint"), ("#7b4a24", "brown")],

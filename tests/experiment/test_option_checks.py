@@ -183,7 +183,6 @@ def test_what_nobody_may_set_is_refused_with_the_way_out(key: str) -> None:
         ("training", "lr_warmup_steps", 100.0, "100.0 would be read as a ratio of the run: write a "
          "whole number"),
         ("training", "mixed_precision", "int", 'unknown value "int": choose from: bf16, fp16, no'),
-        ("training", "save_model_as", "ckpt", 'unknown value "ckpt": choose from: safetensors'),
         ("training", "optimizer_type", "AdamW8bits",
          "unknown optimizer \"AdamW8bits\": did you mean 'AdamW8bit'?"),
         ("training", "lr_scheduler", "Cosine", "unknown value \"Cosine\": did you mean 'cosine'?"),
