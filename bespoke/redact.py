@@ -6,7 +6,9 @@ import functools
 import os
 import re
 
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$|DATABASE_URL")
+SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$|DATABASE_URL|NOTIFY"
+)
 # A password within an address, whatever variable or file it came from.
 IN_ADDRESS = re.compile(r"(?<=://)([^/\s:@]*):([^@\s/]+)@")
 # Shorter values are words such as "true", which stand in every text.
@@ -17,8 +19,10 @@ SHORTEST = 8
 def _secrets() -> re.Pattern[str]:
     values = {
         value
-        for name, value in os.environ.items()
-        if SECRET_NAME.search(name.upper()) and len(value) >= SHORTEST
+        for name, words in os.environ.items()
+        if SECRET_NAME.search(name.upper())
+        for value in (words, *words.split(","))
+        if len(value) >= SHORTEST
     }
     # The longest first: one secret may hold another. Without any, a pattern that never matches.
     return re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True))) or r"(?!)")
