@@ -88,14 +88,18 @@ class Preflight:
         return [*opening, *cure, *findings.summary(shown, whole=whole)]
 
     def _cure(self) -> list[str]:
-        """The command that mends the captions, where it does."""
+        """The three captions of which most is to be said, and the command that mends them."""
+        said = Counter(each.file for each in self.data_findings if each.severity == "warning")
+        worst = [file for file, _ in said.most_common() if file.endswith(".txt")][:3]
+        lines = [f"Worst captions: {', '.join(f'{each} ({said[each]})' for each in worst)}"]
+        lines = lines if worst else []
         collection = self.collections.get(loading.COLLECTION)
         unclear = {"hex_codes_unclear", "caption_cut"} & self.counts.keys()
         if not collection or not unclear or collection.spec.caption_version.endswith(REPAIRED):
-            return []
+            return lines
         words = ["--experiment", self.experiment.name, "--data", str(collection.folder)]
         words += ["--out", f"{collection.folder}{REPAIRED}"]
-        return [f"Mend the captions: python -m bespoke captions repair {shlex.join(words)}"]
+        return [*lines, f"Mend them: python -m bespoke captions repair {shlex.join(words)}"]
 
     def as_json(self) -> str:
         """One object: verdict, counts by code, findings."""

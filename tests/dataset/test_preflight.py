@@ -87,7 +87,8 @@ def test_a_report_opens_with_the_hypothesis_and_the_cure_of_captions_and_a_bad_p
     assert f"{broken.name}: is 256x256, not 512x512" in errors
     assert lines[0].startswith("keep_tokens_3 cannot start: 2 errors, ")
     assert lines[1] == "Can it test its hypothesis? In part."
-    (cure,) = [line for line in lines if line.startswith("Mend the captions: python -m bespoke ")]
+    assert any(line.startswith("Worst captions: ") for line in lines)
+    (cure,) = [line for line in lines if line.startswith("Mend them: python -m bespoke ")]
     assert shlex.quote(str(folder)) in cure
     more = "more (bespoke check --all lists them)"
     assert more in out
