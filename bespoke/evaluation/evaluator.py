@@ -7,6 +7,7 @@ goes on. Only the gate stops it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,10 @@ class EpochEvaluator:
                     self.results[epoch] = sampling.evaluate(
                         self.job.experiment.run_name, lora, self.samples, pictures, folder
                     )
+                    for each in pictures.values() if epoch == 0 else ():
+                        if "_e000000_" in each.name:
+                            # A resumed state's pictures are named after epoch 0, too (tn:1332).
+                            each.rename(each.with_name(each.name.replace("_e000000_", "_base_")))
             result = self.results.get(epoch)
             decision = gate.decide(result, policy) if result and policy else None
             if result:
@@ -112,9 +117,10 @@ class EpochEvaluator:
         else:
             # What the base model knows before a step, in the form of a checkpoint.
             run = resume.read_record(output, name)
-            base = str(run.settings.get("base model")) if run else ""
+            drawn_by = f"{run and run.settings.get('base model')} {self.samples}"
+            own = hashlib.sha256(drawn_by.encode()).hexdigest()
             lora = checkpoints.Lora(
-                path=path, name=name, epoch=0, clip_skip=None, sha256=base, size=0
+                path=path, name=name, epoch=0, clip_skip=None, sha256=own, size=0
             )
         folder = sampling.folder_for(output / "tests", lora)
         drawn = sampling.find_pictures(output, name, epoch, self.samples)

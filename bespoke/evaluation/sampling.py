@@ -172,11 +172,19 @@ def evaluate(
     if missing := [each.file for each in samples if each.file not in pictures]:
         raise TrainerError(f"{lora.path.name}: pictures are missing: {', '.join(missing)}")
     folder.mkdir(parents=True, exist_ok=True)
+    before = epoch_result.read(folder)
+    is_current = before is not None and before.metrics_version == metrics.VERSION
+    if (
+        before
+        and is_current
+        and [sha256(pictures[each.file]) for each in samples]
+        == [each.sha256 for each in before.pictures]
+    ):
+        return before
     # What its run learnt of its own pictures, where it is a run's that is here.
     like = likeness.read(lora.path.parent / "tests" / f"{lora.name}.likeness.npz")
     rows = [_measured(each, pictures[each.file], folder / each.file, like) for each in samples]
-    before = epoch_result.read(folder)
-    if before and before.metrics_version != metrics.VERSION:
+    if before and not is_current:
         say(f"{folder}: measured again; until now {before.scores.mean} of 10")
         before = epoch_result.rescored(before, before.scores, before.scored_by)
     result = EpochResult(
