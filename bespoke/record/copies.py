@@ -1,0 +1,278 @@
+"""Copies of a run off the machine, made as its epochs end, and a run fetched from such copies.
+
+`ADDRESS/NAME.copied.json` says what is complete there, and is written last. The files lie below
+`ADDRESS/NAME/START-ID/` as they do in the workspace; a run that is started anew has a folder of its
+own, so that nothing is written over. Only states that are too old are deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from bespoke.console import duration, say
+from bespoke.errors import ConfigError, GateStoppedError, InterruptedRunError, TrainerError, is_full
+from bespoke.files import document_path, held, seconds, sha256, write_whole
+from bespoke.record import report
+from bespoke.record.postgres import line
+from bespoke.signals import signal_count
+from bespoke.trainer import checkpoints, resume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from bespoke.trainer.job import Job
+
+VARIABLE, REQUIRED = "BESPOKE_COPY_TO", "BESPOKE_COPY_REQUIRED"
+# How long a run's end waits for its copies. A machine that is taken away is gone in half a minute.
+PATIENCE, PATIENCE_S, INTERRUPTED_S = "BESPOKE_COPY_PATIENCE_S", 600.0, 20.0
+# The largest file that is read back where a store gives no hash of it.
+READ_BACK = 16 * 2**20
+# At debug level some of them write requests with their keys.
+LOGGERS = ("aiobotocore", "aiohttp", "asyncio", "botocore", "fsspec", "gcsfs", "s3fs", "urllib3")
+
+# {"uid": the run's, "epoch": the last that had ended, "folder": where its files are, "files": by
+# their paths in the workspace, size in bytes and sha256}
+MANIFEST = ".copied.json"
+
+
+def _store(address: str, option: str) -> Any:
+    """The files below an address, as fsspec's file system; nothing is connected to yet.
+
+    Raises:
+        ConfigError: where the address, which `option` named, is none.
+    """
+    import fsspec
+
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        files, root = fsspec.url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{option}: {address}: {line(error)}") from None
+    # A mount that is not there must not be made on this machine's own disk.
+    if "file" in files.protocol and not files.isdir(root):
+        raise ConfigError(f"{option}: {address}: no such directory; mount it, or make it")
+    return fsspec.filesystem("dir", path=root.rstrip("/"), fs=files, skip_instance_cache=True)
+
+
+def _write(store: Any, path: str, data: bytes) -> None:
+    """Write a file whole and verify it: by S3's ETag where that is a hash, else read back."""
+    if "file" in store.fs.protocol:
+        target = Path(store.path, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, data)
+    else:
+        store.pipe_file(path, data)
+    row = store.info(path)
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    known = str(row.get("ETag")).strip('"') == md5 or len(data) > READ_BACK
+    if row["size"] != len(data) or not (known or store.cat_file(path) == data):
+        raise OSError(f"{path}: what arrived there is not what was sent")
+
+
+@functools.cache
+def _about(path: Path, size: int, _changed_ns: int) -> tuple[int, str]:
+    return size, sha256(path)
+
+
+@contextlib.contextmanager
+def copying(job: Job, epoch: int) -> Iterator[Callable[[int], None]]:
+    """Copy to BESPOKE_COPY_TO while inside: call what this gives as an epoch has ended.
+
+    `epoch` is the one that this start goes on after. The end is copied too, and waited for.
+
+    Raises:
+        ConfigError: where the address is none.
+        TrainerError: where a run that is over is not all there, and BESPOKE_COPY_REQUIRED is set.
+    """
+    address = os.environ.get(VARIABLE, "").strip()
+    if not address:
+        yield lambda _: None
+        return
+    patience, copies = seconds(PATIENCE, PATIENCE_S), _Copies(job, address)
+    copies.epoch(epoch)
+    ending: BaseException | None = None
+    try:
+        yield copies.epoch
+    except BaseException as error:
+        ending = error
+        raise
+    finally:
+        if isinstance(ending, InterruptedRunError):
+            patience = min(patience, INTERRUPTED_S)
+        if lacking := copies.finish(patience):
+            required = os.environ.get(REQUIRED, "0") not in ("", "0")
+            if required and (ending is None or isinstance(ending, GateStoppedError)):
+                raise TrainerError(f"{ending}\n{lacking}" if ending else lacking) from ending
+            say(f"warning: {lacking}")
+
+
+class _Copies:
+    """One start's copies, made in a thread. An epoch that ends while another is copied waits, and
+    makes way for a later one. Whatever the store does, training goes on.
+    """
+
+    def __init__(self, job: Job, address: str) -> None:
+        self._job, self._address, self._store = job, address, _store(address, VARIABLE)
+        self._due: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
+        self._epoch = 0
+        # What is known to be there, None before its manifest was read.
+        self._there: dict[str, tuple[int, str]] | None = None
+        self._lacking: list[str] = []
+        self._trouble = ""
+        # A store that hangs does not keep the process.
+        self._thread = threading.Thread(target=self._work, name="copies", daemon=True)
+        self._thread.start()
+
+    def epoch(self, epoch: int) -> None:
+        """Have all copied that there is up to this epoch; returns at once."""
+        self._epoch = epoch
+        self._due.put((epoch, False))
+
+    def finish(self, patience: float) -> str | None:
+        """Copy the end, for so many seconds: one line on what is not there then, or None."""
+        self._due.put((self._epoch, True))
+        deadline = time.monotonic() + patience
+        self._thread.join(min(patience, 2.0))
+        if self._thread.is_alive():
+            say(f"copying the rest to {self._address}, for {duration(patience)} at the most")
+        while self._thread.is_alive() and time.monotonic() < deadline and signal_count() < 2:
+            self._thread.join(0.2)
+        if not self._lacking and not self._thread.is_alive():
+            say(f"copied to {self._address}: all up to epoch {self._epoch}")
+            return None
+        why = self._trouble or f"it takes longer than {duration(patience)}"
+        names = [PurePosixPath(name).name for name in self._lacking]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"not copied to {self._address}: {', '.join(names[:3])}{more}: {why}"
+
+    def _work(self) -> None:
+        last = False
+        while not last:
+            epoch, last = self._due.get()
+            while not self._due.empty():
+                epoch, last = self._due.get()
+            before, self._trouble = self._trouble, ""
+            try:
+                self._copy(epoch)
+            except Exception as error:  # noqa: BLE001 - training goes on
+                self._trouble = line(error)
+                if not before and not last:
+                    why = f"cannot copy to {self._address}: {self._trouble}"
+                    say(f"warning: {why}; training goes on, and each epoch's end tries again")
+
+    def _copy(self, epoch: int) -> None:
+        """Copy what is not there yet, then the manifest, and only then drop what is too old."""
+        job, store = self._job, self._store
+        paths = {path.relative_to(job.workspace).as_posix(): path for path in self._files(epoch)}
+        self._lacking = [*paths, job.name + MANIFEST]
+        run = json.loads(document_path(job.output, job.name).read_bytes())
+        folder = f"{job.name}/{run['started'][:19].replace(':', '-')}-{run['uid'][:6]}"
+        found = store.find(folder, detail=True)
+        sizes = {path.removeprefix(f"{folder}/"): row["size"] for path, row in found.items()}
+        if self._there is None:
+            self._there = {}
+            with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+                known = json.loads(store.cat_file(job.name + MANIFEST))
+                if known["folder"] == folder:
+                    self._there = {name: tuple(about) for name, about in known["files"].items()}
+        files = {}
+        for name, path in paths.items():
+            # The run deletes old states meanwhile.
+            if path.exists():
+                about = _about(path, path.stat().st_size, path.stat().st_mtime_ns)
+                if self._there.get(name) != about or sizes.get(name) != about[0]:
+                    data = path.read_bytes()
+                    # A log has grown since.
+                    about = len(data), hashlib.sha256(data).hexdigest()
+                    _write(store, f"{folder}/{name}", data)
+                files[name] = self._there[name] = about
+            self._lacking.remove(name)
+        files = {name: about for name, about in files.items() if paths[name].exists()}
+        manifest = {"uid": run["uid"], "epoch": epoch, "folder": folder, "files": files}
+        _write(store, job.name + MANIFEST, json.dumps(manifest, indent=1).encode())
+        self._lacking = []
+        for name in sizes.keys() - files.keys():
+            if checkpoints.epoch_of(PurePosixPath(name).parent.name, job.name):
+                # A key that may write and not delete is good enough.
+                with contextlib.suppress(PermissionError):
+                    store.rm_file(f"{folder}/{name}")
+
+    def _files(self, epoch: int) -> Iterator[Path]:
+        """All that a run has come to, and needs to go on, once `epoch` has ended; states last."""
+        output, name = self._job.output, self._job.name
+        record = resume.read_record(output, name)
+        for file, digest in sorted(record.hashes.items() if record else ()):
+            if file.endswith(".safetensors") and (checkpoints.epoch_of(file, name) or 0) <= epoch:
+                yield output / file
+                yield from _inside(output / "tests" / f"{Path(file).stem}-{digest[:8]}")
+        page = report.page_name(self._job.experiment.run_name)
+        yield document_path(output, name)
+        yield resume.record_path(output, name)
+        yield self._job.workspace / report.FOLDER / page
+        for start in sorted((self._job.workspace / "logs" / name).glob("*")):
+            yield from _inside(start)
+        for number, state in checkpoints.states(output, name):
+            if number <= epoch:
+                yield from _inside(state)
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The files of a folder that are written to their end."""
+    return sorted(path for path in folder.glob("[!.]*") if path.is_file())
+
+
+def fetch(job: Job) -> None:
+    """Bring what `--from` has of this run into the workspace; one that is here is left as it is.
+
+    Raises:
+        ConfigError: where there is no such run, it cannot be read or is damaged, or another file
+            is in the place of one of its own.
+    """
+    address, name = str(job.request.copied_from), job.name + MANIFEST
+    store = _store(address, "--from")
+    try:
+        manifest = json.loads(store.cat_file(name))
+        with held(job.output / f".{job.name}.lock", job.name):
+            for name in _to_fetch(job, address, manifest):
+                data = store.cat_file(f"{manifest['folder']}/{name}")
+                if [len(data), hashlib.sha256(data).hexdigest()] != manifest["files"][name]:
+                    raise ConfigError(f"--from: {address}: {name} there is not what was copied")
+                (job.workspace / name).parent.mkdir(parents=True, exist_ok=True)
+                write_whole(job.workspace / name, data)
+    except Exception as error:
+        if is_full(error) or isinstance(error, ConfigError):
+            raise
+        what = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
+        raise ConfigError(f"--from: {address}: {name} {what}: {line(error)}") from error
+
+
+def _to_fetch(job: Job, address: str, manifest: Mapping[str, Any]) -> list[str]:
+    """The files that are not here, the run's own last: with that here, all is."""
+    run_file, document = (of(job.output, job.name) for of in (resume.record_path, document_path))
+    paths = {name: job.workspace / name for name in manifest["files"]}
+    lacking = [name for name, path in paths.items() if not path.exists()]
+    if any(".." in path.parts or job.workspace not in path.parents for path in paths.values()):
+        raise ConfigError(f"--from: {address}: {job.name}{MANIFEST} names files of elsewhere")
+    is_here = run_file.exists() and json.loads(document.read_bytes())["uid"] == manifest["uid"]
+    if is_here and not any(checkpoints.epoch_of(paths[name].name, job.name) for name in lacking):
+        say(f"{job.name} is here, with every checkpoint of {address}: it goes on from here")
+        return []
+    for name, path in paths.items():
+        if path.exists() and sha256(path) != manifest["files"][name][1]:
+            raise ConfigError(
+                f"{path}: is here with other content than in {address}; name an empty --workspace, "
+                "or leave --from out to go on with what is here"
+            )
+    say(f"fetching {job.name} from {address}: {len(lacking)} files, to epoch {manifest['epoch']}")
+    return sorted(lacking, key=lambda name: paths[name] == run_file)
