@@ -73,11 +73,11 @@ def audit(folder: Path) -> None:
     """In a child: one audit, its seconds and its peak of memory as JSON."""
     started = time.perf_counter()
     sys.path.insert(0, str(REPOSITORY))
-    from bespoke.dataset.loading import check
+    from bespoke.dataset.preflight import check_folder as check
     from bespoke.experiment.experiment import DatasetSpec
 
     spec = DatasetSpec(size=512, cells=24, hex_codes_min=12, names=("lips",))
-    collection = check(folder, spec, shuffled=True)
+    collection = check(folder, spec)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "peak": peak, "pictures": len(collection.pairs)}))

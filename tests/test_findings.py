@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from bespoke.findings import Finding, listing, summary
+from bespoke.findings import Finding, finding, listing, summary
 
 
-def error(code: str, number: int) -> Finding:
-    return Finding(code=code, severity="error", file=f"{number:03}.txt", message="is wrong")
+def errors(code: str, count: int) -> list[Finding]:
+    return [finding("error", code, f"{number:03}.txt", "is wrong") for number in range(count)]
 
 
-def test_the_summary_groups_by_code_with_counts_and_first_examples() -> None:
+def test_the_summary_has_a_count_and_an_example_of_each_code_the_errors_first() -> None:
     note = Finding(code="seen", severity="note", message="all of it")
-    assert summary([note, *(error("bad", number) for number in range(5))]) == [
+    assert summary([note, *errors("bad", 5)]) == [
         "error: bad (5)",
-        "  000.txt: is wrong",
-        "  001.txt: is wrong",
-        "  002.txt: is wrong … and 2 more (bespoke check --all lists them)",
+        "  000.txt: is wrong … and 4 more (bespoke check --all lists them)",
         "note: seen (1)",
         "  all of it",
     ]
 
 
-def test_warnings_of_one_cause_are_one_group_and_all_are_listed_where_asked() -> None:
-    findings = [
-        Finding(code=code, severity="warning", file=f"{n}.txt", message=code)
-        for n in range(300)
-        for code in ("colour_shared", "colour_word", "palette_torn")
-    ]
-    assert summary(findings) == [
-        "warning: Hex codes that the model cannot tie to one feature (900)",
-        "  colour_shared 300, colour_word 300, palette_torn 300",
-        "  0.txt: colour_shared … and 899 more (bespoke check --all lists them)",
-    ]
-    assert len(summary(findings, examples=None)) == 903
+def test_a_long_finding_is_cut_but_where_all_is_asked_for() -> None:
+    long = [finding("warning", "long", "", "word " * 100)] * 300
+    assert summary(long)[1].endswith(" … and 299 more (bespoke check --all lists them)")
+    assert len(summary(long)[1]) < 300
+    assert summary(long, whole=True)[1:] == [f"  {'word ' * 100}"] * 300
 
 
 def test_a_rare_error_is_not_hidden_behind_a_hundred_of_one_kind() -> None:
-    lines = listing([*(error("bad", number) for number in range(100)), error("rare", 100)])
-    assert lines.split("\n") == [
+    assert listing([*errors("bad", 100), *errors("rare", 1)]).split("\n") == [
         "000.txt: is wrong",
         "001.txt: is wrong",
         "002.txt: is wrong … and 97 more (bespoke check --all lists them)",
-        "100.txt: is wrong",
+        "000.txt: is wrong",
     ]

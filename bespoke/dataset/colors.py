@@ -42,11 +42,8 @@ _PHRASE = re.compile(
 )
 
 FAR = 25.0
-"""CIEDE2000 from which on a hex is no longer what its word says.
-
-The 83 of the 203's backgrounds that are one colour, given by word and by its right hex, lie at 5
-at the median and 20 at most; of the hair hexes that are the background's, a good third lie beyond.
-"""
+"""CIEDE2000 from which on a hex is no longer what its word says. The 83 of the 203's backgrounds
+that are one colour, given by word and by its right hex, lie at 5 at the median and 20 at most."""
 
 CALLED = 20.0
 """CIEDE2000 to a word's nearest shade up to which a colour may be called by it."""

@@ -7,26 +7,23 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
 from bespoke.errors import DatasetError
-from bespoke.findings import Finding, error
+from bespoke.findings import Finding, finding
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
-
-# numpy and PIL are imported inside the functions that decode: `bespoke --help` reaches this module.
 
 LARGEST_DECODED = 4096 * 4096
 """Pixels; a larger picture is refused undecoded, as eight of them at once would fill the memory."""
 
 CELLS_OFF_TOLERATED = 0.0005
-"""Share of pixels that may differ from their cell's centre.
-
-Three times the worst of the 203 pictures of record (0.0145%, 38 pixels of 512x512). The smallest
-mark that resampling can leave, bilinear around one changed cell, is 0.2% or more.
-"""
+"""Share of pixels that may differ from their cell's centre: three times the worst of the 203 of
+record. The smallest mark of resampling, bilinear around one changed cell, is 0.2% or more."""
 
 _OPENED_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
@@ -35,9 +32,9 @@ _OPENED_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 class Picture:
     """`size` is (width, height); `transparent` the share of pixels that are not opaque.
 
-    `cells_off` is the share of pixels that differ from their cell's centre, None in a picture
-    smaller than its cells. `art` holds the cells of a picture that is made of them, as the trainer
-    sees them, alpha dropped: uint8 of shape (cells, cells, 3).
+    `cells_off` is the share of pixels that differ from their cell's centre, where cells are looked
+    for. `art` holds the cells of a picture that is made of them, alpha dropped: uint8 of shape
+    (cells, cells, 3).
     """
 
     size: tuple[int, int]
@@ -51,7 +48,7 @@ def read(folder: Path, name: str, cells: int | None) -> Picture | Finding:
     try:
         rgba = _decoded(folder / name)
     except DatasetError as damage:
-        return error("picture_unreadable", name, str(damage))
+        return finding("error", "picture_unreadable", name, str(damage))
     height, width = rgba.shape[:2]
     transparent = float((rgba[..., 3] != 255).mean())
     off, art = _cells(rgba, cells) if cells and cells <= min(width, height) else (None, None)
@@ -67,8 +64,6 @@ def pixels(path: Path) -> NDArray[np.uint8]:
     Raises:
         DatasetError: where it cannot be read; the message names the file.
     """
-    import numpy as np
-
     try:
         return np.ascontiguousarray(_decoded(path)[..., :3])
     except DatasetError as damage:
@@ -77,19 +72,14 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 
 def _decoded(path: Path) -> NDArray[np.uint8]:
     """The picture as RGBA: uint8 of shape (height, width, 4)."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
     try:
         # Named formats keep Pillow's plug-ins from loading in several threads at once; from memory,
         # its messages name no file.
         with Image.open(io.BytesIO(path.read_bytes()), formats=_OPENED_FORMATS) as image:
             if image.width * image.height > LARGEST_DECODED:
-                raise DatasetError(f"{image.width}x{image.height} pixels are too many to decode")
+                raise ValueError(f"{image.width}x{image.height} pixels are too many to decode")
             opaque = image if image.has_transparency_data else image.convert("RGB")
             return np.asarray(opaque.convert("RGBA"))
-    except DatasetError:
-        raise
     except UnidentifiedImageError:
         raise DatasetError("is not a complete picture in a known format") from None
     except Exception as failure:
@@ -100,8 +90,6 @@ def _decoded(path: Path) -> NDArray[np.uint8]:
 
 def _cells(rgba: NDArray[np.uint8], count: int) -> tuple[float, NDArray[np.uint8]]:
     """The share of pixels unlike their cell's centre, and the cells, with alpha disregarded."""
-    import numpy as np
-
     # Four bytes compared as one number: a third of the time of three channels.
     packed = np.ascontiguousarray(rgba).view("<u4")[..., 0] & np.uint32(0xFFFFFF)
     rows, columns = (nearest_neighbour(side, count) for side in packed.shape)
@@ -121,8 +109,6 @@ def nearest_neighbour(side: int, count: int) -> tuple[NDArray[np.intp], ...]:
 
     A pixel's centre decides, as in Pillow's and OpenCV's enlargement: 21 or 22 of 512 for 24 cells.
     """
-    import numpy as np
-
     doubled = (2 * np.arange(side) + 1) * count
     centres = (2 * np.arange(count) + 1) * side // (2 * count)
     return doubled // (2 * side), centres, np.flatnonzero(doubled % (2 * side) == 0)

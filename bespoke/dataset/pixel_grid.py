@@ -11,8 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Share of the border from which on a colour counts as the ground's: stripes, halves, bricks.
 GROUND_SHARE = 0.1
-"""Share of the border from which on a colour counts as the ground's: stripes, halves, bricks."""
 
 
 def border_of(height: int, width: int) -> NDArray[np.bool_]:
@@ -63,11 +63,15 @@ class PixelGrid:
         return _counts(self.packed[border_of(*self.packed.shape)])
 
     @cached_property
+    def behind(self) -> tuple[str, ...]:
+        """The ground's colours, most first: those of a good share of the border, one at least."""
+        least = min(sum(self.border.values()) * GROUND_SHARE, max(self.border.values()))
+        return tuple(code for code, cells in self.border.items() if cells >= least)
+
+    @cached_property
     def ground(self) -> NDArray[np.bool_]:
-        """The cells of the border's colours that hang together with the border."""
-        total = sum(self.border.values())
-        behind = [c for c, n in self.border.items() if n >= total * GROUND_SHARE]
-        codes = [int(code[1:], 16) for code in behind or list(self.border)[:1]]
+        """The cells of the ground's colours that hang together with the border."""
+        codes = [int(code[1:], 16) for code in self.behind]
         return connected(np.isin(self.packed, codes), border_of(*self.packed.shape))
 
     @cached_property

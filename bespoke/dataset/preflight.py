@@ -22,21 +22,18 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from bespoke.dataset.folder import Collection
+    from bespoke.dataset.loading import Collection
     from bespoke.experiment.experiment import Experiment
-    from bespoke.findings import Finding, Severity
+    from bespoke.findings import Finding
 
-UNTESTABLE = ("experiment_no_op", "experiment_misses_subject", "experiment_confounded")
-"""Findings that leave a hypothesis untested, or its outcome without a cause."""
+# How the caption versions that `captions repair` wrote end.
+REPAIRED = "_repaired"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What is known before the start, as a person and as a script read it.
-
-    `data` is the folder of each subset, `parent` the parent's run name. `lines` say what the model
-    sees of the experiment's subject.
-    """
+    """What is known before the start. `data` is the folder of each subset, `parent` the parent's
+    run name; `lines` say what the model sees of the experiment's subject."""
 
     experiment: Experiment
     parent: str | None
@@ -58,74 +55,68 @@ class Preflight:
     @property
     def verdict(self) -> tuple[str, ...]:
         """Whether the run may start, then whether it can test its hypothesis."""
-        counts = Counter(finding.severity for finding in self.findings)
-        state = "cannot start" if counts["error"] else "can start"
-        numbers = ", ".join(
-            f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in findings.SEVERITIES
-        )
-        against = [each for each in self.option_findings if each.code in UNTESTABLE]
-        untested = any(each.code in UNTESTABLE[:2] for each in against)
-        answer = "NO." if untested else "In part." if against else "Yes."
+        number = Counter(finding.severity for finding in self.findings)
+        state = "cannot start" if number["error"] else "can start"
+        numbers = [f"{number[s]} {s}{'s' * (number[s] != 1)}" for s in findings.SEVERITIES]
+        against = [each for each in self.option_findings if each.code.startswith("experiment_")]
+        codes = {each.code for each in against} - {"experiment_confounded"}
+        answer = "NO." if codes else "In part." if against else "Yes."
         compared = [f"Can it test its hypothesis? {answer}"] if self.experiment.parent else []
-        head = f"{self.experiment.name} {state}: {numbers}"
+        head = f"{self.experiment.name} {state}: {', '.join(numbers)}"
         return (head, *compared, *map(str, against), *self.lines)
 
     def refusal(self, *, strict: bool = False) -> BespokeError | None:
-        """The error to end with, if any; warnings count as errors where `strict`.
+        """The error to end with, if any; warnings count as errors where `strict`."""
+        severities = ("error", "warning") if strict else ("error",)
+        # A run that is wrong by its options is wrong with any pictures.
+        options, data = (
+            findings.listing(each for each in group if each.severity in severities)
+            for group in (self.option_findings, self.data_findings)
+        )
+        return ConfigError(options) if options else DatasetError(data) if data else None
 
-        Options come before data: a run that is wrong by its options is wrong with any pictures.
-        """
-        stops = ("error", "warning") if strict else ("error",)
-        options = [each for each in self.option_findings if each.severity in stops]
-        data = [each for each in self.data_findings if each.severity in stops]
-        if options:
-            return ConfigError(findings.listing(options))
-        return DatasetError(findings.listing(data)) if data else None
-
-    def report(self, *, examples: int | None = 3, notes: bool = True) -> list[str]:
+    def report(self, *, whole: bool = False, notes: bool = True) -> list[str]:
         """What a person reads: the verdict, the worst captions and their cure, then the findings.
 
-        `examples` are shown of each kind, every one where it is None; without `notes` it is the
-        short form that a run prints. Errors are left to `refusal`, unless all is to be shown.
+        The `whole`, or one of each code and no error, which `refusal` names; a run skips `notes`.
         """
-        hidden = set() if examples is None else {"error"}
-        hidden |= set() if notes else {"note"}
+        hidden = {*(() if whole else ("error",)), *(() if notes else ("note",))}
         left = {str(each) for each in self.findings if each.severity in hidden}
         opening = [line for line in self.verdict if line not in left]
         shown = [each for each in self.findings if str(each) not in {*left, *opening}]
         cure = self._cure() if notes else ()
-        return [*opening, *cure, *findings.summary(shown, examples=examples)]
+        return [*opening, *cure, *findings.summary(shown, whole=whole)]
 
     def _cure(self) -> Iterator[str]:
-        """The three captions with the most warnings, and the command that mends what it can."""
-        by_file: dict[str, list[Finding]] = defaultdict(list)
+        """The three captions of which most is to be said, and the command that mends them."""
+        warnings: dict[str, list[str]] = defaultdict(list)
         for each in self.data_findings:
             if each.severity == "warning" and each.file.endswith(".txt"):
-                by_file[each.file].append(each)
-        worst = sorted(by_file.items(), key=lambda item: -len(item[1]))[:3]
+                warnings[each.file].append(each.message)
+        worst = sorted(warnings.items(), key=lambda item: -len("; ".join(item[1])))[:3]
         if worst:
             yield "Worst captions:"
-        for file, group in worst:
-            more = f", and {len(group) - 1} more" if len(group) > 1 else ""
-            yield f"  {file}: {group[0].message}{more}"
-        mended = findings.HEX_CODES - {"colour_shared"} | {"caption_cut"}
+        for file, messages in worst:
+            more = f", and {len(messages) - 1} more" if len(messages) > 1 else ""
+            yield f"  {findings.shortened(f'{file}: {messages[0]}')}{more}"
         collection = self.collections.get(loading.COLLECTION)
-        if collection and any(each.code in mended for each in self.data_findings):
+        unclear = {"hex_codes_unclear", "caption_cut"} & self.counts.keys()
+        if collection and unclear and not collection.spec.caption_version.endswith(REPAIRED):
             folder = collection.folder
-            out = folder.with_name(f"{folder.name}_repaired")
             yield (
                 f"Mend them: python -m bespoke captions repair --experiment {self.experiment.name} "
-                f"--data {shlex.quote(str(folder))} --out {shlex.quote(str(out))}"
+                f"--data {shlex.quote(str(folder))} --out {shlex.quote(f'{folder}{REPAIRED}')}"
             )
 
     def as_json(self) -> str:
-        """One object: verdict, counts by code, findings."""
-        return _document(
-            self.experiment.name,
-            "\n".join(self.verdict),
-            counts=self.counts,
-            findings=[asdict(each) for each in self.findings],
-        )
+        return _json(self.experiment.name, "\n".join(self.verdict), self.findings)
+
+
+def _json(experiment: str, verdict: str, found: Sequence[Finding]) -> str:
+    """One object: verdict, counts by code, findings."""
+    counts, rows = Counter(each.code for each in found), [asdict(each) for each in found]
+    table = {"experiment": experiment, "verdict": verdict, "counts": counts, "findings": rows}
+    return json.dumps(table, indent=2)
 
 
 def subset_and_folder(text: str) -> tuple[str, str]:
@@ -142,9 +133,8 @@ def _named(texts: Sequence[str], experiment: Experiment | None, option: str) -> 
     known = experiment.by_folder() if experiment else {}
     for text in texts:
         name, folder = subset_and_folder(text)
-        if name not in known or name in named:
-            why = f"{name} is given twice" if name in named else did_you_mean(name, known)
-            raise ConfigError(f"{option} {text}: {why}")
+        if name not in known:
+            raise ConfigError(f"{option} {text}: {did_you_mean(name, known)}")
         # The trainer runs from another folder than the person stands in. Unlike Path's, this
         # expansion leaves a person who is not there as it is.
         named[name] = Path(os.path.expanduser(folder)).absolute()  # noqa: PTH111
@@ -186,16 +176,15 @@ def check(
     experiment: Experiment,
     *,
     data: Sequence[str],
-    parent_data: Sequence[str],
-    allow_no_op: bool,
     roots: Sequence[Path],
+    parent_data: Sequence[str] = (),
+    allow_no_op: bool = False,
     seed: int | None = None,
     draw: Callable[[str], Path] | None = None,
 ) -> Preflight:
-    """Find the pictures of an experiment and examine them.
+    """Find and check the pictures, see them as the trainer will, and compare with the parent.
 
-    `data` and `parent_data` are as the command line has them, `roots` where pictures may be; `draw`
-    makes a subset's where none are named or found.
+    `data` and `parent_data` are as the command line has them; for the rest, see `locate`.
 
     Raises:
         ConfigError, DatasetError: where experiment or pictures cannot be found or read.
@@ -203,44 +192,23 @@ def check(
     # At another seed, so is what it is compared with: a seed is no change between the two.
     known = {each.name: each.with_seed(seed) for each in config.known(REPOSITORY)}
     parent = known.get(experiment.parent or "")
-    return examine(
-        experiment,
-        locate(experiment, data, roots, draw),
-        parent=parent,
-        no_op="warning" if allow_no_op else "error",
-        parent_data=_named(parent_data, parent, "--parent-data"),
-    )
-
-
-def examine(
-    experiment: Experiment,
-    data: Mapping[str, Path],
-    *,
-    parent: Experiment | None,
-    no_op: Severity = "error",
-    parent_data: Mapping[str, Path] | None = None,
-) -> Preflight:
-    """Check the data, see it as the trainer will, and compare the experiment with its parent.
-
-    `data` is the folder of each subset, `parent_data` that of those that were others in the parent.
-    `no_op` is how bad it is that nothing differs from it.
-    """
-    collections = {name: _collection(experiment, name, folder) for name, folder in data.items()}
-    here = _side(experiment, collections, experiment.subject)
+    own = _named(parent_data, parent, "--parent-data")
+    located = locate(experiment, data, roots, draw)
+    subject, collections = experiment.subject, _collections(experiment, located)
+    here = ablation.Side(experiment=experiment, collections=collections, subject=subject)
     options = list(option_warnings.check(experiment))
     lines: list[str] = []
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
-        own = parent_data or {}
-        earlier = {name: _collection(parent, name, folder) for name, folder in own.items()}
-        there = _side(parent, {**collections, **earlier}, experiment.subject)
-        compared, lines = ablation.compare(here, there, no_op=no_op)
-        options = [*compared, *_unseen(experiment, parent, own), *options]
+        earlier = {**collections, **_collections(parent, own)}
+        there = ablation.Side(experiment=parent, collections=earlier, subject=subject)
+        compared, lines = ablation.compare(here, there, allow_no_op=allow_no_op)
+        options = [*compared, *options]
     data_findings = [finding for each in collections.values() for finding in each.findings]
     return Preflight(
         experiment=experiment,
         parent=parent.run_name if parent else None,
-        data=dict(data),
+        data=located,
         collections=collections,
         data_findings=(*data_findings, *_cut(here.exposure)),
         option_findings=tuple(options),
@@ -248,45 +216,31 @@ def examine(
     )
 
 
-def _collection(experiment: Experiment, name: str, folder: Path) -> Collection:
-    spec = experiment.specs.get(name, DatasetSpec())
-    shuffled = bool(experiment.by_folder()[name]["shuffle_caption"])
-    return loading.check(folder, spec, shuffled=shuffled)
+def _collections(experiment: Experiment, folders: Mapping[str, Path]) -> dict[str, Collection]:
+    specs = defaultdict(DatasetSpec, experiment.specs)
+    return {name: check_folder(folder, specs[name]) for name, folder in folders.items()}
 
 
-def _side(
-    experiment: Experiment, collections: Mapping[str, Collection], subject: str
-) -> ablation.Side:
-    captions = {name: each.captions for name, each in collections.items()}
-    return ablation.Side(
-        experiment=experiment,
-        exposure=caption_exposure.look(experiment, captions, subject),
-        data={name: each.folder for name, each in collections.items()},
-    )
+def check_folder(folder: Path, spec: DatasetSpec) -> Collection:
+    """Read every file of `folder` once, hold it to `spec`, and captions to their pictures.
 
+    What is in the pictures is looked at only where `spec.cells` says how many cells they have.
+    Findings come by file name, the whole folder's first.
+    """
+    from bespoke.dataset import checks, color_checks  # numpy
 
-def _unseen(
-    experiment: Experiment, parent: Experiment, parent_data: Mapping[str, Path]
-) -> Iterator[Finding]:
-    """Another caption version in the parent, whose captions are not at hand."""
-    for name in sorted(experiment.specs.keys() & parent.specs.keys() - parent_data.keys()):
-        old = parent.specs[name].caption_version
-        if old != experiment.specs[name].caption_version:
-            message = (
-                f"{name}: the captions of {parent.name} ({old or 'no version'}) are not here, so "
-                f"its shares are those of these. Name its own with --parent-data {name}=DIR"
-            )
-            yield findings.finding("warning", "parent_captions_unseen", "", message)
+    collection = loading.read(folder, spec)
+    for each in (*checks.CHECKS, color_checks.check_colors):
+        collection.findings.extend(each(collection))
+    collection.findings.sort(key=lambda each: each.file)
+    return collection
 
 
 def _cut(exposure: caption_exposure.Exposure) -> Iterator[Finding]:
-    for (_, stem), tokens in exposure.tokens.items():
+    for stem, tokens in exposure.tokens:
         if tokens > exposure.limit:
-            message = (
-                f"is {tokens} CLIP tokens long, and the encoder takes {exposure.limit}: what comes "
-                "last is cut off, another tag in each epoch where tags are shuffled"
-            )
-            yield findings.finding("warning", "caption_cut", f"{stem}.txt", message, tokens=tokens)
+            message = f"has {tokens} CLIP tokens, and the encoder takes {exposure.limit} of them"
+            yield findings.finding("warning", "caption_cut", f"{stem}.txt", message)
 
 
 def examined(chosen: argparse.Namespace) -> Preflight:
@@ -307,17 +261,9 @@ def show(chosen: argparse.Namespace) -> None:
         report = examined(chosen)
     except BespokeError as error:
         if chosen.json:
-            verdict = f"{chosen.experiment} cannot start: {error}"
-            print(_document(chosen.experiment, verdict, counts={}, findings=[]))
+            print(_json(chosen.experiment, f"{chosen.experiment} cannot start: {error}", ()))
         raise
-    if chosen.json:
-        print(report.as_json())
-    else:
-        print("\n".join(report.report(examples=None if chosen.all else 3)))
-    refusal = report.refusal(strict=chosen.strict)
-    if refusal is not None:
+    lines = report.report(whole=chosen.all)
+    print(report.as_json() if chosen.json else "\n".join(lines))
+    if refusal := report.refusal(strict=chosen.strict):
         raise refusal
-
-
-def _document(experiment: str, verdict: str, **rest: object) -> str:
-    return json.dumps({"experiment": experiment, "verdict": verdict, **rest}, indent=2, default=str)

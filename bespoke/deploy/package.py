@@ -141,7 +141,7 @@ def zipped(entries: Iterable[Entry]) -> bytes:
 def _pictures(report: Preflight) -> Iterator[Entry]:
     for name, collection in report.collections.items():
         for pair in collection.pairs:
-            for path in (pair.picture, pair.caption):
+            for path in pair:
                 yield Entry(name=f"{name}/{path.name}", content=path.read_bytes())
 
 

@@ -30,7 +30,7 @@ def check(experiment: Experiment) -> Iterator[Finding]:
             written_here = setting.origin == "--set" or setting.origin.startswith("experiments/")
             if why and setting.value and written_here:
                 message = f"{setting.origin}: {key} = {setting.value} has no effect: {why}"
-                yield finding("warning", "option_ignored", "", message, option=f"{section}.{key}")
+                yield finding("warning", "option_ignored", "", message)
 
 
 def without_effect(experiment: Experiment) -> dict[str, str]:

@@ -41,7 +41,7 @@ def check(job: Job) -> preflight.Preflight:
         roots=(job.workspace,) if request.rehearse else (REPOSITORY, job.workspace),
         draw=functools.partial(_draw, job) if draws else None,
     )
-    for line in report.report(examples=1, notes=False):
+    for line in report.report(notes=False):
         say(line)
     job.journal.write("checked", data=report.data, verdict=report.verdict, counts=report.counts)
     write_whole(job.folder / "preflight.json", report.as_json())

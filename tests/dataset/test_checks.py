@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bespoke.dataset import caption_exposure, loading
+from bespoke.dataset import caption_exposure, colors, preflight
 from bespoke.dataset.pixel_grid import PixelGrid
-from bespoke.dataset.repair import Rules, mend
+from bespoke.dataset.repair import mend
 from bespoke.errors import DatasetError
 from bespoke.experiment import config
 from bespoke.experiment.experiment import DatasetSpec
@@ -24,27 +24,22 @@ from bespoke.experiment.trainer_options import TRAINED_EXTENSIONS
 from bespoke.findings import Finding, listing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SPEC = DatasetSpec(
-    pictures=3,
-    size=512,
-    cells=24,
-    hex_codes_min=12,
-    names=("lips",),
-    caption_version="final_corrected_lips_12hex_v1",
-)
+SPEC = DatasetSpec(pictures=3, size=512, cells=24, hex_codes_min=12, names=("lips",))
 CELLS = DatasetSpec(cells=24)
 NOTHING = DatasetSpec()
 CODES = [f"#{number * 0x12B5A3 % 0xFFFFFF:06x}" for number in range(1, 14)]
 CAPTION = (
-    f"pixel art, 24x24, portrait of bespoke punk lady, hair ({CODES[0]}), lips ({CODES[1]}), "
-    f"palette: {', '.join(CODES[2:])}"
+    f"pixel art, 24x24, portrait of bespoke punk lady, hair ({' '.join(CODES[:6])}), "
+    f"lips ({' '.join(CODES[6:12])}), {colors.name_of(colors.rgb_of(CODES[12]))} background"
 )
 
 
 def art(seed: int, side: int = 24) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Cells at random in the 13 colours that the captions name."""
+    """Cells at random in the colours that the captions name, within one of the background's."""
     palette = np.array([list(bytes.fromhex(code[1:])) for code in CODES], dtype=np.uint8)
-    return palette[np.random.default_rng(seed).integers(0, len(CODES), (side, side))]
+    cells = palette[np.random.default_rng(seed).integers(0, 12, (side, side))]
+    cells[0] = cells[:, 0] = cells[:, -1] = palette[12]
+    return cells
 
 
 def enlarged(seed: int, size: tuple[int, int] = (512, 512)) -> Image.Image:
@@ -63,11 +58,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def codes(folder: Path, spec: DatasetSpec = SPEC) -> list[tuple[str, str]]:
-    return [(each.code, each.file) for each in loading.check(folder, spec).findings]
+    return [(each.code, each.file) for each in preflight.check_folder(folder, spec).findings]
 
 
 def only(folder: Path, spec: DatasetSpec = SPEC) -> Finding:
-    (finding,) = loading.check(folder, spec).findings
+    (finding,) = preflight.check_folder(folder, spec).findings
     return finding
 
 
@@ -77,11 +72,11 @@ def test_a_folder_that_keeps_its_promises_is_clean_and_read(folder: Path) -> Non
     (folder / "README.md").write_text("notes")
     (folder / "lad_1_0512x0512_sd.npz").write_bytes(b"cache")
     (folder / "more").mkdir()
-    collection = loading.check(folder, SPEC)
-    assert collection.findings == ()
-    assert [(pair.picture, pair.caption) for pair in collection.pairs] == [
+    collection = preflight.check_folder(folder, SPEC)
+    assert collection.findings == []
+    assert collection.pairs == tuple(
         (folder / f"lad_{n}.png", folder / f"lad_{n}.txt") for n in (1, 2, 3)
-    ]
+    )
     assert collection.captions["lad_2"] == CAPTION
     picture = collection.pictures["lad_2.png"]
     assert np.array_equal(collection.arts["lad_2.png"], art(2))
@@ -102,28 +97,20 @@ def test_all_problems_are_reported_together_in_the_order_of_names(folder: Path) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        (DatasetSpec(pictures=4), "4 pictures are declared, and 3 are there"),
-        (DatasetSpec(pictures_min=3, pictures_max=3), ""),
-        (DatasetSpec(pictures_min=4), "at least 4 pictures are declared, and 3 are there"),
-        (DatasetSpec(pictures_max=2), "at most 2 pictures are declared, and 3 are there"),
-    ],
-)
-def test_the_number_of_pictures_is_held_to_what_is_declared(
-    folder: Path, spec: DatasetSpec, message: str
-) -> None:
-    findings = loading.check(folder, spec).findings
-    assert [(each.code, each.message) for each in findings] == (
-        [("pictures_count", message)] if message else []
-    )
+def test_the_number_of_pictures_is_held_to_what_is_declared(folder: Path) -> None:
+    assert codes(folder, DatasetSpec(pictures_min=3, pictures_max=3)) == []
+    for spec, declared in (
+        (DatasetSpec(pictures=4), "4"),
+        (DatasetSpec(pictures_min=4), "at least 4"),
+        (DatasetSpec(pictures_max=2), "at most 2"),
+    ):
+        assert only(folder, spec).message == f"{declared} pictures are declared, and 3 are there"
 
 
 def test_a_folder_with_no_picture_is_an_error_whatever_is_declared(tmp_path: Path) -> None:
     assert only(tmp_path, NOTHING).code == "pictures_none"
     with pytest.raises(DatasetError, match="cannot be read"):
-        loading.check(tmp_path / "gone", SPEC)
+        preflight.check_folder(tmp_path / "gone", SPEC)
 
 
 def test_pictures_and_captions_come_in_pairs(folder: Path) -> None:
@@ -135,66 +122,48 @@ def test_pictures_and_captions_come_in_pairs(folder: Path) -> None:
 # --- Pictures ---
 
 
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [(b"", "not a complete picture"), (b"<html>not found</html>", "not a complete picture"),
-     (None, "cannot be read: Is a directory")],
-)  # fmt: skip
-def test_what_is_no_picture_is_named(folder: Path, raw: bytes | None, message: str) -> None:
-    (folder / "lad_1.png").unlink()
-    if raw is None:
-        (folder / "lad_1.png").mkdir()
-    else:
-        (folder / "lad_1.png").write_bytes(raw)
-    finding = only(folder)
-    assert (finding.code, finding.file) == ("picture_unreadable", "lad_1.png")
-    assert message in finding.message
-
-
-def test_a_picture_cut_off_or_too_large_is_named(folder: Path) -> None:
+def test_what_is_no_whole_picture_is_named(folder: Path) -> None:
     path = folder / "lad_1.png"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    Image.new("1", (5000, 5000)).save(folder / "lad_2.png")
-    assert codes(folder) == [("picture_unreadable", f"lad_{n}.png") for n in (1, 2)]
+    whole = path.read_bytes()
+    for raw in (b"", b"<html>not found</html>", whole[: len(whole) // 2]):
+        path.write_bytes(raw)
+        assert codes(folder) == [("picture_unreadable", "lad_1.png")]
+    path.unlink()
+    path.mkdir()
+    assert only(folder).message == "cannot be read: Is a directory"
+    path.rmdir()
+    Image.new("1", (5000, 5000)).save(path)
+    assert only(folder).message == "cannot be read: 5000x5000 pixels are too many to decode"
 
 
 def test_a_picture_of_another_size_is_named(folder: Path) -> None:
     enlarged(1, (500, 512)).save(folder / "lad_1.png")
     enlarged(2).resize((256, 256), Image.Resampling.LANCZOS).save(folder / "lad_2.png")
-    findings = loading.check(folder, SPEC).findings
+    findings = preflight.check_folder(folder, SPEC).findings
     assert [(each.code, each.file) for each in findings] == [
         ("picture_size", "lad_1.png"), ("picture_size", "lad_2.png"), ("picture_cells", "lad_2.png")
     ]  # fmt: skip
     assert findings[0].message == "is 500x512, not 512x512"
-    enlarged(1, (20, 20)).save(folder / "lad_1.png")
-    assert codes(folder, CELLS)[0] == ("picture_size", "lad_1.png")
 
 
-RESAMPLED = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
-
-
-@pytest.mark.parametrize("resampling", RESAMPLED)
 @pytest.mark.parametrize("size", [64, 512, 768])
-def test_resampled_art_is_caught(folder: Path, resampling: Image.Resampling, size: int) -> None:
-    Image.fromarray(art(1)).resize((size, size), resampling).save(folder / "lad_1.png")
-    finding = only(folder, CELLS)
-    assert (finding.code, finding.file) == ("picture_cells", "lad_1.png")
-    assert float(str(finding.measured["cells_off"])) > 0.2
-
-
-@pytest.mark.parametrize("damage", ["jpeg", "halved", "one cell", "another grid"])
-def test_art_that_is_not_of_its_cells_any_more_is_caught(folder: Path, damage: str) -> None:
-    path = folder / "lad_1.png"
+@pytest.mark.parametrize("damage", ["bilinear", "lanczos", "jpeg", "halved", "one cell", "32x32"])
+def test_art_that_is_not_of_its_cells_any_more_is_caught(
+    folder: Path, damage: str, size: int
+) -> None:
+    path, side, whole = folder / "lad_1.png", (size, size), Image.fromarray(art(1))
     if damage == "jpeg":
-        enlarged(1).save(path, format="JPEG", quality=100)
+        enlarged(1, side).save(path, format="JPEG", quality=100)
     elif damage == "halved":
-        enlarged(1, (256, 256)).resize((512, 512), Image.Resampling.NEAREST).save(path)
+        enlarged(1, (30, 30)).resize(side, Image.Resampling.NEAREST).save(path)
     elif damage == "one cell":
         flat = np.full((24, 24, 3), 90, dtype=np.uint8)
         flat[12, 12] = 140
-        Image.fromarray(flat).resize((512, 512), Image.Resampling.BILINEAR).save(path)
+        Image.fromarray(flat).resize(side, Image.Resampling.BILINEAR).save(path)
+    elif damage == "32x32":
+        Image.fromarray(art(1, side=32)).resize(side, Image.Resampling.NEAREST).save(path)
     else:
-        Image.fromarray(art(1, side=32)).resize((512, 512), Image.Resampling.NEAREST).save(path)
+        whole.resize(side, Image.Resampling[damage.upper()]).save(path)
     assert codes(folder, CELLS) == [("picture_cells", "lad_1.png")]
 
 
@@ -221,13 +190,13 @@ def test_alpha_that_hides_something_is_measured_and_opaque_alpha_is_clean(folder
     alpha.paste(0, (0, 0, 256, 512))
     picture.putalpha(alpha)
     picture.save(folder / "lad_1.png")
-    assert only(folder).measured == {"transparent": 0.5}
-    assert np.array_equal(loading.check(folder, SPEC).arts["lad_1.png"], art(1))
+    assert only(folder).message.startswith("50.00% of its pixels are not opaque")
+    assert np.array_equal(preflight.check_folder(folder, SPEC).arts["lad_1.png"], art(1))
     indexed = Image.new("P", (512, 512))
     indexed.putpalette([0, 0, 0, 255, 0, 0])
     indexed.paste(1, (0, 0, 128, 512))
     indexed.save(folder / "lad_1.png", transparency=1)
-    assert only(folder, NOTHING).measured == {"transparent": 0.25}
+    assert only(folder, NOTHING).message.startswith("25.00% of its pixels are not opaque")
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -242,14 +211,14 @@ def test_a_png_damaged_anywhere_never_ends_in_a_traceback(
     for place in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=8)):
         raw[place] = data.draw(st.integers(0, 255))
     path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
-    collection = loading.check(folder, CELLS)
+    collection = preflight.check_folder(folder, CELLS)
     unreadable = any(each.code == "picture_unreadable" for each in collection.findings)
     assert ("a.png" in collection.pictures) is not unreadable
 
 
 def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None:
     (folder / os.fsdecode(b"lad_\xe9.png")).write_bytes(b"")
-    findings = loading.check(folder, SPEC).findings
+    findings = preflight.check_folder(folder, SPEC).findings
     assert {each.file for each in findings} == {"", "lad_\\udce9.png"}
     assert listing(findings).encode("utf-8")
 
@@ -257,12 +226,8 @@ def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None
 def test_a_copy_is_named_with_its_first_whatever_its_size(folder: Path) -> None:
     enlarged(1, (480, 480)).save(folder / "lad_3.png")
     finding = only(folder, CELLS)
-    assert (finding.code, finding.severity, finding.file) == (
-        "picture_copy",
-        "warning",
-        "lad_3.png",
-    )
-    assert "same art as lad_1.png" in finding.message
+    assert (finding.code, finding.severity) == ("picture_copy", "warning")
+    assert str(finding).startswith("lad_3.png: is the same art as lad_1.png")
 
 
 @pytest.mark.parametrize(("unlike", "clean"), [(1, False), (23, False), (24, True)])
@@ -270,90 +235,86 @@ def test_a_near_copy_differs_in_23_cells_at_most(folder: Path, unlike: int, clea
     near = art(1)
     rows, columns = np.divmod(np.random.default_rng(unlike).permutation(576)[:unlike], 24)
     near[rows, columns] ^= 1
-    picture = Image.fromarray(near).resize((512, 512), Image.Resampling.NEAREST)
-    picture.save(folder / "lad_2.png")
-    findings = loading.check(folder, CELLS).findings
-    near_copies = [each for each in findings if each.code.startswith("picture_")]
-    assert [(each.code, each.file) for each in near_copies] == (
-        [] if clean else [("picture_near_copy", "lad_2.png")]
-    )
-    assert all(each.measured == {"cells_unlike": unlike} for each in near_copies)
+    Image.fromarray(near).resize((512, 512), Image.Resampling.NEAREST).save(folder / "lad_2.png")
+    found = [
+        str(f)
+        for f in preflight.check_folder(folder, CELLS).findings
+        if f.code == "picture_near_copy"
+    ]
+    message = f"lad_2.png: differs from lad_1.png only in {unlike} of 576 cells"
+    assert found == ([] if clean else [message])
 
 
 # --- Captions ---
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\t\n", "\n", "\u200b\n", "\n" + CAPTION])
-def test_an_empty_or_blank_caption_is_an_error(folder: Path, text: str) -> None:
-    (folder / "lad_1.txt").write_text(text, encoding="utf-8")
-    assert ("caption_empty", "lad_1.txt") in codes(folder, NOTHING)
-
-
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_a_caption_that_is_not_utf_8_is_named_with_its_place(folder: Path, encoding: str) -> None:
-    (folder / "lad_1.txt").write_bytes(("café, " + CAPTION).encode(encoding))
+def test_a_caption_that_is_not_utf_8_is_named_with_its_place(folder: Path) -> None:
+    (folder / "lad_1.txt").write_bytes(f"café, {CAPTION}".encode("latin-1"))
     finding = only(folder)
     assert finding.code == "caption_unreadable"
     assert finding.message.startswith("is not UTF-8, and the trainer stops at it")
-    (folder / "lad_1.txt").write_text("café, " + CAPTION, encoding="utf-8")
+    (folder / "lad_1.txt").write_text(f"café, {CAPTION}", encoding="utf-8")
     assert codes(folder) == []
-
-
-def test_a_byte_order_mark_is_an_error_and_not_an_empty_caption(folder: Path) -> None:
-    (folder / "lad_1.txt").write_text(CAPTION, encoding="utf-8-sig")
-    assert codes(folder) == [("caption_byte_order_mark", "lad_1.txt")]
-
-
-@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_a_second_line_is_an_error_as_no_one_reads_it(folder: Path, ending: str) -> None:
-    (folder / "lad_1.txt").write_bytes((CAPTION + ending + " " + ending).encode())
-    assert codes(folder) == []
-    (folder / "lad_1.txt").write_bytes((CAPTION + ending + "background (#00ff00)").encode())
-    assert codes(folder) == [("caption_lines", "lad_1.txt")]
-
-
-@pytest.mark.parametrize(("count", "clean"), [(12, True), (11, False)])
-def test_hex_codes_of_the_first_line_are_counted_with_their_repeats(
-    folder: Path, count: int, clean: bool
-) -> None:
-    (folder / "lad_1.txt").write_text("lips, " + ", ".join(["#00ff7f"] * count) + "\n#010203")
-    found = ("caption_hex_few", "lad_1.txt") in codes(folder, DatasetSpec(hex_codes_min=12))
-    assert found is not clean
-
-
-@pytest.mark.parametrize("code", ["#12345", "#12345g"])
-def test_a_malformed_hex_code_has_an_error_of_its_own(folder: Path, code: str) -> None:
-    (folder / "lad_1.txt").write_text(f"{CAPTION}, {code}")
-    finding = only(folder)
-    assert (finding.code, finding.tag) == ("caption_hex_malformed", code)
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("text", "expected"),
     [
-        ("lips", []),
-        ("Lips (#aabbcc)", []),
-        ("blacklips, lips", []),
-        ("blacklips (#aabbcc)", ["caption_word_glued"]),
-        ("lipstick", ["caption_unnamed"]),
-        ("an ellipse", ["caption_unnamed"]),
+        *((blank, ["caption_empty"]) for blank in ("", "   ", "\t\n", "\n")),
+        ("\n" + CAPTION, ["caption_lines", "caption_empty"]),
+        ("\ufeff" + CAPTION, ["caption_byte_order_mark"]),
+        *((f"{CAPTION}{end} {end}", []) for end in ("\n", "\r\n", "\r")),
+        *((f"{CAPTION}{end}more", ["caption_lines"]) for end in ("\n", "\r\n", "\r")),
+        *((f"{CAPTION}, {code}", ["caption_hex_malformed"]) for code in ("#12345", "#12345g")),
+        (CAPTION.replace(CODES[0], ""), ["caption_hex_few"]),
+        (CAPTION.replace(CODES[0], CODES[1]), []),
+        (CAPTION.replace("lips", "Lips"), []),
+        (CAPTION.replace("lips", "blacklips"), ["caption_word_glued"]),
+        (CAPTION.replace("lips", "lipstick"), ["caption_unnamed"]),
+        (CAPTION.replace("lips", "ellipse"), ["caption_unnamed"]),
     ],
-)
-def test_a_declared_word_is_looked_for_as_a_word(
-    folder: Path, words: str, expected: list[str]
-) -> None:
-    (folder / "lad_1.txt").write_text(f"{words}, {', '.join(CODES)}")
-    assert [code for code, _ in codes(folder, DatasetSpec(names=("lips",)))] == expected
+)  # fmt: skip
+def test_what_a_caption_must_hold(folder: Path, text: str, expected: list[str]) -> None:
+    (folder / "lad_1.txt").write_bytes(text.encode())
+    assert [code for code, _ in codes(folder)] == expected
 
 
-def test_words_run_together_and_said_twice_are_named(folder: Path) -> None:
-    (folder / "lad_1.txt").write_text(f"{CAPTION}, dark dark blue, pixel hairlips, punk punklady")
-    assert [(f.code, f.tag) for f in loading.check(folder, SPEC).findings] == [
-        ("caption_word_glued", "punklady"), ("caption_repeated", "dark dark")
-    ]  # fmt: skip
-    (folder / "lad_1.txt").write_text(f"{CAPTION}, a silver hat, Silver hat?, a silver hat")
-    finding = only(folder)
-    assert (finding.code, finding.tag) == ("caption_repeated", "a silver hat")
+@pytest.mark.parametrize(
+    "words",
+    ["kid eyes", "hair mustche", "bald wearing", "blue clong", "hair light", "dark red", "eyes duo",
+     "glasses purple", "it wearing", "green almost", "grey background", "hooded hat"],
+)  # fmt: skip
+def test_words_run_together_are_named_anywhere_in_a_caption(folder: Path, words: str) -> None:
+    spec = DatasetSpec(names=("hat",))
+    glued = words.replace(" ", "")
+    for name in ("lad_1", "lad_2", "lad_3"):
+        (folder / f"{name}.txt").write_text(f"{CAPTION}, a hat, a {glued} thing")
+    messages = {each.message for each in preflight.check_folder(folder, spec).findings}
+    assert messages == {f"{glued!r} seems to lack a space: {words!r}"}
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, a hat, a {words} thing")
+    assert len(codes(folder, spec)) == 2
+
+
+def test_words_of_their_own_are_no_slips(folder: Path) -> None:
+    proper = (
+        "hairband haircut hairstyle hairpin hairspray headband highlight overcoat undershirt"
+        " balding skintone sweatshirt lowcut turtleneck trenchcoat grayscale brownish blackboard"
+        " blacksmith whitewash lightsaber darkroom lipstick eyeshadow tulips eyesight greenhouse"
+        " honeymoon bluebird eggshell reddish blonder throughout bodysuit tanktop undergarments"
+    )
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, {proper}")
+    assert "caption_word_glued" not in {code for code, _ in codes(folder)}
+
+
+@pytest.mark.parametrize(
+    ("words", "twice"),
+    [("dark dark blue", "dark dark"), ("a skin tone skin tone man", "skin tone skin tone"),
+     ("a plain hat, Plain hat?, a plain hat", "a plain hat"), ("24x24 24x24", "")],
+)  # fmt: skip
+def test_what_is_said_twice_is_named(folder: Path, words: str, twice: str) -> None:
+    (folder / "lad_1.txt").write_text(f"{CAPTION}, {words}")
+    found = [(each.code, each.message) for each in preflight.check_folder(folder, SPEC).findings]
+    assert found == ([("caption_repeated", f"repeats {twice!r}")] if twice else [])
 
 
 # What made `check` and `captions repair` hang, and what might: all of 64 KiB or more.
@@ -372,26 +333,16 @@ EVIL = {
 
 @pytest.mark.parametrize("name", EVIL)
 def test_every_caption_is_read_in_linear_time(folder: Path, name: str) -> None:
-    rules = Rules(names=("lips",))
     started = time.process_time()
     (folder / "lad_1.txt").write_text(EVIL[name])
-    collection = loading.check(folder, SPEC, shuffled=True)
+    collection = preflight.check_folder(folder, SPEC)
     line = collection.captions["lad_1"]
-    mended = mend(line, PixelGrid(cells=art(1)), rules)
+    mended = mend(line, PixelGrid(cells=art(1)), keep_tokens=3, limit=225, names=("lips",))
     experiment = config.load("keep_tokens_3", repository=REPOSITORY)
     for text in (line, mended):
         caption_exposure.look(experiment, {"training_data": {"a": text}}, "lips")
     assert listing(collection.findings)
     assert time.process_time() - started < 5
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(raw=st.one_of(st.binary(), st.text().map(str.encode)))
-def test_no_caption_at_all_ends_in_a_traceback(tmp_path: Path, raw: bytes) -> None:
-    (tmp_path / "a.txt").write_bytes(raw)
-    findings = loading.check(tmp_path, SPEC).findings
-    assert {"pictures_none", "picture_missing"} <= {each.code for each in findings}
-    assert listing(findings)
 
 
 # --- What the trainer passes over ---

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bespoke.dataset import colors
 
@@ -64,26 +62,14 @@ def test_known_colours_have_their_lab_values() -> None:
     assert np.allclose(colors.lab(list(known)), list(known.values()), atol=0.02)
 
 
-@given(st.tuples(*[st.integers(0, 255)] * 3), st.tuples(*[st.integers(0, 255)] * 3))
-def test_a_difference_is_none_only_from_itself_and_the_same_both_ways(
-    first: tuple[int, int, int], second: tuple[int, int, int]
-) -> None:
-    one, other = colors.lab(first), colors.lab(second)
-    apart = float(colors.difference(one, other))
-    assert (apart < 1e-6) is (first == second)
-    assert apart == pytest.approx(float(colors.difference(other, one)))
-    assert colors.rgb_of(colors.hex_of(first)) == first
-
-
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         ("dark brown hair", [("dark", "brown")]),
         ("light blue/green pale eyes", [("light", "blue"), ("", "green")]),
         ("pinkpurple party glasses", [("", "pink"), ("", "purple")]),
-        ("Hot Pink background", [("", "hot pink")]),
+        ("Hot Pink or gray gray background", [("", "hot pink"), ("", "grey")]),
         ("golden blonde to dirty blonde", [("", "gold"), ("", "blonde"), ("", "sandy")]),
-        ("gray gray", [("", "grey")]),
         ("a layered, collared and covered shirt of a tanner", []),
     ],
 )

@@ -6,9 +6,11 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import pytest
+import yaml
+from dstack._internal.core.models.configurations import parse_apply_configuration
+from pydantic import BaseModel, Field
 
 from bespoke import request
 from bespoke.deploy import package, pod
@@ -20,7 +22,6 @@ ENTRY: list[str] = json.loads(DOCKERFILE.rpartition("ENTRYPOINT ")[2])
 
 
 def yaml_of(name: str) -> Any:
-    yaml = pytest.importorskip("yaml")
     return yaml.safe_load((REPOSITORY / name).read_text(encoding="utf-8"))
 
 
@@ -52,16 +53,48 @@ def test_the_image_lets_in_what_a_package_holds_and_what_the_build_needs_alone()
     assert copied == ["setup.sh", *sorted(locks, reverse=True), "vendor/sd-scripts", "."]
 
 
-def test_the_template_has_the_fields_that_the_api_takes() -> None:
-    fields = "name image args disk env ports mounts allowedCudaVersions startSsh startJupyter"
-    assert set(TEMPLATE) == set(fields.split())
-    assert parsed(shlex.split(TEMPLATE["args"])).experiment == "keep_tokens_3"
-    assert TEMPLATE["mounts"] == {"persistent": {"size": 40, "path": "/workspace"}}
-    assert TEMPLATE["env"]["BESPOKE_WORKSPACE"] == TEMPLATE["mounts"]["persistent"]["path"]
-    # The CUDA 12.8 build of torch runs on every driver of CUDA 12.0 and later.
-    assert all(float(version) >= 12.0 for version in TEMPLATE["allowedCudaVersions"])
+class Persistent(BaseModel, extra="forbid", strict=True):
+    size: int = Field(ge=10)
+    path: str
+
+
+class Mounts(BaseModel, extra="forbid"):
+    persistent: Persistent | None = None
+
+
+class CreateTemplate(BaseModel, extra="forbid", strict=True):
+    """What RunPod's REST API 2.0.0 takes for a template (its OpenAPI file, August 2026)."""
+
+    name: str = Field(min_length=1)
+    image: str
+    args: str = ""
+    disk: int = Field(default=50, ge=1)
+    env: dict[str, str] = {}
+    ports: list[str] = []
+    mounts: Mounts | None = None
+    registry: str | None = None
+    category: Literal["CPU", "NVIDIA", "AMD"] = "NVIDIA"
+    public: bool = False
+    serverless: bool = False
+    startSsh: bool = True
+    startJupyter: bool = True
+
+
+def test_the_template_is_one_that_the_api_takes() -> None:
+    template = CreateTemplate.model_validate(TEMPLATE)
+    assert parsed(shlex.split(template.args)).experiment == "keep_tokens_3"
+    assert template.mounts
+    assert template.mounts.persistent
+    assert template.env["BESPOKE_WORKSPACE"] == template.mounts.persistent.path == "/workspace"
     # The image holds neither.
-    assert TEMPLATE["startSsh"] is TEMPLATE["startJupyter"] is False
+    assert template.startSsh is template.startJupyter is False
+
+
+def test_a_pod_is_asked_for_a_driver_and_has_a_last_hour() -> None:
+    guide = (REPOSITORY / "docs/shipping.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"runpodctl pod create .+?\n```", guide, re.DOTALL)
+    assert "--min-cuda-version 12.0 " in command
+    assert "--terminate-after " in command
 
 
 def test_the_templates_ports_are_those_that_the_image_opens_and_a_pod_serves() -> None:
@@ -80,22 +113,31 @@ def test_the_templates_variables_are_read_and_no_secret_stands_in_it() -> None:
     assert TEMPLATE["env"]["BESPOKE_POD_WHEN_DONE"] == "stop"
 
 
-def test_each_task_has_a_workspace_of_its_own_and_ends_when_the_run_does() -> None:
-    task = yaml_of("deploy/dstack.yml")
-    assert task["type"] == "task"
-    assert task["image"] == TEMPLATE["image"]
-    (command,) = task["commands"]
+def test_a_task_is_one_that_dstack_takes_and_ends_when_the_run_does() -> None:
+    task = parse_apply_configuration(yaml_of("deploy/dstack.yml"))
+    assert task.image == TEMPLATE["image"]
+    (command,) = task.commands
     words = shlex.split(command)
     assert words[:2] == ENTRY[-2:]
     chosen = parsed(words[2:])
     assert chosen.experiment == "$EXPERIMENT"
-    (volume,) = task["volumes"]
-    assert chosen.workspace == Path(volume["path"]) / "runs" / "$EXPERIMENT"
-    assert chosen.data == (f"{volume['path']}/training_data",)
-    environment = dict(line.split("=", 1) for line in task["env"])
+    (volume,) = task.volumes
+    assert chosen.workspace == Path(volume.path) / "runs" / "$EXPERIMENT"
+    (pictures,) = task.files
+    assert chosen.data == (pictures.path,)
+    assert (REPOSITORY / "deploy" / pictures.local_path).resolve() == REPOSITORY / "training_data"
+    environment = task.env.as_dict()
     assert environment["EXPERIMENT"] == "keep_tokens_3"
     # RUNPOD_POD_ID is set there too, and bespoke.deploy.pod would never end.
     assert environment["BESPOKE_POD_BOOTED"] == "1"
     script = (REPOSITORY / "start_training.sh").read_text(encoding="utf-8")
     assert '[ -z "${BESPOKE_POD_BOOTED:-}" ]' in script
-    assert task["backends"] == ["runpod"]
+    assert [backend.value for backend in task.backends] == ["runpod"]
+
+
+def test_what_a_task_can_cost_has_an_end() -> None:
+    task = parse_apply_configuration(yaml_of("deploy/dstack.yml"))
+    assert task.max_price * task.max_duration / 3600 <= 12
+    assert task.utilization_policy.min_gpu_utilization > 0
+    volume = parse_apply_configuration(yaml_of("deploy/dstack-volume.yml"))
+    assert volume.name == task.volumes[0].name

@@ -48,7 +48,8 @@ IDLE_DATA: list[Case] = [
 
 
 def named(one: Experiment) -> set[str]:
-    return {str(each.measured["option"]) for each in check(one)}
+    keys = [each.message.partition(" = ")[0].rpartition(" ")[2] for each in check(one)]
+    return {f"{'training' if key in one.training else 'dataset'}.{key}" for key in keys}
 
 
 @pytest.mark.parametrize(("option", "idle", "acting"), IDLE)
