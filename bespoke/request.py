@@ -97,6 +97,9 @@ class Request:
     no_gate: bool = _option(False, "train on, whatever the experiment's gate says")
     no_test: bool = _option(False, "skip sampling and scoring")
     fresh: bool = _option(False, "start again; an earlier run's files move to a dated folder")
+    copied_from: str | None = _option(
+        None, "go on with a run that was copied there by BESPOKE_COPY_TO", "from", metavar="URL"
+    )
     dry_run: bool = _option(False, "print the command and both rendered files, and stop")
     rehearse: bool = _option(False, "generated pictures and a fake trainer: no GPU, no download")
 

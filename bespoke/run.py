@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 def run(request: Request, journal: Journal) -> None:
     """Check, render, train, verify and summarise one experiment; errors are bespoke.errors'."""
-    job = open_job(request, journal)
+    job = _opened(request, journal)
     if request.dry_run:
         # No start of a run: nothing is noted of it, and the next one takes its place.
         job = replace(job, folder=job.workspace / "logs" / job.name / "dry_run")
@@ -66,6 +66,20 @@ def run(request: Request, journal: Journal) -> None:
         journal.close()
 
 
+def _opened(request: Request, journal: Journal) -> Job:
+    """The run, brought here first from where it was copied, if that is asked for."""
+    job = open_job(request, journal)
+    if request.copied_from and not request.dry_run:
+        from bespoke.record import copies
+
+        copies.fetch(job)
+        # Beside a run of other options that has come, this one has a name of its own.
+        name, job = job.name, open_job(request, journal)
+        if job.name != name:
+            copies.fetch(job)
+    return job
+
+
 def _carry_out(job: Job, trainer: Trainer) -> None:
     started = time.monotonic()
     _introduce(job, trainer)
@@ -81,32 +95,36 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         return
     # What records, tests and shows takes a second to import: what ends before needs none of it.
     from bespoke.evaluation.evaluator import EpochEvaluator
-    from bespoke.record import recorder
+    from bespoke.record import copies, recorder
 
     with held(job.output / f".{job.name}.lock", job.name):
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = starting.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked, checked.parent)
-        with recorder.recorded(job, row) as record:
-            evaluator = EpochEvaluator(
-                job,
-                prompts=tested,
-                samples=samples,
-                keep=functools.partial(record.epoch, job.experiment.run_name),
-                show=functools.partial(recorder.show, job, record),
-            )
-            evaluator.take_up(start)
-            if not start.finished:
-                trainer.prepare()
-                plan = loop.Plan(rendered=rendered, settings=settings, command=trainer.command)
-                loop.train(job, plan, start, evaluator)
-            verified = starting.verified(job)
-            if not start.finished:
-                evaluator.epoch(job.epochs[-1], say)
-        resume.update(job.output, job.name, completed=True)
-    # The page is named before: what a person does next comes last.
-    _summarise(job, verified, evaluator, 0 if start.finished else time.monotonic() - started)
+        with copies.copying(job, start.epoch) as copy:
+            with recorder.recorded(job, row) as record:
+                evaluator = EpochEvaluator(
+                    job,
+                    prompts=tested,
+                    samples=samples,
+                    keep=functools.partial(record.epoch, job.experiment.run_name),
+                    show=functools.partial(recorder.show, job, record),
+                    copy=copy,
+                )
+                evaluator.take_up(start)
+                copy(start.epoch)
+                if not start.finished:
+                    trainer.prepare()
+                    plan = loop.Plan(rendered=rendered, settings=settings, command=trainer.command)
+                    loop.train(job, plan, start, evaluator)
+                verified = starting.verified(job)
+                if not start.finished:
+                    evaluator.epoch(job.epochs[-1], say)
+            resume.update(job.output, job.name, completed=True)
+            # The page is named before: what a person does next comes last.
+            seconds = 0 if start.finished else time.monotonic() - started
+            _summarise(job, verified, evaluator, seconds)
 
 
 def _introduce(job: Job, trainer: Trainer) -> None:

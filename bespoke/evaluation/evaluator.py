@@ -35,7 +35,8 @@ class EpochEvaluator:
     """Evaluates one run's epochs over all its starts.
 
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
-    `keep` records a result, its decision and the losses so far; `show` writes the page.
+    `keep` records a result, its decision and the losses so far; `show` writes the page; `copy` is
+    told of each epoch that is over.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class EpochEvaluator:
         samples: Sequence[sampling.SampleSpec],
         keep: Keep,
         show: Callable[[], object],
+        copy: Callable[[int], object],
     ) -> None:
         self._job = job
-        self._keep, self._show = keep, show
+        self._keep, self._show, self._copy = keep, show, copy
         self._prompts, self._samples = prompts, samples
         self._policy = None if job.request.no_gate else job.experiment.gate
         self._results: dict[int, EpochResult] = {}
@@ -114,6 +116,7 @@ class EpochEvaluator:
                 with self._spared("the page could not be written"):
                     self._show()
             self._act(epoch, decision)
+            self._copy(epoch)
 
     def best(self) -> str | None:
         """The best epoch with its equals and its checkpoint; None where none could be scored."""
@@ -133,7 +136,8 @@ class EpochEvaluator:
     def _test(self, epoch: int) -> EpochResult:
         lora, folder = self._lora(epoch)
         if saved := epoch_result.read_saved(folder, self._tell):
-            return saved
+            # The run may have been another machine's until now.
+            return replace(saved, checkpoint=str(lora.path))
         result = epoch_result.evaluate(
             run=self._job.experiment.run_name,
             lora=lora,

@@ -87,7 +87,7 @@ def _about(path: Path, size: int, _changed_ns: int) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def copying(job: Job, epoch: int) -> Iterator[Callable[[int], None]]:
-    """Copy to BESPOKE_COPY_TO while inside: call what this gives as an epoch has ended.
+    """Copy to BESPOKE_COPY_TO what there is when what this gives is called, as an epoch has ended.
 
     `epoch` is the one that this start goes on after. The end is copied too, and waited for.
 
@@ -99,8 +99,7 @@ def copying(job: Job, epoch: int) -> Iterator[Callable[[int], None]]:
     if not address:
         yield lambda _: None
         return
-    patience, copies = seconds(PATIENCE, PATIENCE_S), _Copies(job, address)
-    copies.epoch(epoch)
+    patience, copies = seconds(PATIENCE, PATIENCE_S), _Copies(job, address, epoch)
     ending: BaseException | None = None
     try:
         yield copies.epoch
@@ -122,10 +121,10 @@ class _Copies:
     makes way for a later one. Whatever the store does, training goes on.
     """
 
-    def __init__(self, job: Job, address: str) -> None:
+    def __init__(self, job: Job, address: str, epoch: int) -> None:
         self._job, self._address, self._store = job, address, _store(address, VARIABLE)
         self._due: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
-        self._epoch = 0
+        self._first = self._epoch = epoch
         # What is known to be there, None before its manifest was read.
         self._there: dict[str, tuple[int, str]] | None = None
         self._lacking: list[str] = []
@@ -181,11 +180,7 @@ class _Copies:
         found = store.find(folder, detail=True)
         sizes = {path.removeprefix(f"{folder}/"): row["size"] for path, row in found.items()}
         if self._there is None:
-            self._there = {}
-            with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
-                known = json.loads(store.cat_file(job.name + MANIFEST))
-                if known["folder"] == folder:
-                    self._there = {name: tuple(about) for name, about in known["files"].items()}
+            self._there = self._known(folder)
         files = {}
         for name, path in paths.items():
             # The run deletes old states meanwhile.
@@ -207,6 +202,21 @@ class _Copies:
                 # A key that may write and not delete is good enough.
                 with contextlib.suppress(PermissionError):
                     store.rm_file(f"{folder}/{name}")
+
+    def _known(self, folder: str) -> dict[str, tuple[int, str]]:
+        """What is in a folder of the store by the manifest there."""
+        try:
+            manifest = json.loads(self._store.cat_file(self._job.name + MANIFEST))
+        except (FileNotFoundError, ValueError):
+            return {}
+        if manifest["folder"] != folder:
+            return {}
+        if manifest["epoch"] > self._first:
+            raise ConfigError(
+                f"this run is there up to epoch {manifest['epoch']}, and was begun after "
+                f"{self._first} here; go on with --from, or copy to another address"
+            )
+        return {name: tuple(about) for name, about in manifest["files"].items()}
 
     def _files(self, epoch: int) -> Iterator[Path]:
         """All that a run has come to, and needs to go on, once `epoch` has ended; states last."""
@@ -239,6 +249,8 @@ def fetch(job: Job) -> None:
         ConfigError: where there is no such run, it cannot be read or is damaged, or another file
             is in the place of one of its own.
     """
+    if job.request.fresh:
+        raise ConfigError("--from goes on with a run, --fresh starts it again: leave one out")
     address, name = str(job.request.copied_from), job.name + MANIFEST
     store = _store(address, "--from")
     try:
@@ -262,7 +274,7 @@ def _to_fetch(job: Job, address: str, manifest: Mapping[str, Any]) -> list[str]:
     run_file, document = (of(job.output, job.name) for of in (resume.record_path, document_path))
     paths = {name: job.workspace / name for name in manifest["files"]}
     lacking = [name for name, path in paths.items() if not path.exists()]
-    if any(".." in path.parts or job.workspace not in path.parents for path in paths.values()):
+    if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in paths):
         raise ConfigError(f"--from: {address}: {job.name}{MANIFEST} names files of elsewhere")
     is_here = run_file.exists() and json.loads(document.read_bytes())["uid"] == manifest["uid"]
     if is_here and not any(checkpoints.epoch_of(paths[name].name, job.name) for name in lacking):
