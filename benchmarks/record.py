@@ -2,9 +2,9 @@
 
     python benchmarks/record.py [--runs 1000] [--epochs 10] [--pictures 12] [--times 5]
 
-The record is filled first. `index` is `record.runs()`, `compare` is
-`bespoke compare` of five runs, and `index, whole process` is `bespoke record
-list` from outside, interpreter start included; `epoch` is one more result committed to the disk.
+The record is filled first. `list` is `store.runs()`, `compare` is `bespoke compare` of five runs,
+and `list, whole process` is `bespoke record list` from outside, interpreter start included; `epoch`
+is one more result committed to the disk.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from bespoke import cli  # noqa: E402 - the path comes first
 from bespoke.files import document_path  # noqa: E402
-from bespoke.record import index, run_record, store  # noqa: E402
-from tests.records import a_decision, a_result, a_run, scores  # noqa: E402
+from bespoke.record import run_record, store  # noqa: E402
+from tests.records import a_decision, a_file, a_result, a_run, scores  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,18 +54,16 @@ def main() -> None:
         names = [f"RUN_{number:05}" for number in range(5)]
         told = ["compare", *names]
         listing = [sys.executable, "-m", "bespoke", "record", "list", "--workspace", folder]
-        with store.opened(workspace) as record:
-            measure("index", record.runs, chosen.times)
-            measure(
-                "epoch",
-                lambda: record.epoch(
-                    names[0], a_result(names[0], 99, tested=str(time.time())), None
-                ),
-                chosen.times,
-            )
+        measure("list", lambda: store.runs(workspace), chosen.times)
+        kept = a_file(workspace, names[0])
+        measure(
+            "epoch",
+            lambda: kept.epoch(a_result(names[0], 99, tested=str(time.time())), None),
+            chosen.times,
+        )
         measure("compare", lambda: quietly([*told, "--workspace", folder]), chosen.times)
         measure(
-            "index, whole process",
+            "list, whole process",
             lambda: subprocess.run(listing, cwd=REPOSITORY, check=True, capture_output=True),
             chosen.times,
         )
@@ -75,22 +73,18 @@ def fill(workspace: Path, runs: int, epochs: int, pictures: int) -> None:
     """One run through the front door, and its file again under other names."""
     grounds = tuple("match" if number % 3 else "mismatch" for number in range(pictures))
     first, output = "RUN_00000", workspace / "output"
-    with store.opened(workspace) as record:
-        record.begin(a_run(first))
-        losses = [(step, 1 / (step + 1)) for step in range(500)]
-        for epoch in range(1, epochs + 1):
-            result = a_result(first, epoch, scores(epoch % 10, 7, 8), backgrounds=grounds)
-            record.epoch(first, result, a_decision(epoch), losses)
-        record.end(first, status="completed")
-        run = record.run(first)
+    kept = a_file(workspace, first)
+    kept.begin(a_run(first))
+    losses = [(step, 1 / (step + 1)) for step in range(500)]
+    for epoch in range(1, epochs + 1):
+        result = a_result(first, epoch, scores(epoch % 10, 7, 8), backgrounds=grounds)
+        kept.epoch(result, a_decision(epoch), losses)
+    kept.end(status="completed")
+    (run,) = store.runs(workspace)
     for number in range(1, runs):
         name = f"RUN_{number:05}"
         document_path(output, name).write_text(run_record.dumps(replace(run, name=name, uid=name)))
-    measure("index made again", index.Index(workspace).rebuild, 1)
-
-
-def once_more(record: store.Record, name: str) -> None:
-    record.epoch(name, a_result(name, 99, tested=str(time.time())), None)
+    measure("index made again", lambda: store.write_index(workspace), 1)
 
 
 def quietly(arguments: list[str]) -> None:

@@ -3,7 +3,7 @@
     python benchmarks/regions.py DATA [--out bespoke/evaluation/regions.json]
 
 DATA is the folder of the 203 pictures and captions. What it writes holds no picture: for each
-feature a grid of digits 0 to 9, and what it takes of that grid at the least.
+feature a grid of digits 0 to 9.
 
 The captions' hex codes alone would teach little: in 167 the background's is another feature's too,
 and those of lips and eyes are mostly the skin's. So hair, eyes and clothing are learnt from the
@@ -40,9 +40,6 @@ REDDER = 6.0
 
 FAINT = 0.5
 """Of a region's brightest cell; what is fainter is chance and left out."""
-
-LEAST_SHARE = 0.3
-"""Of a region, for a feature as small as the lips: one of their four cells."""
 
 Grid = NDArray[np.bool_]
 
@@ -81,7 +78,7 @@ def originals(folder: Path) -> list[Original]:
     return found
 
 
-def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list[Grid]]:
+def by_word(known: list[Original], kind: str) -> NDArray[np.float64]:
     """How much more often a cell is a shade of the word where the caption says it of `kind`."""
     labs = np.array([each.lab for each in known])
     # Each colour is compared once, not in every cell that has it.
@@ -89,7 +86,7 @@ def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list
     place = place.reshape(labs.shape[:3])
     outside = ~np.array([each.grid.ground for each in known])
     shades: dict[tuple[str, str], Grid] = {}
-    lifts, own = [], []
+    lifts = []
     for number, each in enumerate(known):
         said = [f for f in each.features if f.kinds == (kind,)]
         names = {name for feature in said for name in colors.named_in(feature.text)}
@@ -99,12 +96,11 @@ def by_word(known: list[Original], kind: str) -> tuple[NDArray[np.float64], list
         if names:
             like = np.any([shades[name] for name in sorted(names)], axis=0)
             lifts.append(like[number] - like.mean(axis=0))
-            own.append(like[number])
-    return np.mean(lifts, axis=0), own
+    return np.asarray(np.mean(lifts, axis=0))
 
 
-def by_skin(known: list[Original]) -> tuple[list[Grid], list[Grid]]:
-    """Cells of the skin's own hex, and of the caption's codes that are redder than it."""
+def by_skin(known: list[Original]) -> NDArray[np.float64]:
+    """How often a cell has the skin's own hex, and one of the caption's that is redder than it."""
     skins, lips = [], []
     for each in known:
         other = {k for k in caption_text.FEATURES if k not in ("skin", "eyes", "lips")}
@@ -120,7 +116,7 @@ def by_skin(known: list[Original]) -> tuple[list[Grid], list[Grid]]:
         redder = points[:, 1] - a0 - (points[:, 2] - b0) / 3 > REDDER
         red = each.cells_of({code for code, is_so in zip(codes, redder, strict=True) if is_so})
         lips.append(red & within(skins[-1]))
-    return skins, lips
+    return np.array([np.mean(skins, axis=0), np.mean(lips, axis=0)])
 
 
 def within(skin: Grid) -> Grid:
@@ -137,22 +133,12 @@ def digits(likely: NDArray[np.float64], brightest: float | None = None) -> list[
 
 
 def learnt(known: list[Original]) -> dict[str, Any]:
-    """`regions` and `shares`: of its region, what a feature's own colours take in four of five."""
+    """By feature, in `regions`, how likely each cell is its."""
     ground = np.mean([each.grid.ground for each in known], axis=0)
     grids = {"background": digits(ground, 1.0)}
-    own: dict[str, list[Grid]] = {}
-    for kind in WORDED:
-        lift, own[kind] = by_word(known, kind)
-        grids[kind] = digits(lift)
-    own["skin"], own["lips"] = by_skin(known)
-    for kind in ("skin", "lips"):
-        grids[kind] = digits(np.mean(own[kind], axis=0))
-    shares = {}
-    for kind, cells in own.items():
-        weight = np.array([[int(digit) for digit in row] for row in grids[kind]])
-        taken = [(grid * weight).sum() / weight.sum() for grid in cells if grid.any()]
-        shares[kind] = max(LEAST_SHARE, round(float(np.quantile(taken, 0.2)), 2))
-    return {"regions": grids, "shares": shares}
+    grids |= {kind: digits(by_word(known, kind)) for kind in WORDED}
+    grids |= dict(zip(("skin", "lips"), map(digits, by_skin(known)), strict=True))
+    return {"regions": grids}
 
 
 def main() -> None:

@@ -65,8 +65,7 @@ def recorded(place: Path) -> dict[str, Any]:
     """The run as the record has it, and the pictures that it leads to."""
     from bespoke.record import store
 
-    with store.opened(place / "rehearsal") as record:
-        names = sorted(each.name for each in record.runs())
+    names = sorted(each.name for each in store.runs(place / "rehearsal"))
     row = json.loads((place / "rehearsal" / "output" / f"{NAME}.record.json").read_text())
     row["curves"].pop("loss", None)
     for key in ("uid", "started", "ended", "interruptions", "starts"):
@@ -88,7 +87,7 @@ def recorded(place: Path) -> dict[str, Any]:
     return {
         "runs": names,
         "pages": pages,
-        "record": json.loads(re.sub(r"\d{4}-\d\d-\d\dT[\d-]+Z(-\d+)?", "TIME", text)),
+        "record": json.loads(re.sub(r"\d{4}-\d\d-\d\dT[\d-]+Z", "TIME", text)),
         "pictures": pictures,
     }
 
@@ -107,7 +106,7 @@ def page(place: Path) -> list[str]:
     text = re.sub(r"<details><summary>Loss as a table.*?</details>", "", text, flags=re.DOTALL)
     text = html.unescape(re.sub(r"(?s)<(?:style|script).*?</(?:style|script)>", "", text))
     text = re.sub(
-        r"\d{4}-\d\d-\d\d[T ]\d\d[:-]\d\d(?:[:-]\d\d)?(?:Z(?:-\d+)?|\+00:00| UTC)?", "TIME", text
+        r"\d{4}-\d\d-\d\d[T ]\d\d[:-]\d\d(?:[:-]\d\d)?(?:(?:-\d{6})?Z|\+00:00| UTC)?", "TIME", text
     )
     text = re.sub(r"\b\d+:\d\d(?::\d\d)?\b|\b\d+(?:\.\d+)? ?(?:s|min|h|hours)\b", "DURATION", text)
     text = re.sub(r"-[0-9a-f]{8}\b|\b[0-9a-f]{12,64}\b", "HASH", text)

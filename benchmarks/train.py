@@ -118,7 +118,7 @@ def train(word: str, chosen: argparse.Namespace) -> dict[str, Any]:
     row["checkpoints_s"] = [round(stamp(each) - began, 1) for each in checkpoints]
     row["stages_s"] = {
         str(each.get("name", each["event"])): round(stamp(each) - began, 1)
-        for kind in ("checked", "launched", "stage")
+        for kind in ("checked", "launched")
         for each in events(place, kind)
     }
     row["log"] = (place / "bench.log").read_text(errors="replace").splitlines()[-6:]

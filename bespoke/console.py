@@ -23,7 +23,7 @@ def say(text: str) -> None:
     """Our own lines, marked as ours."""
     try:
         for line in text.splitlines():
-            print(painted(f"bespoke: {veiled(line)}", line, sys.stdout), flush=True)
+            print(painted(line, line, sys.stdout), flush=True)
     except BrokenPipeError:
         # Whoever read our lines is gone; the training that a person pays for goes on.
         let_go(sys.stdout)
@@ -35,12 +35,13 @@ def let_go(stream: TextIO) -> None:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def painted(text: str, line: str, stream: TextIO) -> str:
-    """`text` in the colour that `line` has, where the stream is a terminal that shows colours."""
+def painted(line: str, tone: str, stream: TextIO) -> str:
+    """`line` marked as ours, in the colour of `tone` where the stream shows colours."""
+    marked = f"bespoke: {veiled(line)}"
     if not redraws(stream) or os.environ.get("NO_COLOR"):
-        return text
-    code = next((code for code, pattern in COLOURS if pattern.search(line)), None)
-    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+        return marked
+    code = next((code for code, pattern in COLOURS if pattern.search(tone)), None)
+    return f"\x1b[{code}m{marked}\x1b[0m" if code else marked
 
 
 def redraws(stream: TextIO) -> bool:

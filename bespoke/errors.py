@@ -6,11 +6,9 @@ import contextlib
 import errno
 import sys
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from bespoke.console import let_go, painted
-from bespoke.redact import veiled
 from bespoke.signals import InterruptedRunError as InterruptedRunError
 
 if TYPE_CHECKING:
@@ -18,10 +16,8 @@ if TYPE_CHECKING:
 
 
 class BespokeError(Exception):
-    """Something a person can act on: one line that says what is wrong and what to do.
-
-    Messages name the file, key or option first, then what was found, then the way out.
-    Further lines, where several problems are reported together, hold one problem each.
+    """Something a person can act on, in one line: the file, key or option, what is wrong with it,
+    and what to do. Where several problems are reported together, each has a line.
     """
 
     exit_code = 1
@@ -53,12 +49,9 @@ class GateStoppedError(BespokeError):
 
 @contextlib.contextmanager
 def reported(keep_traceback: Callable[[str], str | None] = lambda _: None) -> Iterator[None]:
-    """Turn any exception into one printed message and the process's exit code.
+    """Turn any exception into one printed message and SystemExit with its exit code.
 
     `keep_traceback` is given the traceback's text and says in which file it was kept, or None.
-
-    Raises:
-        SystemExit: with the error's exit code; 130 for ^C, 1 for anything unexpected.
     """
     try:
         yield
@@ -72,8 +65,7 @@ def reported(keep_traceback: Callable[[str], str | None] = lambda _: None) -> It
         # What our own lines go to may be on the disk that is full, or closed.
         with contextlib.suppress(OSError, ValueError):
             for line in message.splitlines() or [""]:
-                shown = painted(f"bespoke: {veiled(line)}", "error", sys.stderr)
-                print(shown, file=sys.stderr)
+                print(painted(line, "error", sys.stderr), file=sys.stderr)
         raise SystemExit(code) from None
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -90,7 +82,10 @@ def _answer(error: BaseException, text: str, kept: str | None) -> tuple[int, str
     if isinstance(error, KeyboardInterrupt):
         return InterruptedRunError.exit_code, "interrupted"
     if is_full(error):
-        return TrainerError.exit_code, _no_space(error)
+        # A failed write does not name its file.
+        disk = f"the disk of {error.filename}" if error.filename else "a disk"
+        remedy = "free some, then run the same command again"
+        return TrainerError.exit_code, f"no space left on {disk}; {remedy}"
     # With no file to keep it in it is printed: it must not be lost.
     where = f"traceback: {kept}" if kept else text
     return 1, f"unexpected {type(error).__name__}: {error}\n{where}"
@@ -99,12 +94,3 @@ def _answer(error: BaseException, text: str, kept: str | None) -> tuple[int, str
 def is_full(error: BaseException) -> TypeGuard[OSError]:
     """Whether a disk or its quota was full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _no_space(error: OSError) -> str:
-    """Which disk is full, where that is known: a failed write does not name its file."""
-    disk = Path(str(error.filename or "")).absolute()
-    while error.filename and not disk.is_mount():
-        disk = disk.parent
-    where = disk if error.filename else "a disk"
-    return f"no space left on {where}; free some, then run the same command again"

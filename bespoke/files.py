@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import hashlib
-import math
 import os
 import platform
 import secrets
@@ -29,9 +27,6 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """Write `data` to `path` so that a reader, or a power cut, meets the old file or the new one.
 
     Text is written as UTF-8 with "\\n" line ends, and with no secret in it.
-
-    Raises:
-        OSError: where the folder cannot be written or the disk is full; `path` is then as it was.
     """
     content = veiled(data).encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -46,19 +41,11 @@ def write_whole(path: Path, data: str | bytes) -> None:
         raise
 
 
-def clear_parts(folder: Path, name: str = "") -> None:
-    """Delete what a killed process had not written to its end: of `name`, whom the caller owns."""
-    pattern = f".{glob.escape(name)}[.-]*.part" if name else ".*.part"
-    for path in folder.glob(pattern):
-        path.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
-def held(path: Path, what: str = "") -> Iterator[None]:
-    """Own `what` while inside; the system lets go of it when the process ends, however it ends.
+def locked(path: Path, what: str = "") -> Iterator[None]:
+    """Own `path` while inside; the system lets go of it when the process ends, however it ends.
 
-    Raises:
-        ConfigError: where another process has it, with who that is. Unnamed, it is waited for.
+    Where another process has it, it is waited for, or refused with a ConfigError that names `what`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
@@ -76,21 +63,12 @@ def held(path: Path, what: str = "") -> Iterator[None]:
         yield
 
 
-def locked(path: Path) -> contextlib.AbstractContextManager[None]:
-    """The same, once whoever has it lets go."""
-    return held(path)
-
-
 def workspace_path(wanted: Path | None) -> Path:
     """Where pictures, checkpoints and logs are.
 
     `wanted`, else BESPOKE_WORKSPACE, else /workspace where it can be written, else ./workspace.
-
-    Raises:
-        ConfigError: where it is named after a user that is not there, not in UTF-8 or too long.
     """
-    pod_volume = Path("/workspace")
-    default = pod_volume if os.access(pod_volume, os.W_OK) else Path("workspace")
+    default = "/workspace" if os.access("/workspace", os.W_OK) else "workspace"
     folder = wanted or Path(os.environ.get("BESPOKE_WORKSPACE") or default)
     try:
         # The rendered files and the record are UTF-8, and hold it.
@@ -105,17 +83,13 @@ def workspace_path(wanted: Path | None) -> Path:
 
 
 def workspace(wanted: Path | None) -> Path:
-    """`workspace_path`, made where it is missing.
-
-    Raises:
-        ConfigError: where it cannot be made or written.
-    """
+    """`workspace_path`, made where it is missing; a ConfigError where it cannot be written."""
     folder = workspace_path(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Asking for permission is not enough: root may write, a read-only mount may not.
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            return folder
     except OSError as error:
         if is_full(error):
             raise
@@ -123,7 +97,6 @@ def workspace(wanted: Path | None) -> Path:
             f"{folder}: cannot write to the workspace: {error.strerror}; name another with "
             "--workspace or BESPOKE_WORKSPACE"
         ) from error
-    return folder
 
 
 def document_path(output: Path, name: str) -> Path:
@@ -137,19 +110,6 @@ def digest(folder: Path, wanted: Callable[[Path], bool]) -> str:
     for path in sorted(path for path in folder.iterdir() if path.is_file() and wanted(path)):
         whole.update(repr((path.name, hashlib.blake2b(path.read_bytes()).hexdigest())).encode())
     return whole.hexdigest()
-
-
-def seconds(variable: str, default: float) -> float:
-    """A time that a variable of the environment may say otherwise.
-
-    Raises:
-        ConfigError: where it says no such time.
-    """
-    text = os.environ.get(variable) or str(default)
-    with contextlib.suppress(ValueError):
-        if 0 <= (value := float(text)) < math.inf:
-            return value
-    raise ConfigError(f"{variable}: {text!r}: write seconds, such as {default:g}")
 
 
 def sha256(path: Path) -> str:

@@ -6,7 +6,6 @@ Never several GPUs for one run: every rank would draw the same noise (facts, see
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import sys
 import threading
@@ -22,20 +21,18 @@ from bespoke.errors import ConfigError
 from bespoke.experiment import config
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
-from bespoke.signals import signal_count
-from bespoke.trainer import checkpoints, hardware, monitor
-from bespoke.trainer.failures import ending
-from bespoke.trainer.job import open_job
-from bespoke.trainer.process import Group, patience, signals_held
+from bespoke.signals import signal_count, signals_held
+from bespoke.trainer import hardware
+from bespoke.trainer.child_process import Group, patience
+from bespoke.trainer.trainer_log import ending
+from bespoke.trainer.training import open_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from bespoke.request import Request
-    from bespoke.trainer.job import Job
-    from bespoke.trainer.journal import Journal
+    from bespoke.trainer.job import Job, Journal
 
-TICK_S = 0.5
 # A run that is told to stop ends what must not be cut, the test of an epoch, before it is killed.
 LAST_TEST_S = 300.0
 ENDINGS = {0: "done", 5: "stopped by its gate", 130: "interrupted"}
@@ -44,36 +41,25 @@ ENDINGS = {0: "done", 5: "stopped by its gate", 130: "interrupted"}
 def train(request: Request, journal: Journal) -> int:
     """Train all that was asked for and say how each ended; returns the exit code for all of them.
 
-    Raises:
-        ConfigError: where it cannot be started as it was asked for.
-        InterruptedRunError: once every run is stopped.
+    Raises InterruptedRunError once all are stopped.
     """
     if request.dry_run:
         raise ConfigError("--dry-run shows one run: name one --experiment and one of --seeds")
     jobs = jobs_of(request, journal)
-    journal.open(jobs[0].workspace / "logs", "side_by_side")
-    journal.write("started", arguments=sys.argv[1:], runs=[job.name for job in jobs])
     gpus = [str(gpu.number) for gpu in hardware.gpus()][: len(jobs)]
-    where = f"one on each of {len(gpus)} GPUs" if len(gpus) > 1 else "one after another"
-    say(f"{len(jobs)} runs, {where}")
-    if not request.rehearse:
-        say(monitor.require_room([_bytes_to_come(job) for job in jobs], jobs[0].workspace))
+    several = f"one on each of {len(gpus)} GPUs" if len(gpus) > 1 else "one after another"
+    say(f"{len(jobs)} runs, {several}")
     runs = [RunStatus(_label(job), _command(job)) for job in jobs]
     try:
-        Schedule(runs, gpus or [None], journal).train()
+        Schedule(runs).train(gpus or [None])
     finally:
         for run in runs:
             say(f"{run.name}: {run.outcome}")
-        journal.write("finished", codes={run.name: run.code for run in runs})
     return worst(runs)
 
 
 def jobs_of(request: Request, journal: Journal) -> list[Job]:
-    """Each run that was asked for, by seed and then by experiment, parents last.
-
-    Raises:
-        ConfigError: where one is not there, or two would write the same files.
-    """
+    """Each run that was asked for, by seed and then by experiment, parents last."""
     names = list(request.experiments)
     for name in request.experiments if request.with_parent else ():
         parent = config.load(name, repository=REPOSITORY).parent
@@ -92,18 +78,15 @@ def jobs_of(request: Request, journal: Journal) -> list[Job]:
     for name, count in Counter(job.name for job in jobs).items():
         if count > 1:
             labels = ", ".join(_label(job) for job in jobs if job.name == name)
-            raise ConfigError(
-                f"{labels}: {count} of these runs would write {name}; name each once, and give "
-                "each experiment its own output_name"
-            )
+            remedy = "name each once, and give each experiment its own output_name"
+            raise ConfigError(f"{labels}: {count} of these runs would write {name}; {remedy}")
     return jobs
 
 
 def worst(runs: Iterable[RunStatus]) -> int:
     """0 if all are done, 5 if a gate stopped some and none failed, else the first failure's."""
     codes = [1 if each.code is None or each.code < 0 else each.code for each in runs]
-    failed = [code for code in codes if code not in (0, 5)]
-    return failed[0] if failed else max(codes)
+    return next((code for code in codes if code not in (0, 5)), max(codes))
 
 
 class RunStatus:
@@ -119,7 +102,7 @@ class RunStatus:
         """Take in what the process printed; returns its lines."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            self._last = line.decode("utf-8", errors="replace").removeprefix("bespoke: ")
+            self._last = line.decode(errors="replace").removeprefix("bespoke: ")
             yield self._last
 
     def end(self, code: int) -> None:
@@ -131,92 +114,68 @@ class RunStatus:
 
 
 class Schedule:
-    """Gives each run a GPU when one is free (None: the CPU), and sees all of them to their ends.
+    """Sees all runs to their ends: a thread a GPU trains one after another, this one watches."""
 
-    One thread a run reads what it prints; everything else happens in one, from one queue. No signal
-    comes between a process and its keeping: they are looked for once in a round.
-    """
-
-    def __init__(
-        self, runs: Sequence[RunStatus], gpus: Sequence[str | None], journal: Journal
-    ) -> None:
+    def __init__(self, runs: Sequence[RunStatus]) -> None:
         self._waiting = deque(runs)
-        self._free = list(gpus)
-        self._running: dict[RunStatus, tuple[Group, str | None]] = {}
-        self._journal = journal
+        self._running: dict[RunStatus, Group] = {}
         self._signals = 0
-        # What a run printed, or its exit code.
-        self._inbox: queue.SimpleQueue[tuple[RunStatus, bytes | int]] = queue.SimpleQueue()
+        # Held to start, to end and to signal a run, and for each line that is shown.
+        self._lock = threading.Lock()
 
-    def train(self) -> None:
-        """Until every run has ended.
-
-        Raises:
-            InterruptedRunError: where a signal ended them.
-        """
+    def train(self, gpus: Sequence[str | None]) -> None:
+        """Until every run has ended; None for a GPU is the CPU."""
+        threads = [threading.Thread(target=self._work, args=(gpu,), daemon=True) for gpu in gpus]
         with signals_held():
-            try:
-                while self._running or (self._waiting and not self._signals):
-                    while self._waiting and self._free and not self._signals:
-                        self._start(self._waiting.popleft(), self._free.pop(0))
-                    self._next_of_inbox()
-                    self._pass_signals_on()
-            finally:
-                for group, _ in self._running.values():
-                    group.stop()
+            for thread in threads:
+                thread.start()
+            while alive := [thread for thread in threads if thread.is_alive()]:
+                alive[0].join(0.2)
+                self._pass_signals_on()
 
-    def _start(self, run: RunStatus, gpu: str | None) -> None:
-        say(f"{run.name}: starts" + ("" if gpu is None else f" on GPU {gpu}"))
-        alone = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
-        group = Group(
-            run.command,
-            environment={**os.environ, **alone},
-            # Folders on the command line are taken from where the person stands.
-            cwd=Path.cwd(),
-            patience=patience() + LAST_TEST_S,
-        )
-        self._running[run] = group, gpu
-        self._journal.write("run_started", run=run.name, gpu=gpu, pid=group.pid)
-        threading.Thread(target=self._follow, args=(run, group), daemon=True).start()
+    def _work(self, gpu: str | None) -> None:
+        while run := self._start_next(gpu):
+            group = self._running[run]
+            for chunk in group.output():
+                with self._lock:
+                    for text in run.take(chunk):
+                        say(f"{run.name}: {text}")
+            code = group.wait()
+            group.stop()
+            if code < 0:
+                # A run that was killed leaves its trainer to a guard, which takes that long.
+                time.sleep(patience() + 1)
+            with self._lock:
+                del self._running[run]
+                run.end(code)
+                say(f"{run.name}: {run.outcome}")
 
-    def _follow(self, run: RunStatus, group: Group) -> None:
-        for chunk in group.output():
-            self._inbox.put((run, chunk))
-        self._inbox.put((run, group.wait()))
-
-    def _next_of_inbox(self) -> None:
-        try:
-            run, item = self._inbox.get(timeout=TICK_S)
-        except queue.Empty:
-            return
-        if isinstance(item, int):
-            self._end(run, item)
-        else:
-            for text in run.take(item):
-                say(f"{run.name}: {text}")
+    def _start_next(self, gpu: str | None) -> RunStatus | None:
+        with self._lock:
+            if self._signals or not self._waiting:
+                return None
+            run = self._waiting.popleft()
+            say(f"{run.name}: starts" + ("" if gpu is None else f" on GPU {gpu}"))
+            alone = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
+            self._running[run] = Group(
+                run.command,
+                environment={**os.environ, **alone},
+                # Folders on the command line are taken from where the person stands.
+                cwd=Path.cwd(),
+                patience=patience() + LAST_TEST_S,
+            )
+            return run
 
     def _pass_signals_on(self) -> None:
-        """With the first signal each run ends when that is safe, with the second its trainer is
-        killed, with the third the run is."""
-        if signal_count() == self._signals:
-            return
-        if not self._signals:
-            say(f"stopping {len(self._running)} runs; a test that goes on is finished first")
-        self._signals = signal_count()
-        for group, _ in self._running.values():
-            group.signal(signal.SIGTERM if self._signals < 3 else signal.SIGKILL)
-
-    def _end(self, run: RunStatus, code: int) -> None:
-        """Take in a run's end; its GPU is free once no process of it or its trainer is left."""
-        group, gpu = self._running.pop(run)
-        group.stop()
-        if code < 0:
-            # A run that was killed leaves its trainer to a guard, which takes so long to end it.
-            time.sleep(patience() + 1)
-        run.end(code)
-        self._journal.write("run_ended", run=run.name, exit_code=code)
-        say(f"{run.name}: {run.outcome}")
-        self._free.append(gpu)
+        """The first ends each run when that is safe, the second its trainer, the third itself."""
+        with self._lock:
+            if signal_count() == self._signals:
+                return
+            if not self._signals:
+                say(f"stopping {len(self._running)} runs; a test that goes on is finished first")
+            self._signals = signal_count()
+            for group in self._running.values():
+                group.signal(signal.SIGTERM if self._signals < 3 else signal.SIGKILL)
 
 
 def _label(job: Job) -> str:
@@ -232,10 +191,3 @@ def _command(job: Job) -> list[str]:
 
 def _subsets(job: Job) -> set[str]:
     return set(job.experiment.by_folder())
-
-
-def _bytes_to_come(job: Job) -> int:
-    """What the run will still write, besides what an earlier start of it left."""
-    there = [] if job.request.fresh else checkpoints.left_by(job.output, job.name)
-    files = [file for path in there for file in (path, *path.rglob("*")) if file.is_file()]
-    return max(0, job.sizes.total - sum(file.stat().st_size for file in files))

@@ -14,26 +14,21 @@ SHORTEST = 8
 
 
 @functools.cache
-def _secrets() -> re.Pattern[str] | None:
+def _secrets() -> re.Pattern[str]:
     values = {
         value
         for name, value in os.environ.items()
         if SECRET_NAME.search(name.upper()) and len(value) >= SHORTEST
     }
-    # The longest first: one secret may hold another.
-    ordered = sorted(values, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, ordered))) if ordered else None
+    # The longest first: one secret may hold another. Without any, a pattern that never matches.
+    return re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True))) or r"(?!)")
 
 
 def holds_secret(text: str) -> bool:
     """Whether `text` holds a secret of the environment."""
-    secrets = _secrets()
-    return secrets is not None and secrets.search(text) is not None
+    return _secrets().search(text) is not None
 
 
 def veiled(text: str) -> str:
     """`text` with every secret of the environment, and every password in an address, as `***`."""
-    secrets = _secrets()
-    if secrets is not None:
-        text = secrets.sub("***", text)
-    return IN_ADDRESS.sub(r"\1:***@", text) if "://" in text else text
+    return IN_ADDRESS.sub(r"\1:***@", _secrets().sub("***", text))

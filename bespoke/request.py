@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,11 @@ if TYPE_CHECKING:
 
 # A package names the experiment that it was made for.
 DEFAULT_EXPERIMENT = version.origin().get("experiment", "keep_tokens_3")
+EXPERIMENT_HELP = f"a file's name in experiments/ (default: {DEFAULT_EXPERIMENT})"
+WORKSPACE_HELP = "for output and logs (default: BESPOKE_WORKSPACE, /workspace, ./workspace)"
+PLAN_HELP = "auto (default): fit the run to this machine's GPU, at the same effective batch"
 PRICE = "BESPOKE_PRICE_PER_HOUR"
+Texts = tuple[str, ...]
 
 
 def folder(text: str) -> Path:
@@ -33,20 +36,19 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _price(text: str) -> float:
-    try:
-        price = float(text)
-    except ValueError:
-        price = math.nan
-    if not 0 <= price < math.inf:
+    if not text.replace(".", "", 1).isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: write an amount such as 2.79")
-    return price
+    return float(text)
 
 
-def _option(default: Any, about: str, name: str = "", **how: Any) -> Any:
-    """A field with its help, and `how` argparse reads it; `name` where it is not the field's."""
+def _option(flag: str, about: str, default: Any = False, **how: Any) -> Any:
+    """A field that is `--NAME` or `--NAME METAVAR`, with its help, and how argparse reads it."""
+    name, _, metavar = flag.partition(" ")
     if default is False:
         how["action"] = "store_true"
-    elif isinstance(default, tuple) and "type" not in how:
+    elif metavar:
+        how["metavar"] = metavar
+    if isinstance(default, tuple) and "type" not in how:
         how["action"] = "append"
         about += "; may be given again"
     return field(default=default, metadata={"name": name, "how": {"help": about, **how}})
@@ -56,52 +58,27 @@ def _option(default: Any, about: str, name: str = "", **how: Any) -> Any:
 class Request:
     """Which runs, and how each of them is run."""
 
-    experiments: tuple[str, ...] = _option(
-        (DEFAULT_EXPERIMENT,),
-        f"a file's name in experiments/ (default: {DEFAULT_EXPERIMENT})",
-        "experiment",
-        metavar="NAME",
-    )
+    experiments: Texts = _option("--experiment NAME", EXPERIMENT_HELP, (DEFAULT_EXPERIMENT,))
     seeds: tuple[int, ...] = _option(
-        (), "train at each of these seeds, each under a name of its own", type=_seeds, metavar="N,N"
+        "--seeds N,N", "train at each of these seeds, each under its own name", (), type=_seeds
     )
-    with_parent: bool = _option(False, "train the parent experiment too")
-    data: tuple[str, ...] = _option(
-        (), "the pictures' folder; NAME=DIR for another subset's", metavar="DIR"
-    )
-    parent_data: tuple[str, ...] = _option(
-        (), "the parent's pictures and captions, if they were different", metavar="DIR"
-    )
-    workspace: Path | None = _option(  # noqa: RUF009
-        None,
-        "where output and logs are (default: BESPOKE_WORKSPACE, /workspace, ./workspace)",
-        type=folder,
-        metavar="DIR",
-    )
-    overrides: tuple[str, ...] = _option(
-        (), "training.KEY=VALUE or dataset.KEY=VALUE, for this run", "set", metavar="KEY=VALUE"
-    )
-    strict: bool = _option(False, "stop at warnings as at errors")
-    allow_no_op: bool = _option(False, "train even if nothing differs from the parent")
-    plan: str = _option(
-        "auto",
-        "fit the run to this machine's GPU, with the effective batch kept (default), or do not",
-        choices=("auto", "as-written"),
-    )
+    with_parent: bool = _option("--with-parent", "train the parent experiment too")
+    data: Texts = _option("--data DIR", "the pictures' folder; NAME=DIR for another subset's", ())
+    parent_data: Texts = _option("--parent-data DIR", "the parent's pictures, if different", ())
+    workspace: Path | None = _option("--workspace DIR", WORKSPACE_HELP, None, type=folder)
+    overrides: Texts = _option("--set KEY=VALUE", "training.KEY or dataset.KEY, for this run", ())
+    strict: bool = _option("--strict", "stop at warnings as at errors")
+    allow_no_op: bool = _option("--allow-no-op", "train even if nothing differs from the parent")
+    plan: str = _option("--plan", PLAN_HELP, "auto", choices=("auto", "as-written"))
     price_per_hour: float | None = _option(
-        None,
-        f"what the machine costs an hour, for the record (default: {PRICE})",
-        type=_price,
-        metavar="PRICE",
+        "--price-per-hour PRICE", f"what the machine costs (default: {PRICE})", None, type=_price
     )
-    no_gate: bool = _option(False, "train on, whatever the experiment's gate says")
-    no_test: bool = _option(False, "skip sampling and scoring")
-    fresh: bool = _option(False, "start again; an earlier run's files move to a dated folder")
-    copied_from: str | None = _option(
-        None, "go on with a run that was copied there by BESPOKE_COPY_TO", "from", metavar="URL"
-    )
-    dry_run: bool = _option(False, "print the command and both rendered files, and stop")
-    rehearse: bool = _option(False, "generated pictures and a fake trainer: no GPU, no download")
+    no_gate: bool = _option("--no-gate", "train on, whatever the experiment's gate says")
+    no_test: bool = _option("--no-test", "skip sampling and scoring")
+    fresh: bool = _option("--fresh", "start again; earlier files move to a dated folder")
+    copied_from: str | None = _option("--from URL", "go on with a run that was copied there", None)
+    dry_run: bool = _option("--dry-run", "print the command and both rendered files, and stop")
+    rehearse: bool = _option("--rehearse", "generated pictures and a fake trainer: needs no GPU")
 
     @property
     def is_several(self) -> bool:
@@ -124,32 +101,26 @@ class Request:
         """The command line that `parse` reads this from."""
         words = []
         for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name == "seeds" and value:
-                value = ",".join(map(str, value))
+            name, value = each.metadata["name"], getattr(self, each.name)
             if value is True:
-                words.append(_name(each))
-            elif value != each.default or each.name == "experiments":
-                for text in map(str, value if isinstance(value, tuple) else (value,)):
-                    # A text that begins as an option does can only stand behind "=".
-                    words += [f"{_name(each)}={text}"] if text[:1] == "-" else [_name(each), text]
+                words.append(name)
+            elif value != each.default:
+                values = value if isinstance(value, tuple) else (value,)
+                if each.name == "seeds":
+                    values = (",".join(map(str, value)),)
+                words += [f"{name}={text}" for text in values]
         return words
-
-
-def _name(option: Field[Any]) -> str:
-    return f"--{option.metadata['name'] or option.name.replace('_', '-')}"
 
 
 def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
     """The options of a run, or those of these names."""
     for each in fields(Request):
         if not names or each.name in names:
-            default = [] if each.metadata["how"].get("action") == "append" else each.default
+            how = each.metadata["how"]
+            default = [] if how.get("action") == "append" else each.default
             if each.name == "price_per_hour":
                 default = os.environ.get(PRICE) or None
-            parser.add_argument(
-                _name(each), dest=each.name, default=default, **each.metadata["how"]
-            )
+            parser.add_argument(each.metadata["name"], dest=each.name, default=default, **how)
 
 
 def from_parsed(chosen: argparse.Namespace) -> Request:
@@ -160,11 +131,7 @@ def from_parsed(chosen: argparse.Namespace) -> Request:
 
 
 def parse(words: Sequence[str]) -> Request:
-    """The request of a command line.
-
-    Raises:
-        SystemExit: where it is none; argparse has then said why.
-    """
+    """The request of a command line; SystemExit where it is none, once argparse has said why."""
     parser = argparse.ArgumentParser(prog="python -m bespoke.run")
     add_arguments(parser)
     return from_parsed(parser.parse_args(words))

@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
     signals.handle_signals(": run the same command again to resume")
     # The command line is above this module, and is how this module is entered.
-    sys.exit(importlib.import_module("bespoke.cli").run_main())
+    sys.exit(importlib.import_module("bespoke.cli").main(["run", *sys.argv[1:]]))
 
 import functools
 import platform
@@ -24,12 +24,11 @@ from typing import TYPE_CHECKING
 from bespoke import version
 from bespoke.console import duration, say
 from bespoke.errors import is_full
-from bespoke.evaluation import sampling
-from bespoke.experiment import config, prompts, rendering
-from bespoke.files import REPOSITORY, held
-from bespoke.rehearsal.fake import FakeTrainer
-from bespoke.trainer import gpu_fit, loop, resume, starting
-from bespoke.trainer.job import open_job
+from bespoke.evaluation import gate, sampling
+from bespoke.experiment import config, prompts
+from bespoke.files import REPOSITORY, locked
+from bespoke.rehearsal import FakeTrainer
+from bespoke.trainer import gpu_fit, resume, training
 from bespoke.trainer.sd_scripts import SdScripts
 
 if TYPE_CHECKING:
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
 
     from bespoke.evaluation.evaluator import EpochEvaluator
     from bespoke.request import Request
-    from bespoke.trainer.job import Job
-    from bespoke.trainer.journal import Journal
+    from bespoke.trainer.job import Job, Journal
     from bespoke.trainer.sd_scripts import Trainer
 
 
@@ -62,19 +60,17 @@ def run(request: Request, journal: Journal) -> None:
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
-    finally:
-        journal.close()
 
 
 def _opened(request: Request, journal: Journal) -> Job:
     """The run, brought here first from where it was copied, if that is asked for."""
-    job = open_job(request, journal)
+    job = training.open_job(request, journal)
     if request.copied_from and not request.dry_run:
         from bespoke.record import copies
 
         copies.fetch(job)
         # Beside a run of other options that has come, this one has a name of its own.
-        name, job = job.name, open_job(request, journal)
+        name, job = job.name, training.open_job(request, journal)
         if job.name != name:
             copies.fetch(job)
     return job
@@ -85,42 +81,44 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
     tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
-    checked = starting.check(job)
-    job = gpu_fit.fit(job, checked, len(sampling.sample_specs(tested)))
-    samples = sampling.write_for_training(tested, job.folder / "prompts.json") if tested else ()
-    commit = version.commits()["bespoke"]
-    rendered = starting.render(job, trainer, checked.data, commit)
+    checked = training.check(job)
+    samples = sampling.samples_of(tested)
+    job = gpu_fit.fit(job, checked, len(samples))
+    if samples:
+        sampling.write_for_training(samples, job.folder / "prompts.json")
+    trainer.require()
+    commits = {"bespoke_commit": version.commits()["bespoke"], "trainer_commit": trainer.commit}
+    model, tokenizer = trainer.base_model, trainer.tokenizer
+    rendered = training.render(job, checked.data, model, tokenizer, commits)
     if job.request.dry_run:
-        _show(rendered, trainer.command(rendered))
+        for shown in (rendered.training_file, rendered.dataset_file):
+            print(f"# {shown}\n{shown.read_text(encoding='utf-8')}")
+        print("# the command\n" + shlex.join(trainer.command(rendered)))
+        say("dry run: stopped before the launch")
         return
     # What records, tests and shows takes a second to import: what ends before needs none of it.
     from bespoke.evaluation.evaluator import EpochEvaluator
     from bespoke.record import copies, recorder
 
-    with held(job.output / f".{job.name}.lock", job.name):
+    with locked(job.output / f".{job.name}.lock", job.name):
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
-        start = starting.begin(job, settings)
-        row = recorder.run_of(job, rendered, settings, checked, checked.parent)
+        start = training.begin(job, settings)
+        row = recorder.run_of(job, rendered, settings, checked)
         with copies.copying(job, start.epoch) as copy:
             with recorder.recorded(job, row) as record:
-                evaluator = EpochEvaluator(
-                    job,
-                    prompts=tested,
-                    samples=samples,
-                    keep=functools.partial(record.epoch, job.experiment.run_name),
-                    show=functools.partial(recorder.show, job, record),
-                    copy=copy,
-                )
+                collections = checked.collections.values()
+                arts = [art for each in collections for art in each.arts.values()]
+                keep = functools.partial(recorder.keep, job, record)
+                evaluator = EpochEvaluator(job, samples, arts, keep, copy)
                 evaluator.take_up(start)
                 copy(start.epoch)
                 if not start.finished:
                     trainer.prepare()
-                    plan = loop.Plan(rendered=rendered, settings=settings, command=trainer.command)
-                    loop.train(job, plan, start, evaluator)
-                verified = starting.verified(job)
+                    training.train(job, trainer.command, rendered, settings, start, evaluator)
+                verified = training.verified(job)
                 if not start.finished:
-                    evaluator.epoch(job.epochs[-1], say)
+                    evaluator.epoch(job.epochs[-1])
             resume.update(job.output, job.name, completed=True)
             # The page is named before: what a person does next comes last.
             seconds = 0 if start.finished else time.monotonic() - started
@@ -140,13 +138,6 @@ def _introduce(job: Job, trainer: Trainer) -> None:
     say(f"logs and settings: {job.folder}")
 
 
-def _show(rendered: rendering.Rendered, command: list[str]) -> None:
-    for file in (rendered.training_file, rendered.dataset_file):
-        print(f"# {file}\n{file.read_text(encoding='utf-8')}")
-    print("# the command\n" + shlex.join(command))
-    say("dry run: stopped before the launch")
-
-
 def _summarise(job: Job, verified: list[Path], evaluator: EpochEvaluator, seconds: float) -> None:
     """What there is now, and how to go on from it."""
     last = verified[-1]
@@ -160,6 +151,8 @@ def _summarise(job: Job, verified: list[Path], evaluator: EpochEvaluator, second
         say("This machine can train.")
         return
     where = shlex.join(["--workspace", str(job.workspace)])
-    say(evaluator.best() or f"last checkpoint: {last}")
+    best = gate.best(list(evaluator.results.values()))
+    shown = f"Best: epoch {best.epoch}, {best.summary()}: {best.checkpoint}" if best else None
+    say(shown or f"last checkpoint: {last}")
     say(f"next: bespoke next {job.experiment.run_name} {where}")
     say(f"see it: bespoke serve {where}")

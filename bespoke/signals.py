@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,16 +22,13 @@ class InterruptedRunError(BaseException):
     exit_code = 130
 
 
-@dataclass(kw_only=True)
 class _State:
     """`holds` counts the blocks, one within another, that no signal may cut."""
 
-    first: int | None = None
-    count: int = 0
-    raised: bool = False
-    holds: int = 0
-    handling: bool = False
-    remedy: str = ""
+    def __init__(self, *, handling: bool = False, remedy: str = "") -> None:
+        self.handling, self.remedy = handling, remedy
+        self.first: int | None = None
+        self.count, self.holds, self.raised = 0, int(handling), False
 
 
 _state = _State()
@@ -41,11 +37,10 @@ _state = _State()
 def handle_signals(remedy: str = "") -> None:
     """Note signals from here to the process's end; nothing is raised before `raising` begins.
 
-    `remedy` says what to do after an interruption. A HUP that is ignored already stays so: that is
-    what nohup is for. Called before anything that takes long to import.
+    `remedy` says what to do after an interruption. A HUP that nohup ignores already stays so.
     """
     global _state
-    _state = _State(holds=1, handling=True, remedy=remedy)
+    _state = _State(handling=True, remedy=remedy)
     for number in NUMBERS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _note)
@@ -53,11 +48,7 @@ def handle_signals(remedy: str = "") -> None:
 
 @contextlib.contextmanager
 def raising() -> Iterator[None]:
-    """A block in which a signal is raised as it comes; once it is left, none is met any more.
-
-    Raises:
-        InterruptedRunError: in the block, or as it begins, once in all.
-    """
+    """A block in which a signal raises InterruptedRunError, once; after it none is met any more."""
     global _state
     if not _state.handling:
         yield
@@ -75,12 +66,7 @@ def raising() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """A block that no signal cuts: one that comes meanwhile is raised when the block is left,
-    or, where an error leaves it, at the next such place. Only the main thread meets signals.
-
-    Raises:
-        InterruptedRunError: after the block.
-    """
+    """A block that no signal cuts: one that comes meanwhile is raised once the block is left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -94,11 +80,7 @@ def signals_held() -> Iterator[None]:
 
 
 def check_signals() -> None:
-    """A safe place within a held block: raise what has come, also what was raised and then lost.
-
-    Raises:
-        InterruptedRunError: where a signal has come; in the main thread alone.
-    """
+    """A safe place within a held block: raise what has come, also what was raised and then lost."""
     if _state.first is not None and threading.current_thread() is threading.main_thread():
         _state.raised = True
         name = signal.Signals(_state.first).name
@@ -112,8 +94,7 @@ def signal_count() -> int:
 
 def _note(number: int, _: object) -> None:
     _state.count += 1
-    if _state.first is None:
-        _state.first = number
+    _state.first = _state.first or number
     if not _state.holds:
         _raise_pending()
 

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "origin.json"
+# The commit, and "-dirty" where files differ from it.
+DESCRIBE = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
 def origin(repository: Path = REPOSITORY) -> dict[str, str]:
     """What origin.json says: an image and a package have one, a clone has none and so {}."""
-    try:
-        return dict(json.loads((repository / FILE).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return {}
+    file = repository / FILE
+    return dict(json.loads(file.read_bytes())) if file.exists() else {}
 
 
 def commits(repository: Path = REPOSITORY) -> dict[str, str]:
-    """`bespoke`'s and the `trainer`'s commit: "-dirty" follows where files differ from it."""
+    """`bespoke`'s and the `trainer`'s commit, "unknown" where neither file nor git says."""
     written = origin(repository)
     places = {"bespoke": repository, "trainer": repository / "vendor" / "sd-scripts"}
     return {name: written.get(name) or _commit(place) for name, place in places.items()}
@@ -31,12 +31,10 @@ def commits(repository: Path = REPOSITORY) -> dict[str, str]:
 
 def _commit(folder: Path) -> str:
     # Without a .git of its own, git would answer for whatever clone lies around the folder.
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    if not (folder / ".git").exists():
+        return "unknown"
     try:
-        if (folder / ".git").exists():
-            return subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, check=True
-            ).stdout.strip()
+        done = subprocess.run(DESCRIBE, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.SubprocessError):
-        pass
-    return "unknown"
+        return "unknown"
+    return done.stdout.strip()

@@ -15,7 +15,7 @@ from tools import options_scan  # noqa: E402
 
 
 def main(bespoke: str, trainer: str) -> None:
-    table = json.loads((REPOSITORY / "bespoke" / "trainer_options.json").read_bytes())
+    table = json.loads((REPOSITORY / "bespoke/experiment/trainer_options.json").read_bytes())
     found = json.loads(options_scan.as_text(options_scan.scan(REPOSITORY / "vendor/sd-scripts")))
     made_for = table.pop("commit")
     del found["commit"]

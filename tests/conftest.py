@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
@@ -17,8 +16,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from bespoke import signals
+from bespoke.files import locked
 from bespoke.rehearsal.drawing import draw
 from bespoke.trainer import base_model
+from tests.rehearsals import REPOSITORY, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-
 # Where Python may keep no bytecode, each process that a test starts compiles 300 modules again: 5 s
 # of a processor for a rehearsal instead of 2.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -36,7 +35,6 @@ os.environ.setdefault("PYTHONPYCACHEPREFIX", str(REPOSITORY / ".pytest_cache" / 
 
 # The fake trainer does what the variables of trainer_faults.py say, in each process from here on.
 os.environ["BESPOKE_FAKE_TRAINER_HOOK"] = str(REPOSITORY / "tests" / "trainer_faults.py")
-
 
 # Under nohup, too, the tests' own processes meet HUP.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -69,13 +67,9 @@ def sd_scripts() -> Path:
 @pytest.fixture(scope="session")
 def trainer_python(sd_scripts: Path) -> str:
     """An interpreter that holds the trainer's packages."""
-    missing = [
-        name
-        for name in ("torch", "diffusers", "accelerate", "open_clip")
-        if importlib.util.find_spec(name) is None
-    ]
-    if missing:
-        pytest.skip(f"the trainer's packages are not installed: {', '.join(missing)}")
+    for name in ("torch", "diffusers", "accelerate", "open_clip"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"the trainer's packages are not installed: {name}")
     return sys.executable
 
 
@@ -99,24 +93,17 @@ def ask_trainer(
 ) -> Iterator[Callable[[str, Any], Any]]:
     """Runs a script beside the trainer's source, in one process: importing it takes about 15 s."""
     errors = tmp_path_factory.mktemp("asked") / "stderr"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(sd_scripts)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    words = [trainer_python, "-c", ASKED]
     with (
         errors.open("w") as stderr,
-        subprocess.Popen(
-            [trainer_python, "-c", ASKED],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            cwd=sd_scripts,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(sd_scripts)},
-        ) as child,
+        subprocess.Popen(words, cwd=sd_scripts, env=environment, stderr=stderr, **pipes) as child,
     ):
-        assert child.stdin is not None
-        assert child.stdout is not None
 
         def ask(script: str, asked: Any) -> Any:
             print(json.dumps([script, asked]), file=child.stdin, flush=True)
-            for line in child.stdout or ():
+            for line in child.stdout:
                 if line.startswith("ANSWER "):
                     return json.loads(line.removeprefix("ANSWER "))
             raise AssertionError(errors.read_text()[-3000:])
@@ -135,40 +122,25 @@ def random_model(trainer_python: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 # Two epochs, with captions cut to a third, since that is a quarter of a step's time on a processor.
-SMOKE = (
-    *("--experiment", "smoke", "--set", "training.max_train_epochs=2"),
-    *("--set", "training.max_token_length=75"),
-)
+SHORT = ("training.max_train_epochs=2", "training.max_token_length=75")
+SMOKE = ("--experiment", "smoke", *(word for each in SHORT for word in ("--set", each)))
 
 
 @pytest.fixture(scope="session")
-def smoke_run(
-    repository: Path,
-    random_model: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The workspace of a whole run of SMOKE by the real trainer, made once; leave it as it is.
+def smoke_run(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of a whole run of SMOKE by the real trainer; leave it as it is.
 
-    It is a minute and a half on a processor, and several files' tests look at it, each in a process
-    of its own: the first to ask trains, and the others wait.
+    Of the processes that test at a time the first to ask trains, and the others wait.
     """
     base = tmp_path_factory.getbasetemp()
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
     place.mkdir(exist_ok=True)
-    with (place / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(place / "lock"):
         if not (place / "trained").exists():
             (place / "models").mkdir()
             (place / "models" / "random-sd15").symlink_to(random_model)
-            done = subprocess.run(
-                [sys.executable, "-m", "bespoke.run", *SMOKE, "--workspace", place],
-                cwd=repository,
-                env={**os.environ, "HOME": str(place)},
-                capture_output=True,
-                text=True,
-                timeout=600,
-                check=False,
-            )
+            words = [sys.executable, "-m", "bespoke.run", *SMOKE, "--workspace", str(place)]
+            done = run(words, timeout=600, HOME=str(place))
             assert done.returncode == 0, done.stdout + done.stderr
             (place / "trained").touch()
     return place
@@ -192,14 +164,8 @@ def set_up() -> Callable[[Path], None]:
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
         python.chmod(0o755)
         for name in ("orchestrator", "trainer"):
-            mark = subprocess.run(
-                f"cksum <locks/{name}.txt | tr ' ' -",
-                shell=True,
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.strip()
+            sums = f"cksum <locks/{name}.txt | tr ' ' -"
+            mark = subprocess.check_output(sums, shell=True, cwd=folder, text=True).strip()
             (folder / f".venv/.installed-{name}-{mark}").touch()
 
     return leads_here

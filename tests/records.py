@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bespoke.evaluation.epoch_result import EpochResult, PictureResult
 from bespoke.evaluation.gate import Decision
 from bespoke.evaluation.scoring import Scores
+from bespoke.files import document_path
 from bespoke.record.run_record import RunRecord
+from bespoke.record.store import RunFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bespoke.record.run_record import Send
 
 HOSTILE = "R'\"; DROP TABLE training_runs; --\n<b>[red]\u202e$(id) \u00e9\U0001f3a8"
 
@@ -70,7 +77,6 @@ def a_result(
         "folder": f"tests/x-{epoch}",
         "metrics_version": 1,
         "pictures": pictures,
-        "suggested": given,
         "scores": given,
         "scored_by": "metrics",
         "tested": "2026-11-25T11:00:00+00:00",
@@ -82,3 +88,17 @@ def a_result(
 def a_decision(epoch: int = 1, outcome: Any = "GO", **known: Any) -> Decision:
     made = {"reason": "the background is right", "evidence": {"match": 2}, **known}
     return Decision(epoch=epoch, outcome=outcome, **made)
+
+
+def a_file(workspace: Path, name: str = "KEEP_3", send: Send | None = None) -> RunFile:
+    """The file in which a run of this name is recorded."""
+    return RunFile(workspace, document_path(workspace / "output", name), send)
+
+
+def a_recorded(workspace: Path, run: RunRecord, *results: EpochResult) -> RunFile:
+    """A run that has begun, and its epochs' results, in the record."""
+    kept = a_file(workspace, run.name)
+    kept.begin(run)
+    for result in results:
+        kept.epoch(result, None)
+    return kept

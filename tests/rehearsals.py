@@ -45,36 +45,24 @@ def aimed(text: str, action: str, words: list[str]) -> list[str]:
     return [sys.executable, "-c", program, *words[3:]]
 
 
-def run(words: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        words,
-        cwd=REPOSITORY,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+def run(
+    words: list[str], *, timeout: float = 120, cwd: Path = REPOSITORY, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    environment, how = {**os.environ, **variables}, {"capture_output": True, "text": True}
+    return subprocess.run(words, cwd=cwd, env=environment, check=False, timeout=timeout, **how)
 
 
 def start(words: list[str], **variables: str) -> subprocess.Popen[str]:
     """In a session of its own, with little patience for trainers that ignore TERM."""
-    return subprocess.Popen(
-        words,
-        cwd=REPOSITORY,
-        env={**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.5", **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    environment = {**os.environ, "BESPOKE_STOP_PATIENCE_S": "0.5", **variables}
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    return subprocess.Popen(words, cwd=REPOSITORY, env=environment, text=True, **how)
 
 
 def events(place: Path) -> list[dict[str, Any]]:
     """What all starts of all runs did, by the starts' times."""
     files = sorted((place / "rehearsal" / "logs").glob("REHEARSAL*/*/events.jsonl"))
-    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    return [json.loads(line) for line in lines]
+    return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
 
 def trainers(place: Path) -> list[int]:

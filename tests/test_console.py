@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import pty
 import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
-import pytest
-
-from bespoke.trainer.progress import Display, Reading
+from bespoke.trainer.progress import Display
 from bespoke.trainer.trainer_log import EpochStarted, Progress
+from tests.rehearsals import run
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def at(step: int, pace: float | None = 2.0, loss: float | None = 0.5) -> Progress:
     return Progress(step=step, total=100, steps_per_second=pace, loss=loss)
-
-
-def test_time_left_is_reckoned_to_the_epochs_end_and_the_runs() -> None:
-    reading = Reading(10)
-    assert reading.left() == (None, None)
-    reading.take(EpochStarted(epoch=3, epochs=10))
-    reading.take(at(24))
-    assert reading.left() == (3.0, 38.0)
-    reading.take(at(24, pace=None))
-    assert reading.left() == (None, None)
 
 
 def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_seconds(
@@ -42,43 +35,36 @@ def test_off_a_terminal_one_line_comes_with_the_first_loss_and_then_every_30_sec
     )
 
 
-SHOW = (
-    "from bespoke.console import say\n"
-    "from bespoke.trainer.progress import Display\n"
-    "from bespoke.trainer.trainer_log import EpochStarted, Progress\n"
-    "with Display(10) as shown:\n"
-    "    shown.show(EpochStarted(epoch=2, epochs=10))\n"
-    "    shown.show(Progress(step=15, total=100, steps_per_second=2.5, loss=0.25))\n"
-    "    say('epoch 1: [bold]a:cat:000001.safetensors')\n"
-    "    say('warning: the disk is nearly full')\n"
-    "    say('STOP: no background is right')\n"
-    "    say('Gate passed at epoch 4')\n"
-)
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+SHOW = """
+from bespoke.console import say
+from bespoke.trainer.progress import Display
+from bespoke.trainer.trainer_log import EpochStarted, Progress
+with Display(10) as shown:
+    shown.show(EpochStarted(epoch=2, epochs=10))
+    shown.show(Progress(step=15, total=100, steps_per_second=2.5, loss=0.25))
+    say('epoch 1: [bold]a:cat:000001.safetensors')
+    say('warning: the disk is nearly full')
+    say('STOP: no background is right')
+    say('Gate passed at epoch 4')
+"""
 
 
-def on_a_terminal(script: str = SHOW, **variables: str) -> str:
+def on_a_terminal(**variables: str) -> str:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "24", **variables}
-    child = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=environment
-    )
+    words = [sys.executable, "-c", SHOW]
+    child = subprocess.Popen(words, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
-    seen = io.BytesIO()
-    while True:
-        try:
-            chunk = os.read(ours, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        seen.write(chunk)
+    seen = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(ours, 4096):
+            seen += chunk
     os.close(ours)
-    assert child.wait() == 0, seen.getvalue().decode()
-    return seen.getvalue().decode()
+    assert child.wait() == 0, seen
+    return seen.decode()
 
 
-def test_on_a_terminal_two_lines_of_80_columns_show_epoch_time_left_step_pace_and_loss() -> None:
+def test_on_a_terminal_lines_of_80_columns_show_epoch_time_left_step_pace_and_loss() -> None:
     text = on_a_terminal(COLUMNS="80")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]
@@ -87,36 +73,17 @@ def test_on_a_terminal_two_lines_of_80_columns_show_epoch_time_left_step_pace_an
     assert all(len(line) <= 80 for line in lines)
     # Whatever a name holds stands as it is: no markup, and no pictures for words between colons.
     assert "bespoke: epoch 1: [bold]a:cat:000001.safetensors" in text
-
-
-def test_nothing_of_the_live_lines_is_left_when_they_end() -> None:
-    text = on_a_terminal()
-    last = text[text.rindex("left 0:34") :]
+    for line, colour in (("warning: the", 33), ("STOP: no", 31), ("Gate passed at", 32)):
+        assert f"\x1b[{colour}mbespoke: {line}" in text
     # Up over the frame's lines, and each of them erased.
-    assert last.count("\x1b[2K") >= 2
+    assert text[text.rindex("left 0:34") :].count("\x1b[2K") >= 2
 
 
-@pytest.mark.parametrize(
-    ("line", "colour"), [("warning: the", 33), ("STOP: no", 31), ("Gate passed at", 32)]
-)
-def test_a_warning_a_stop_and_a_go_have_their_colours_on_a_terminal(line: str, colour: int) -> None:
-    assert f"\x1b[{colour}mbespoke: {line}" in on_a_terminal()
-
-
-def test_no_color_leaves_the_bar_and_takes_its_colours() -> None:
+def test_no_color_a_dumb_terminal_and_a_file_take_the_colours() -> None:
     text = on_a_terminal(NO_COLOR="1")
     assert "step 15/100  2.50 it/s" in text
-    # Bold and dim may stay; 30 to 49 and 90 to 107 are colours.
-    numbers = [int(n) for code in COLOUR.findall(text) for n in re.findall(r"\d+", code)]
-    assert not [n for n in numbers if 30 <= n <= 49 or 90 <= n <= 107]
-
-
-def test_a_dumb_terminal_and_a_file_get_plain_lines() -> None:
-    pipe = {**os.environ, "FORCE_COLOR": "1"}
-    texts = (
-        on_a_terminal(TERM="dumb"),
-        subprocess.check_output([sys.executable, "-c", SHOW], env=pipe, text=True),
-    )
-    for text in texts:
+    assert not re.search(r"\x1b\[[0-9;]*[349][0-9]m", text)
+    piped = run([sys.executable, "-c", SHOW], FORCE_COLOR="1").stdout
+    for text in (on_a_terminal(TERM="dumb"), piped):
         assert "\x1b" not in text
         assert "bespoke: epoch 2/10  left 0:34 (epoch 0:02)  step 15/100" in text

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
 from bespoke import cli, errors
-from bespoke.trainer import process
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -22,24 +20,21 @@ DOCUMENTS = sorted(
 # CHANGELOG names what is gone, too.
 DOCUMENTS.remove(REPOSITORY / "CHANGELOG.md")
 # Options of other programs that stand alone in a sentence.
-OTHERS = {"--gpus", "--user", "--build-arg", "--help", "--resume"}
+OTHERS = {"--gpus", "--user", "--build-arg", "--help", "--resume", "--network-volume-id"}
 VARIABLE = re.compile(r"\bBESPOKE_[A-Z_]+[A-Z]\b")
 
 
-def walk(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> None:
-    VERBS[path] = parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name, inner in action.choices.items():
-                walk(inner, (*path, name))
-
-
-VERBS: dict[tuple[str, ...], argparse.ArgumentParser] = {}
-walk(cli.parser(), ())
-
-
-def options(parser: argparse.ArgumentParser) -> set[str]:
-    return {word for action in parser._actions for word in action.option_strings}
+(SUBPARSERS,) = (
+    action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
+)
+VERBS = {
+    verb: {word for action in parser._actions for word in action.option_strings}
+    for verb, parser in SUBPARSERS.choices.items()
+}
+STARTS = re.compile(
+    rf"(?:^|\s)bespoke (?P<verb>{'|'.join(VERBS)})\b(?P<rest>.*)"
+    r"|(?:bespoke\.run|start_training\.sh|docker run .* bespoke)(?=\s|$)(?P<run>.*)"
+)
 
 
 def code(text: str) -> list[str]:
@@ -51,51 +46,33 @@ def code(text: str) -> list[str]:
     return lines + re.findall(r"`([^`\n]+)`", re.sub(r"^    .*$", "", rest, flags=re.MULTILINE))
 
 
-def words(line: str) -> list[str]:
-    bare = re.sub(r"\s#\s.*$|\s{3,}\S.*$|[…]", "", line).strip()
-    try:
-        return shlex.split(bare)
-    except ValueError:
-        return bare.split()
-
-
-def command(line: str) -> tuple[tuple[str, ...], list[str]] | None:
-    """Our command in a line of code: the verb's path, and the words after it."""
-    given = words(line)
-    for start, word in enumerate(given):
-        rest, path = given[start + 1 :], ("run",)
-        if word == "bespoke" and given[:2] != ["docker", "run"]:
-            path = ()
-            while rest and (*path, rest[0]) in VERBS:
-                path = (*path, rest.pop(0))
-            if not path and not (rest and (rest[0].isupper() or rest[0][0] == "-")):
-                continue
-        elif word in ("quick_test_epoch.py", "auto_test_epoch.py"):
-            path = ("test",)
-        elif word not in ("bespoke", "bespoke.run") and not word.endswith("start_training.sh"):
-            continue
-        ends = [rest.index(mark) for mark in ("&&", "||", "|", ";") if mark in rest]
-        return path, rest[: min(ends, default=len(rest))]
-    return None
+def command(line: str) -> tuple[str, set[str]] | None:
+    """Our command in a line of code: the verb, and the options after it."""
+    match = STARTS.search(re.sub(r"\s#\s.*$|\s{3,}\S.*$", "", line))
+    if match is None:
+        return None
+    rest = re.split(r"&&|[|;]", match["rest"] or match["run"] or "")[0]
+    return match["verb"] or "run", set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest))
 
 
 CODE = [line for path in DOCUMENTS for line in code(path.read_text(encoding="utf-8"))]
+COMMANDS = [command(line) for line in CODE]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_documented_command_and_option_exists(document: Path) -> None:
-    wrong = []
-    every = OTHERS.union(*map(options, VERBS.values()))
-    for line in code(document.read_text(encoding="utf-8")):
-        ours = command(line)
-        given = ours[1] if ours else words(line)[:1]
-        known = options(VERBS[ours[0]]) if ours else every
-        wrong += [
-            f"no {word}: {line}"
-            for word in (word.partition("=")[0] for word in given if word.startswith("--"))
-            if word not in known
-        ]
-    assert not wrong, "\n" + "\n".join(wrong)
+def test_every_documented_command_and_option_exists_and_every_verb_is_documented() -> None:
+    every = OTHERS.union(*VERBS.values())
+    for line, ours in zip(CODE, COMMANDS, strict=True):
+        verb, given = ours or ("", set(re.findall(r"^--[a-z][a-z-]*", line)))
+        assert given <= (VERBS[verb] if verb else every), line
+    documented = {ours[0] for ours in COMMANDS if ours}
+    assert documented == set(VERBS)
+    mentioned = {word for line in CODE for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}
+    assert VERBS["run"] - mentioned <= {"--help", "-h"}
+    for verb, example in cli.EXAMPLES.items():
+        ours = command(f"bespoke {example}")
+        assert ours, example
+        assert ours[0] == verb
+        assert ours[1] <= VERBS[verb], example
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -111,33 +88,13 @@ def test_every_link_and_every_named_file_is_there(document: Path) -> None:
     assert not missing, "\n" + "\n".join(missing)
 
 
-def test_every_verb_and_every_option_of_a_run_is_documented() -> None:
-    paths = {ours[0] for line in CODE if (ours := command(line))}
-    mentioned = {word for line in CODE for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)}
-    missing = [
-        f"bespoke {' '.join(path)}"
-        for path in VERBS
-        if path and not any(each[: len(path)] == path for each in paths)
-    ]
-    assert not missing + sorted(options(VERBS["run",]) - mentioned - {"--help", "-h"})
-
-
-def test_each_example_of_a_verbs_help_exists() -> None:
-    for path, parser in VERBS.items():
-        line = (parser.epilog or "").partition("example: ")[2].partition("\n")[0]
-        ours = command(line)
-        assert not line or ours, path
-        given = {word.partition("=")[0] for word in (ours or ((), []))[1] if word[:2] == "--"}
-        assert given <= options(VERBS[ours[0] if ours else ()]), line
-
-
 def test_the_readme_has_a_row_for_each_exit_code_and_so_has_the_help() -> None:
-    kinds = [errors.BespokeError, *errors.BespokeError.__subclasses__(), process.StartError]
+    kinds = [errors.BespokeError, *errors.BespokeError.__subclasses__()]
     codes = {0, errors.InterruptedRunError.exit_code, *(kind.exit_code for kind in kinds)}
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     table = text[text.index("| exit code |") :].partition("\n\n")[0]
     assert set(map(int, re.findall(r"^\| (\d+) \|", table, re.MULTILINE))) == codes
-    listed = cli.RUN_HELP.rpartition("exit codes:")[2]
+    listed = cli.EXIT_CODES.rpartition("exit codes:")[2]
     assert set(map(int, re.findall(r"\d+", listed))) == codes
 
 

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import errno
-import re
 import shlex
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bespoke import errors
+from tests.rehearsals import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize(
-    ("kind", "code"),
-    [
-        (errors.ConfigError, 2),
-        (errors.DatasetError, 3),
-        (errors.TrainerError, 4),
-        (errors.GateStoppedError, 5),
-        (errors.InterruptedRunError, 130),
-    ],
-)
-def test_each_error_prints_its_lines_and_ends_with_its_code(
-    kind: type[errors.BespokeError], code: int, capsys: pytest.CaptureFixture[str]
+def test_an_error_prints_its_lines_and_ends_with_its_code(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    kept: list[str] = []
-    with pytest.raises(SystemExit) as caught, errors.reported(lambda text: kept.append(text)):
-        raise kind("first\nsecond")
-    assert caught.value.code == code
-    assert capsys.readouterr().err == "bespoke: first\nbespoke: second\n"
-    assert "Traceback" in kept[0]
+    for kind, code in ((errors.DatasetError, 3), (errors.InterruptedRunError, 130)):
+        with pytest.raises(SystemExit) as caught, errors.reported():
+            raise kind("first\nsecond")
+        assert caught.value.code == code
+        assert capsys.readouterr().err == "bespoke: first\nbespoke: second\n"
 
 
 def test_the_unexpected_is_named_and_its_traceback_kept_in_a_file_or_shown(
@@ -57,15 +45,13 @@ def test_a_full_disk_is_one_line_that_names_it_and_what_to_do(
     with pytest.raises(SystemExit) as caught, errors.reported():
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "not" / "there"))
     assert caught.value.code == 4
-    said = capsys.readouterr().err
-    assert re.fullmatch(r"bespoke: no space left on /\S*; free some, then run .*\n", said)
+    disk = f"the disk of {tmp_path}/not/there"
+    assert f"bespoke: no space left on {disk}; free some, then run" in capsys.readouterr().err
 
 
 def test_what_goes_to_a_full_disk_or_a_closed_pipe_fails_no_second_time() -> None:
     fails = "from bespoke.errors import reported\nwith reported():\n    print('x' * 9)\n"
-    for shell, code in (("{0} -c {1} >/dev/full 2>&1", 4), ("{0} -c {1} | true", 0)):
-        command = shell.format(shlex.quote(sys.executable), shlex.quote(fails))
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
-        )
+    program = shlex.join([sys.executable, "-c", fails])
+    for shell, code in ((f"{program} >/dev/full 2>&1", 4), (f"{program} | true", 0)):
+        done = run(["bash", "-o", "pipefail", "-c", shell])
         assert (done.returncode, done.stderr) == (code, "")

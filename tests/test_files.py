@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bespoke.errors import ConfigError
-from bespoke.files import clear_parts, seconds, workspace, write_whole
+from bespoke.files import workspace, write_whole
 
 
 def test_a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -16,24 +16,10 @@ def test_a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: P
     write_whole(file, "first ✓\n")
     write_whole(file, b"second\n")
     assert file.read_bytes() == b"second\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
-    target = tmp_path / "folder"
-    target.mkdir()
+    (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_whole(target, "x")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
-
-
-def test_files_follow_the_persons_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        write_whole(tmp_path / "a", "x")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+        write_whole(tmp_path / "folder", "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.toml", "folder"]
 
 
 def test_the_workspace_is_the_one_asked_for_before_any_other(
@@ -48,46 +34,16 @@ def test_the_workspace_is_the_one_asked_for_before_any_other(
         assert workspace(None) == tmp_path / "workspace"
 
 
-@pytest.mark.parametrize("folder", ["/dev/null/x", "/proc"])
-def test_a_workspace_that_cannot_be_made_or_written_is_refused_with_what_to_do(folder: str) -> None:
-    # /proc refuses new files even to root, as a read-only mount would.
-    with pytest.raises(ConfigError, match=r"cannot write to the workspace: .*; name another"):
-        workspace(Path(folder))
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        # /proc refuses new files even to root, as a read-only mount would.
+        ("/proc", "cannot write to the workspace: .*; name another"),
         ("~nosuchuser/x", "name another folder"),
         (os.fsdecode(b"\xff/x"), "not UTF-8"),
         ("a" * 5000, "too long"),
     ],
 )
 def test_a_workspace_that_cannot_be_one_is_refused(name: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=rf"--workspace: .*{words}"):
+    with pytest.raises(ConfigError, match=words):
         workspace(Path(name))
-
-
-def test_what_a_killed_process_left_half_written_is_cleared_and_nobody_elses(
-    tmp_path: Path,
-) -> None:
-    names = (
-        ".a.run.json.1f.part",
-        ".a-000001.png.2f.part",
-        ".a_seed_43.run.json.3f.part",
-        "a.part",
-    )
-    for name in names:
-        (tmp_path / name).touch()
-    clear_parts(tmp_path, "a")
-    assert {path.name for path in tmp_path.iterdir()} == set(names[2:])
-
-
-@pytest.mark.parametrize("text", ["abc", "-1", "nan", "inf"])
-def test_a_time_of_the_environment_that_is_none_is_refused(
-    monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    assert seconds("BESPOKE_STOP_PATIENCE_S", 10) == 10
-    monkeypatch.setenv("BESPOKE_STOP_PATIENCE_S", text)
-    with pytest.raises(ConfigError, match=rf"BESPOKE_STOP_PATIENCE_S: '{text}': write seconds"):
-        seconds("BESPOKE_STOP_PATIENCE_S", 10)

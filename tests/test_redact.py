@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bespoke import redact
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
 from tests.rehearsals import command, run
@@ -23,20 +23,15 @@ CANARIES = {
 }
 
 
-def test_values_of_secret_variables_and_passwords_in_addresses_are_veiled() -> None:
-    script = (
-        "import os; from bespoke.redact import veiled\n"
-        "for name in ('HF_TOKEN', 'RUNPOD_API_KEY', 'BESPOKE_DATABASE_URL', 'MY_SECRET'):\n"
-        "    print(veiled(f'<{os.environ[name]}>'))\n"
-        "print(veiled('mysql://me:pa55word@host/x and http://host:80/y'))\n"
-        "print(veiled('true or 1 stay, and so does a/b'))\n"
-    )
-    done = run([sys.executable, "-c", script], **CANARIES, SHORT_TOKEN="true")
-    assert done.stdout.splitlines() == [
-        *["<***>"] * 4,
-        "mysql://me:***@host/x and http://host:80/y",
-        "true or 1 stay, and so does a/b",
-    ]
+def test_values_of_secret_variables_and_passwords_in_addresses_are_veiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**CANARIES, "SHORT_TOKEN": "true"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(redact, "_secrets", redact._secrets.__wrapped__)
+    assert {redact.veiled(value) for value in CANARIES.values()} == {"***"}
+    text = "mysql://me:pa55word@host/x, http://host:80/y, true or 1 stay, and so does a/b"
+    assert redact.veiled(text) == text.replace("pa55word", "***")
 
 
 @pytest.mark.parametrize("fault", ["", "fail"])
@@ -45,31 +40,15 @@ def test_a_whole_run_writes_and_shows_no_canary(tmp_path: Path, fault: str) -> N
     variables = {**CANARIES, "BESPOKE_FAKE_TRAINER_FAULT": fault}
     done = run(command(tmp_path, "--no-test", "--set", secret), **variables)
     assert done.returncode == (4 if fault else 0), done.stderr
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    texts = {str(path): path.read_bytes() for path in written if path.suffix != ".png"}
-    texts |= {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
+    texts = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert len(texts) > 8
-    for name, content in texts.items():
+    for name, content in {**texts, "shown": (done.stdout + done.stderr).encode()}.items():
         for canary in ("canary0token", "canary0key", "wandbcanary", "canary-pass0", "canary-secr"):
             assert canary.encode() not in content, name
 
 
-@pytest.mark.parametrize("key", ["huggingface_token", "wandb_api_key"])
-def test_a_secret_as_an_option_is_refused_without_repeating_it(repository: Path, key: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        config.load("keep_tokens_3", repository=repository, overrides=[f"training.{key}=canary0"])
-    assert "in the environment" in str(caught.value)
-    assert "canary0" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("training.output_dir=../elsewhere", "should be a folder in the workspace"),
-        ("training.output_dir=/etc", "should be a folder in the workspace"),
-        ('training.logging_dir="a/../../b"', "should be a folder in the workspace"),
-    ],
-)
-def test_an_option_cannot_leave_the_workspace(repository: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        config.load("keep_tokens_3", repository=repository, overrides=[text])
+def test_a_secret_as_an_option_is_refused_without_repeating_it(repository: Path) -> None:
+    for key in ("huggingface_token", "wandb_api_key"):
+        with pytest.raises(ConfigError, match="in the environment") as caught:
+            config.load("smoke", repository=repository, overrides=[f"training.{key}=canary0"])
+        assert "canary0" not in str(caught.value)

@@ -2,73 +2,48 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from safetensors import safe_open
 
-from bespoke.rehearsal.drawing import draw
 from tests.rehearsals import NAME, command, events, is_empty, run, start, trainers, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run to its end, which the tests leave as it is, and what it printed."""
-    place = tmp_path_factory.mktemp("finished")
-    done = run(command(place))
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    return place, done.stdout
-
-
-def test_a_run_leaves_numbered_checkpoints_its_log_its_events_and_its_receipt(
-    finished: tuple[Path, str],
+def test_a_run_leaves_checkpoints_its_log_its_events_and_its_receipt_and_a_second_loses_nothing(
+    tmp_path: Path,
 ) -> None:
-    place, said = finished
-    output = place / "rehearsal" / "output"
+    done = run(command(tmp_path))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    output = tmp_path / "rehearsal" / "output"
     for epoch in (1, 2, 3):
         with safe_open(output / f"{NAME}-{epoch:06d}.safetensors", framework="numpy") as opened:
             assert opened.metadata()["ss_epoch"] == str(epoch)
             assert "REHEARSAL" in opened.metadata()["ss_training_comment"]
     assert not (output / f"{NAME}.safetensors").exists()
-    (folder,) = (place / "rehearsal" / "logs" / NAME).iterdir()
+    (folder,) = (tmp_path / "rehearsal" / "logs" / NAME).iterdir()
     files = {"train.log", "receipt.toml", "training.toml", "dataset.toml", "command.txt"}
     assert {path.name for path in folder.iterdir()} >= files
-    kinds = [row["event"] for row in events(place)]
+    kinds = [row["event"] for row in events(tmp_path)]
     assert (kinds[0], kinds[-1], kinds.count("checkpoint")) == ("started", "finished", 3)
-    assert "3 complete checkpoints" in said
-    assert "using 4 generated samples" in said
-
-
-def test_our_lines_say_so_the_trainers_stay_in_the_log_and_all_say_rehearsal(
-    finished: tuple[Path, str],
-) -> None:
-    place, said = finished
-    assert all(line.startswith("bespoke: ") for line in said.splitlines())
-    (log,) = place.rglob("train.log")
-    text = log.read_text(encoding="utf-8")
+    assert "3 complete checkpoints" in done.stdout
+    assert "using 4 generated samples" in done.stdout
+    # Our lines say so, and the trainer's stay in the log.
+    assert all(line.startswith("bespoke: ") for line in done.stdout.splitlines())
+    text = (folder / "train.log").read_text(encoding="utf-8")
     assert "epoch 3/3" in text
-    assert "REHEARSAL" in text
     assert "bespoke:" not in text
-    assert [path.name for path in place.iterdir()] == ["rehearsal"]
-    files = (place / "rehearsal" / "output").glob(f"*{NAME[-20:]}*")
-    assert all(path.name.lstrip(".").startswith("REHEARSAL") for path in files)
-
-
-def test_a_second_rehearsal_moves_the_first_aside_and_loses_nothing(tmp_path: Path) -> None:
-    words = command(tmp_path, "--no-test")
-    assert run(words).returncode == 0
-    first = tmp_path / "rehearsal" / "output" / f"{NAME}-000002.safetensors"
+    assert [path.name for path in tmp_path.iterdir()] == ["rehearsal"]
+    first = output / f"{NAME}-000002.safetensors"
     content = first.read_bytes()
-    assert run(words).returncode == 0
-    (aside,) = (first.parent / "earlier").iterdir()
+    assert run(command(tmp_path, "--no-test")).returncode == 0
+    (aside,) = (output / "earlier").iterdir()
     assert (aside / first.name).read_bytes() == content
 
 
@@ -80,7 +55,7 @@ def test_a_second_rehearsal_moves_the_first_aside_and_loses_nothing(tmp_path: Pa
         ("disk_full", "the disk is full"),
         ("oom", "the GPU's memory is full"),
         # The trainer's exit code is 0.
-        ("nothing", f"{NAME}-000001.safetensors: was not written"),
+        ("nothing", f"{NAME}-000001.safetensors: there is no such file"),
         ("short", "incomplete or damaged"),
         ("missing_epoch", "trainer exited 0, but checkpoints are missing or corrupt"),
     ],
@@ -93,18 +68,12 @@ def test_a_trainer_that_fails_ends_the_run_with_4_in_words(
     assert words in done.stderr
     assert "train.log" in done.stderr
     assert "Traceback" not in done.stderr
-    last = events(tmp_path)[-1]
-    assert (last["event"], last["exit_code"]) == ("failed", 4)
+    assert events(tmp_path)[-1]["exit_code"] == 4
 
 
 @pytest.mark.parametrize(
     ("fault", "number"),
-    [
-        ("hang@3", signal.SIGINT),
-        ("hang@3", signal.SIGTERM),
-        ("stall@3", signal.SIGHUP),
-        ("child@3", signal.SIGTERM),
-    ],
+    [("hang@3", signal.SIGINT), ("stall@3", signal.SIGHUP), ("child@3", signal.SIGTERM)],
 )
 def test_a_signal_ends_the_whole_group_with_130_and_a_record(
     tmp_path: Path, fault: str, number: signal.Signals
@@ -127,31 +96,27 @@ def test_a_signal_ends_the_whole_group_with_130_and_a_record(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("option", "value", "words"),
     [
-        (["--experiment", "keeptokens3"], 2, "'keep_tokens_3'"),
-        (["--set", "training.learnign_rate=1"], 2, "learning_rate"),
-        (["--workspace", "/dev/null/x"], 2, "cannot write to the workspace"),
-        (["--data", "/no/such/folder"], 2, "/no/such/folder"),
+        ("--experiment", "keeptokens3", "'keep_tokens_3'"),
+        ("--set", "training.learnign_rate=1", "learning_rate"),
+        ("--workspace", "/dev/null/x", "cannot write to the workspace"),
+        ("--data", "/no/such/folder", "/no/such/folder"),
     ],
 )
-def test_a_careless_start_is_one_clear_error_with_its_code(
-    arguments: list[str], code: int, words: str
-) -> None:
-    done = run([sys.executable, "-m", "bespoke.run", *arguments])
-    assert done.returncode == code, done.stdout + done.stderr
+def test_a_careless_start_is_one_clear_error(option: str, value: str, words: str) -> None:
+    done = run([sys.executable, "-m", "bespoke.run", option, value])
+    assert done.returncode == 2, done.stdout + done.stderr
     assert words in done.stderr
-    assert "Traceback" not in done.stderr
     assert all(line.startswith("bespoke: ") for line in done.stderr.splitlines())
 
 
 def test_without_a_gpu_the_options_of_record_are_refused_with_what_can_be_done(
     trainer_python: str, drawn: Path
 ) -> None:
-    words = [trainer_python, "-m", "bespoke.run", "--data", str(drawn)]
     if shutil.which("nvidia-smi", path="/usr/bin:/bin"):
         pytest.skip("this machine has a GPU")
-    done = run(words, PATH="/usr/bin:/bin")
+    done = run([trainer_python, "-m", "bespoke.run", "--data", str(drawn)], PATH="/usr/bin:/bin")
     assert done.returncode == 2
     assert "no NVIDIA GPU found, and mixed_precision" in done.stderr
     assert "--rehearse" in done.stderr
@@ -161,32 +126,10 @@ def test_a_dry_run_prints_the_command_and_both_files_and_is_no_start(
     sd_scripts: Path, tmp_path: Path
 ) -> None:
     words = [sys.executable, "-m", "bespoke.run", "--experiment", "smoke", "--dry-run"]
-    for _ in range(2):
-        done = run([*words, "--workspace", str(tmp_path)])
-        assert done.returncode == 0, done.stderr
+    done = run([*words, "--workspace", str(tmp_path)])
+    assert done.returncode == 0, done.stderr
     assert 'output_name = "bespoke_baby_sd15_lora_smoke"' in done.stdout
     assert "keep_tokens = 3" in done.stdout
     assert "train_network.py --config_file" in done.stdout
-    assert not (tmp_path / "models").exists()
     assert not (tmp_path / "output").exists()
-    health = run([sys.executable, "-m", "bespoke", "health", "--workspace", str(tmp_path)])
-    assert "this machine has started no run" in health.stderr
-
-
-def test_a_relative_folder_is_taken_from_where_the_person_stands_and_no_home_is_needed(
-    repository: Path, tmp_path: Path
-) -> None:
-    draw(tmp_path / "pictures", 4)
-    environment = {key: value for key, value in os.environ.items() if key != "HOME"}
-    done = subprocess.run(
-        command(tmp_path / "place", "--data", "pictures", "--no-test"),
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(repository)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (report,) = tmp_path.rglob("events.jsonl")
-    assert f'"training_data": "{tmp_path}/pictures' in report.read_text(encoding="utf-8")
+    assert not list(tmp_path.rglob("events.jsonl"))

@@ -7,10 +7,9 @@ Environment:
     BESPOKE_FAKE_TRAINER_BACKGROUND        green_at:EPOCH, never, or flip (in even epochs): when
                                        the samples show the background that their prompt asks for
 
-The step of KIND@STEP counts from the run's first, also after a resume, and a fault strikes at that
-one step only, so a run resumed beyond it succeeds. Faults of saving strike in the save that follows
-the step. Without a step it is the first of the second epoch (of the only one, if there is no
-second).
+A step counts from the run's first, also after a resume, and a fault strikes at that step alone: a
+run resumed beyond it succeeds. Faults of saving strike in the save that follows the step. Without a
+step it is the first of the second epoch, or of the only one.
 """
 
 from __future__ import annotations
@@ -35,52 +34,48 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FAULT = "BESPOKE_FAKE_TRAINER_FAULT"
-KINDS: dict[str, str] = {
-    "fail": "a Python traceback, exit code 1",
-    "hang": "no further word; SIGTERM and SIGINT are ignored, only SIGKILL ends it",
-    "stall": "no further step, but SIGTERM ends it",
-    "die": "SIGKILL to itself between two steps",
-    "die_saving": "SIGKILL in the middle of writing a checkpoint, which stays truncated",
-    "die_saving_state": "SIGKILL in the middle of a state's optimizer.bin",
-    "nan": "avr_loss=nan from the step on; trains to the end, exit code 0",
-    "disk_full": "no space left in the middle of writing a checkpoint; traceback, exit code 1",
-    "oom": "torch.OutOfMemoryError with the text of torch 2.10, exit code 1",
-    "oom_above_1": "the same, unless the batch is 1",
-    "nothing": "the trainer's 'No data found' line and exit code 0, nothing trained",
-    "short": "exit code 0, but the last checkpoint is cut in half",
-    "missing_epoch": "exit code 0, but the step's epoch never got its checkpoint",
-    "child": "a grandchild (sleep) in the process group that outlives the trainer",
-}
+KINDS = (
+    "fail",  # a Python traceback, exit code 1
+    "hang",  # no further word; SIGTERM and SIGINT are ignored, only SIGKILL ends it
+    "stall",  # no further step, but SIGTERM ends it
+    "die",  # SIGKILL to itself between two steps
+    "die_saving",  # SIGKILL in the middle of writing a checkpoint, which stays truncated
+    "die_saving_state",  # SIGKILL in the middle of a state's optimizer.bin
+    "nan",  # avr_loss=nan from the step on; trains to the end, exit code 0
+    "disk_full",  # no space left in the middle of writing a checkpoint; traceback, exit code 1
+    "oom",  # torch.OutOfMemoryError with the text of torch 2.10, exit code 1
+    "oom_above_1",  # the same, unless the batch is 1
+    "nothing",  # the trainer's "No data found" line and exit code 0, nothing trained
+    "short",  # exit code 0, but the last checkpoint is cut in half
+    "missing_epoch",  # exit code 0, but the step's epoch never got its checkpoint
+    "child",  # a grandchild (sleep) in the process group that outlives the trainer
+)
 
 
 class Faulty(fake_trainer.Training):
-    def __init__(self, args: argparse.Namespace, images: int, batches: int) -> None:
-        super().__init__(args, images, batches)
-        told = os.environ.get(FAULT, "")
-        self.fault, _, step = told.partition("@")
-        if self.fault not in ("", *KINDS) or not re.fullmatch(r"[a-z_0-9]*(@\d+)?", told):
-            sys.exit(f"{FAULT}={told}: the kinds are {', '.join(KINDS)}, with @STEP or not")
+    def __init__(self, args: argparse.Namespace, batches: int) -> None:
+        super().__init__(args, batches)
+        self.fault, _, step = os.environ.get(FAULT, "").partition("@")
+        assert self.fault in ("", *KINDS), self.fault
         if os.environ.get(f"{FAULT}_IN", args.output_name) != args.output_name:
             self.fault = ""
         self.fault_step = int(step or (self.steps_per_epoch + 1 if self.epochs > 1 else 1))
         pace, _, since = os.environ.get("BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP", "").partition("@")
-        self.told_pace, self.slow_from = (
-            float(pace or fake_trainer.SECONDS_PER_STEP),
-            int(since or 0),
-        )
+        self.told_pace = float(pace or fake_trainer.SECONDS_PER_STEP)
+        self.slow_from = int(since or 0)
         self.background = os.environ.get("BESPOKE_FAKE_TRAINER_BACKGROUND", "")
 
     def run(self) -> None:
         if self.fault == "nothing":
-            fake_trainer.say(fake_trainer.NO_DATA)
+            fake_trainer.say("No data found. Please verify arguments")
         else:
             super().run()
 
     def begin_step(self, step: int) -> None:
-        if step == self.fault_step and (
-            self.fault != "oom_above_1" or self.args.train_batch_size > 1
-        ):
-            strike(self.fault.removesuffix("_above_1"))
+        if self.fault == "oom_above_1":
+            self.fault = "oom" if self.args.train_batch_size > 1 else ""
+        if step == self.fault_step:
+            strike(self.fault)
 
     def pace(self, step: int) -> float:
         return self.told_pace if step >= self.slow_from else super().pace(step)
@@ -133,8 +128,7 @@ def strike(kind: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if kind in ("hang", "stall"):
-        while True:
-            time.sleep(60)
+        time.sleep(3600)
     if kind == "child":
         child = subprocess.Popen(["sleep", "600"])
         fake_trainer.say(f"fake trainer: grandchild {child.pid} sleeps")

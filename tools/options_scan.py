@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bespoke.errors import ConfigError, reported
 from bespoke.experiment.trainer_options import TABLE_FILE
 from bespoke.files import write_whole
-from bespoke.trainer.process import answer
+from bespoke.trainer.child_process import answer
 
 if TYPE_CHECKING:
     import argparse

@@ -141,14 +141,20 @@ def called(points: ArrayLike, names: Iterable[tuple[str, str]]) -> NDArray[np.bo
     That is so where a shade of the word, or of a word that is a kind of it, is near, and no shade
     of a word that means something else is clearly nearer.
     """
+    return np.asarray(margin(points, names) >= 0)
+
+
+def margin(points: ArrayLike, names: Iterable[tuple[str, str]]) -> NDArray[np.float64]:
+    """By how much (CIEDE2000) each of the points is `called` by one of `names`, or is not."""
     own = np.asarray(points, dtype=np.float64)[:, None, :]
     meant, others = _meant(tuple(names))
     apart = difference(own, meant).min(axis=1, initial=np.inf)
-    near: NDArray[np.bool_] = apart <= CALLED
+    margins: NDArray[np.float64] = CALLED - apart
+    near = margins >= 0
     if near.any():
         rival = difference(own[near], others).min(axis=1, initial=np.inf)
-        near[near] = apart[near] <= rival + 2
-    return near
+        margins[near] = np.minimum(margins[near], rival + 2 - apart[near])
+    return margins
 
 
 @functools.lru_cache(maxsize=512)

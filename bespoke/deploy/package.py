@@ -13,9 +13,10 @@ import json
 import os
 import re
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import jinja2
 
 from bespoke import version
 from bespoke.dataset import preflight
@@ -24,8 +25,8 @@ from bespoke.experiment import config
 from bespoke.experiment.toml_files import toml_value
 from bespoke.files import REPOSITORY, write_whole
 from bespoke.redact import holds_secret
+from bespoke.trainer.child_process import answer
 from bespoke.trainer.launch import SUBMODULE, require_submodule
-from bespoke.trainer.process import answer
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from bespoke.experiment.experiment import Experiment
 
 FOLDER = "runpod_package"
-SUMS = "SHA256SUMS"
 TEMPLATE = Path(__file__).with_name("package_readme.md.j2")
 PROJECT = (
     *("bespoke", "experiments", "locks", "LICENSE", "pyproject.toml", "docs/findings.md"),
@@ -51,8 +51,7 @@ UNNEEDED = tuple(
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One file of the package; `name` is its place in it, with "/"."""
 
     name: str
@@ -60,17 +59,11 @@ class Entry:
     executable: bool = False
 
 
-def file_name(experiment: Experiment) -> str:
-    """`runpod_KEEP_TOKENS_3_EXPERIMENT.zip`."""
-    return f"runpod_{experiment.name.upper()}_EXPERIMENT.zip"
-
-
 def show(chosen: argparse.Namespace) -> None:
     """Pack what the command line names, and say what was packed.
 
-    Raises:
-        ConfigError: no clone, a secret in a file, or another zip of that name.
-        ConfigError, DatasetError: what the run itself would be refused for.
+    Raises a ConfigError where it is no clone, a file holds a secret, or another zip of that name is
+    there, and what the run itself would be refused for.
     """
     report = preflight.examined(chosen)
     refusal = report.refusal()
@@ -79,14 +72,12 @@ def show(chosen: argparse.Namespace) -> None:
     entries = collect(report)
     content = zipped(entries)
     out = chosen.out or Path()
-    # Only what ends in .zip, or is a file already, is no folder.
-    if out.suffix.lower() != ".zip" and not out.is_file():
+    # Only what ends in .zip is no folder.
+    if out.suffix.lower() != ".zip":
         out /= file_name(report.experiment)
     try:
         if out.exists() and not chosen.replace and out.read_bytes() != content:
-            raise ConfigError(
-                f"{out}: another file of that name exists; add --replace to replace it"
-            )
+            raise ConfigError(f"{out}: another file of that name exists; --replace replaces it")
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, content)
     except OSError as error:
@@ -97,23 +88,24 @@ def show(chosen: argparse.Namespace) -> None:
     print(f"on the other machine: unzip {out.name} && cd {FOLDER} && bash start_training.sh")
 
 
-def collect(report: Preflight) -> list[Entry]:
-    """Every file of the package, by name, then the sha256 of all of them.
+def file_name(experiment: Experiment) -> str:
+    """`runpod_KEEP_TOKENS_3_EXPERIMENT.zip`."""
+    return f"runpod_{experiment.name.upper()}_EXPERIMENT.zip"
 
-    Raises:
-        ConfigError: where the project is no clone, or a file holds a secret of the environment.
-    """
+
+def collect(report: Preflight) -> list[Entry]:
+    """Every file of the package, by name, then the sha256 of all of them."""
     require_submodule(REPOSITORY)
     origin = {**version.commits(), "experiment": report.experiment.name}
     # An experiment that was written a minute ago is not tracked yet.
     experiments = (f"experiments/{name}.toml" for name in config.names(REPOSITORY))
     trainer = (f"{SUBMODULE}/{name}" for name in _tracked(REPOSITORY / SUBMODULE, ()))
+    tracked = {*_tracked(REPOSITORY, PROJECT), *experiments, *trainer}
     entries = [
-        *map(_entry, sorted({*_tracked(REPOSITORY, PROJECT), *experiments})),
-        *(_entry(name) for name in trainer if not name.startswith(UNNEEDED)),
+        *(_entry(name) for name in tracked if not name.startswith(UNNEEDED)),
         *_pictures(report),
-        Entry(name=version.FILE, content=json.dumps(origin, sort_keys=True).encode() + b"\n"),
-        Entry(name="README.md", content=_readme(report, origin).encode()),
+        Entry(version.FILE, json.dumps(origin, sort_keys=True).encode() + b"\n"),
+        Entry("README.md", _readme(report, origin).encode()),
     ]
     for entry in entries:
         if holds_secret(entry.content.decode("utf-8", errors="replace")):
@@ -121,9 +113,9 @@ def collect(report: Preflight) -> list[Entry]:
                 f"{entry.name}: contains a token, key or password from this machine's environment; "
                 "remove it, since a package is made to be passed on"
             )
-    entries.sort(key=lambda entry: entry.name)
+    entries.sort()
     sums = (f"{hashlib.sha256(each.content).hexdigest()}  {each.name}\n" for each in entries)
-    return [*entries, Entry(name=SUMS, content="".join(sums).encode())]
+    return [*entries, Entry("SHA256SUMS", "".join(sums).encode())]
 
 
 def zipped(entries: Iterable[Entry]) -> bytes:
@@ -142,30 +134,28 @@ def _pictures(report: Preflight) -> Iterator[Entry]:
     for name, collection in report.collections.items():
         for pair in collection.pairs:
             for path in pair:
-                yield Entry(name=f"{name}/{path.name}", content=path.read_bytes())
+                yield Entry(f"{name}/{path.name}", path.read_bytes())
 
 
 def _tracked(folder: Path, paths: Sequence[str]) -> list[str]:
     """What git tracks of `paths`: nothing else can slip in."""
-    answered = None
+    listed = None
     if (folder / ".git").exists():
-        answered = answer(["git", "ls-files", "-z", "--", *paths], cwd=folder)
-    if not answered:
+        listed = answer(["git", "ls-files", "-z", "--", *paths], cwd=folder)
+    if not listed:
         raise ConfigError(f"{folder}: not a git clone; only tracked files are packed: clone it")
-    return answered.strip("\0").split("\0")
+    return listed.strip("\0").split("\0")
 
 
 def _entry(name: str) -> Entry:
     path = REPOSITORY / name
     if not path.is_file():
         raise ConfigError(f"{name}: tracked by git but missing: restore it")
-    return Entry(name=name, content=path.read_bytes(), executable=os.access(path, os.X_OK))
+    return Entry(name, path.read_bytes(), os.access(path, os.X_OK))
 
 
 def _readme(report: Preflight, origin: Mapping[str, str]) -> str:
     """The README of the package; everything in it comes from the experiment's own data."""
-    import jinja2
-
     experiment = report.experiment
     pictures = {name: len(each.pairs) for name, each in report.collections.items()}
     environment = jinja2.Environment(

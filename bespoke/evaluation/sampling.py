@@ -1,4 +1,4 @@
-"""A checkpoint to pictures: by the trainer while it trains, or by its gen_img.py afterwards.
+"""A checkpoint to pictures, by the trainer or by its gen_img.py, and these to its result.
 
 Facts marked "tn", "tu" and "gi" were read in train_network.py, library/train_util.py and
 gen_img.py at v0.10.1.
@@ -6,50 +6,55 @@ gen_img.py at v0.10.1.
 
 from __future__ import annotations
 
-import glob
 import json
+import math
 import os
 import re
-import shlex
+import subprocess
 import sys
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from subprocess import PIPE, STDOUT
+from typing import TYPE_CHECKING, NamedTuple
 
+from PIL import Image
+
+from bespoke.console import say
+from bespoke.dataset import images
 from bespoke.errors import TrainerError
-from bespoke.files import write_whole
-from bespoke.trainer import checkpoints, failures, launch, trainer_log
-from bespoke.trainer.process import Group
+from bespoke.evaluation import epoch_result, likeness, metrics, scoring
+from bespoke.evaluation.epoch_result import EpochResult, PictureResult
+from bespoke.experiment.prompts import Prompt  # noqa: TC001 - Sample's fields are its annotations
+from bespoke.files import REPOSITORY, sha256, write_whole
+from bespoke.trainer import checkpoints, launch
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bespoke.experiment.prompts import Prompt
+    from bespoke.evaluation.likeness import Likeness
+    from bespoke.trainer.checkpoints import Lora
 
 # The same for both, with no noise of its own between steps. Not the trainer's default: its "ddim"
 # clamps what it predicts to -1 and 1 (tu:6243), and gen_img's does not (gi:1765), so that one
 # checkpoint and seed would give two pictures.
 SAMPLER = "euler"
 
-_INTERVAL_S = 30.0
 
+class Sample(NamedTuple):
+    """One picture to make; `file` is its name in a test's folder."""
 
-@dataclass(frozen=True, kw_only=True)
-class SampleSpec:
-    """One picture to make: a prompt by its name, a seed, and its place in the sampler's file."""
-
-    prompt: str
+    prompt: Prompt
     seed: int
-    index: int
+
+    @property
+    def file(self) -> str:
+        return f"{self.prompt.name}_{self.seed}.png"
 
 
-def sample_specs(prompts: Iterable[Prompt]) -> tuple[SampleSpec, ...]:
+def samples_of(prompts: Iterable[Prompt]) -> tuple[Sample, ...]:
     """Every prompt with each of its seeds, in order."""
-    pairs = [(prompt.name, seed) for prompt in prompts for seed in prompt.seeds]
-    return tuple(
-        SampleSpec(prompt=name, seed=seed, index=index) for index, (name, seed) in enumerate(pairs)
-    )
+    return tuple(Sample(prompt, seed) for prompt in prompts for seed in prompt.seeds)
 
 
 def escape(text: str) -> str:
@@ -57,187 +62,151 @@ def escape(text: str) -> str:
     return re.sub(r"([\\()\[\]])", r"\\\1", text)
 
 
-# --- While training -------------------------------------------------------------------------------
-
-
-def write_for_training(prompts: Sequence[Prompt], file: Path) -> tuple[SampleSpec, ...]:
+def write_for_training(samples: Iterable[Sample], file: Path) -> None:
     """Write the trainer's `--sample_prompts` file, one entry a picture.
 
     Of its three forms (tu:6329) JSON alone holds any text as it is.
     """
-    rows = [
-        {
-            "prompt": escape(prompt.text),
-            "negative_prompt": escape(prompt.negative),
-            "seed": seed,
-            "sample_steps": prompt.steps,
-            "scale": prompt.scale,
-            "width": prompt.size,
-            "height": prompt.size,
-            "sample_sampler": SAMPLER,
-        }
-        for prompt in prompts
-        for seed in prompt.seeds
-    ]
+    rows = []
+    for prompt, seed in samples:
+        texts = {"prompt": escape(prompt.text), "negative_prompt": escape(prompt.negative)}
+        way = {"seed": seed, "sample_steps": prompt.steps, "scale": prompt.scale}
+        size = {"width": prompt.size, "height": prompt.size}
+        rows.append({**texts, **way, **size, "sample_sampler": SAMPLER})
     write_whole(file, json.dumps(rows, indent=1) + "\n")
-    return sample_specs(prompts)
 
 
 def find_pictures(
-    output: Path, output_name: str, epoch: int, samples: Iterable[SampleSpec]
-) -> dict[SampleSpec, Path]:
-    """The pictures that the trainer made of this epoch's checkpoint, the newest for each sample.
+    output: Path, name: str, epoch: int, samples: Iterable[Sample]
+) -> dict[str, Path]:
+    """By `Sample.file`, the newest picture that the trainer drew of it with an epoch's checkpoint.
 
-    One counts by its whole name (tu:6572), where it is complete, and where it is no older than its
-    checkpoint's can be: what an earlier run or start left under the same name is.
-
-    Raises:
-        TrainerError: where there is no such checkpoint, or it is not complete.
-    """
-    since = _drawn_since(output, output_name, epoch)
-    name = re.compile(rf"{re.escape(output_name)}_e{epoch:06d}_(\d{{2,}})_\d{{14}}_(\d+)\.png")
-    newest: dict[tuple[int, int], Path] = {}
-    for path in sorted((output / "sample").glob("*.png"), key=lambda path: path.stat().st_mtime_ns):
-        match = name.fullmatch(path.name)
-        if match and _is_complete(path, since):
-            newest[int(match[1]), int(match[2])] = path
-    keys = {spec: (spec.index, spec.seed) for spec in samples}
-    return {spec: newest[key] for spec, key in keys.items() if key in newest}
-
-
-def missing_pictures(
-    samples: Iterable[SampleSpec], pictures: Mapping[SampleSpec, Path]
-) -> str | None:
-    """Which pictures of a set are not there, in words; None where it is complete."""
-    rows = [f"{spec.prompt} (seed {spec.seed})" for spec in samples if spec not in pictures]
-    return f"{len(rows)} pictures are not there: {', '.join(rows)}" if rows else None
-
-
-def adopt_first(output: Path, output_name: str, epoch: int, since: int) -> None:
-    """Give the pictures that `--sample_at_first` made of a resumed state their epoch's name.
-
-    The trainer names them after epoch 0 (tn:1332), but draws the weights it has loaded, and sets
-    the random states back afterwards (tu:6443). Those before `since` (ns) are of an earlier start.
-    """
-    first = f"{output_name}_e000000_"
-    for path in (output / "sample").glob(f"{glob.escape(first)}*.png"):
-        if _is_complete(path, since):
-            rest = path.name.removeprefix(first)
-            path.rename(path.with_name(f"{output_name}_e{epoch:06d}_{rest}"))
-
-
-def _drawn_since(output: Path, name: str, epoch: int) -> float:
-    """Before when no picture is of an epoch's checkpoint: nanoseconds of the files' own clock.
-
-    Its pictures follow it; but the last epoch's checkpoint is written when all is over, after its
-    pictures (tn:1694-1722), and these follow the start of the process that wrote it.
+    One counts by its whole name (tu:6572), where it is complete (the trainer writes it in place),
+    and where it came between its checkpoint and the next: what an earlier run or start left under
+    the same name did not. Those that `--sample_at_first` drew of a resumed state are named after
+    epoch 0 (tn:1332). The last epoch's come before its checkpoint, which is written when all is
+    over (tn:1694-1722), and after its process's start. A TrainerError where there is no checkpoint.
     """
     path = checkpoints.checkpoint_path(output, name, epoch)
-    path = path if path.exists() else checkpoints.last_path(output, name)
     metadata = checkpoints.opened(path)[1]
+    since, numbers = float(path.stat().st_mtime_ns), f"{epoch:06d}|000000"
     if metadata.get("ss_num_epochs") == str(epoch):
-        return float(metadata.get("ss_training_started_at", "nan")) * 1e9
-    return path.stat().st_mtime_ns
-
-
-def _is_complete(path: Path, since: float) -> bool:
-    """Whether a PNG was written since, and has its end: the trainer writes it in place."""
-    written = path.stat().st_mtime_ns >= since
-    return written and path.read_bytes().endswith(b"IEND\xaeB`\x82")
-
-
-# --- Afterwards -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenImg:
-    """What gen_img.py works with, weights in fp16 where `half`; `folder` keeps what it does."""
-
-    script: Path
-    base_model: str
-    tokenizer: Path
-    half: bool
-    folder: Path
-    clip_skip: int | None = None
+        since, numbers = float(metadata.get("ss_training_started_at", "nan")) * 1e9, f"{epoch:06d}"
+    others = {each: checkpoints.epoch_of(each.name, name) for each in output.glob("*.safetensors")}
+    later = [each.stat().st_mtime_ns for each, number in others.items() if number > epoch]
+    until = min(later, default=math.inf)
+    named = re.compile(rf"{re.escape(name)}_e(?:{numbers})_(\d{{2,}})_\d{{14}}_(\d+)\.png")
+    newest: dict[tuple[int, int], Path] = {}
+    times = {each: each.stat().st_mtime_ns for each in (output / "sample").glob("*.png")}
+    for drawn in sorted(times, key=times.__getitem__):
+        match, is_own = named.fullmatch(drawn.name), since <= times[drawn] < until
+        if match and is_own and drawn.read_bytes().endswith(b"IEND\xaeB`\x82"):
+            newest[int(match[1]), int(match[2])] = drawn
+    keys = {each.file: (index, each.seed) for index, each in enumerate(samples)}
+    return {file: newest[key] for file, key in keys.items() if key in newest}
 
 
 def draw(
-    weights: Sequence[Path], prompts: Sequence[Prompt], tool: GenImg, tell: Callable[[str], None]
-) -> list[dict[SampleSpec, Path]]:
-    """The pictures that there are of each checkpoint by every prompt and seed, all by one process.
+    lora: Lora, samples: Sequence[Sample], model: Sequence[str], folder: Path
+) -> dict[str, Path]:
+    """By `Sample.file`, the pictures of a checkpoint by gen_img.py; a TrainerError where it fails.
 
-    All LoRAs are loaded, and all but one multiplied by 0 at each picture: what they add is then 0
-    to the last bit, unless they hold NaN or infinity, which `checkpoints.identify` refuses.
-
-    Raises:
-        TrainerError: where it fails, in its own words.
-        StartError: where it cannot be started.
+    `model` are the options of the base model; `folder` keeps all that comes of it.
     """
-    tool.folder.mkdir(parents=True, exist_ok=True)
-    by_name = {prompt.name: prompt for prompt in prompts}
-    planned = [
-        {spec: tool.folder / f"{number:03d}_{spec.index:03d}.png" for spec in sample_specs(prompts)}
-        for number in range(len(weights))
-    ]
+    folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for number, pictures in enumerate(planned):
-        on = ",".join("1" if each == number else "0" for each in range(len(weights)))
-        for spec, path in pictures.items():
-            lines.append(f"{_line(by_name[spec.prompt], spec.seed)} --am {on} --f {path.name}")
-    write_whole(tool.folder / "prompts.txt", "\n".join(lines) + "\n")
-    _run(_command(weights, tool), tool, len(lines), tell)
-    return [
-        {spec: path for spec, path in pictures.items() if path.is_file()} for pictures in planned
-    ]
-
-
-def _line(prompt: Prompt, seed: int) -> str:
-    """One picture in gen_img's words (gi:2789); the space in front lets a text begin with '#'.
-
-    `{a|b}` would be expanded (gi:1369), so braces are escaped as well.
-    """
-    text, negative = (
-        re.sub(r"([{}])", r"\\\1", escape(each)) for each in (prompt.text, prompt.negative)
-    )
-    return (
-        f" {text} --w {prompt.size} --h {prompt.size} --s {prompt.steps} --l {prompt.scale} "
-        f"--d {seed}" + (f" --n {negative}" if negative else "")
-    )
-
-
-def _command(weights: Sequence[Path], tool: GenImg) -> list[str]:
-    return [
-        *(sys.executable, str(tool.script), "--v1", "--ckpt", tool.base_model),
-        *("--tokenizer_cache_dir", str(tool.tokenizer)),
-        *("--network_module", *("networks.lora" for _ in weights)),
-        *("--network_weights", *(str(path.absolute()) for path in weights)),
-        *("--from_file", str(tool.folder / "prompts.txt"), "--outdir", str(tool.folder)),
-        *("--sampler", SAMPLER, "--max_embeddings_multiples", "3", "--batch_size", "1", "--sdpa"),
-        *(("--clip_skip", str(tool.clip_skip)) if tool.clip_skip else ()),
-        *(("--fp16",) if tool.half else ()),
-    ]
-
-
-def _run(command: Sequence[str], tool: GenImg, count: int, tell: Callable[[str], None]) -> None:
-    """Run gen_img to its end, log its lines, and say every 30 s how far it is."""
-    write_whole(tool.folder / "command.txt", shlex.join(command) + "\n")
-    environment = launch.environment(os.environ)
-    log_file = tool.folder / "gen_img.log"
-    due = time.monotonic() + _INTERVAL_S
-    with (
-        log_file.open("wb", buffering=0) as log,
-        Group(command, environment=environment, cwd=tool.script.parent) as group,
-    ):
-        reader = trainer_log.Reader(log)
-        for line in reader.lines(group.output()):
-            if line and time.monotonic() >= due:
-                due = time.monotonic() + _INTERVAL_S
-                drawn = sum(1 for _ in tool.folder.glob("*.png"))
-                tell(f"{drawn} of {count} pictures are drawn; gen_img.py: {line.strip()}")
-        code = group.wait()
-    if code != 0:
-        tail = [*reader.tail][::-1] or ["it said nothing"]
-        words = next(filter(failures.EXCEPTION.match, tail), tail[0])
-        raise TrainerError(
-            f"gen_img.py ended with {failures.ending(code)}: {words}\nfull log: {log_file}"
+    for prompt, seed in samples:
+        # gen_img.py's words (gi:2789). The space in front lets a text begin with '#', and escaped
+        # braces are not expanded (gi:1369).
+        texts = (escape(each) for each in (prompt.text, prompt.negative))
+        text, negative = (re.sub(r"([{}])", r"\\\1", each) for each in texts)
+        way = (
+            f"--w {prompt.size} --h {prompt.size} --s {prompt.steps} --l {prompt.scale} --d {seed}"
         )
+        unwanted = f"--n {negative}" if negative else ""
+        lines.append(f" {text} {way} {unwanted} --f {Sample(prompt, seed).file}\n")
+    write_whole(folder / "prompts.txt", "".join(lines))
+    script = launch.require_submodule(REPOSITORY) / "gen_img.py"
+    command = [
+        *(sys.executable, str(script), "--v1", *model),
+        *("--network_module", "networks.lora", "--network_weights", str(lora.path.absolute())),
+        *("--from_file", str(folder / "prompts.txt"), "--outdir", str(folder)),
+        *("--sampler", SAMPLER, "--max_embeddings_multiples", "3", "--batch_size", "1", "--sdpa"),
+        *(("--clip_skip", str(lora.clip_skip)) if lora.clip_skip else ()),
+    ]
+    say(f"drawing {len(samples)} pictures of {lora.path.name}")
+    environment, log = launch.environment(os.environ), folder / "gen_img.log"
+    done = subprocess.run(
+        command, cwd=script.parent, env=environment, stdout=PIPE, stderr=STDOUT, check=False
+    )
+    text = done.stdout.decode(errors="replace").strip() or "it said nothing"
+    write_whole(log, f"{text}\n")
+    if done.returncode != 0:
+        how = f"exit code {done.returncode}: {text.splitlines()[-1]}"
+        raise TrainerError(f"gen_img.py ended with {how}\nfull log: {log}")
+    return copies(folder, samples)
+
+
+def folder_for(parent: Path, lora: Lora, suffix: str = "") -> Path:
+    """Where one checkpoint's test is kept: by its content, so that no other's mixes in."""
+    return parent / f"{lora.path.stem}-{lora.sha256[:8]}{suffix}"
+
+
+def copies(folder: Path, samples: Iterable[Sample]) -> dict[str, Path]:
+    """By `Sample.file`, the pictures that an earlier test kept in `folder`."""
+    return {each.file: path for each in samples if (path := folder / each.file).is_file()}
+
+
+def evaluate(
+    run: str, lora: Lora, samples: Sequence[Sample], pictures: Mapping[str, Path], folder: Path
+) -> EpochResult:
+    """Keep, measure and score a checkpoint's pictures, by `Sample.file`, in `folder`.
+
+    Of an earlier test there, a person's scores stand, and what other metrics gave is kept. A
+    TrainerError where a picture is missing, a DatasetError where one cannot be read.
+    """
+    if missing := [each.file for each in samples if each.file not in pictures]:
+        raise TrainerError(f"{lora.path.name}: pictures are missing: {', '.join(missing)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    # What its run learnt of its own pictures, where it is a run's that is here.
+    like = likeness.read(lora.path.parent / "tests" / f"{lora.name}.likeness.npz")
+    rows = [_measured(each, pictures[each.file], folder / each.file, like) for each in samples]
+    before = epoch_result.read(folder)
+    if before and before.metrics_version != metrics.VERSION:
+        say(f"{folder}: measured again; until now {before.scores.mean} of 10")
+        before = epoch_result.rescored(before, before.scores, before.scored_by)
+    result = EpochResult(
+        run=before.run if before else run,
+        epoch=lora.epoch,
+        checkpoint=str(lora.path),
+        checkpoint_sha256=lora.sha256,
+        checkpoint_size=lora.size,
+        folder=str(folder.absolute()),
+        metrics_version=metrics.VERSION,
+        pictures=tuple(rows),
+        scores=scoring.suggest([each.measured for each in rows]),
+        scored_by="metrics",
+        tested=before.tested if before else now().isoformat(timespec="milliseconds"),
+        earlier=before.earlier if before else (),
+    )
+    if before and before.scored_by == "person":
+        result = replace(result, scores=before.scores, scored_by="person")
+    return epoch_result.write(result)
+
+
+def _measured(sample: Sample, path: Path, kept: Path, like: Likeness) -> PictureResult:
+    """A picture as it is, and as `…_24.png` with a pixel a cell, and what is measured of it."""
+    if path != kept:
+        write_whole(kept, path.read_bytes())
+    pixels, prompt = images.pixels(kept), sample.prompt
+    # Nearest takes the pixel at each cell's centre.
+    small = Image.fromarray(pixels).resize((24, 24), Image.Resampling.NEAREST)
+    small.save(kept.with_stem(f"{kept.stem}_24"))
+    return PictureResult(
+        prompt=prompt.name,
+        text=prompt.text,
+        seed=sample.seed,
+        file=kept.name,
+        sha256=sha256(kept),
+        measured=metrics.measure(pixels, metrics.read_prompt(prompt.text), like),
+    )

@@ -21,30 +21,18 @@ CELLS = 24
 
 # Where in a portrait each feature lies, learnt by benchmarks/regions.py; it holds no picture.
 REGIONS = Path(__file__).with_name("regions.json")
-_TABLE = json.loads(REGIONS.read_text(encoding="utf-8"))
-
 # By feature, how likely each cell is its: 0 to 1 in steps of a ninth, shape (24, 24).
 LIKELIHOOD: dict[str, NDArray[np.float64]] = {
     kind: np.array([[int(digit) for digit in row] for row in rows]) / 9
-    for kind, rows in _TABLE["regions"].items()
+    for kind, rows in json.loads(REGIONS.read_text(encoding="utf-8"))["regions"].items()
 }
-
-# By feature, what it takes of its region at the least.
-SHARES: dict[str, float] = _TABLE["shares"]
 
 # Points along each side of a cell's inner half; their median is the cell's colour.
 POINTS = 5
 
-# ITU-R BT.601, as JPEG has it: JPEG takes the noise out of the colours, and less of this.
-LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)
-
-# Median step of LUMA from pixel to pixel from which on a picture is noise and has no ground: noise
-# of 50 levels on grey has 30 to 33; uniform noise, which has no colour, 39 to 54.
-GRAIN = 34.0
-
-# The share of cells that are nearest to one in sRGB, whose reach tells the noise; and the noise,
-# in levels, from which on cells have no ground.
-CROWD, SPREAD = 0.05, 40.0
+# ITU-R BT.601, as JPEG has it; and the median step of it from pixel to pixel from which on a
+# picture is noise: noise of 50 levels on grey has 30 to 33, uniform noise 39 to 54.
+LUMA, GRAIN = np.array((0.299, 0.587, 0.114), dtype=np.float32), 34.0
 
 # CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
 # one that is left over is counted to the nearest.
@@ -95,32 +83,26 @@ class PictureGrid:
         return colors.lab(self.cells)
 
     @cached_property
-    def noise(self) -> float:
-        """The standard deviation of the ground's likely cells from their own colours, in levels.
-
-        The nearest 5% of a normal cloud lie within 0.84 of its deviation (a chi distribution of
-        three degrees, of the difference of two); stripes and bricks have their like elsewhere.
-        """
-        squares = _squares(self.cells[_PLACES])
-        rank = int(CROWD * len(squares))
-        nearest = np.partition(squares, rank, axis=1)[:, rank]
-        return float(np.sqrt(np.median(nearest))) / 0.84
-
-    @cached_property
     def ground_colours(self) -> tuple[GroundColour, ...]:
         """The ground's colours, the largest share first; none where the picture is noise."""
-        if self._grain > GRAIN or self.noise > SPREAD:
+        # The ground is above the head.
+        steps = np.abs(np.diff(self.pixels[: max(1, len(self.pixels) // 4)] @ LUMA, axis=1))
+        if self.cell_size >= 2 and np.median(steps) > GRAIN:
             return ()
-        points = self._gathered()
-        # What is the same to a unit of CIELAB is one place.
-        places, own = np.unique(np.rint(colors.lab(points)), axis=0, return_inverse=True)
-        own = own.ravel()
-        middles = _densest(points, places, own)
-        if not middles:
-            return ()
-        labs = colors.lab(middles)
-        apart = colors.difference(places[:, None], labs)
-        nearest = np.where(apart.min(axis=1) <= TAIL, apart.argmin(axis=1), -1)[own]
+        points, left = self.lab[_PLACES], np.ones(len(_MASS), dtype=bool)
+        near = colors.difference(points[:, None], points) <= REACH
+        middles: list[NDArray[np.float64]] = []
+        while len(middles) < MOST_COLOURS:
+            members = near[((near @ (_MASS * left)) * left).argmax()] & left
+            if _MASS[members].sum() < LEAST_SHARE:
+                break
+            left &= ~members
+            own = self.cells[_PLACES][members]
+            middles.append(np.average(own, axis=0, weights=_MASS[members]))
+        labs = colors.lab(np.reshape(middles, (-1, 3)))
+        apart = colors.difference(points[:, None], labs)
+        near_by = apart.min(axis=1, initial=np.inf) <= TAIL
+        nearest = np.where(near_by, np.argsort(apart, axis=1)[:, :1].sum(axis=1), -1)
         edge = EDGE[_PLACES] / EDGE.sum()
         every = (
             GroundColour(rgb, lab, _MASS[nearest == number].sum(), edge[nearest == number].sum())
@@ -128,57 +110,17 @@ class PictureGrid:
         )
         return tuple(sorted(every, key=lambda own: -own.share))
 
-    def _gathered(self) -> NDArray[np.float64]:
-        """The ground's likely cells, each moved to where its like is densest (mean shift).
-
-        What noise has spread comes together again, and colours further apart than it stay so.
-        """
-        points = self.cells[_PLACES]
-        for _ in range(3 if self.noise >= 1 else 0):
-            near = np.exp(_squares(points) / (-2 * (1.2 * self.noise) ** 2)) * _MASS
-            points = near @ points / near.sum(axis=1, keepdims=True)
-        return points
-
-    @property
-    def _grain(self) -> float:
-        # The ground is above the head.
-        luma = self.pixels[: max(1, len(self.pixels) // 4)] @ LUMA
-        steps = np.abs(np.diff(luma, axis=1))
-        return float(np.median(steps)) if self.cell_size >= 2 else 0.0
-
     @cached_property
     def ground(self) -> NDArray[np.bool_]:
-        """The cells of the ground's colours that hang together with the border's upper part."""
+        """The cells of the ground's colours that hang together with the border's upper part.
+
+        A colour that next to nowhere touches the border is the hair's, however large its share.
+        """
         allowed = np.zeros((CELLS, CELLS), dtype=bool)
         for own in self.ground_colours:
-            if own.share >= 0.1:
-                apart = np.sqrt(((self.cells - own.rgb) ** 2).sum(axis=-1))
-                near = colors.difference(self.lab, own.lab) <= REACH
-                allowed |= near | (apart < 3 * self.noise)
+            if own.share >= 0.1 and own.border >= 0.05:
+                allowed |= colors.difference(self.lab, own.lab) <= REACH
         return connected(allowed, EDGE)
-
-
-def _densest(
-    points: NDArray[np.float64], places: NDArray[np.float64], own: NDArray[np.intp]
-) -> list[NDArray[np.float64]]:
-    """The middles, in sRGB, of the heaviest colours; `own` is each point's place in `places`."""
-    heavy = np.bincount(own, weights=_MASS)
-    left = np.ones(len(places), dtype=bool)
-    middles: list[NDArray[np.float64]] = []
-    while len(middles) < MOST_COLOURS and heavy[left].sum() > LEAST_SHARE:
-        densest = places[(heavy * left).argmax()]
-        members = left & (colors.difference(places, densest) <= REACH)
-        if heavy[members].sum() < LEAST_SHARE:
-            break
-        left &= ~members
-        middles.append(np.average(points[members[own]], axis=0, weights=_MASS[members[own]]))
-    return middles
-
-
-def _squares(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared distances of points (n, 3) from each other: |a|² + |b|² - 2ab."""
-    lengths = (points**2).sum(axis=1)
-    return np.asarray(np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 0))
 
 
 def _inner_points(side: int) -> NDArray[np.intp]:

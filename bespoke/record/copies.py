@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import hashlib
 import json
 import logging
@@ -21,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from bespoke.console import duration, say
 from bespoke.errors import ConfigError, GateStoppedError, InterruptedRunError, TrainerError, is_full
-from bespoke.files import document_path, held, seconds, sha256, write_whole
+from bespoke.files import document_path, locked, sha256, write_whole
 from bespoke.record import report
-from bespoke.record.postgres import line
+from bespoke.record.run_record import first_line
 from bespoke.signals import signal_count
 from bespoke.trainer import checkpoints, resume
 
@@ -58,7 +59,7 @@ def _store(address: str, option: str) -> Any:
     try:
         files, root = fsspec.url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"{option}: {address}: {line(error)}") from None
+        raise ConfigError(f"{option}: {address}: {first_line(error)}") from None
     # A mount that is not there must not be made on this machine's own disk.
     if "file" in files.protocol and not files.isdir(root):
         raise ConfigError(f"{option}: {address}: no such directory; mount it, or make it")
@@ -99,7 +100,8 @@ def copying(job: Job, epoch: int) -> Iterator[Callable[[int], None]]:
     if not address:
         yield lambda _: None
         return
-    patience, copies = seconds(PATIENCE, PATIENCE_S), _Copies(job, address, epoch)
+    patience = float(os.environ.get(PATIENCE) or PATIENCE_S)
+    copies = _Copies(job, address, epoch)
     ending: BaseException | None = None
     try:
         yield copies.epoch
@@ -135,8 +137,8 @@ class _Copies:
 
     def epoch(self, epoch: int) -> None:
         """Have all copied that there is up to this epoch; returns at once."""
-        self._epoch = epoch
-        self._due.put((epoch, False))
+        self._epoch = max(self._epoch, epoch)
+        self._due.put((self._epoch, False))
 
     def finish(self, patience: float) -> str | None:
         """Copy the end, for so many seconds: one line on what is not there then, or None."""
@@ -165,7 +167,7 @@ class _Copies:
             try:
                 self._copy(epoch)
             except Exception as error:  # noqa: BLE001 - training goes on
-                self._trouble = line(error)
+                self._trouble = first_line(error)
                 if not before and not last:
                     why = f"cannot copy to {self._address}: {self._trouble}"
                     say(f"warning: {why}; training goes on, and each epoch's end tries again")
@@ -198,7 +200,7 @@ class _Copies:
         _write(store, job.name + MANIFEST, json.dumps(manifest, indent=1).encode())
         self._lacking = []
         for name in sizes.keys() - files.keys():
-            if checkpoints.epoch_of(PurePosixPath(name).parent.name, job.name):
+            if 0 < checkpoints.epoch_of(PurePosixPath(name).parent.name, job.name) < epoch:
                 # A key that may write and not delete is good enough.
                 with contextlib.suppress(PermissionError):
                     store.rm_file(f"{folder}/{name}")
@@ -221,14 +223,15 @@ class _Copies:
     def _files(self, epoch: int) -> Iterator[Path]:
         """All that a run has come to, and needs to go on, once `epoch` has ended; states last."""
         output, name = self._job.output, self._job.name
-        record = resume.read_record(output, name)
-        for file, digest in sorted(record.hashes.items() if record else ()):
-            if file.endswith(".safetensors") and (checkpoints.epoch_of(file, name) or 0) <= epoch:
-                yield output / file
-                yield from _inside(output / "tests" / f"{Path(file).stem}-{digest[:8]}")
-        page = report.page_name(self._job.experiment.run_name)
+        for path in sorted(output.glob("*.safetensors")):
+            if 0 < checkpoints.epoch_of(path.name, name) <= epoch:
+                yield path
+                for folder in (output / "tests").glob(f"{glob.escape(path.stem)}-*"):
+                    yield from _inside(folder)
+        yield output / "tests" / f"{name}.likeness.npz"
         yield document_path(output, name)
         yield resume.record_path(output, name)
+        page = report.page_name(self._job.experiment.run_name)
         yield self._job.workspace / report.FOLDER / page
         for start in sorted((self._job.workspace / "logs" / name).glob("*")):
             yield from _inside(start)
@@ -255,7 +258,7 @@ def fetch(job: Job) -> None:
     store = _store(address, "--from")
     try:
         manifest = json.loads(store.cat_file(name))
-        with held(job.output / f".{job.name}.lock", job.name):
+        with locked(job.output / f".{job.name}.lock", job.name):
             for name in _to_fetch(job, address, manifest):
                 data = store.cat_file(f"{manifest['folder']}/{name}")
                 if [len(data), hashlib.sha256(data).hexdigest()] != manifest["files"][name]:
@@ -266,7 +269,7 @@ def fetch(job: Job) -> None:
         if is_full(error) or isinstance(error, ConfigError):
             raise
         what = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
-        raise ConfigError(f"--from: {address}: {name} {what}: {line(error)}") from error
+        raise ConfigError(f"--from: {address}: {name} {what}: {first_line(error)}") from error
 
 
 def _to_fetch(job: Job, address: str, manifest: Mapping[str, Any]) -> list[str]:

@@ -1,18 +1,14 @@
-"""The collection's own PostgreSQL: the tables `training_runs` and `epoch_results`, written beside
-whoever else writes there.
+"""The collection's own PostgreSQL, where others write too: `training_runs` and `epoch_results`.
 
-A run is sent whole, with all its epochs, as one upsert in one transaction: sent twice it changes
-nothing. Columns that a machine owns are overwritten. The columns of PERSONS are filled only where
-they are empty, those of the run at its end: what a person put there stays.
+A run is sent whole, with its epochs, as upserts in one transaction. Columns that a machine owns are
+overwritten; those of PERSONS are filled only where they are empty, those of the run at its end. The
+columns are those of `postgres.sql`: where a table lacks one, PostgreSQL's own line names it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,183 +17,95 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bespoke.errors import ConfigError
-from bespoke.evaluation.scoring import VERDICTS
-from bespoke.record.run_record import plain
-from bespoke.redact import veiled
+from bespoke.record.run_record import first_line, plain, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from bespoke.evaluation.epoch_result import EpochResult
-    from bespoke.record.run_record import RunRecord
+    from bespoke.record.run_record import RunRecord, Send
 
+Connection = psycopg.Connection[Any]
 VARIABLE = "BESPOKE_DATABASE_URL"
-# The longest that an event of a run may wait for it.
-PATIENCE_S = 5
-PERSONS = frozenset((
+# The system notices a server that is gone without a word.
+WATCH = "connect_timeout=5 keepalives_idle=2 keepalives_interval=1 tcp_user_timeout=5000"
+# What is wrong with one run, and not with the database.
+REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+PERSONS = (
     "overall_verdict", "quality_score", "visual_quality_score", "style_match_score",
     "prompt_adherence_score", "has_wrong_backgrounds", "verdict",
-))  # fmt: skip
-# Their column: the trainer's option that it holds, or the fact of the same name.
-OPTIONS = {
-    "base_model": "training.pretrained_model_name_or_path",
-    "training_data_path": "dataset.1.subset_1.image_dir",
-    "resolution": "dataset.general.resolution",
-    "lr_scheduler_cycles": "training.lr_scheduler_num_cycles",
-}
-TRAINING = (
-    "network_dim", "network_alpha", "learning_rate", "unet_lr", "text_encoder_lr",
-    "train_batch_size", "gradient_accumulation_steps", "max_train_epochs", "mixed_precision",
-    "optimizer_type", "lr_scheduler", "noise_offset", "min_snr_gamma", "output_dir", "output_name",
 )  # fmt: skip
-FACTS = ("num_images", "caption_version", "gpu_type")
-KEYS = {"training_runs": ("run_name",), "epoch_results": ("training_run_id", "epoch_number")}
-# The statements that make the tables, in their order.
-STATEMENTS = Path(__file__).with_name("postgres.sql")
-COLUMNS = """
-    SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
-    WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""
-Connection = psycopg.Connection[Any]
-Columns = dict[str, dict[str, str]]
+# Columns of training_runs and the options that they hold.
+OPTIONS = json.loads(Path(__file__).with_name("postgres.json").read_text(encoding="utf-8"))
+# By the collection owner's own bounds for the best mean score.
+OVERALL = {"best": "success", "good": "partial", "acceptable": "partial", "skip": "failure"}
+TABLES = Path(__file__).with_name("postgres.sql")
 
 
 class Postgres:
-    """A database by its address.
-
-    Raises:
-        ConfigError: where it is no address of PostgreSQL; the address is not repeated.
-    """
+    """A database by its address; ConfigError where that is none, without repeating it."""
 
     def __init__(self, text: str) -> None:
-        self.address = _address(text)
-        self._idle_until = 0.0
-        self._trouble: str | None = None
+        self.address, self._idle_until = _address(text), 0.0
 
-    def send(
-        self, runs: Sequence[RunRecord], *, seconds: float = PATIENCE_S
-    ) -> tuple[list[str], str | None]:
-        """Send the runs, within `seconds`; returns the uids of those that are there now, and in a
-        line what was in the way of the others. After a failure nothing is tried for a minute.
+    def send(self, runs: Sequence[RunRecord]) -> tuple[list[str], str | None]:
+        """Send the runs; returns the uids of those that are there now, and in a line what kept the
+        others back. After a failure nothing is tried for a minute, and nothing said.
         """
         sent: list[str] = []
+        trouble: str | None = None
         if time.monotonic() < self._idle_until:
-            return sent, self._trouble
-        self._trouble = None
+            return sent, trouble
         try:
-            with _connected(self.address, seconds) as connection:
-                columns = _columns(connection)
+            # Through a pooler a prepared statement would be looked for where it is not.
+            with psycopg.connect(self.address, autocommit=True, prepare_threshold=None) as to:
                 for run in runs:
-                    if trouble := _refusal(connection, columns, run):
-                        self._trouble = trouble
-                    else:
+                    try:
+                        _write(to, run)
                         sent.append(run.uid)
-        except (ConfigError, OSError, psycopg.Error) as error:
-            self._trouble = line(error)
-        if self._trouble:
+                    except REFUSALS as error:  # noqa: PERF203 - it keeps back this run alone
+                        trouble = f"{shown(run.name)}: {first_line(error)}"
+        except Exception as error:  # noqa: BLE001 - whatever a database does, training goes on
+            trouble = first_line(error)
+        if trouble:
             self._idle_until = time.monotonic() + 60
-        return sent, self._trouble
+        return sent, trouble
 
 
-def line(error: BaseException) -> str:
-    """What an error says, in its first line and without a secret."""
-    lines = str(error).strip().splitlines()
-    return veiled(lines[0]) if lines else type(error).__name__
+def from_environment() -> Send | None:
+    """What sends to the database that BESPOKE_DATABASE_URL names; None where it names none."""
+    text = os.environ.get(VARIABLE, "").strip()
+    return Postgres(text).send if text else None
 
 
 def _address(text: str) -> str:
-    """Encrypted unless it is this machine's own.
-
-    Raises:
-        ConfigError: where it is no address of PostgreSQL; the address is not repeated.
-    """
-    text = text.strip()
-    if not text.startswith(("postgres://", "postgresql://")):
-        raise ConfigError(f"{VARIABLE}: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    """Encrypted unless it is this machine's own."""
     try:
         parts = conninfo_to_dict(text)
         int(parts.get("port") or 0)
+        if not text.startswith(("postgres://", "postgresql://")):
+            raise ValueError
     except (ValueError, psycopg.Error):
         raise ConfigError(
-            f"{VARIABLE}: cannot be read. In a password, write @ as %40, / as %2F, # as %23, "
-            ": as %3A"
+            f"{VARIABLE}: cannot be read: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and "
+            "in the password @ as %40, / as %2F, # as %23, : as %3A"
         ) from None
     host = str(parts.get("host") or "")
-    local = host.startswith("/") or host in ("", "localhost", "127.0.0.1", "::1")
-    return text if local or "sslmode" in parts else make_conninfo(text, sslmode="require")
+    if not host.startswith("/") and host not in ("", "localhost", "127.0.0.1", "::1"):
+        parts = {"sslmode": "require", **parts}
+    return make_conninfo(WATCH, **parts)
 
 
-@contextlib.contextmanager
-def _connected(address: str, seconds: float) -> Iterator[Connection]:
-    """A connection that is hung up after so long: a server that stands still would be waited for.
-
-    It may lead through a pooler, which gives each transaction another connection: there a prepared
-    statement would be looked for where it is not.
-    """
-    wait: dict[str, Any] = {"prepare_threshold": None, "connect_timeout": PATIENCE_S}
-    with contextlib.closing(psycopg.connect(address, autocommit=True, **wait)) as connection:
-        end = socket.socket(fileno=os.dup(connection.fileno()))
-        timer = threading.Timer(seconds, _hang_up, (end,))
-        timer.daemon = True
-        timer.start()
-        try:
-            yield connection
-        finally:
-            timer.cancel()
-            end.close()
-
-
-def _hang_up(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
-
-
-def _columns(connection: Connection) -> Columns:
-    """The columns of both tables and their types, as this database has them.
-
-    A table that is missing is made, closed to all but its owner: Supabase shows a new table to
-    whoever has the project's public key.
-
-    Raises:
-        ConfigError: where the role may not look into the schema.
-    """
-    ((role, schema),) = connection.execute("SELECT current_user, current_schema()").fetchall()
-    if schema is None:
-        raise ConfigError(f"role {role} may not use the schema: GRANT USAGE ON SCHEMA public")
-    columns = {}
-    statements = STATEMENTS.read_bytes().split(b"\n\n")
-    for table, statement in zip(KEYS, statements, strict=True):
-        columns[table] = dict(connection.execute(COLUMNS, (table,)).fetchall())
-        if not columns[table]:
-            connection.execute(statement)
-            columns[table] = dict(connection.execute(COLUMNS, (table,)).fetchall())
-    return columns
-
-
-def _refusal(connection: Connection, columns: Columns, run: RunRecord) -> str | None:
-    """Send a run; returns in a line why it alone is kept back, if it is.
-
-    Raises:
-        psycopg.Error: where the connection is lost.
-    """
-    try:
-        with connection.transaction():
-            _write(connection, columns, run)
-    except psycopg.Error as error:
-        if connection.closed:
-            raise
-        return line(error)
-    return None
-
-
-def _write(connection: Connection, columns: Columns, run: RunRecord) -> None:
-    connection.execute(f"SET LOCAL statement_timeout = '{PATIENCE_S}s'".encode())
-    name = _row_name(connection, run)
-    _upsert(connection, columns, "training_runs", [{"run_name": name, **_run_values(run)}])
-    query = "SELECT id FROM training_runs WHERE run_name = %s"
-    (row,) = connection.execute(query, (name,)).fetchall()
-    epochs = [{"training_run_id": str(row[0]), **_epoch_values(each)} for each in run.epochs]
-    if epochs:
-        _upsert(connection, columns, "epoch_results", epochs)
+def _write(connection: Connection, run: RunRecord) -> None:
+    with connection.transaction():
+        connection.execute("SET LOCAL statement_timeout = '5s'")
+        if connection.execute("SELECT to_regclass('epoch_results')").fetchone() == (None,):
+            connection.execute(TABLES.read_bytes())
+        row = {"run_name": _row_name(connection, run), **_run_values(run)}
+        ((number,),) = _upsert(connection, "training_runs", ["run_name"], [row]).fetchall()
+        rows = [{"training_run_id": number, **_epoch_values(each)} for each in run.epochs]
+        if rows:
+            _upsert(connection, "epoch_results", ["training_run_id", "epoch_number"], rows)
 
 
 def _row_name(connection: Connection, run: RunRecord) -> str:
@@ -208,55 +116,42 @@ def _row_name(connection: Connection, run: RunRecord) -> str:
     """
     first = run.name.removesuffix(f" ({run.started})")
     dated = f"{first} ({run.started})"
-    query = "SELECT run_name, to_jsonb(t) FROM training_runs t WHERE run_name IN (%s, %s)"
-    known = dict(connection.execute(query, (first, dated)).fetchall())
-    if dated in known:
+    query = """SELECT run_name, run_date = %s OR status = 'in_progress' AND output_name IS NULL
+        FROM training_runs WHERE run_name IN (%s, %s)"""
+    own = dict(connection.execute(query, (run.started, first, dated)).fetchall())
+    if dated in own or not own.get(first, True):
         return dated
-    row = known.get(first)
-    if row is None:
-        return run.name
-    planned = row.get("status") == "in_progress" and not row.get("output_name")
-    if not planned and not run.started.startswith(row.get("run_date") or "none"):
-        return dated
-    if run.name == dated:
+    if run.name == dated and first in own:
         rename = "UPDATE training_runs SET run_name = %s WHERE run_name = %s"
         connection.execute(rename, (dated, first))
     return run.name
 
 
 def _run_values(run: RunRecord) -> dict[str, Any]:
-    options = OPTIONS | {name: f"training.{name}" for name in TRAINING}
-    size = round(run.epochs[0].checkpoint_size / 1e6, 2) if run.epochs else None
-    over = run.status == "completed"
+    over, versions = run.status == "completed", run.facts.get("caption_version", {})
+    verdict = run.best.verdict if run.best and over else None
     return {
-        **{name: run.facts.get(name) for name in FACTS},
-        **{name: run.settings.get(key, {}).get("value") for name, key in options.items()},
-        "checkpoint_file_size_mb": size,
+        **{name: run.setting(key) for name, key in OPTIONS.items()},
+        "num_images": run.facts.get("num_images"),
+        "caption_version": ", ".join(map(str, versions.values())) or None,
+        "gpu_type": run.facts.get("gpu_type"),
         "run_date": run.started,
         "status": run.status,
         "model_type": "SD15",
         "training_duration_hours": run.hours,
         "best_epoch": run.best_epoch,
         "quality_score": run.best_score if over else None,
-        "overall_verdict": _verdict(run.best_score) if over else "pending",
+        "overall_verdict": OVERALL.get(verdict or "", "pending"),
     }
-
-
-def _verdict(score: float | None) -> str:
-    """success, partial or failure by the owner's own bounds for the best score; else pending."""
-    if score is None:
-        return "pending"
-    success, _, partial = (bound for bound, _ in VERDICTS)
-    return "success" if score >= success else "partial" if score >= partial else "failure"
 
 
 def _epoch_values(result: EpochResult) -> dict[str, Any]:
     counts, scores = result.backgrounds(), result.scores
-    measured = counts["match"] + counts["mismatch"] > 0
+    measured = counts["match"] or counts["mismatch"]
     return {
         "epoch_number": result.epoch,
         "checkpoint_path": result.checkpoint,
-        "checkpoint_file_size_mb": round(result.checkpoint_size / 1e6, 2) or None,
+        "checkpoint_file_size_mb": round(result.checkpoint_size / 1e6, 2),
         "test_output_dir": result.folder,
         "num_test_images": len(result.pictures),
         "visual_quality_score": scores.visual_quality,
@@ -269,28 +164,20 @@ def _epoch_values(result: EpochResult) -> dict[str, Any]:
 
 
 def _upsert(
-    connection: Connection, columns: Columns, table: str, rows: Sequence[dict[str, Any]]
-) -> None:
-    """Insert the rows, or fill and overwrite those of the same key; one with nothing new is left
-    as it is. Columns that the table lacks are left out."""
-    kinds, keys = columns[table], KEYS[table]
-    fitted = [
-        {name: _fitting(kinds[name], plain(row[name])) for name in row if name in kinds}
-        for row in rows
-    ]
-    names = [name for name in fitted[0] if any(row[name] is not None for row in fitted)]
-    sets = {name: _kept(name) for name in names if name not in keys}
-    own, new = (", ".join(each) for each in ([f"old.{name}" for name in sets], sets.values()))
-    changes = [f"{name} = {value}" for name, value in sets.items()]
-    changes += ["updated_at = now()"] if "updated_at" in kinds else []
-    listed = ", ".join(names)
+    connection: Connection, table: str, keys: list[str], rows: list[dict[str, Any]]
+) -> psycopg.Cursor[Any]:
+    """Insert the rows, or fill and overwrite those of the same key; returns their ids."""
+    names = list(rows[0])
+    sets = [f"{name} = {_kept(name)}" for name in names if name not in keys]
+    sets += ["updated_at = now()"] if table == "training_runs" else []
     statement = (
-        f"INSERT INTO {table} AS old ({listed}) SELECT {listed} "  # noqa: S608 - our own names
-        f"FROM jsonb_populate_recordset(NULL::{table}, %s) "
-        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(changes)} "
-        f"WHERE ({own}) IS DISTINCT FROM ({new})"
+        f"INSERT INTO {table} AS old ({', '.join(names)}) "  # noqa: S608 - our own names
+        f"VALUES ({', '.join(f'%({name})s' for name in names)}) "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(sets)} RETURNING id"
     )
-    connection.execute(statement.encode(), (json.dumps(fitted),))
+    cursor = connection.cursor()
+    cursor.executemany(statement.encode(), plain(rows), returning=True)
+    return cursor
 
 
 def _kept(name: str) -> str:
@@ -299,13 +186,3 @@ def _kept(name: str) -> str:
         return f"coalesce(nullif(old.{name}, 'pending'), excluded.{name})"
     first, second = ("old", "excluded") if name in PERSONS else ("excluded", "old")
     return f"coalesce({first}.{name}, {second}.{name})"
-
-
-def _fitting(kind: str, value: Any) -> Any:
-    """The value as the column's type takes it; None where it does not."""
-    if kind not in ("smallint", "integer", "bigint") or value is None:
-        return value
-    try:
-        return int(value) if float(value) == int(value) else None
-    except (TypeError, ValueError):
-        return None

@@ -1,4 +1,5 @@
-CREATE TABLE training_runs (
+-- Closed to all but their owner: Supabase shows a new table to whoever has the project's public key.
+CREATE TABLE IF NOT EXISTS training_runs (
     id bigserial PRIMARY KEY, run_name text NOT NULL UNIQUE, run_date timestamptz, status text,
     base_model text, model_type text, training_data_path text, num_images integer,
     caption_format text, caption_version text, resolution text, network_dim integer,
@@ -14,7 +15,7 @@ CREATE TABLE training_runs (
     created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now());
 ALTER TABLE training_runs ENABLE ROW LEVEL SECURITY;
 
-CREATE TABLE epoch_results (
+CREATE TABLE IF NOT EXISTS epoch_results (
     id bigserial PRIMARY KEY, training_run_id bigint NOT NULL REFERENCES training_runs,
     epoch_number integer NOT NULL, checkpoint_path text, checkpoint_file_size_mb double precision,
     test_output_dir text, num_test_images integer, visual_quality_score integer,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads the annotations
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from bespoke.evaluation import gate
-from bespoke.evaluation.epoch_result import EpochResult  # noqa: TC001 - pydantic reads the annotations
+from bespoke.evaluation.epoch_result import EpochResult  # noqa: TC001 - pydantic reads it
 from bespoke.evaluation.gate import Decision  # noqa: TC001
 from bespoke.redact import veiled
+
+Points = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +44,20 @@ class RunRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
     epochs: tuple[EpochResult, ...] = ()
     decisions: tuple[Decision, ...] = ()
-    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    curves: Mapping[str, Points] = field(default_factory=dict)
     interruptions: tuple[Mapping[str, Any], ...] = ()
     starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def best(self) -> EpochResult | None:
-        """The epoch that `gate.best` finds; None where none has a mean score."""
         return gate.best(self.epochs)
 
     @property
     def best_epoch(self) -> int | None:
-        """The best epoch; of a baseline, what is known of it."""
         return self.best.epoch if self.best else self.facts.get("best_epoch")
 
     @property
     def best_score(self) -> float | None:
-        """The best epoch's mean score, 0 to 10; of a baseline, what is known of it."""
         return self.best.scores.mean if self.best else self.facts.get("best_score")
 
     @property
@@ -71,31 +71,25 @@ class RunRecord:
         price = self.facts.get("price_per_hour")
         return None if price is None or self.hours is None else float(price) * self.hours
 
-    @property
-    def seed(self) -> Any:
-        """The seed that the trainer was given; None where no setting is known."""
-        return self.settings.get("training.seed", {}).get("value")
+    def setting(self, key: str) -> Any:
+        """The value of "training.KEY" or "dataset….KEY"; None where it is not known."""
+        return self.settings.get(key, {}).get("value")
+
+    def state(self) -> str:
+        """The status and the best epoch, in a few words."""
+        if self.best_score is None:
+            return f"{self.status}, no score"
+        return f"{self.status}, best {self.best_score:.1f} at epoch {self.best_epoch}"
 
 
-# Trained before there was a record. Their scores were given by eye; nothing else is known.
-BASELINES = (
-    RunRecord(
-        name="SD15_FINAL_CORRECTED_CAPTIONS",
-        experiment="final_corrected_captions",
-        uid="baseline-1",
-        status="completed",
-        facts={"best_epoch": 6, "best_score": 7.3, "background_right_from": 7},
-    ),
-    RunRecord(
-        name="SD15_PERFECT",
-        experiment="",
-        uid="baseline-2",
-        status="completed",
-        facts={"best_epoch": 7, "best_score": 9.0},
-    ),
-)
+# Sends runs to another database: the uids of those that it has now, and what kept the others back.
+Send = Callable[[Sequence[RunRecord]], tuple[list[str], str | None]]
 
 _RUN = TypeAdapter(RunRecord)
+# Trained before there was a record. Their scores were given by eye; nothing else is known.
+BASELINES = TypeAdapter(tuple[RunRecord, ...]).validate_json(
+    Path(__file__).with_name("baselines.json").read_bytes()
+)
 
 
 def dumps(run: RunRecord) -> str:
@@ -104,31 +98,21 @@ def dumps(run: RunRecord) -> str:
 
 
 def loads(text: str) -> RunRecord:
-    """The run that `dumps` wrote.
-
-    Raises:
-        ValueError: where the text is no such document, whatever else it may be.
-    """
+    """The run that `dumps` wrote; ValueError where the text is no such document."""
     try:
         document = json.loads(text)
-        if missing := {each.name for each in fields(RunRecord)} - document.keys():
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         run = _RUN.validate_python(document)
-        if not (run.uid and run.name):
-            raise ValueError("it lacks a name")
         # What every list computes: a document that no list can show is none.
-        _ = (run.best_score, run.cost, run.seed, [each.backgrounds() for each in run.epochs])
-    except (AttributeError, RecursionError, TypeError) as error:
-        raise ValueError(f"it cannot be read: {error}") from error
+        _ = (document["uid"], run.cost, run.state(), [each.remarks for each in run.epochs])
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(f"no record of a run: {error}") from error
     return run
 
 
 def plain(value: Any) -> Any:
     """A value as JSON and every database can keep it: no NaN, no NUL, no secret."""
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, float)):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
     if isinstance(value, dict):
         return {clean(str(key)): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -140,3 +124,25 @@ def clean(text: str) -> str:
     """Text as every database can keep it, with no secret in it."""
     encodable = text.encode("utf-8", "replace").decode("utf-8")
     return veiled(encodable.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of tables within tables: of {"captions": {"words": 7}}, ("captions.words", 7)."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def shown(value: object, kept: str = "") -> str:
+    """Text from outside as one line, but for what is `kept`: the unseen stands as its number."""
+    return "".join(
+        each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in str(value)
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in its first line and without a secret."""
+    lines = str(error).strip().splitlines()
+    return veiled(lines[0]) if lines else type(error).__name__

@@ -1,28 +1,26 @@
 """The record: every run that was tried. A run's own file is the truth, and SQLite an index of them.
 
-`output/NAME.record.json` holds all of a run and is written whole after each event, and its row of
-`record.sqlite` after it. The index is made again from the files where it is missing or damaged.
+`output/NAME.record.json` holds all of a run and is written whole after each event; lists are read
+from these files. `record.sqlite` is made from them anew after each event, for queries by SQL.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import sqlite3
 import sys
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bespoke.console import say
 from bespoke.errors import ConfigError
 from bespoke.experiment.validation import did_you_mean
-from bespoke.files import document_path, locked, write_whole
-from bespoke.record.index import FILE, Index, stamp
-from bespoke.record.postgres import PATIENCE_S, Postgres, line
-from bespoke.record.run_record import BASELINES, RunRecord, clean, dumps, loads
-from bespoke.trainer.journal import now
-
-__all__ = ("FILE", "Record", "RunRecord", "opened", "sync")
+from bespoke.files import DOCUMENT, locked, write_whole
+from bespoke.record.run_record import BASELINES, RunRecord, clean, dumps, first_line, loads
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,244 +28,183 @@ if TYPE_CHECKING:
 
     from bespoke.evaluation.epoch_result import EpochResult
     from bespoke.evaluation.gate import Decision
+    from bespoke.record.run_record import Points, Send
+
+FILE = "record.sqlite"
+COLUMNS = ("uid", "name", "experiment", "status", "started", "best_epoch", "best_score")
+# What another database has: of each run the name and the time of the file that were sent.
+SENT = ".sent.json"
 
 
-@contextlib.contextmanager
-def opened(workspace: Path, url: str | None = None) -> Iterator[Record]:
-    """The workspace's record; with `url`, a PostgreSQL is sent the runs and epochs too.
-
-    Raises:
-        ConfigError: where `url` is no address of PostgreSQL.
-    """
-    remote = Postgres(url) if url and url.strip() else None
-    workspace.mkdir(parents=True, exist_ok=True)
-    record = Record(workspace, remote)
-    yield record
-    if remote and record.trouble:
-        say(
-            f"PostgreSQL does not have all of the record yet: {record.trouble}. "
-            "Nothing is lost: the next run sends the rest, or `bespoke record sync`"
-        )
-
-
-def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
-    """Send all that there is, now: how many runs went, how many did not, and why these did not.
-
-    Raises:
-        ConfigError: where `url` is no address of PostgreSQL, or the index cannot be read.
-    """
-    remote, index = Postgres(url), Index(workspace)
-    runs = index.runs()
-    sent, trouble = remote.send(runs, seconds=PATIENCE_S * (1 + len(runs)))
-    index.note_sent(sent)
-    return len(sent), len(runs) - len(sent), trouble
-
-
-@dataclass(kw_only=True)
-class _Own:
-    """A run that this process writes; `ahead` where the file could not be written and lacks it."""
-
-    file: Path
-    run: RunRecord
-    begun: float
-    ahead: bool = False
-
-
-class Record:
-    """What `opened` gives. Each call is in the run's file before it returns.
-
-    Once a run has begun nothing here stops it: what cannot be kept is said.
+class RunFile:
+    """A run's own file. Each event is in it before its call returns; the index and another database
+    follow. Once a run has begun nothing here stops it: what cannot be kept is said.
     """
 
-    def __init__(self, workspace: Path, remote: Postgres | None) -> None:
-        self._index, self._remote = Index(workspace), remote
-        self._lock = workspace / ".record.lock"
-        self._own: dict[str, _Own] = {}
-        self._mute = False
-        self.trouble: str | None = None
+    def __init__(self, workspace: Path, file: Path, send: Send | None = None) -> None:
+        self._workspace, self._file, self._send = workspace, file, send
+        self._begun: float | None = None
+        self._run: RunRecord | None = None
+        self._ahead = False  # of a file for which the disk had no room
 
-    def begin(self, run: RunRecord, file: Path | None = None) -> None:
-        """A run starts, or goes on where its file is there: what that holds stays, but its ending.
+    def begin(self, run: RunRecord) -> None:
+        """The run starts, or goes on where its file is there; OSError where it is not written."""
+        run = replace(run, name=clean(run.name))
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self._workspace / ".record.lock"):
+            before = _read(self._file)
+            if before is None and self._file.exists():
+                aside = self._file.rename(f"{self._file}-{now():%Y-%m-%dT%H-%M-%S.%fZ}")
+                say(f"the run's record begins anew; what was there is {aside}")
+            self._run = _resumed(before or replace(run, uid=uuid.uuid4().hex, status=""), run)
+            write_whole(self._file, dumps(self._run))
+        self._begun = time.monotonic()
+        self._follow()
 
-        Raises:
-            OSError: where the file cannot be written.
-        """
-        name, started = clean(run.name), run.started or now().isoformat(timespec="seconds")
-        run = replace(run, name=name, started=started)
-        file = file or document_path(self._index.output, name)
-        with locked(self._lock):
-            before = self._read(file, name)
-            starts = {**run.starts, run.started: run.starts.get(run.started, {})}
-            new = replace(run, uid=uuid.uuid4().hex, starts=starts)
-            run = _resumed(before, run) if before else new
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, dumps(run))
-        # As the file has it: without a secret.
-        self._own[name] = _Own(file=file, run=loads(dumps(run)), begun=time.monotonic())
-        # An earlier run of this name may have been moved away, and goes by its start from now on.
-        self._keep(self._index.rebuild)
-        self._send()
-
-    def epoch(
-        self,
-        run_name: str,
-        result: EpochResult,
-        decision: Decision | None,
-        losses: Sequence[tuple[int, float]] = (),
-    ) -> None:
-        """An epoch's result, what was decided by it, and the losses by step up to it.
-
-        A person's scores of the same checkpoint stay, whatever the metrics say later.
-
-        Raises:
-            ConfigError: where there is no such run, or the checkpoint carries no epoch.
-        """
-        epoch = result.epoch
-        if epoch is None:
-            raise ConfigError(f"{result.checkpoint}: carries no epoch: the record keeps it by one")
+    def epoch(self, result: EpochResult, decision: Decision | None, losses: Points = ()) -> None:
+        """An epoch's result, what was decided by it, and the losses by step up to it."""
 
         def change(run: RunRecord) -> RunRecord:
-            results = {each.epoch or 0: each for each in run.epochs}
-            results[epoch] = _as_scored(result, results.get(epoch))
-            decided = {each.epoch: each for each in run.decisions}
-            if decision:
-                decided[decision.epoch] = decision
+            epochs = {each.epoch: each for each in run.epochs}
+            epochs[result.epoch] = _as_scored(result, epochs.get(result.epoch))
+            decided = {each.epoch: each for each in (*run.decisions, *filter(None, [decision]))}
             return replace(
                 run,
-                epochs=tuple(results[number] for number in sorted(results)),
-                decisions=tuple(decided[number] for number in sorted(decided)),
+                epochs=tuple(sorted(epochs.values(), key=lambda each: each.epoch or 0)),
+                decisions=tuple(sorted(decided.values(), key=lambda each: each.epoch)),
                 curves={"loss": losses} if losses else run.curves,
             )
 
-        self._change(run_name, f"epoch {epoch}", change)
-        self._send()
+        self._change(change)
 
-    def end(self, run_name: str, *, status: str, ending: str = "") -> None:
-        """This start of the run is over; where it is cancelled, that is an interruption of the run.
-
-        Raises:
-            ConfigError: where there is no such run.
-        """
+    def end(self, *, status: str, ending: str = "") -> None:
+        """This start of the run is over; where it is cancelled, that is an interruption of it."""
+        when = now().isoformat(timespec="seconds")
+        cut = ({"time": when, "event": ending},) if status == "cancelled" else ()
 
         def change(run: RunRecord) -> RunRecord:
-            if (run.status, run.ending) == (status, ending):
-                return run
-            when = now().isoformat(timespec="seconds")
-            row = {"time": when, "event": ending}
-            rows = (*run.interruptions, row) if status == "cancelled" else run.interruptions
+            rows = (*run.interruptions, *cut)
             return replace(run, status=status, ending=ending, ended=when, interruptions=rows)
 
-        self._change(run_name, "the run's end", change)
-        self._send()
+        self._change(change)
 
-    def run(self, text: str) -> RunRecord:
-        """The run that `text` names: by its own name, else by its experiment.
-
-        Of an experiment's runs it is the latest with a tested epoch, at the seed of its first run;
-        which one was taken is said on stderr.
-
-        Raises:
-            ConfigError: where there is neither, with the nearest name.
-        """
-        recorded = self.runs()
-        baselines = [run for run in BASELINES if run.name not in {each.name for each in recorded}]
-        runs = [*recorded, *baselines]
-        matching = [run for run in runs if run.name == clean(text)]
-        matching = matching or [run for run in runs if run.experiment == text]
-        if not matching:
-            known = {each for run in runs for each in (run.name, run.experiment) if each}
-            raise self.nothing(f"run {text!r}: {did_you_mean(text, known)}")
-        seed = matching[0].seed
-        best = max(matching, key=lambda run: (bool(run.epochs), run.seed == seed, run.started))
-        if len(matching) > 1:
-            print(f"bespoke: {text}: {best.name}, of {len(matching)} runs", file=sys.stderr)
-        return best
-
-    def runs(self) -> list[RunRecord]:
-        """Every run by its start.
-
-        Raises:
-            ConfigError: where the index cannot be read, and this process has no run of its own.
-        """
-        own = {each.run.uid: each.run for each in self._own.values()}
-        try:
-            runs = self._index.runs()
-        except ConfigError:
-            if not own:
-                raise
-            runs = []
-        runs = [*own.values(), *(run for run in runs if run.uid not in own)]
-        return sorted(runs, key=lambda run: (run.started, run.name))
-
-    def nothing(self, what: str) -> ConfigError:
-        """An error that says where nothing of the kind was found, and where else to look."""
-        return ConfigError(f"{self._index.file}: has no {what}{self.elsewhere()}")
-
-    def elsewhere(self) -> str:
-        """Where a rehearsal's record is, if this is not it."""
-        place = self._index.file.parent / "rehearsal"
-        there = (place / FILE).exists()
-        return f". A rehearsal's record is in {place}: add --workspace {place}" if there else ""
-
-    def _change(self, name: str, what: str, change: Callable[[RunRecord], RunRecord]) -> None:
-        own = self._own.get(clean(name))
-        file = own.file if own else self._index.file_of(clean(name))
-        if file is None:
-            raise ConfigError(f"{self._index.file}: has no run {name!r}: it was never begun")
-        with locked(self._lock):
-            run = None if own and own.ahead else self._read(file, clean(name))
-            run = run or (own.run if own else None)
-            if run is None:
-                raise ConfigError(f"{file}: the record of {name!r} is gone")
-            changed = change(run)
-            if dumps(changed) == dumps(run) and not (own and own.ahead):
+    def _change(self, change: Callable[[RunRecord], RunRecord]) -> None:
+        with locked(self._workspace / ".record.lock"):
+            before = self._run if self._ahead else _read(self._file) or self._run
+            if before is None:
+                raise ConfigError(f"{self._file}: the run's record is gone")
+            self._run = change(before)
+            if dumps(self._run) == dumps(before) and not self._ahead:
                 return
-            if own:
-                latest, seconds = list(changed.starts)[-1], time.monotonic() - own.begun
-                starts = {**changed.starts, latest: {"total": round(seconds, 1)}}
-                changed = replace(changed, starts=starts)
-                own.run, own.ahead = loads(dumps(changed)), True
+            if self._begun is not None:
+                latest, seconds = list(before.starts)[-1], round(time.monotonic() - self._begun, 1)
+                starts = {**before.starts, latest: {"total": seconds}}
+                self._run = replace(self._run, starts=starts)
             try:
-                write_whole(file, dumps(changed))
+                write_whole(self._file, dumps(self._run))
+                self._ahead = False
             except OSError as error:
-                say(f"{file}: {what} not kept yet ({error.strerror}): the next event writes it")
+                self._ahead = True
+                say(f"{self._file}: not written yet ({error.strerror}): the next event does it")
                 return
-            if own:
-                own.ahead = False
-        self._keep(lambda: self._index.put(changed, file))
+        self._follow()
 
-    def _keep(self, work: Callable[[], object]) -> None:
-        """Change the index; where that fails it is said once, and the run goes on."""
+    def _follow(self) -> None:
+        """What may fail without harm once the file is written."""
         try:
-            work()
-        except ConfigError as error:
-            if not self._mute:
-                say(f"{error}. Nothing is lost: `bespoke record rebuild` lists all of it")
-            self._mute = True
+            write_index(self._workspace)
+            if self._send:
+                *_, trouble = send(self._workspace, self._send)
+                if trouble:
+                    say(f"PostgreSQL does not have all of the record yet: {trouble}")
+                    say("nothing is lost: the next event sends the rest, or `bespoke record sync`")
+        except (ConfigError, OSError) as error:
+            say(f"{first_line(error)}; the next event writes it")
 
-    def _read(self, file: Path, name: str) -> RunRecord | None:
-        """What the file holds, or the index in the place of a damaged one; None without a file."""
-        try:
-            return loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            aside = file.with_name(f"{file.name}-{stamp()}")
-            with contextlib.suppress(OSError):
-                file.rename(aside)
-            say(f"{file}: cannot be read ({line(error)}). Moved to {aside}")
-            with contextlib.suppress(ConfigError):
-                return next((each for each in self.runs() if each.name == name), None)
-            return None
 
-    def _send(self) -> None:
-        if self._remote is None:
-            return
-        try:
-            sent, self.trouble = self._remote.send(self._index.runs(unsent=True))
-            self._index.note_sent(sent)
-        except Exception as error:  # noqa: BLE001 - whatever a database does, training goes on
-            self.trouble = line(error)
+def runs(workspace: Path) -> list[RunRecord]:
+    """Every run that was recorded here, by its start."""
+    return sorted((run for _, run in files(workspace)), key=lambda run: (run.started, run.name))
+
+
+def files(workspace: Path) -> Iterator[tuple[Path, RunRecord]]:
+    """Each run's file, and the run; one whose name another run took goes by its start too."""
+    for pattern in (f"*/*{DOCUMENT}", f"*/earlier/*/*{DOCUMENT}"):
+        for file in sorted(workspace.glob(pattern)):
+            if run := _read(file):
+                yield file, run if file.parent.parent == workspace else _moved_away(run)
+
+
+def _moved_away(run: RunRecord) -> RunRecord:
+    if run.status == "in_progress":
+        run = replace(run, status="cancelled", ending="another run took its name")
+    return replace(run, name=f"{run.name} ({run.started})")
+
+
+def pick(text: str, runs: Sequence[RunRecord], workspace: Path) -> RunRecord:
+    """The run that `text` names: by its own name, else by its experiment, the latest with a tested
+    epoch at the seed of its first run, said on stderr; ConfigError where there is neither.
+    """
+    runs = [*runs, *BASELINES]
+    matching = [run for run in runs if run.name == clean(text)]
+    matching = matching or [run for run in runs if run.experiment == text]
+    if not matching:
+        known = {each for run in runs for each in (run.name, run.experiment) if each}
+        raise nothing(f"run {text!r}: {did_you_mean(text, known)}", workspace)
+    key = "training.seed"
+    seed = matching[0].setting(key)
+    best = max(matching, key=lambda run: (bool(run.epochs), run.setting(key) == seed, run.started))
+    if len(matching) > 1:
+        print(f"bespoke: {text}: {best.name}, of {len(matching)} runs", file=sys.stderr)
+    return best
+
+
+def nothing(what: str, workspace: Path) -> ConfigError:
+    """An error that says where nothing of the kind was found, and where else to look."""
+    place = workspace / "rehearsal"
+    hint = f". A rehearsal's record is in {place}: add --workspace {place}" * place.exists()
+    return ConfigError(f"{workspace}: no {what}{hint}")
+
+
+def write_index(workspace: Path) -> int:
+    """Make `record.sqlite` anew, whole or not at all; returns of how many runs it is."""
+    rows = [[getattr(run, column) for column in COLUMNS] for run in runs(workspace)]
+    temporary = workspace / f".{FILE}.{uuid.uuid4().hex}.part"
+    try:
+        with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
+            connection.execute(f"CREATE TABLE runs ({', '.join(COLUMNS)})")
+            connection.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        temporary.replace(workspace / FILE)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError(f"{workspace / FILE}: not written: {first_line(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(rows)
+
+
+def send(workspace: Path, to: Send, *, everything: bool = False) -> tuple[int, int, str | None]:
+    """Send the runs that another database lacks, or all: how many went, how many not, and why."""
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known = dict(json.loads((workspace / SENT).read_text(encoding="utf-8")))
+    listed = list(files(workspace))
+    states = {run.uid: f"{run.name} {file.stat().st_mtime_ns}" for file, run in listed}
+    missing = [run for _, run in listed if everything or known.get(run.uid) != states[run.uid]]
+    sent, trouble = to(sorted(missing, key=lambda run: run.started))
+    write_whole(workspace / SENT, json.dumps(known | {uid: states[uid] for uid in sent}))
+    return len(sent), len(missing) - len(sent), trouble
+
+
+def _read(file: Path) -> RunRecord | None:
+    """What a run's file holds; None where it is not there, or cannot be read, which is said."""
+    try:
+        return loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        # Not to stdout, where a verb may be printing JSON.
+        print(f"bespoke: {file}: cannot be read: {first_line(error)}", file=sys.stderr)
+        return None
 
 
 def _resumed(before: RunRecord, run: RunRecord) -> RunRecord:
@@ -290,9 +227,9 @@ def _resumed(before: RunRecord, run: RunRecord) -> RunRecord:
 
 
 def _as_scored(result: EpochResult, before: EpochResult | None) -> EpochResult:
-    if before is None or before.scored_by != "person" or result.scored_by == "person":
+    """The result, with a person's scores of the same checkpoint where there are any."""
+    same = before is not None and before.checkpoint_sha256 == result.checkpoint_sha256
+    if before is None or not same or (before.scored_by, result.scored_by) != ("person", "metrics"):
         return result
-    if before.checkpoint_sha256 != result.checkpoint_sha256:
-        return result
-    earlier = result.earlier if len(result.earlier) > len(before.earlier) else before.earlier
+    earlier = max(result.earlier, before.earlier, key=len)
     return replace(result, scores=before.scores, scored_by="person", earlier=earlier)

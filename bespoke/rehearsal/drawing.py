@@ -7,23 +7,20 @@ colour, and the background is among the first three tags.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bespoke.console import say
-from bespoke.dataset.colors import hex_of, rgb_of
+from bespoke.dataset.colors import WORDS, hex_of, named_in, rgb_of
 from bespoke.files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
 Colour = tuple[int, int, int]
 
@@ -40,7 +37,6 @@ INKS: dict[str, tuple[str, int]] = {
 }  # fmt: skip
 # What a prompt may ask a colour for.
 FEATURES = ("background", "hair", "skin", "eyes", "lips")
-_WRONG_BACKGROUNDS: tuple[Colour, ...] = ((0x8A, 0x50, 0x3C), (0x30, 0x60, 0xC0))
 _TEXT = Path(__file__).with_name("sprites.txt").read_text(encoding="utf-8")
 _SHEETS = re.findall(r"^\[(.+)\]\n((?:.+\n)+)", _TEXT, re.MULTILINE)
 COLOURS: dict[str, Colour] = {
@@ -49,8 +45,7 @@ COLOURS: dict[str, Colour] = {
 SKINS = tuple(COLOURS)[-7:]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Portrait:
+class Portrait(NamedTuple):
     """`cells` are 24 rows of 24 colours; `word` names the background's colour."""
 
     word: str
@@ -107,9 +102,8 @@ def portrait(seed: int, subject: str, colours: Mapping[str, Colour] | None = Non
     letters = {letter for row in grid for letter in row}
     coded = []
     for feature, (word, name) in tags.items():
-        codes = [
-            hex_of(inks[each]) for each in INKS if INKS[each][0] == feature and each in letters
-        ]
+        shown = (each for each in INKS if INKS[each][0] == feature and each in letters)
+        codes = [hex_of(inks[each]) for each in shown]
         wearing = "wearing " if feature == "accessory" else ""
         if codes:
             coded.append(f"{wearing}{word} {name} ({' '.join(codes)})")
@@ -172,13 +166,10 @@ def draw(folder: Path, count: int = 203) -> None:
 def collection(name: str, count: int, workspace: Path) -> Path:
     """The folder of `count` portraits in the place of a subset's own, drawn where it is missing."""
     folder = workspace / "drawn" / f"{name}_{count}"
-    if folder.is_dir():
-        return folder
-    say(f"{name}: no pictures found; using {count} generated samples")
+    part = folder.with_name(f".{folder.name}.part")
     with locked(folder.with_name(f".{folder.name}.lock")):
-        # A run beside this one may have drawn them meanwhile, or was killed in the midst of it.
         if not folder.is_dir():
-            part = folder.with_name(f".{folder.name}.part")
+            say(f"{name}: no pictures found; using {count} generated samples")
             shutil.rmtree(part, ignore_errors=True)
             draw(part, count)
             part.rename(folder)
@@ -196,40 +187,25 @@ def enlarged(cells: tuple[tuple[Colour, ...], ...]) -> Image.Image:
 
 def sample(
     prompt: str, *, seed: int, size: tuple[int, int], learned: Collection[str]
-) -> tuple[Image.Image, PngInfo]:
-    """What the fake trainer draws of a prompt, and the note that goes into the file.
-
-    The `learned` ones of FEATURES have the colours that the prompt asks for. A background that is
-    not learned is far from what it asks for.
-    """
-    from PIL.PngImagePlugin import PngInfo
-
+) -> Image.Image:
+    """What the fake trainer draws of a prompt: the `learned` ones of FEATURES in the colours that
+    it asks for, and a background that is not learned far from that."""
     wanted = _colours_of(prompt)
     colours = {name: colour for name, colour in wanted.items() if name in learned}
-    if "background" in wanted and "background" not in learned:
-        colours["background"] = max(
-            _WRONG_BACKGROUNDS, key=lambda each: _distance(each, wanted["background"])
-        )
+    if "background" in wanted.keys() - set(learned):
+        red, green, blue = (value ^ 128 for value in wanted["background"])
+        colours["background"] = (red, green, blue)
     subject = "lady" if re.search(r"\blady\b", prompt) else "lad"
-    note = PngInfo()
-    note.add_text("Comment", "REHEARSAL: drawn by a fake trainer, no model made this")
-    cells = portrait(seed, subject, colours).cells
-    return enlarged(cells).resize(size, resample=0), note
+    return enlarged(portrait(seed, subject, colours).cells).resize(size, resample=0)
 
 
 def _colours_of(prompt: str) -> dict[str, Colour]:
     """The colour of each of FEATURES that a prompt's tags name: by hex code, else in words."""
-    from PIL import ImageColor
-
     colours: dict[str, Colour] = {}
     for tag in prompt.split(","):
-        feature = next((name for name in FEATURES if re.search(rf"\b{name}\b", tag)), None)
-        code = re.search(r"#[0-9a-fA-F]{6}", tag)
-        words = tag.split()
-        for name in [code[0]] if code else ["".join(words[:-1]), *words]:
-            with contextlib.suppress(ValueError):
-                if feature is not None and feature not in colours:
-                    colours[feature] = COLOURS.get(name) or ImageColor.getrgb(name)[:3]
+        codes = re.findall(r"#[0-9a-fA-F]{6}", tag) or [WORDS[word][0] for _, word in named_in(tag)]
+        for feature in (name for name in FEATURES if codes and re.search(rf"\b{name}\b", tag)):
+            colours.setdefault(feature, rgb_of(codes[-1]))
     return colours
 
 

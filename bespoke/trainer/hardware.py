@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bespoke.trainer.process import answer
+from bespoke.trainer.child_process import answer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

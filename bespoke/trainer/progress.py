@@ -1,72 +1,39 @@
-"""The trainer's progress as a person sees it, of one run or of several."""
+"""The trainer's progress: shown to a person, and the run ended early where it cannot end well."""
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from bespoke.console import duration, redraws, say
+from bespoke.errors import ConfigError, TrainerError
 from bespoke.trainer.trainer_log import EpochStarted, Event, Progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
-PLAIN_INTERVAL_S = 30.0
-
-
-class Reading:
-    """The newest progress, and what follows from it.
-
-    Times left, in seconds, come from the trainer's own pace: they hold for training alone and not
-    for the saving and sampling between epochs.
-    """
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-        self.epoch = 0
-        self.progress: Progress | None = None
-
-    def take(self, event: Event | None) -> None:
-        if isinstance(event, EpochStarted):
-            self.epoch, self.epochs = event.epoch, event.epochs
-        elif isinstance(event, Progress):
-            self.progress = event
-
-    def line(self) -> str | None:
-        """All of it in one line, once there is a loss."""
-        has_loss = self.progress is not None and self.progress.loss is not None
-        return "  ".join(self.facts()) if has_loss else None
-
-    def facts(self) -> tuple[str, str, str]:
-        """Which epoch; the time left; step, pace and loss."""
-        at = self.progress
-        where = f"epoch {self.epoch or '-'}/{self.epochs}"
-        if at is None:
-            return where, "", ""
-        of_epoch, of_run = map(duration, self.left())
-        pace = "" if at.steps_per_second is None else f"  {at.steps_per_second:.2f} it/s"
-        loss = "" if at.loss is None else f"  loss {at.loss:.4f}"
-        time_left = f"left {of_run} (epoch {of_epoch})"
-        return where, time_left, f"step {at.step}/{at.total}{pace}{loss}"
-
-    def left(self) -> tuple[float | None, float | None]:
-        """Seconds to the end of the epoch and of the run; None where the pace is not known."""
-        at = self.progress
-        if at is None or not at.steps_per_second or not self.epoch or not self.epochs:
-            return None, None
-        epoch_end = -(-at.total * self.epoch // self.epochs)
-        pace = at.steps_per_second
-        return max(0.0, (epoch_end - at.step) / pace), max(0.0, at.total - at.step) / pace
+BAD_REPORTS = 3
+# Between epochs the trainer saves and samples without a step: seconds that are no standstill.
+STALL_FLOOR_S = 600.0
+STALL_STEPS = 50
+# Before the first steps it imports, loads the model and caches latents: so many times the floor.
+START_FLOORS = 6
+# Bytes of free space that are left alone: other programs write too.
+MARGIN = 256_000_000
 
 
 class Display:
-    """One run's progress: two lines redrawn at the bottom of a terminal, below whatever is printed
-    meanwhile, and gone in the end; where nothing can be redrawn a line every 30 s.
-    """
+    """Three lines at the bottom of a terminal while inside; elsewhere one line every 30 s."""
 
     def __init__(self, epochs: int) -> None:
-        self._reading = Reading(epochs)
+        self._epoch, self._epochs = 0, epochs
+        self._at: Progress | None = None
         self._due = time.monotonic()
         self._live = None
         if redraws(sys.stdout):
@@ -87,25 +54,95 @@ class Display:
 
     def show(self, event: Event | None) -> None:
         """Take in one event, or None for time that went by without one."""
-        self._reading.take(event)
-        line = self._reading.line()
-        if self._live is not None or line is None or time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + PLAIN_INTERVAL_S
-        say(line)
+        if isinstance(event, EpochStarted):
+            self._epoch, self._epochs = event.epoch, event.epochs
+        elif isinstance(event, Progress):
+            self._at = event
+            if self._live is None and event.loss is not None and time.monotonic() >= self._due:
+                self._due = time.monotonic() + 30.0
+                say("  ".join(self._facts(event)))
+
+    def _facts(self, at: Progress) -> tuple[str, str]:
+        """Which epoch and the time left, by the trainer's own pace; step, pace and loss."""
+        of_epoch = of_run = "?"
+        if at.steps_per_second and self._epoch and self._epochs:
+            epoch_end = -(-at.total * self._epoch // self._epochs)
+            ends = (max(0, end - at.step) for end in (epoch_end, at.total))
+            of_epoch, of_run = (duration(steps / at.steps_per_second) for steps in ends)
+        where = f"epoch {self._epoch or '-'}/{self._epochs}  left {of_run} (epoch {of_epoch})"
+        pace = "" if at.steps_per_second is None else f"  {at.steps_per_second:.2f} it/s"
+        loss = "" if at.loss is None else f"  loss {at.loss:.4f}"
+        return where, f"step {at.step}/{at.total}{pace}{loss}"
 
     def _drawn(self) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
-        from rich.table import Table
         from rich.text import Text
 
-        where, time_left, facts = self._reading.facts()
-        at = self._reading.progress
-        if at is None:
+        if self._at is None:
             return Text("bespoke: the trainer starts")
-        below = Table.grid(padding=(0, 1), expand=True)
-        below.add_column(ratio=1)
-        below.add_column(no_wrap=True)
-        below.add_row(ProgressBar(at.total, at.step), Text(facts))
-        return Group(Text(f"bespoke: {where}  {time_left}", overflow="ellipsis"), below)
+        lines = (Text(f"bespoke: {text}", overflow="ellipsis") for text in self._facts(self._at))
+        return Group(*lines, ProgressBar(self._at.total, self._at.step))
+
+
+def require_room(needed: int, folder: Path) -> str:
+    """Hold what will be written, in bytes, against what is free, and say both."""
+    free = shutil.disk_usage(folder).free
+    text = f"{needed / 1e9:.2f} GB will be written; {free / 1e9:.2f} GB free"
+    if needed + MARGIN > free:
+        raise ConfigError(f"{folder}: {text}: free some, or name another --workspace")
+    return text
+
+
+class RestartError(TrainerError):
+    """What ends a start of the trainer, after which one from the last state may do better."""
+
+
+class Watch:
+    """Takes in the trainer's events and the time between them, and ends what cannot end well;
+    `needed` is what the disk of `output` must have free at any time, in bytes.
+    """
+
+    def __init__(self, output: Path, needed: int) -> None:
+        self._output, self._needed = output, needed
+        self._bad, self._step, self._moved_at = 0, -1, time.monotonic()
+        self._floor = float(os.environ.get("BESPOKE_STALL_FLOOR_S") or STALL_FLOOR_S)
+        self._limit = START_FLOORS * self._floor
+        self._disk_at = 0.0
+
+    def take(self, event: Event | None) -> None:
+        """Look at one event, or at the time that went by without one; TrainerError ends the run."""
+        now = time.monotonic()
+        if isinstance(event, Progress):
+            self._take_step(event, now)
+        elif event is not None:
+            self._moved_at = now
+        if (still := now - self._moved_at) > self._limit:
+            raise RestartError(f"the trainer stands still: nothing for {still:.0f} s")
+        if now >= self._disk_at:
+            self._disk_at = now + 1.0
+            self._require_room()
+
+    def _take_step(self, at: Progress, now: float) -> None:
+        if at.step != self._step:
+            self._step, self._moved_at = at.step, now
+        if at.steps_per_second:
+            self._limit = max(self._floor, STALL_STEPS / at.steps_per_second)
+        if at.loss is None:
+            return
+        self._bad = 0 if math.isfinite(at.loss) else self._bad + 1
+        if self._bad >= BAD_REPORTS:
+            raise TrainerError(
+                f"the loss is no longer a number (step {at.step}): training has diverged. Try "
+                "--set training.mixed_precision=bf16, or half of training.unet_lr and "
+                "training.text_encoder_lr; the states before are complete"
+            )
+
+    def _require_room(self) -> None:
+        free = shutil.disk_usage(self._output).free
+        if free < self._needed:
+            raise TrainerError(
+                f"{self._output}: {free / 1e9:.2f} GB free, and the end of the epoch writes "
+                f"{self._needed / 1e9:.2f} GB: stopped while the last state is complete; free some "
+                "and run the same command again"
+            )

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads the fields' types
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from bespoke.errors import ConfigError, TrainerError
+from bespoke.console import say
+from bespoke.errors import ConfigError
 from bespoke.files import digest, sha256, write_whole
 from bespoke.trainer import checkpoints
+from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bespoke.experiment.rendering import Rendered
+    from bespoke.trainer.job import Job
 
 # Where this machine keeps things, and what each start names anew: not what the run is.
 PLACES = frozenset((
@@ -34,49 +36,20 @@ ADAPTED = (
     *("train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
     *("highvram", "vae_batch_size"),
 )
-KEPT_STATES = 2
+KEEPS = "use --fresh to start again (earlier files are kept)"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunFile:
+class RunFile(BaseModel, frozen=True):
     """What a run is, kept beside its checkpoints as `{name}.run.json`: a resume is held to it.
 
-    `settings` names every option and every folder's content; `steps_per_epoch` is the trainer's
-    own. `decisions` are the gate's, by the epoch's number as text. `hashes` holds a sha256 by file
-    name for each checkpoint and for each state's weights. A run is `completed` once its last epoch
-    is tested and no gate has stopped it.
+    `settings` names every option and every folder's content; `hashes` are of the states' weights;
+    `completed` where the last epoch is tested, with no STOP.
     """
 
-    settings: Mapping[str, Any]
-    steps_per_epoch: Annotated[int, Field(gt=0)] | None = None
-    decisions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    hashes: Mapping[str, str] = field(default_factory=dict)
+    settings: dict[str, Any]
+    steps_per_epoch: int | None = Field(default=None, gt=0)
+    hashes: dict[str, str] = {}
     completed: bool = False
-
-
-_RUN_FILE = TypeAdapter(RunFile)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`).
-
-    What is finished may yet lack its last test or be stopped by its gate, unless `completed`.
-    """
-
-    epoch: int = 0
-    state: Path | None = None
-    steps_per_epoch: int | None = None
-    finished: bool = False
-    completed: bool = False
-
-    @property
-    def arguments(self) -> list[str]:
-        """What the trainer's command line needs besides, to resume from here."""
-        if self.state is None or self.steps_per_epoch is None:
-            return []
-        done = str(self.epoch * self.steps_per_epoch)
-        return ["--resume", str(self.state), "--initial_step", done]
 
 
 def record_path(output: Path, name: str) -> Path:
@@ -87,54 +60,16 @@ def record_path(output: Path, name: str) -> Path:
 def read_record(output: Path, name: str) -> RunFile | None:
     """What an earlier start wrote, or None where there is nothing that can be read."""
     try:
-        return _RUN_FILE.validate_json(record_path(output, name).read_bytes())
+        return RunFile.model_validate_json(record_path(output, name).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def write_record(output: Path, name: str, record: RunFile) -> None:
-    """Keep the record, complete or not at all."""
-    text = json.dumps(asdict(record), indent=1, sort_keys=True, default=str)
-    write_whole(record_path(output, name), text + "\n")
-
-
 def update(output: Path, name: str, **changes: Any) -> None:
-    """Change some of what the run's file keeps; nothing where there is no such file."""
-    record = read_record(output, name)
-    if record is not None and record != (changed := replace(record, **changes)):
-        write_record(output, name, changed)
-
-
-def keep_decision(output: Path, name: str, epoch: int, decision: Mapping[str, Any]) -> None:
-    """Keep what the gate decided at `epoch`, whatever becomes of the test that it rests on."""
-    if record := read_record(output, name):
-        update(output, name, decisions={**record.decisions, str(epoch): decision})
-
-
-def keep_hashes(output: Path, name: str, epoch: int) -> None:
-    """Keep the hashes of the checkpoints and states of all epochs up to `epoch`."""
-    if record := read_record(output, name):
-        hashes = {}
-        for path in output.glob("*"):
-            file = path / checkpoints.WEIGHTS if path.name.endswith("-state") else path
-            if 1 <= _epoch(path.name, name) <= epoch and file.is_file():
-                hashes[path.name] = record.hashes.get(path.name) or sha256(file)
-        update(output, name, hashes=hashes)
-
-
-def _epoch(file: str, name: str) -> int:
-    return checkpoints.epoch_of(file, name) or 0
-
-
-def altered(output: Path, name: str) -> list[str]:
-    """A line for each checkpoint that is not the file that was trained, by its hash."""
-    record = read_record(output, name)
-    hashes = record.hashes if record else {}
-    return [
-        f"{path.name}: changed since it was trained; its scores are those of the trained file"
-        for path in sorted(output.glob("*.safetensors"))
-        if path.name in hashes and sha256(path) != hashes[path.name]
-    ]
+    """Change some of what the run's file keeps, complete or not at all."""
+    record = read_record(output, name) or RunFile(settings={})
+    text = record.model_copy(update=changes).model_dump_json(indent=1)
+    write_whole(record_path(output, name), text + "\n")
 
 
 def settings_of(
@@ -142,12 +77,10 @@ def settings_of(
 ) -> dict[str, Any]:
     """Everything that makes this run the run it is, by name."""
     settings: dict[str, Any] = {"base model": base, "trainer": commit}
-    levels = [("training", rendered.training), ("dataset", rendered.general)]
-    levels += [
-        (f"dataset 1 subset {number}", subset)
-        for number, subset in enumerate(rendered.subsets, start=1)
-    ]
-    for section, options in levels:
+    levels = {"training": rendered.training, "dataset": rendered.general}
+    for number, subset in enumerate(rendered.subsets, start=1):
+        levels[f"dataset 1 subset {number}"] = subset
+    for section, options in levels.items():
         for key in options.keys() - PLACES:
             settings[f"{section}.{key}"] = options[key].value
     for name, folder in data.items():
@@ -156,115 +89,125 @@ def settings_of(
     return dict(json.loads(json.dumps(settings, default=str)))
 
 
-def decide(
-    output: Path,
-    name: str,
-    epochs: Sequence[int],
-    settings: Mapping[str, Any],
-    *,
-    free: Collection[str] = (),
-) -> Start:
-    """Where to resume, by what is in `output`; nothing there is changed.
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """How to start: at epoch 0, from a complete state after `epoch`, or not at all (`finished`)."""
 
-    `epochs` are those whose checkpoints the run must leave, in order; `free` the training options
-    that may be others than an earlier start's.
-    """
-    left = checkpoints.left_by(output, name)
-    record = read_record(output, name)
-    if record is None:
-        if left:
-            raise ConfigError(
-                f"{record_path(output, name)}: missing or unreadable, but {len(left)} files of "
-                f"{name} are there ({left[0].name}, …); --fresh moves them to a dated folder and "
-                "starts again"
-            )
+    epoch: int = 0
+    state: Path | None = None
+    steps_per_epoch: int | None = None
+    finished: bool = False
+    completed: bool = False
+
+
+def decide(job: Job, settings: Mapping[str, Any]) -> Start:
+    """Where to resume, by what is in the run's output, which stays as it is; else ConfigError."""
+    output, name, last = job.output, job.name, job.epochs[-1]
+    left, record = checkpoints.left_by(output, name), read_record(output, name)
+    if not left:
         return Start()
-    changed = _changed(record.settings, settings, free)
-    if changed and left:
-        raise OtherSettingsError(name, changed)
-    steps, last = record.steps_per_epoch, epochs[-1]
-    complete = [epoch for epoch in epochs if _is_complete(output, name, epoch, last)]
-    if complete == list(epochs):
+    if record is None:
+        raise ConfigError(
+            f"{record_path(output, name)}: missing or unreadable, but {len(left)} files of {name} "
+            f"are there ({left[0].name}, …); {KEEPS}"
+        )
+    free = {f"training.{key}" for key in ADAPTED if job.adapts and key not in job.experiment.pinned}
+    before = record.settings
+    changed = [
+        f"{key}: the pictures or captions have changed"
+        if key.startswith("data ")
+        else f"{key}: was {before.get(key, 'not written')}, is {settings.get(key, 'not written')}"
+        for key in sorted({*before, *settings} - free)
+        if before.get(key) != settings.get(key)
+    ]
+    if changed:
+        lines = "\n  ".join((f"{name}: cannot resume, these settings have changed:", *changed))
+        raise ConfigError(f"{lines}\nset them back to resume, or {KEEPS}")
+    steps = record.steps_per_epoch
+    lacking = [each for each in job.epochs if checkpoints.problem(output, name, each)]
+    if not lacking:
         return Start(epoch=last, steps_per_epoch=steps, finished=True, completed=record.completed)
-    usable = [
+    usable = (
         (epoch, state)
         for epoch, state in checkpoints.states(output, name)
-        if steps is not None and epoch < last and _can_resume(state, record, settings)
-    ]
-    newest, state = usable[0] if usable else (0, None)
-    lacking = [each for each in epochs if each <= newest and each not in complete]
-    if lacking or (state is None and len(complete) > 1):
-        files = [checkpoints.checkpoint_path(output, name, each).name for each in lacking]
+        if steps is not None and epoch < last and _can_resume(state, record)
+    )
+    newest, state = next(usable, (0, None))
+    earlier = [each for each in lacking if each <= newest]
+    if earlier or (state is None and len(lacking) < len(job.epochs) - 1):
+        files = [checkpoints.checkpoint_path(output, name, each).name for each in earlier]
         raise ConfigError(
             f"{output}: cannot resume {name}: {', '.join(files) or 'every state'} is missing or "
-            "incomplete; put it back, or use --fresh to start again (earlier files are kept)"
+            f"incomplete; put it back, or {KEEPS}"
         )
     return Start(epoch=newest, state=state, steps_per_epoch=steps)
 
 
-class OtherSettingsError(ConfigError):
-    """What an earlier start left was trained with other settings; `changed` says with which."""
-
-    def __init__(self, name: str, lines: Sequence[str]) -> None:
-        self.changed = "\n  ".join((f"{name}: cannot resume, these settings have changed:", *lines))
-        super().__init__(
-            f"{self.changed}\n"
-            "set them back to resume, or use --fresh to start again (earlier files are kept)"
-        )
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str]) -> list[str]:
-    keys = sorted({*before, *now} - {f"training.{key}" for key in free})
-    return [
-        f"{key}: the pictures or captions have changed"
-        if key.startswith("data ")
-        else f"{key}: was {before.get(key, 'not written')}, is {now.get(key, 'not written')}"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
-
-
-def _can_resume(state: Path, record: RunFile, settings: Mapping[str, Any]) -> bool:
+def _can_resume(state: Path, record: RunFile) -> bool:
     """Whether this state is complete by its own files, and by the hash that was kept."""
-    scaled = settings.get("training.mixed_precision") == "fp16"
+    scaled = record.settings.get("training.mixed_precision") == "fp16"
     if checkpoints.corruption(state, scaled=scaled):
         return False
-    weights = state / checkpoints.WEIGHTS
-    return state.name not in record.hashes or record.hashes[state.name] == sha256(weights)
+    known = record.hashes.get(state.name)
+    return known is None or known == sha256(state / checkpoints.WEIGHTS)
 
 
-def _is_complete(output: Path, name: str, epoch: int, last: int) -> bool:
-    """Whether this epoch's checkpoint is there and complete.
-
-    The last epoch's may still be without its number: a start may have ended just before that.
-    """
-    path = checkpoints.checkpoint_path(output, name, epoch)
-    if epoch == last and not path.exists():
-        path = checkpoints.last_path(output, name)
-    try:
-        return checkpoints.read_epoch(path) == epoch
-    except TrainerError:
-        return False
-
-
-def beyond(start: Start, output: Path, name: str) -> list[Path]:
-    """The checkpoints and states in `output` that are later than `start`, or without a number."""
-    return [
-        path
-        for path in checkpoints.left_by(output, name)
-        if path.parent == output and not 1 <= _epoch(path.name, name) <= start.epoch
-    ]
+def prepare(job: Job, settings: Mapping[str, Any]) -> Start:
+    """Where to resume, with the way there cleared and said."""
+    output, name = job.output, job.name
+    start = decide(job, settings)
+    if start.finished:
+        checkpoints.number_last(output, name, start.epoch)
+        return start
+    kept = range(1, start.epoch + 1)
+    files = [path for path in checkpoints.left_by(output, name) if path.parent == output]
+    later = [path for path in files if checkpoints.epoch_of(path.name, name) not in kept]
+    set_aside(job, later, "incomplete")
+    known = record.hashes if (record := read_record(output, name)) else {}
+    hashes = {file: known[file] for file in known if checkpoints.epoch_of(file, name) in kept}
+    facts = {"settings": settings, "steps_per_epoch": start.steps_per_epoch, "hashes": hashes}
+    update(output, name, **facts, completed=False)
+    if start.state is not None:
+        say(f"resuming after epoch {start.epoch}, from {start.state.name}")
+    return start
 
 
-def prune(output: Path, name: str, newest: int, *, scaled: bool = False) -> list[str]:
-    """Delete states but the two newest, once the one after epoch `newest` is proved complete.
+def set_aside(job: Job, files: Sequence[Path], kind: str) -> None:
+    """Move files of a run's output to `{kind}/{name}-{time}/` there, and say so."""
+    if not (files := [path for path in files if path.exists()]):
+        return
+    aside = job.output / kind / f"{job.name}-{now():%Y-%m-%dT%H-%M-%S-%fZ}"
+    for path in files:
+        target = aside / path.relative_to(job.output)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    say(f"moved {len(files)} {kind} files to {aside}")
+    job.journal.write("set_aside", folder=aside, files=[path.name for path in files])
 
-    Returns the names of what was deleted; nothing is while the newest is not complete.
-    """
-    there = [(epoch, path) for epoch, path in checkpoints.states(output, name) if epoch <= newest]
-    if not there or there[0][0] != newest or checkpoints.corruption(there[0][1], scaled=scaled):
+
+def note_epoch(job: Job, epoch: int) -> None:
+    """Say that an epoch's checkpoint is complete, or what is wrong with it, while it can help."""
+    if epoch not in job.epochs:
+        return
+    if problem := checkpoints.problem(job.output, job.name, epoch):
+        say(f"epoch {epoch}: {problem}")
+        return
+    path = checkpoints.checkpoint_path(job.output, job.name, epoch)
+    pruned, size = _prune(job.output, job.name, epoch), path.stat().st_size
+    job.journal.write("checkpoint", epoch=epoch, file=path, size=size, pruned=pruned)
+    say(f"epoch {epoch}: {path.name}")
+
+
+def _prune(output: Path, name: str, newest: int) -> list[str]:
+    """Delete states but the two newest, once the one after epoch `newest` is proved complete."""
+    record = read_record(output, name)
+    there = {epoch: path for epoch, path in checkpoints.states(output, name) if epoch <= newest}
+    state = there.get(newest)
+    if record is None or state is None or not _can_resume(state, record):
         return []
-    old = [path for _, path in there[KEPT_STATES:]]
+    weights = {state.name: sha256(state / checkpoints.WEIGHTS)}
+    update(output, name, hashes=record.hashes | weights)
+    old = [*there.values()][2:]
     for path in old:
         shutil.rmtree(path)
     return [path.name for path in old]

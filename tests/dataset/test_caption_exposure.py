@@ -15,7 +15,7 @@ from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import tokens
 from bespoke.experiment.experiment import Experiment
 from bespoke.experiment.trainer_options import Setting
-from bespoke.trainer.random_model import TOKENIZER, write_tokenizer
+from bespoke.trainer.base_model import TOKENIZER, write_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,421 +1,201 @@
-"""A pod's start command, in an environment like a pod's: real processes, a real HTTP server."""
+"""A pod's start command: what a boot runs, counts and stops; one boot is a whole one."""
 
 from __future__ import annotations
 
-import contextlib
+import http.client
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.rehearsals import wait_for
+from bespoke.deploy import pod
+from bespoke.errors import InterruptedRunError
+from tests.rehearsals import start, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
 CANARY = "canary-4f1d9c-key"
-REHEARSAL = ("--rehearse", "--experiment", "smoke", "--no-test")
-REST = "/v2/pods/pod123/action"
-BY_API = "stopping the pod with RunPod's API: "
-BY_TOOL = "stopping the pod with runpodctl: "
-STAYS = "the pod stays up"
-ENDED = "the run ended with exit code"
-# Stands for `python -m bespoke.run` once set-up is done: says how it was called, and ends as told.
-TOLD_TO_END = """#!/bin/sh
-echo "$@" >>"$CALLS"
-[ -n "$RUNPOD_API_KEY" ] && echo "the key is here"
-exit "$CODE"
-"""
-# As a preemption looks from the volume: the attempt began, and nothing says how it ended.
-CUT_OFF = """#!/bin/sh
-echo "$@" >>"$CALLS"
-mkdir -p "$BESPOKE_WORKSPACE/output"
-touch "$BESPOKE_WORKSPACE/output/name-00000$(wc -l <"$CALLS" | tr -d ' ').safetensors"
-echo training
-exec sleep 60
-"""
 
 
-def executable(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o755)
-    return path
+class PodEndedError(BaseException):
+    """Stands for what ends a pod: nothing is written any more."""
 
 
-@dataclass(kw_only=True)
-class Pod:
-    """Boots of one pod: its project, its volume, and what they printed."""
+class Boots:
+    """Boots of one pod, whose runs end as they are told; `words` are those of each run."""
 
-    project: Path
-    volume: Path
-    variables: dict[str, str]
-    printed: list[Path] = field(default_factory=list)
+    def __init__(self, place: Path, patch: pytest.MonkeyPatch, shown: Any) -> None:
+        self.volume, self.shown = place / "volume", shown
+        self.words: list[list[str]] = []
+        self.end: int | BaseException = 0
+        variables = {"RUNPOD_POD_ID": "pod123", "RUNPOD_API_KEY": CANARY}
+        variables |= {"BESPOKE_WORKSPACE": str(self.volume), "BESPOKE_POD_WHEN_DONE": "keep"}
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.setattr(pod, "_run", self.run)
+        patch.setattr(pod, "time", SimpleNamespace(sleep=self.sleep))
+        patch.setattr(pod, "IMAGE_START", place / "start.sh")
+        patch.setattr(pod, "CONNECTION", http.client.HTTPConnection)
+        patch.setattr(pod, "ADDRESS", "127.0.0.1:9")
 
-    def patch(self, before: str, after: str) -> None:
-        """Change a constant in the project's own copy of pod.py."""
-        file = self.project / "bespoke" / "deploy" / "pod.py"
-        text = file.read_text(encoding="utf-8")
-        assert before in text
-        file.write_text(text.replace(before, after), encoding="utf-8")
+    def run(self, words: list[str]) -> int:
+        self.words.append(list(words))
+        if isinstance(self.end, int):
+            return self.end
+        raise self.end
 
-    def runs(self, script: str) -> None:
-        """Let this script stand for .venv's Python."""
-        executable(self.project / ".venv/bin/python", script)
+    def sleep(self, seconds: float) -> None:
+        raise PodEndedError
 
-    @contextlib.contextmanager
-    def boot(self, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-        output = self.volume.parent / f"boot-{len(self.printed)}.txt"
-        self.printed.append(output)
-        with output.open("wb") as stream:
-            child = subprocess.Popen(
-                ["bash", "start_training.sh", *arguments],
-                cwd=self.project,
-                env={**os.environ, **self.variables, **variables},
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                start_new_session=True,
-            )
-        try:
-            yield child
-        finally:
-            child.terminate()
-            try:
-                child.wait(timeout=30)
-            finally:
-                child.kill()
-                child.wait()
-
-    @property
-    def text(self) -> str:
-        return self.printed[-1].read_text(encoding="utf-8")
-
-    def says(self, words: str) -> str:
-        wait_for(lambda: words in self.text)
-        return self.text
-
-    def boot_until(self, words: str, *arguments: str, **variables: str) -> str:
-        """What a boot printed by the time that it said `words`; it is told to end after that."""
-        with self.boot(*arguments, **variables):
-            return self.says(words)
-
-    @property
-    def record(self) -> Path:
-        (file,) = (self.volume / "pod").glob("*.json")
-        return file
-
-    @property
-    def calls(self) -> list[str]:
-        file = Path(self.variables["CALLS"])
-        return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    def __call__(self, end: int | BaseException = 0, *arguments: str) -> str:
+        self.end = end
+        with pytest.raises((PodEndedError, InterruptedRunError)):
+            pod.boot(arguments)
+        return str(self.shown.readouterr().out)
 
 
 @pytest.fixture
-def pod(repository: Path, tmp_path: Path, set_up: Callable[[Path], None]) -> Pod:
-    """The project as it is on a pod, set up; its run ends at once with the exit code in CODE."""
-    folder = tmp_path / "project"
-    for name in ("bespoke", "experiments", "locks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(repository / name, folder / name, ignore=ignored)
-    for name in ("training_config.toml", "dataset_config.toml", "start_training.sh", "setup.sh"):
-        shutil.copy(repository / name, folder / name)
-    set_up(folder)
-    (folder / "vendor/sd-scripts").mkdir(parents=True)
-    (folder / "vendor/sd-scripts/train_network.py").touch()
-    variables = {
-        "RUNPOD_POD_ID": "pod123",
-        "RUNPOD_API_KEY": CANARY,
-        "BESPOKE_WORKSPACE": str(tmp_path / "volume"),
-        "BESPOKE_POD_WHEN_DONE": "keep",
-        "BESPOKE_STOP_PATIENCE_S": "0.5",
-        "CALLS": str(tmp_path / "calls"),
-        "CODE": "0",
-    }
-    pod = Pod(project=folder, volume=tmp_path / "volume", variables=variables)
-    pod.patch('Path("/start.sh")', f'Path("{tmp_path}/start.sh")')
-    pod.patch(
-        'http.client.HTTPSConnection, "api.runpod.io"', 'http.client.HTTPConnection, "127.0.0.1:9"'
-    )
-    pod.patch("TIMEOUT_S = 20.0", "TIMEOUT_S = 1.0")
-    pod.patch("ASK_AGAIN_S = 600", "ASK_AGAIN_S = 2")
-    return pod
+def boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Boots:
+    return Boots(tmp_path, monkeypatch, capsys)
 
 
-@pytest.fixture
-def told(pod: Pod) -> Pod:
-    pod.runs(TOLD_TO_END)
-    return pod
+def test_three_failures_in_a_row_are_the_last(boot: Boots) -> None:
+    for end in (5, 0, InterruptedRunError("stopped by SIGTERM"), 2):
+        assert "attempt 1 of 3" in boot(end)
+    assert "attempt 2 of 3" in boot(137)
+    assert "attempt 3 of 3" in boot(4)
+    text = boot(0)
+    assert "not run again after 3 failures" in text
+    assert "the pod stays up" in text
+    assert len(boot.words) == 6
+    # Other arguments are counted by themselves.
+    assert "attempt 1 of 3" in boot(0, "--strict")
 
 
-def test_a_rehearsal_on_a_pod_is_done_once_and_the_start_command_does_not_end(pod: Pod) -> None:
-    with pod.boot(*REHEARSAL) as child:
-        assert f"{ENDED} 0" in pod.says(STAYS)
-        assert "3 complete checkpoints" in pod.text
-        time.sleep(1.5)
-        assert child.poll() is None
-        child.terminate()
-        assert child.wait(timeout=10) == 130
-    assert json.loads(pod.record.read_bytes())["failures"] == 0
-    assert "not run again after exit code 0" in pod.boot_until(STAYS, *REHEARSAL)
-    # bespoke.run itself says what else is done already, on every boot.
-    pod.runs(TOLD_TO_END)
-    for _ in range(2):
-        assert "attempt 1 of 3" in pod.boot_until(f"{ENDED} 0")
-    assert len(pod.calls) == 2
+def test_preemptions_with_a_new_checkpoint_between_them_are_no_failures(boot: Boots) -> None:
+    (boot.volume / "output").mkdir(parents=True)
+    for number in range(4):
+        (boot.volume / "output" / f"{number}.safetensors").touch()
+        assert "attempt 1 of 3" in boot(PodEndedError())
+    assert "attempt 2 of 3" in boot(PodEndedError())
 
 
-def test_outside_a_pod_the_command_ends_with_the_runs_code(told: Pod) -> None:
-    del told.variables["RUNPOD_POD_ID"]
-    for start in (["bash", "start_training.sh"], [sys.executable, "-m", "bespoke.deploy.pod"]):
-        environment = {**os.environ, **told.variables, "CODE": "4"}
-        done = subprocess.run(start, cwd=told.project, env=environment, timeout=30, check=False)
-        assert done.returncode == 4
-    assert told.calls == ["-m bespoke.run"] * 2
-    assert not (told.volume / "pod").exists()
+def test_fresh_is_carried_out_once_and_not_before_anything_was_trained(boot: Boots) -> None:
+    for end in (2, 4, 0):
+        boot(end, "--fresh", "--strict")
+    assert boot.words == [["--fresh", "--strict"], ["--fresh", "--strict"], ["--strict"]]
 
 
-def test_a_pod_needs_nothing_but_python_itself_before_set_up(repository: Path) -> None:
+def test_report_and_tensorboard_are_served_behind_the_token_and_the_image_starts_its_own(
+    boot: Boots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, str]] = []
+
+    def popen(words: list[str], cwd: Any = None, env: Any = os.environ) -> None:
+        started.append((words[-1], env["RUNPOD_API_KEY"]))
+
+    monkeypatch.setattr(pod.subprocess, "Popen", popen)
+    monkeypatch.setenv("BESPOKE_TENSORBOARD", "1")
+    (tmp_path / "start.sh").touch()
+    boot()
+    assert started.pop() == (str(tmp_path / "start.sh"), CANARY)
+    monkeypatch.setenv("BESPOKE_REPORT_TOKEN", "token")
+    boot()
+    _, (report, key), (board, other) = started
+    assert "-m bespoke serve --host 0.0.0.0 --port 8888" in report
+    assert '--port 6006 --path_prefix "/$BESPOKE_REPORT_TOKEN"' in board
+    assert key == other == ""
+
+
+class Api(BaseHTTPRequestHandler):
+    """RunPod's address on this machine."""
+
+    status = 200
+    requests: list[tuple[str, str, object]]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests.append((self.path, self.headers["Authorization"], body))
+        self.send_response(self.status)
+        self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        self.end_headers()
+
+
+def test_the_pod_is_stopped_by_the_api_else_by_runpodctl_where_results_are_kept(
+    boot: Boots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Api.requests = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setattr(pod, "ADDRESS", f"127.0.0.1:{server.server_port}")
+        # On the container's own disk, which a stop wipes, only where it is asked for.
+        monkeypatch.setenv("BESPOKE_POD_WHEN_DONE", "")
+        assert "the pod stays up" in boot()
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as place:  # another file system than /
+            monkeypatch.setenv("BESPOKE_WORKSPACE", place)
+            assert "RunPod's API: accepted" in boot(4)
+        monkeypatch.setenv("BESPOKE_POD_WHEN_DONE", "stop")
+        Api.status = 302
+        assert "API: refused (HTTP 302)\nbespoke: stopping the pod with runpodctl: it" in boot(4)
+        server.shutdown()
+    stop = ("/v2/pods/pod123/action", f"Bearer {CANARY}", {"action": "stop"})
+    assert Api.requests == [stop] * 2
+    tool = tmp_path / "runpodctl"
+    tool.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("RUNPOD_API_KEY", "two\nlines " + CANARY)
+    text = boot(4)
+    assert "API: ValueError\nbespoke: stopping the pod with runpodctl: accepted" in text
+    assert CANARY not in text
+    assert (tmp_path / "asked").read_text() == "pod stop pod123\n"
+
+
+def test_before_set_up_it_needs_nothing_but_python_itself(repository: Path) -> None:
     bare = [sys.executable, "-S", "-c", "import bespoke.deploy.pod"]
     subprocess.run(bare, cwd=repository, check=True, timeout=30)
 
 
-def test_report_and_tensorboard_are_served_behind_the_token_and_end_with_the_pod(
-    pod: Pod, tmp_path: Path
+def test_a_whole_boot_ends_by_a_signal_alone_and_the_next_goes_on_where_it_was(
+    repository: Path, tmp_path: Path, set_up: Callable[[Path], None]
 ) -> None:
-    note = f'env >{tmp_path}/env.$$; echo "$0 $*" >>{tmp_path}/served; exec sleep 60'
-    pod.runs(f'#!/bin/sh\ncase "$*" in *serve*) {note};; esac\nexit 0\n')
-    executable(pod.project / ".venv/bin/tensorboard", f"#!/bin/sh\n{note}\n")
-    served = tmp_path / "served"
-    assert "serving" not in pod.boot_until(STAYS, BESPOKE_TENSORBOARD="1")
-    assert not served.exists()
-    with pod.boot(BESPOKE_REPORT_TOKEN="token-canary-51c0", BESPOKE_TENSORBOARD="1"):
-        pod.says("serving TensorBoard with a token")
-        wait_for(lambda: served.exists() and len(served.read_text("utf-8").splitlines()) == 2)
-        left = [int(file.suffix[1:]) for file in tmp_path.glob("env.*")]
-        variables = [file.read_text("utf-8") for file in tmp_path.glob("env.*")]
-    lines = sorted(served.read_text("utf-8").splitlines())
-    assert lines[0].endswith("python -m bespoke serve --host 0.0.0.0 --port 8888")
-    logs = f"--logdir {pod.volume}/logs --host 0.0.0.0 --port 6006"
-    assert lines[1].endswith(f"tensorboard {logs} --path_prefix /token-canary-51c0")
-    assert CANARY not in "".join(variables)
-    assert all(f"BESPOKE_WORKSPACE={pod.volume}\n" in text for text in variables)
-    assert "token-canary" not in pod.text
-    wait_for(lambda: not any(Path(f"/proc/{number}").exists() for number in left))
-
-
-def test_a_run_that_a_signal_cut_off_goes_on_at_the_next_boot_where_it_was(pod: Pod) -> None:
-    with pod.boot(*REHEARSAL, BESPOKE_FAKE_TRAINER_FAULT="hang@3") as child:
-        pod.says("epoch 1: ")
-        wait_for(lambda: list((pod.volume / "rehearsal/output").glob("*-000001-state/*.pkl")))
-        child.terminate()
-        assert child.wait(timeout=20) == 130
-    assert "stopped by SIGTERM" in pod.text
-    assert STAYS not in pod.text
-    (first,) = (pod.volume / "rehearsal/output").glob("*-000001.safetensors")
-    before = first.stat().st_mtime_ns
-    text = pod.boot_until(STAYS, *REHEARSAL)
-    assert "attempt 1 of 3" in text
-    assert "3 complete checkpoints" in text
-    assert first.stat().st_mtime_ns == before
-
-
-def test_fresh_is_carried_out_once_and_not_before_anything_was_trained(told: Pod) -> None:
-    told.patch("ATTEMPTS = 3", "ATTEMPTS = 9")
-    for code in ("2", "4", "0"):
-        told.boot_until(ENDED, "--fre", "--strict", CODE=code)
-    words = [line.removeprefix("-m bespoke.run ") for line in told.calls]
-    assert words == ["--fre --strict", "--fre --strict", "--experiment keep_tokens_3 --strict"]
-
-
-def test_three_failures_in_a_row_are_the_last_until_the_record_is_deleted(told: Pod) -> None:
-    for number, code in enumerate(("2", "4", "137"), 1):
-        assert f"attempt {number} of 3" in told.boot_until(f"{ENDED} {code}", CODE=code)
-    assert "not run again after 3 failures" in told.boot_until(STAYS, CODE="4")
-    assert len(told.calls) == 3
-    # Other arguments are counted by themselves.
-    assert "attempt 1 of 3" in told.boot_until(STAYS, "--experiment", "smoke", CODE="4")
-    for file in (told.volume / "pod").glob("*.json"):
-        file.unlink()
-    assert "attempt 1 of 3" in told.boot_until(STAYS)
-
-
-def test_preemptions_with_a_new_checkpoint_between_them_are_no_failures(pod: Pod) -> None:
-    pod.runs(CUT_OFF)
-    for _ in range(4):
-        with pod.boot() as child:
-            pod.says("training")
-            runner = child_of(child.pid)
-            child.kill()
-            child.wait()
-            os.killpg(runner, signal.SIGKILL)
-    assert len(pod.calls) == 4
-    assert "attempt 1 of 3" in pod.text
-    # Nothing new any more: now they count.
-    pod.runs(TOLD_TO_END)
-    pod.boot_until(f"{ENDED} 4", CODE="4")
-    pod.boot_until(f"{ENDED} 4", CODE="4")
-    assert "attempt 3 of 3" in pod.boot_until(f"{ENDED} 4", CODE="4")
-    assert "not run again after 3 failures" in pod.boot_until(STAYS)
-
-
-def test_the_gates_stop_is_a_result_that_no_boot_undoes(told: Pod) -> None:
-    told.boot_until(f"{ENDED} 5", CODE="5")
-    assert "not run again after exit code 5" in told.boot_until(STAYS)
-
-
-def test_a_set_up_that_fails_is_counted_and_does_not_end_the_command(pod: Pod) -> None:
-    shutil.rmtree(pod.project / "vendor")
-    with pod.boot("--experiment", "smoke") as child:
-        assert f"{ENDED} 2" in pod.says(STAYS)
-        assert child.poll() is None
-    assert json.loads(pod.record.read_bytes())["failures"] == 1
-
-
-def test_a_damaged_count_starts_again_and_where_none_can_be_kept_nothing_is_run(told: Pod) -> None:
-    told.boot_until(ENDED, CODE="4")
-    for text in ("", "[]", '{"other": 1}'):
-        told.record.write_text(text, encoding="utf-8")
-        assert "attempt 1 of 3" in told.boot_until(STAYS, CODE="4")
-    calls = len(told.calls)
-    shutil.rmtree(told.volume / "pod")
-    (told.volume / "pod").write_text("in the way", encoding="utf-8")
-    assert "nothing can be run or counted: FileExistsError" in told.boot_until(STAYS)
-    assert len(told.calls) == calls
-
-
-def test_the_images_own_start_script_is_up_before_set_up_and_is_buried(
-    told: Pod, tmp_path: Path
-) -> None:
-    executable(tmp_path / "start.sh", "#!/bin/sh\necho services up\nsleep 60\n")
-    with told.boot() as child:
-        told.says("services up")
-        assert f"{ENDED} 0" in told.says(STAYS)
-        service = child_of(child.pid)
-        os.killpg(service, signal.SIGTERM)
-        time.sleep(1.5)
-        # No zombie of it is left.
-        assert not Path(f"/proc/{service}").exists()
-    executable(tmp_path / "start.sh", "#!/no/such/shell\n")
-    assert f"{ENDED} 0" in told.boot_until(STAYS)
-
-
-@dataclass(kw_only=True)
-class Api:
-    """RunPod's address on this machine; `reply` is its answer, None a byte now and then."""
-
-    reply: tuple[int, str] | None = (200, "{}")
-    asked: list[tuple[str, str, object]] = field(default_factory=list)
-
-
-@pytest.fixture
-def api(told: Pod) -> Iterator[Api]:
-    released = threading.Event()
-    api = Api()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            api.asked.append((self.path, self.headers["Authorization"], json.loads(body)))
-            if api.reply is None:
-                with contextlib.suppress(OSError):
-                    while not released.wait(0.1):
-                        self.wfile.write(b"H")
-                return
-            self.send_response(api.reply[0])
-            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
-            self.end_headers()
-            self.wfile.write(api.reply[1].encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        told.patch('"127.0.0.1:9"', f'"127.0.0.1:{server.server_port}"')
-        told.variables["BESPOKE_POD_WHEN_DONE"] = "stop"
-        yield api
-        released.set()
-        server.shutdown()
-        thread.join()
-
-
-def test_the_pod_is_stopped_by_the_api_when_the_work_is_done_or_has_failed(
-    told: Pod, api: Api
-) -> None:
-    with told.boot() as child:
-        told.says(f"{BY_API}accepted")
-        assert child.poll() is None
-    assert api.asked[0] == (REST, f"Bearer {CANARY}", {"action": "stop"})
-    told.boot_until("accepted", CODE="4")
-    # Not while it is told to end.
-    stops = len(api.asked)
-    told.runs("#!/bin/sh\necho setting up\nsleep 60\n")
-    told.boot_until("setting up")
-    assert len(api.asked) == stops
-
-
-def test_unless_told_a_pod_is_stopped_only_where_its_results_are_kept(told: Pod, api: Api) -> None:
-    told.variables["BESPOKE_POD_WHEN_DONE"] = ""
-    # On the container's own disk, which a stop wipes.
-    told.boot_until(STAYS)
-    assert api.asked == []
-    volume = Path("/dev/shm")  # another file system than /
-    if not volume.is_dir() or volume.stat().st_dev == Path("/").stat().st_dev:
-        pytest.skip("no second file system")
-    with tempfile.TemporaryDirectory(dir=volume) as place:
-        told.boot_until(f"{BY_API}accepted", BESPOKE_WORKSPACE=place)
-
-
-@pytest.mark.parametrize(
-    ("reply", "words"),
-    [
-        ((500, CANARY), "refused (HTTP 500)"),
-        ((302, ""), "refused (HTTP 302)"),
-        ((200, '{"errors": [{"message": "no"}]}'), "refused (HTTP 200)"),
-        (None, "TimeoutError"),
-    ],
-)
-def test_what_the_api_does_not_take_goes_to_runpodctl_and_the_key_is_nowhere(
-    told: Pod, api: Api, tmp_path: Path, reply: tuple[int, str] | None, words: str
-) -> None:
-    api.reply = reply
-    note = f'#!/bin/sh\necho "$*" >>{tmp_path}/ctl\necho "$RUNPOD_API_KEY"\n'
-    tool = executable(tmp_path / "bin/runpodctl", note)
-    path = f"{tool.parent}:{os.environ['PATH']}"
-    assert f"{BY_API}{words}\n" in told.boot_until(f"{BY_TOOL}accepted", PATH=path)
-    assert (tmp_path / "ctl").read_text(encoding="utf-8").startswith("pod stop pod123\n")
-    assert "the key is here" not in told.text
-    for file in [*told.volume.rglob("*"), *told.printed, *told.project.rglob("*")]:
-        assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
-
-
-def test_a_pod_that_nothing_stops_asks_again_and_does_not_end(told: Pod, api: Api) -> None:
-    api.reply = (500, "")
-    for key in ("two\nlines " + CANARY, "č" + CANARY):
-        with told.boot(RUNPOD_API_KEY=key) as child:
-            told.says(f"{BY_TOOL}it is missing, failed or took too long")
-            wait_for(lambda: told.text.count(BY_TOOL) == 2)
-            assert child.poll() is None
-        assert CANARY not in told.text
-        assert "Traceback" not in told.text
-    assert api.asked == []
-
-
-def child_of(parent: int) -> int:
-    shown = subprocess.check_output(["ps", "-e", "-o", "pid=,ppid=,stat="], text=True)
-    rows = [line.split() for line in shown.splitlines()]
-    (child,) = (int(pid) for pid, ppid, stat in rows if ppid == str(parent) and stat[0] != "Z")
-    return child
+    project, output = tmp_path / "project", tmp_path / "workspace/rehearsal/output"
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "vendor", "tests")
+    shutil.copytree(repository, project, ignore=ignored)
+    set_up(project)
+    words = ["bash", str(project / "start_training.sh"), "--rehearse", "--experiment", "smoke"]
+    on_a_pod = {"RUNPOD_POD_ID": "pod123", "BESPOKE_POD_WHEN_DONE": "keep"}
+    first = start([*words, "--no-test"], BESPOKE_FAKE_TRAINER_FAULT="hang@3", **on_a_pod)
+    wait_for(lambda: list(output.glob("*-000001-state/*.pkl")))
+    time.sleep(1)
+    first.terminate()
+    out, errors = first.communicate(timeout=30)
+    assert first.returncode == 130, out + errors
+    assert errors == "bespoke: stopped by SIGTERM\n"
+    (checkpoint,) = output.glob("*-000001.safetensors")
+    before = checkpoint.stat().st_mtime_ns
+    second = start([*words, "--no-test"], **on_a_pod)
+    lines = iter(second.stdout or ())
+    while "the pod stays up" not in (line := next(lines)):
+        out += line
+    time.sleep(1)
+    assert second.poll() is None
+    second.terminate()
+    second.communicate(timeout=30)
+    assert second.returncode == 130
+    assert out.count("attempt 1 of 3") == 2
+    assert "3 complete checkpoints" in out
+    assert checkpoint.stat().st_mtime_ns == before

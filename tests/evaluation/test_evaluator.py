@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bespoke import files
-from bespoke.evaluation import epoch_result
 from bespoke.record import store
 from bespoke.trainer import checkpoints
 
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
 
 NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
 RUN = "REHEARSAL_SD15_KEEP_TOKENS_3_EXPERIMENT"
-
 
 # A fake trainer's epochs are over before an epoch is judged: of these the fifth takes half a
 # minute, so that the gate at the fourth stops the run within it however busy the machine is.
@@ -29,17 +25,14 @@ def rehearse(
     repository: Path, place: Path, drawn: Path, background: str, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     pace = "0.6@205" if SLOW[1] in arguments and "--no-gate" not in arguments else ""
+    command = [sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place)]
+    command += ["--data", str(drawn), "--set", "training.max_train_epochs=5", *arguments]
+    fake = "BESPOKE_FAKE_TRAINER"
+    variables = {f"{fake}_BACKGROUND": background, f"{fake}_SECONDS_PER_STEP": pace}
     return subprocess.run(
-        [
-            *(sys.executable, "-m", "bespoke.run", "--rehearse", "--workspace", str(place)),
-            *("--data", str(drawn), "--set", "training.max_train_epochs=5", *arguments),
-        ],
+        command,
         cwd=repository,
-        env={
-            **os.environ,
-            "BESPOKE_FAKE_TRAINER_BACKGROUND": background,
-            "BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": pace,
-        },
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         timeout=120,
@@ -52,13 +45,7 @@ def output(place: Path) -> Path:
 
 
 def recorded(place: Path) -> store.RunRecord:
-    with store.opened(place / "rehearsal") as record:
-        return record.run(RUN)
-
-
-def results(place: Path) -> list[epoch_result.EpochResult]:
-    folders = sorted((output(place) / "tests").iterdir())
-    return [epoch_result.read(folder) for folder in folders]
+    return next(each for each in store.runs(place / "rehearsal") if each.name == RUN)
 
 
 def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
@@ -69,17 +56,12 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
     assert "Gate passed at epoch 4: background right in 7 of 7 prompts" in done.stdout
     assert "epoch 2: background right in 0 of 9 pictures" in done.stdout
     assert "epoch 5: background right in 9 of 9 pictures" in done.stdout
-    tests = results(tmp_path)
-    assert [result.epoch for result in tests] == [1, 2, 3, 4, 5]
-    for result in tests:
-        path = checkpoints.checkpoint_path(output(tmp_path), NAME, result.epoch or 0)
-        assert result.checkpoint_sha256 == files.sha256(path)
-        assert len(result.pictures) == 9
     run = recorded(tmp_path)
     assert (run.status, run.experiment) == ("completed", "keep_tokens_3")
     assert [each.backgrounds()["match"] for each in run.epochs] == [0, 0, 9, 9, 9]
+    assert {len(each.pictures) for each in run.epochs} == {9}
     assert [each.outcome for each in run.decisions] == ["GO"]
-    assert len(run.curves["loss"]) > 10
+    assert (output(tmp_path) / "tests" / f"{NAME}.likeness.npz").exists()
     page = (tmp_path / "rehearsal" / "reports" / f"{RUN}.html").read_text(encoding="utf-8")
     assert page.count("<img") >= 45
 
@@ -91,26 +73,19 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     done = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
     assert done.returncode == 5, done.stdout + done.stderr
     said, way_on = done.stderr.splitlines()
-    assert said.startswith("bespoke: Gate failed at epoch 4: background right in 0 of 7 prompts; ")
-    assert ", asked: green #00ff00" in said
+    assert said.startswith("bespoke: Gate failed at epoch 4: background right in 0 of 7 prompts, ")
+    assert ", asked green #00ff00, " in said
     # Later epochs may have been trained while this one was judged.
-    assert (
-        way_on == "bespoke: the same command with --no-gate resumes from its newest complete state"
-    )
+    assert way_on == "bespoke: the same command with --no-gate resumes from its newest state"
     names = {path.name for path in output(tmp_path).glob("*.safetensors")}
     assert names == {f"{NAME}-{epoch:06d}.safetensors" for epoch in (1, 2, 3, 4)}
     assert checkpoints.corruption(output(tmp_path) / f"{NAME}-000004-state") is None
     run = recorded(tmp_path)
     assert (run.status, run.ending) == ("completed", said.removeprefix("bespoke: "))
-    # The same command says the same again, also where the result is damaged, and trains nothing.
-    (result,) = (output(tmp_path) / "tests").glob("*-000004-*/result.json")
-    before = json.loads(result.read_text(encoding="utf-8"))
-    result.write_bytes(result.read_bytes()[:1000])
+    # The same command says the same again, and trains nothing.
     again = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
     assert again.returncode == 5
     assert again.stderr == done.stderr
-    assert f"{result}: damaged: " in again.stdout
-    assert json.loads(result.read_text(encoding="utf-8"))["pictures"] == before["pictures"]
     assert "the trainer starts" not in again.stdout
     # Told so, it goes on from there.
     on = rehearse(repository, tmp_path, drawn, "green_at:9", "--no-gate", *SLOW)
@@ -130,4 +105,3 @@ def test_what_cannot_be_tested_costs_no_training(
     assert done.returncode == 0, done.stderr
     assert "epoch 4 could not be tested" in done.stdout
     assert "gate at epoch 4: not measured; training goes on" in done.stdout
-    assert "done in" in done.stdout

@@ -1,16 +1,30 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from PIL import Image, ImageFilter
 
 from bespoke.evaluation import metrics
-from bespoke.evaluation.scoring import Scores, suggest
-from tests.evaluation.test_metrics import ASKED, PROMPT, Pixels, enlarged, jpeg, noisy, portrait
+from bespoke.evaluation.scoring import Scores, remarks, suggest
+from tests.evaluation.test_metrics import (
+    ASKED,
+    PROMPT,
+    Pixels,
+    blurred,
+    enlarged,
+    jpeg,
+    noisy,
+    portrait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 def photo_like(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, Any]:
@@ -41,6 +55,28 @@ def test_a_ground_that_was_asked_and_not_measured_counts_as_missed() -> None:
     assert suggest([unmeasured]).prompt_adherence == 0
 
 
+def test_remarks_say_what_is_missing_and_what_no_one_asked_the_worst_first() -> None:
+    green, gold, blonde = ({"hex": [], "words": [word]} for word in ("green", "gold", "blonde"))
+    measured = {
+        "background": {"verdict": "mismatch", "name": "pink", "asked": green},
+        "features": {
+            "hair": {"verdict": "mismatch", "name": "brown", "asked": blonde},
+            "crown": {"verdict": "mismatch", "reason": "not seen", "asked": gold},
+            "eyes": {"verdict": "unmeasured", "reason": "none"},
+        },
+        "unasked": {"background over the face": {"verdict": "seen"}, "hat": {"verdict": "none"}},
+    }
+    said = ("background pink, green asked", "hair brown, blonde asked", "no crown")
+    assert remarks(measured) == said
+    assert suggest([measured]).prompt_adherence == 0
+    measured["background"] = {"verdict": "match", "name": "green", "asked": green}
+    assert remarks(measured)[1:] == ("green over the face", "no crown")
+    assert suggest([measured]).prompt_adherence == 3
+    faceless = {**measured, "face": {"verdict": "mismatch"}}
+    assert remarks(faceless) == ("no face",)
+    assert suggest([faceless]).prompt_adherence == 0
+
+
 def test_adherence_follows_the_ground() -> None:
     right, wrong = (
         suggest([metrics.measure(enlarged(portrait(code)), ASKED)]).prompt_adherence
@@ -55,11 +91,10 @@ def means_of_versions(originals: Iterable[tuple[Pixels, str]]) -> dict[str, floa
     """The mean score of pictures as they are, and of what is done to them."""
     measured: dict[str, list[dict[str, Any]]] = {}
     for picture, prompt in originals:
-        blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(6)))
         versions = {
             "original": picture,
             "jpeg": jpeg(picture, 75),
-            "blurred": blurred,
+            "blurred": blurred(picture),
             "noisy": noisy(picture, 30),
             "photo": photo_like(picture),
         }
@@ -78,3 +113,24 @@ def falls_in_order(means: dict[str, float]) -> bool:
 def test_art_scores_near_the_top_and_what_is_done_to_it_lower_in_order() -> None:
     grounds = ("#00ff00", "#00aa3c", "#228b22")
     assert falls_in_order(means_of_versions((enlarged(portrait(code)), PROMPT) for code in grounds))
+
+
+@pytest.mark.parametrize(("labels", "code"), [((9, 7, 4, 1), 0), ((1, 4, 7, 9), 1)])
+def test_the_benchmark_fails_where_scores_rank_against_the_labels(
+    labels: tuple[int, ...], code: int, repository: Path, tmp_path: Path
+) -> None:
+    rows = []
+    for run, ground in (("A", "#00ff00"), ("B", "#ff69b4"), ("C", "#00aa3c")):
+        fine = enlarged(portrait(ground))
+        versions = (fine, jpeg(fine, 50), blurred(fine), noisy(fine, 30))
+        for number, (version, label) in enumerate(zip(versions, labels, strict=True)):
+            Image.fromarray(version).save(tmp_path / f"{run}{number}.png")
+            right = "wrong" if run == "B" else "right"
+            row = {"file": f"{run}{number}.png", "run": run, "prompt": PROMPT, "epoch": number}
+            row |= {"background": right, "faults": ["noise"] if number == 3 else []}
+            rows.append(row | dict.fromkeys(("visual", "adherence", "overall"), label))
+    (tmp_path / "labels.json").write_text(json.dumps(rows))
+    command = [sys.executable, repository / "benchmarks" / "scores.py", tmp_path, "--overall=0.4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("FAIL visual_quality" in done.stdout) == bool(code)

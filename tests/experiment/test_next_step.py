@@ -10,8 +10,8 @@ import pytest
 from bespoke import cli
 from bespoke.errors import ConfigError
 from bespoke.experiment import config
-from bespoke.record import commands, store
-from tests.records import a_result, a_run, scores
+from bespoke.record import commands
+from tests.records import a_recorded, a_result, a_run, scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +49,7 @@ def test_an_unknown_experiment_is_refused(project: Path) -> None:
 
 
 def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3") -> None:
-    with store.opened(workspace) as open_record:
-        open_record.begin(a_run(experiment=experiment))
-        open_record.epoch("KEEP_3", a_result(given=scores(*three)), None)
+    a_recorded(workspace, a_run(experiment=experiment), a_result(given=scores(*three)))
 
 
 def next_told(
@@ -59,8 +57,7 @@ def next_told(
 ) -> list[str]:
     """What `bespoke next` prints where `later` has begun after KEEP_3."""
     kept(workspace, 8, 8, 8)
-    with store.opened(workspace) as open_record:
-        open_record.begin(later)
+    a_recorded(workspace, later)
     cli.main(["next", *named, "--workspace", str(workspace)])
     return capsys.readouterr().out.splitlines()
 
@@ -87,7 +84,7 @@ def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
 def test_next_says_what_it_lacks(tmp_path: Path) -> None:
     kept(tmp_path, 8, None, 8)
     with pytest.raises(ConfigError, match="no epoch has all three scores"):
-        commands.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
+        commands.show_next(argparse.Namespace(run=None, workspace=tmp_path))
 
 
 def test_next_of_an_experiment_that_says_nothing_of_it_says_so(
@@ -96,12 +93,12 @@ def test_next_of_an_experiment_that_says_nothing_of_it_says_so(
     kept(tmp_path, 8, 8, 8, experiment="keep_tokens_5")
     cli.main(["next", "--workspace", str(tmp_path)])
     out = capsys.readouterr().out.splitlines()
-    assert out[1] == "experiments/keep_tokens_5.toml has no [[next]]"
+    assert out[1] == "experiments/keep_tokens_5.toml has no [[next]] for this score"
 
 
 def test_next_without_a_run_says_how_to_make_one_and_where_it_looked(tmp_path: Path) -> None:
     kept(tmp_path / "rehearsal", 8, 8, 8)
-    with pytest.raises(ConfigError, match="has no run of an experiment yet") as caught:
-        commands.next_steps(argparse.Namespace(run=None, workspace=tmp_path))
-    assert str(tmp_path / "record.sqlite") in str(caught.value)
+    with pytest.raises(ConfigError, match="no run of an experiment yet") as caught:
+        commands.show_next(argparse.Namespace(run=None, workspace=tmp_path))
+    assert str(tmp_path) in str(caught.value)
     assert f"add --workspace {tmp_path}/rehearsal" in str(caught.value)

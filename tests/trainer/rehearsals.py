@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bespoke.request import Request
+from bespoke.trainer.job import Job, Journal
+from bespoke.trainer.training import open_job
+
 NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
 REPOSITORY = Path(__file__).parents[2]
 
@@ -29,6 +33,12 @@ def rehearse(
         timeout=120,
         check=False,
     )
+
+
+def job(place: Path, *, epochs: int) -> Job:
+    """The run that such a rehearsal is."""
+    length = (f"training.max_train_epochs={epochs}",)
+    return open_job(Request(rehearse=True, workspace=place, overrides=length), Journal())
 
 
 def driver(folder: Path, row: str) -> dict[str, str]:

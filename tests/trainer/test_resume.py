@@ -14,8 +14,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from bespoke.errors import ConfigError
+from bespoke.request import Request
 from bespoke.trainer import checkpoints, resume
-from tests.trainer.rehearsals import NAME, REPOSITORY, command, rehearse
+from bespoke.trainer.job import Journal
+from bespoke.trainer.training import open_job
+from tests.trainer.rehearsals import NAME, REPOSITORY, command, job, rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,28 +117,18 @@ def test_a_changed_option_is_not_resumed_and_a_new_start_keeps_what_was(
     output = tmp_path / "rehearsal" / "output"
     record = resume.read_record(output, NAME)
     assert record is not None
-    changed = {**record.settings, "training.unet_lr": 5e-5}
-    with pytest.raises(ConfigError, match=r"training.unet_lr: was 0.0001, is 5e-05\n.*--fresh"):
-        resume.decide(output, NAME, [1, 2, 3, 4, 5], changed)
+    changed = {**record.settings, "training.unet_lr": 5e-5, "data training_data": "other"}
+    said = r"the pictures or captions have changed\n.*unet_lr: was 0.0001, is 5e-05\n.*--fresh"
+    with pytest.raises(ConfigError, match=said):
+        resume.decide(job(tmp_path, epochs=EPOCHS), changed)
     before = tensors(tmp_path)
     # A rehearsal, of which nothing is a result, starts again unasked.
     done = start(tmp_path, drawn, "--set", "training.unet_lr=5e-5")
     assert done.returncode == 0, done.stderr
-    assert "files of an earlier run to" in done.stdout
+    assert "earlier files to" in done.stdout
     (aside,) = (tmp_path / "rehearsal" / "output" / "earlier").iterdir()
     kept = {path.name for path in aside.glob("*.safetensors")}
     assert kept == set(before)
-
-
-def test_a_changed_caption_is_not_resumed(drawn: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "pictures"
-    shutil.copytree(drawn, folder)
-    assert start(tmp_path, folder, BESPOKE_FAKE_TRAINER_FAULT="die@1300").returncode == 4
-    caption = min(folder.glob("*.txt"))
-    caption.write_text(caption.read_text(encoding="utf-8").strip() + ", sharp", encoding="utf-8")
-    again = start(tmp_path, folder)
-    assert again.returncode == 0
-    assert "data training_data: the pictures or captions have changed" in again.stdout
 
 
 def test_two_states_are_kept_and_the_incomplete_are_named_and_kept(
@@ -155,10 +148,12 @@ def test_two_states_are_kept_and_the_incomplete_are_named_and_kept(
 
 
 def test_files_without_a_record_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "a-000001.safetensors").touch()
-    with pytest.raises(ConfigError, match=r"a.run.json: missing or unreadable.*--fresh"):
-        resume.decide(tmp_path, "a", [1, 2], {})
-    assert [path.name for path in tmp_path.iterdir()] == ["a-000001.safetensors"]
+    run = job(tmp_path, epochs=2)
+    run.output.mkdir()
+    (run.output / f"{NAME}-000001.safetensors").touch()
+    with pytest.raises(ConfigError, match=r"run.json: missing or unreadable.*--fresh"):
+        resume.decide(run, {})
+    assert [path.name for path in run.output.iterdir()] == [f"{NAME}-000001.safetensors"]
 
 
 def test_an_unreadable_record_is_as_good_as_none(tmp_path: Path) -> None:
@@ -168,16 +163,16 @@ def test_an_unreadable_record_is_as_good_as_none(tmp_path: Path) -> None:
 
 
 def test_a_complete_last_checkpoint_without_its_number_is_a_finished_run(
-    drawn: Path, tmp_path: Path
+    finished: Path, tmp_path: Path
 ) -> None:
-    assert start(tmp_path, drawn).returncode == 0
-    output = tmp_path / "rehearsal" / "output"
-    last = checkpoints.checkpoint_path(output, NAME, EPOCHS)
-    last.rename(checkpoints.last_path(output, NAME))
-    record = resume.read_record(output, NAME)
+    shutil.copytree(finished, tmp_path / "w")
+    run = job(tmp_path / "w", epochs=4)
+    last = checkpoints.checkpoint_path(run.output, NAME, 4)
+    last.rename(run.output / f"{NAME}.safetensors")
+    record = resume.read_record(run.output, NAME)
     assert record is not None
-    decided = resume.decide(output, NAME, list(range(1, EPOCHS + 1)), record.settings)
-    assert decided.finished
+    assert resume.prepare(run, record.settings).finished
+    assert last.exists()
 
 
 def test_a_checkpoint_taken_away_is_asked_for_and_nothing_is_trained_again(
@@ -188,9 +183,10 @@ def test_a_checkpoint_taken_away_is_asked_for_and_nothing_is_trained_again(
     taken = checkpoints.checkpoint_path(output, NAME, 1)
     taken.rename(tmp_path / "taken")
     before = sorted(path.name for path in output.iterdir())
-    refused = start(tmp_path, drawn)
-    assert refused.returncode == 2
-    assert f"cannot resume {NAME}: {taken.name} is missing or incomplete" in refused.stderr
+    record = resume.read_record(output, NAME)
+    assert record is not None
+    with pytest.raises(ConfigError, match=rf"{taken.name} is missing or incomplete; put it back"):
+        resume.prepare(job(tmp_path, epochs=EPOCHS), record.settings)
     assert sorted(path.name for path in output.iterdir()) == before
     (tmp_path / "taken").rename(taken)
     assert start(tmp_path, drawn).returncode == 0
@@ -278,23 +274,6 @@ def save_epoch(source: Path, target: Path, epoch: int) -> None:
     save_file(load_file(source), target, metadata)
 
 
-def test_a_changed_checkpoint_is_named_and_keeps_the_scores_of_the_trained_one(
-    drawn: Path, finished: Path, tmp_path: Path
-) -> None:
-    output = interrupted(finished, tmp_path / "w", 3)
-    path = checkpoints.checkpoint_path(output, NAME, 2)
-    record = resume.read_record(output, NAME)
-    assert record is not None
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    said = with_tests(tmp_path / "w", drawn)
-    assert f"warning: {path.name}: changed since it was trained" in said
-    assert "exit code 0" in said
-    (folder,) = (output / "tests").glob(f"{NAME}-000002-*")
-    assert folder.name.endswith(record.hashes[path.name][:8])
-
-
 def test_a_state_whose_weights_were_changed_is_passed_over_for_the_one_before(
     drawn: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -320,3 +299,22 @@ def test_a_wrong_number_of_steps_is_mended_by_the_trainers_own(
     assert f"said {steps - 20} steps an epoch, the trainer says {steps}" in said
     assert "exit code 0" in said
     assert tensors(tmp_path / "w") == tensors(finished)
+
+
+def test_a_run_with_set_leaves_one_with_other_values_alone_and_is_found_again(
+    tmp_path: Path,
+) -> None:
+    def name(*overrides: str) -> str:
+        request = Request(experiments=("keep_tokens_3",), workspace=tmp_path, overrides=overrides)
+        return open_job(request, Journal()).name
+
+    plain = name()
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / f"{plain}-000001.safetensors").touch()
+    settings = {"training.network_dim": 32}
+    record = resume.RunFile(settings=settings).model_dump_json()
+    (tmp_path / "output" / f"{plain}.run.json").write_text(record, encoding="utf-8")
+    assert name("training.network_dim=32") == plain
+    assert name("training.network_dim=16") == f"{plain}_network_dim_16"
+    # Where a thing lies on this machine makes no other run.
+    assert name("training.pretrained_model_name_or_path=random") == plain

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,16 +15,12 @@ from hypothesis import strategies as st
 from bespoke.trainer import trainer_log
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from collections.abc import Iterator
 
 # Lines as the pinned trainer printed them on a CPU.
 FIRST = "steps:   0%|          | 0/6 [00:00<?, ?it/s]"
-
 SLOW = "steps:  33%|###3      | 2/6 [00:21<00:43, 10.79s/it, avr_loss=0.923]"
-
 FAST = "steps:  10%|█         | 508/5080 [02:25<21:45,  3.50it/s, avr_loss=0.0871]"
-
 LATENTS = "100%|██████████| 4/4 [00:01<00:00,  3.12it/s]"
 
 
@@ -31,16 +29,24 @@ def folded(*chunks: bytes) -> list[str]:
 
 
 def test_the_step_bar_is_read_in_both_of_its_units() -> None:
-    assert trainer_log.parse(FIRST) == trainer_log.Progress(
-        step=0, total=6, steps_per_second=None, loss=None
-    )
-    slow = trainer_log.parse(SLOW)
-    assert isinstance(slow, trainer_log.Progress)
-    assert (slow.step, slow.total, slow.loss) == (2, 6, 0.923)
-    assert slow.steps_per_second == pytest.approx(1 / 10.79)
-    fast = trainer_log.parse(FAST)
-    assert isinstance(fast, trainer_log.Progress)
-    assert (fast.step, fast.steps_per_second, fast.loss) == (508, 3.5, 0.0871)
+    assert trainer_log.parse(FIRST) == trainer_log.Progress(step=0, total=6, loss=None)
+    assert trainer_log.parse(SLOW) == trainer_log.Progress(step=2, total=6, loss=0.923)
+    assert trainer_log.parse(FAST) == trainer_log.Progress(step=508, total=5080, loss=0.0871)
+
+
+def test_the_pace_is_the_clocks_and_not_the_bars_own() -> None:
+    def chunks() -> Iterator[bytes]:
+        for step in (1, 2, 4):
+            yield f"steps: 1%|x| {step}/5080 [00:01<00:05, 103.89it/s, avr_loss=0.05]\n".encode()
+            time.sleep(0.2)
+
+    paces = [
+        event.steps_per_second
+        for event in trainer_log.Reader(io.BytesIO()).events(chunks())
+        if isinstance(event, trainer_log.Progress)
+    ]
+    assert paces[0] is None
+    assert paces[2] == pytest.approx(3 / 0.4, rel=0.3)
 
 
 def test_a_loss_that_is_no_number_is_read_as_such() -> None:
@@ -50,16 +56,11 @@ def test_a_loss_that_is_no_number_is_read_as_such() -> None:
     assert math.isnan(read.loss)
 
 
-def test_other_bars_and_other_lines_are_no_progress() -> None:
-    assert trainer_log.parse(LATENTS) is None
-    assert (
-        trainer_log.parse("epoch validation steps:  10%|█  | 1/4 [00:01<00:03, 1.00it/s]") is None
-    )
-    assert trainer_log.parse("  num epochs / epoch数: 3") is None
-
-
-def test_epochs_are_read() -> None:
+def test_epochs_are_read_and_other_bars_and_lines_are_no_progress() -> None:
     assert trainer_log.parse("epoch 2/10") == trainer_log.EpochStarted(epoch=2, epochs=10)
+    validation = "epoch validation steps:  10%|█  | 1/4 [00:01<00:03, 1.00it/s]"
+    for line in (LATENTS, validation, "  num epochs / epoch数: 3"):
+        assert trainer_log.parse(line) is None
 
 
 def test_a_redrawn_bar_leaves_one_line_for_each_count() -> None:
@@ -104,25 +105,9 @@ def test_the_submodule_is_at_the_commit_that_the_option_table_was_made_from(
     sd_scripts: Path,
 ) -> None:
     from bespoke.experiment.trainer_options import table
-    from bespoke.trainer.process import answer
+    from bespoke.trainer.child_process import answer
 
     assert answer(["git", "rev-parse", "HEAD"], cwd=sd_scripts) == table().commit
-
-
-@pytest.mark.parametrize(
-    ("line", "stage"),
-    [
-        ("Loading dataset config from /run/dataset.toml", "imported"),
-        ("preparing accelerator", "dataset read"),
-        ("caching latents...", "model loaded"),
-        ("import network module: networks.lora", "latents made"),
-        ("running training / 学習開始", "prepared"),
-    ],
-)
-def test_each_stage_on_the_way_to_the_first_step_is_known_by_its_line(
-    line: str, stage: str
-) -> None:
-    assert trainer_log.parse(line) == trainer_log.Stage(name=stage)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +129,41 @@ def test_a_line_that_no_trainer_means_ends_no_run(line: str) -> None:
     assert list(trainer_log.Reader(io.BytesIO()).events([line.encode() + b"\nepoch 1/2\n"]))[
         -1
     ] == (trainer_log.EpochStarted(epoch=1, epochs=2))
+
+
+def said(*tail: str) -> str:
+    return str(trainer_log.failure(1, tail, Path("train.log")))
+
+
+def test_the_trainers_own_error_is_told_from_the_launchers() -> None:
+    text = said(
+        "Traceback (most recent call last):",
+        '  File "train_network.py", line 1, in <module>',
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
+        "Traceback (most recent call last):",
+        "subprocess.CalledProcessError: Command '[...]' returned non-zero exit status 1.",
+    )
+    assert "exit code 1: torch.OutOfMemoryError: CUDA out of memory" in text
+    assert "gradient_checkpointing" in text
+    assert "exit code 1: ValueError: a riddle\n" in said("ValueError: a riddle")
+    assert "its last lines are in the log" in said("all well")
+    assert trainer_log.ending(-9) == "SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("last", "advice"),
+    [
+        (
+            "subprocess.CalledProcessError: Command '['python']' died with <Signals.SIGKILL: 9>.",
+            "RAM",
+        ),
+        ("RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed. ", "RAM"),
+        (
+            "RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It is "
+            "possible that dataloader's workers are out of shared memory.",
+            "--shm-size",
+        ),
+    ],
+)
+def test_what_the_system_did_to_the_trainer_is_said_with_what_to_do(last: str, advice: str) -> None:
+    assert advice in said("    raise subprocess.CalledProcessError(code, cmd)", last)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
-
-from bespoke.errors import ConfigError
-from bespoke.trainer.journal import Journal, losses
+from bespoke.request import Request
+from bespoke.trainer.job import Journal, losses
+from bespoke.trainer.training import open_job
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,37 +18,22 @@ def test_two_starts_in_one_second_get_two_folders(tmp_path: Path) -> None:
     one, two = first.open(tmp_path, "a"), second.open(tmp_path, "a")
     assert one != two
     assert one.parent == two.parent == tmp_path / "a"
-    first.close()
-    second.close()
 
 
-def test_each_event_is_one_json_line_at_once(tmp_path: Path) -> None:
+def test_events_are_json_lines_at_once_and_tracebacks_have_a_file_of_their_own(
+    tmp_path: Path,
+) -> None:
     journal = Journal()
     journal.write("too early", lost=True)
-    folder = journal.open(tmp_path, "a")
-    journal.write("checkpoint", epoch=3, file=folder / "x")
-    rows = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    assert [(row["event"], row["epoch"], row["file"]) for row in rows] == [
-        ("checkpoint", 3, str(folder / "x"))
-    ]
-    assert rows[0]["time"].endswith("+00:00")
-    journal.close()
-
-
-def test_tracebacks_are_added_to_one_file_once_there_is_a_folder(tmp_path: Path) -> None:
-    journal = Journal()
     assert journal.keep_traceback("lost\n") is None
     folder = journal.open(tmp_path, "a")
+    journal.write("checkpoint", epoch=3, file=folder / "x")
+    (row,) = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+    assert (row["event"], row["epoch"], row["file"]) == ("checkpoint", 3, str(folder / "x"))
+    assert row["time"].endswith("+00:00")
     journal.keep_traceback("one\n")
     assert journal.keep_traceback("two\n") == str(folder / "error.log")
     assert (folder / "error.log").read_text() == "one\ntwo\n"
-    journal.close()
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a").touch()
-    with pytest.raises(ConfigError, match="cannot be made"):
-        Journal().open(tmp_path, "a")
 
 
 def events(folder: Path, *rows: object) -> None:
@@ -65,13 +49,22 @@ def progress(step: int, loss: float) -> dict[str, object]:
 def test_the_losses_of_earlier_starts_are_those_that_led_to_the_resumed_epoch(
     tmp_path: Path,
 ) -> None:
-    launched = {"event": "launched"}
-    events(tmp_path / "1", launched, progress(5, 9.0))
-    events(tmp_path / "2", launched, progress(4, 0.4), progress(12, 0.3), progress(19, 7.0))
-    resumed = {"event": "resumed", "epoch": 1}
+    def launched(after: int) -> dict[str, object]:
+        return {"event": "launched", "epoch": after}
+
+    events(tmp_path / "1", launched(0), progress(5, 9.0))
+    events(tmp_path / "2", launched(0), progress(4, 0.4), progress(12, 0.3), progress(19, 7.0))
     broken = ("[" * 100_000, "3", '{"event": "progress"}', '{"event": "progr')
-    events(
-        tmp_path / "3", resumed, launched, progress(13, 0.2), progress(14, float("nan")), *broken
-    )
+    good = (launched(1), progress(13, 0.2), progress(14, float("nan")))
+    events(tmp_path / "3", *good, *broken)
     assert losses(tmp_path, 10, 2) == [(4, 0.4), (13, 0.2)]
     assert losses(tmp_path, 10, 1) == [(4, 0.4)]
+
+
+def test_the_epochs_with_a_checkpoint_are_every_nth_and_the_last(tmp_path: Path) -> None:
+    def epochs(*overrides: str) -> list[int]:
+        return open_job(Request(workspace=tmp_path, overrides=overrides), Journal()).epochs
+
+    assert epochs() == list(range(1, 11))
+    every_second = "training.save_every_n_epochs=2"
+    assert epochs("training.max_train_epochs=5", every_second) == [2, 4, 5]
