@@ -42,7 +42,14 @@ if TYPE_CHECKING:
 
 def run(request: Request, journal: Journal) -> None:
     """Check, render, train, verify and summarise one experiment; errors are bespoke.errors'."""
-    job = _opened(request, journal)
+    job = training.open_job(request, journal)
+    if request.copied_from and not request.dry_run:
+        from bespoke.record import copies
+
+        copies.fetch(job)
+        # Beside a run of other options that has come now, this one has a name of its own.
+        job = training.open_job(request, journal)
+        copies.fetch(job)
     if request.dry_run:
         # No start of a run: nothing is noted of it, and the next one takes its place.
         job = replace(job, folder=job.workspace / "logs" / job.name / "dry_run")
@@ -60,20 +67,6 @@ def run(request: Request, journal: Journal) -> None:
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
         raise
-
-
-def _opened(request: Request, journal: Journal) -> Job:
-    """The run, brought here first from where it was copied, if that is asked for."""
-    job = training.open_job(request, journal)
-    if request.copied_from and not request.dry_run:
-        from bespoke.record import copies
-
-        copies.fetch(job)
-        # Beside a run of other options that has come, this one has a name of its own.
-        name, job = job.name, training.open_job(request, journal)
-        if job.name != name:
-            copies.fetch(job)
-    return job
 
 
 def _carry_out(job: Job, trainer: Trainer) -> None:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from bespoke.trainer.job import Job
 
-VARIABLE, REQUIRED = "BESPOKE_COPY_TO", "BESPOKE_COPY_REQUIRED"
+VARIABLE = "BESPOKE_COPY_TO"
 # How long a run's end waits for its copies. A machine that is taken away is gone in half a minute.
-PATIENCE, PATIENCE_S, INTERRUPTED_S = "BESPOKE_COPY_PATIENCE_S", 600.0, 20.0
+PATIENCE_S, INTERRUPTED_S = 600.0, 20.0
 # The largest file that is read back where a store gives no hash of it.
 READ_BACK = 16 * 2**20
 # At debug level some of them write requests with their keys.
@@ -47,11 +47,7 @@ MANIFEST = ".copied.json"
 
 
 def _store(address: str, option: str) -> Any:
-    """The files below an address, as fsspec's file system; nothing is connected to yet.
-
-    Raises:
-        ConfigError: where the address, which `option` named, is none.
-    """
+    """The files below an address, by fsspec, not connected to yet; ConfigError where it is none."""
     import fsspec
 
     for name in LOGGERS:
@@ -90,17 +86,14 @@ def _about(path: Path, size: int, _changed_ns: int) -> tuple[int, str]:
 def copying(job: Job, epoch: int) -> Iterator[Callable[[int], None]]:
     """Copy to BESPOKE_COPY_TO what there is when what this gives is called, as an epoch has ended.
 
-    `epoch` is the one that this start goes on after. The end is copied too, and waited for.
-
-    Raises:
-        ConfigError: where the address is none.
-        TrainerError: where a run that is over is not all there, and BESPOKE_COPY_REQUIRED is set.
+    `epoch` is the one that this start goes on after. The end is copied too, and waited for: a
+    TrainerError where a run that is over is not all there, and BESPOKE_COPY_REQUIRED is set.
     """
     address = os.environ.get(VARIABLE, "").strip()
     if not address:
         yield lambda _: None
         return
-    patience = float(os.environ.get(PATIENCE) or PATIENCE_S)
+    patience = float(os.environ.get("BESPOKE_COPY_PATIENCE_S") or PATIENCE_S)
     copies = _Copies(job, address, epoch)
     ending: BaseException | None = None
     try:
@@ -109,10 +102,9 @@ def copying(job: Job, epoch: int) -> Iterator[Callable[[int], None]]:
         ending = error
         raise
     finally:
-        if isinstance(ending, InterruptedRunError):
-            patience = min(patience, INTERRUPTED_S)
-        if lacking := copies.finish(patience):
-            required = os.environ.get(REQUIRED, "0") not in ("", "0")
+        hurried = isinstance(ending, InterruptedRunError)
+        if lacking := copies.finish(INTERRUPTED_S if hurried else patience):
+            required = os.environ.get("BESPOKE_COPY_REQUIRED", "0") not in ("", "0")
             if required and (ending is None or isinstance(ending, GateStoppedError)):
                 raise TrainerError(f"{ending}\n{lacking}" if ending else lacking) from ending
             say(f"warning: {lacking}")
@@ -153,9 +145,8 @@ class _Copies:
             say(f"copied to {self._address}: all up to epoch {self._epoch}")
             return None
         why = self._trouble or f"it takes longer than {duration(patience)}"
-        names = [PurePosixPath(name).name for name in self._lacking]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return f"not copied to {self._address}: {', '.join(names[:3])}{more}: {why}"
+        names = ", ".join(PurePosixPath(name).name for name in self._lacking[:3])
+        return f"not copied to {self._address}: {len(self._lacking)} files ({names} …): {why}"
 
     def _work(self) -> None:
         last = False
@@ -175,7 +166,8 @@ class _Copies:
     def _copy(self, epoch: int) -> None:
         """Copy what is not there yet, then the manifest, and only then drop what is too old."""
         job, store = self._job, self._store
-        paths = {path.relative_to(job.workspace).as_posix(): path for path in self._files(epoch)}
+        files = (path for path in self._files(epoch) if path.is_file())
+        paths = {path.relative_to(job.workspace).as_posix(): path for path in files}
         self._lacking = [*paths, job.name + MANIFEST]
         run = json.loads(document_path(job.output, job.name).read_bytes())
         folder = f"{job.name}/{run['started'][:19].replace(':', '-')}-{run['uid'][:6]}"
@@ -183,7 +175,7 @@ class _Copies:
         sizes = {path.removeprefix(f"{folder}/"): row["size"] for path, row in found.items()}
         if self._there is None:
             self._there = self._known(folder)
-        files = {}
+        copied = {}
         for name, path in paths.items():
             # The run deletes old states meanwhile.
             if path.exists():
@@ -193,13 +185,13 @@ class _Copies:
                     # A log has grown since.
                     about = len(data), hashlib.sha256(data).hexdigest()
                     _write(store, f"{folder}/{name}", data)
-                files[name] = self._there[name] = about
+                copied[name] = self._there[name] = about
             self._lacking.remove(name)
-        files = {name: about for name, about in files.items() if paths[name].exists()}
-        manifest = {"uid": run["uid"], "epoch": epoch, "folder": folder, "files": files}
+        copied = {name: about for name, about in copied.items() if paths[name].exists()}
+        manifest = {"uid": run["uid"], "epoch": epoch, "folder": folder, "files": copied}
         _write(store, job.name + MANIFEST, json.dumps(manifest, indent=1).encode())
         self._lacking = []
-        for name in sizes.keys() - files.keys():
+        for name in sizes.keys() - copied.keys():
             if 0 < checkpoints.epoch_of(PurePosixPath(name).parent.name, job.name) < epoch:
                 # A key that may write and not delete is good enough.
                 with contextlib.suppress(PermissionError):
@@ -207,53 +199,35 @@ class _Copies:
 
     def _known(self, folder: str) -> dict[str, tuple[int, str]]:
         """What is in a folder of the store by the manifest there."""
-        try:
+        with contextlib.suppress(FileNotFoundError, ValueError):
             manifest = json.loads(self._store.cat_file(self._job.name + MANIFEST))
-        except (FileNotFoundError, ValueError):
-            return {}
-        if manifest["folder"] != folder:
-            return {}
-        if manifest["epoch"] > self._first:
-            raise ConfigError(
-                f"this run is there up to epoch {manifest['epoch']}, and was begun after "
-                f"{self._first} here; go on with --from, or copy to another address"
-            )
-        return {name: tuple(about) for name, about in manifest["files"].items()}
+            if manifest["folder"] == folder and manifest["epoch"] > self._first:
+                raise ConfigError(
+                    f"this run is there up to epoch {manifest['epoch']}, and was begun after "
+                    f"{self._first} here; go on with --from, or copy to another address"
+                )
+            if manifest["folder"] == folder:
+                return {name: tuple(about) for name, about in manifest["files"].items()}
+        return {}
 
     def _files(self, epoch: int) -> Iterator[Path]:
         """All that a run has come to, and needs to go on, once `epoch` has ended; states last."""
-        output, name = self._job.output, self._job.name
+        output, name, place = self._job.output, self._job.name, self._job.workspace
         for path in sorted(output.glob("*.safetensors")):
             if 0 < checkpoints.epoch_of(path.name, name) <= epoch:
-                yield path
-                for folder in (output / "tests").glob(f"{glob.escape(path.stem)}-*"):
-                    yield from _inside(folder)
-        yield output / "tests" / f"{name}.likeness.npz"
-        yield document_path(output, name)
-        yield resume.record_path(output, name)
+                tests = (output / "tests").glob(f"{glob.escape(path.stem)}-*/[!.]*")
+                yield from (path, *sorted(tests))
         page = report.page_name(self._job.experiment.run_name)
-        yield self._job.workspace / report.FOLDER / page
-        for start in sorted((self._job.workspace / "logs" / name).glob("*")):
-            yield from _inside(start)
+        yield from (document_path(output, name), resume.record_path(output, name))
+        yield from (output / "tests" / f"{name}.likeness.npz", place / report.FOLDER / page)
+        yield from sorted((place / "logs" / name).glob("*/[!.]*"))
         for number, state in checkpoints.states(output, name):
             if number <= epoch:
-                yield from _inside(state)
-
-
-def _inside(folder: Path) -> list[Path]:
-    """The files of a folder that are written to their end."""
-    return sorted(path for path in folder.glob("[!.]*") if path.is_file())
+                yield from sorted(state.glob("[!.]*"))
 
 
 def fetch(job: Job) -> None:
-    """Bring what `--from` has of this run into the workspace; one that is here is left as it is.
-
-    Raises:
-        ConfigError: where there is no such run, it cannot be read or is damaged, or another file
-            is in the place of one of its own.
-    """
-    if job.request.fresh:
-        raise ConfigError("--from goes on with a run, --fresh starts it again: leave one out")
+    """Bring a run here from where `--from` says; ConfigError where it, or what is here, forbids."""
     address, name = str(job.request.copied_from), job.name + MANIFEST
     store = _store(address, "--from")
     try:
@@ -268,26 +242,25 @@ def fetch(job: Job) -> None:
     except Exception as error:
         if is_full(error) or isinstance(error, ConfigError):
             raise
-        what = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
-        raise ConfigError(f"--from: {address}: {name} {what}: {first_line(error)}") from error
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"--from: {address}: cannot read {name}: {why}") from error
 
 
 def _to_fetch(job: Job, address: str, manifest: Mapping[str, Any]) -> list[str]:
     """The files that are not here, the run's own last: with that here, all is."""
     run_file, document = (of(job.output, job.name) for of in (resume.record_path, document_path))
     paths = {name: job.workspace / name for name in manifest["files"]}
-    lacking = [name for name, path in paths.items() if not path.exists()]
     if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in paths):
         raise ConfigError(f"--from: {address}: {job.name}{MANIFEST} names files of elsewhere")
+    lacking = [name for name, path in paths.items() if not path.exists()]
     is_here = run_file.exists() and json.loads(document.read_bytes())["uid"] == manifest["uid"]
     if is_here and not any(checkpoints.epoch_of(paths[name].name, job.name) for name in lacking):
         say(f"{job.name} is here, with every checkpoint of {address}: it goes on from here")
         return []
     for name, path in paths.items():
         if path.exists() and sha256(path) != manifest["files"][name][1]:
-            raise ConfigError(
-                f"{path}: is here with other content than in {address}; name an empty --workspace, "
-                "or leave --from out to go on with what is here"
-            )
+            why = f"is here with other content than in {address}"
+            way_out = "name an empty --workspace, or leave --from out to go on with what is here"
+            raise ConfigError(f"{path}: {why}; {way_out}")
     say(f"fetching {job.name} from {address}: {len(lacking)} files, to epoch {manifest['epoch']}")
     return sorted(lacking, key=lambda name: paths[name] == run_file)
