@@ -83,7 +83,7 @@ def test_runs_on_two_gpus_are_spread_and_none_outlives_the_one_that_started_them
     tmp_path: Path, number: signal.Signals
 ) -> None:
     place, program = tmp_path / "place", tmp_path / "nvidia-smi"
-    rows = "".join(f'echo "NVIDIA X, 143771, 570.1, 0, 9.0, GPU-{gpu}"\n' for gpu in (0, 1))
+    rows = "".join(f'echo "NVIDIA X, 143771, 0, 9.0, GPU-{gpu}"\n' for gpu in (0, 1))
     program.write_text(f"#!/bin/sh\n{rows}")
     program.chmod(0o755)
     hang = {"BESPOKE_FAKE_TRAINER_FAULT": "hang@1", "PATH": f"{tmp_path}:{os.environ['PATH']}"}

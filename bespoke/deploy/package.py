@@ -26,7 +26,7 @@ from bespoke.experiment.toml_files import toml_value
 from bespoke.files import REPOSITORY, write_whole
 from bespoke.redact import holds_secret
 from bespoke.trainer.child_process import answer
-from bespoke.trainer.launch import SUBMODULE, require_submodule
+from bespoke.trainer.sd_scripts import SUBMODULE, require_submodule
 
 if TYPE_CHECKING:
     import argparse

@@ -20,7 +20,7 @@ from bespoke.evaluation import epoch_result, metrics, sampling, scoring
 from bespoke.experiment import config, prompts
 from bespoke.experiment.toml_files import read_toml
 from bespoke.files import REPOSITORY, workspace
-from bespoke.trainer import base_model, checkpoints, hardware, launch
+from bespoke.trainer import base_model, checkpoints, hardware, sd_scripts
 
 if TYPE_CHECKING:
     import argparse
@@ -90,7 +90,7 @@ def _find(name: Path, output: Path) -> Path:
 @functools.cache
 def _base_model(models: Path, wanted: str | None) -> tuple[str, ...]:
     """gen_img's options for the base model, which is fetched where it is missing."""
-    launch.require_packages()
+    sd_scripts.require_packages()
     usual = read_toml(REPOSITORY / config.TRAINING_FILE, config.TRAINING_FILE)["model"]
     base = base_model.locate(wanted or usual["pretrained_model_name_or_path"], models=models)
     base_model.provide(base, models=models, announce=say)

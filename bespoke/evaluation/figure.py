@@ -34,7 +34,7 @@ SKIN_A, SKIN_B, SKIN_CHROMA = (-3.0, 36.0), (-1.0, 50.0), 54.0
 # Shares of the face that must be of a colour of skin, and that the background may not have.
 NATURAL, SPILT = 0.5, 0.4
 
-# How sure the model of glasses must be where none were asked; of hats it sees too many.
+# How sure the model of glasses must be where none were asked: 5 of 150 originals without have it.
 SURE = 0.8
 
 # How sure a model must be of a face, if no glasses cover it: 202 originals have 0.25 and more, flat

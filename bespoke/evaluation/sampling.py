@@ -25,7 +25,7 @@ from bespoke.evaluation import epoch_result, likeness, metrics, scoring
 from bespoke.evaluation.epoch_result import EpochResult, PictureResult
 from bespoke.experiment.prompts import Prompt  # noqa: TC001 - Sample's fields are its annotations
 from bespoke.files import REPOSITORY, sha256, write_whole
-from bespoke.trainer import checkpoints, launch
+from bespoke.trainer import checkpoints, sd_scripts
 from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def draw(
         unwanted = f"--n {negative}" if negative else ""
         lines.append(f" {text} {way} {unwanted} --f {Sample(prompt, seed).file}\n")
     write_whole(folder / "prompts.txt", "".join(lines))
-    script = launch.require_submodule(REPOSITORY) / "gen_img.py"
+    script = sd_scripts.require_submodule(REPOSITORY) / "gen_img.py"
     command = [
         *(sys.executable, str(script), "--v1", *model),
         *("--network_module", "networks.lora", "--network_weights", str(lora.path.absolute())),
@@ -135,7 +135,7 @@ def draw(
         *(("--clip_skip", str(lora.clip_skip)) if lora.clip_skip else ()),
     ]
     say(f"drawing {len(samples)} pictures of {lora.path.name}")
-    environment, log = launch.environment(os.environ), folder / "gen_img.log"
+    environment, log = sd_scripts.environment(os.environ), folder / "gen_img.log"
     done = subprocess.run(
         command, cwd=script.parent, env=environment, stdout=PIPE, stderr=STDOUT, check=False
     )

@@ -68,12 +68,11 @@ UNASKED = {
     "coloured skin": 0.3,
     "background over the hair": 0.2,
     "glasses": 0.2,
-    "hat": 0.2,
 }
 
 # From here on a face's lightness is like no mix of the collection's faces: noise has 0.78 and more,
-# originals that were left out of the learning 0.6 at most.
-NO_FACE = 0.79
+# originals that were left out of the learning 0.6 at most; and the points of a likeness it costs.
+NO_FACE, FACELESS = 0.79, 4.0
 
 # Points lost from which on a person is told of it.
 TOLD = 0.5
@@ -112,14 +111,15 @@ def _unlike(measured: Mapping[str, Any], weights: Mapping[str, float]) -> dict[s
     lost = {WORDS[name]: weights[name] * min(MOST, parts[name]["beyond"]) for name in parts}
     if grid.get("verdict") == "mismatch":
         lost[f"not on the grid: {grid['reason']}"] = OFF_GRID
+    if _faceless(measured):
+        lost["no face"] = FACELESS
     spread = 1 - grid.get("sharp", 1.0)
     return lost | {"edges not hard": BLURRED * spread, "": UNEVEN * min(1.0, 50 * spread)}
 
 
 def _missed(measured: Mapping[str, Any]) -> dict[str, float] | None:
     """By what there is to say of it, the points that what was asked lacks; None without any."""
-    unlike = measured.get("likeness", {}).get("face", {}).get("value", 0.0)
-    if unlike >= NO_FACE or measured.get("face", {}).get("verdict") == "mismatch":
+    if _faceless(measured):
         return {"no face": 10.0}
     ground = measured.get("background", {})
     known = {
@@ -141,8 +141,13 @@ def _missed(measured: Mapping[str, Any]) -> dict[str, float] | None:
     for name, part in measured.get("unasked", {}).items():
         if part["verdict"] == "seen":
             words = name.replace("background", colour) if " " in name else f"unasked {name}"
-            lost[words] = UNASKED[name] * (10 - sum(lost.values()))
+            lost[words] = max(TOLD, UNASKED[name] * (10 - sum(lost.values())))
     return lost
+
+
+def _faceless(measured: Mapping[str, Any]) -> bool:
+    unlike = measured.get("likeness", {}).get("face", {}).get("value", 0.0)
+    return bool(unlike >= NO_FACE or measured.get("face", {}).get("verdict") == "mismatch")
 
 
 def _in_words(name: str, part: Mapping[str, Any]) -> str:

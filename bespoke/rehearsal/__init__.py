@@ -15,7 +15,8 @@ class FakeTrainer:
 
     commit: str | None = None
     tokenizer: Path | None = None
-    base_model = base_model_name = "REHEARSAL"
+    base_model: str = "REHEARSAL"
+    base_model_name: str = "REHEARSAL"
     lacks: str | None = None
 
     def command(self, rendered: Rendered) -> list[str]:

@@ -11,7 +11,7 @@ from bespoke.trainer.child_process import answer
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-QUERY = ("name", "memory.total", "driver_version", "memory.used", "compute_cap", "uuid")
+QUERY = ("name", "memory.total", "memory.used", "compute_cap", "uuid")
 # Compute capabilities: the least that torch 2.10's kernels are built for, and bf16's first.
 TORCH_NEEDS, AMPERE = (7, 0), (8, 0)
 
@@ -22,7 +22,6 @@ class Gpu:
 
     name: str
     memory_mib: int
-    driver: str
     used_mib: int = 0
     capability: tuple[int, int] | None = None
     number: int = 0
@@ -59,12 +58,11 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def _gpu(number: int, row: list[str]) -> Gpu:
-    name, total, driver, used, capability, uuid = row
+    name, total, used, capability, uuid = row
     major, _, minor = capability.partition(".")
     return Gpu(
         name=name,
         memory_mib=int(total),
-        driver=driver,
         used_mib=int(used) if used.isdigit() else 0,
         capability=(int(major), int(minor)) if major.isdigit() and minor.isdigit() else None,
         number=number,

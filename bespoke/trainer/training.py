@@ -18,7 +18,7 @@ from bespoke.experiment.experiment import DatasetSpec
 from bespoke.experiment.trainer_options import put
 from bespoke.files import REPOSITORY, document_path, workspace, write_whole
 from bespoke.signals import signals_held
-from bespoke.trainer import checkpoints, hardware, launch, progress, resume, trainer_log
+from bespoke.trainer import checkpoints, hardware, progress, resume, sd_scripts, trainer_log
 from bespoke.trainer.child_process import Group, patience
 from bespoke.trainer.job import Job, Journal, now
 
@@ -185,7 +185,7 @@ class _Training:
         log_file = job.folder / "train.log"
         say(f"the trainer starts; full log: {log_file}")
         began = time.monotonic()
-        environment = launch.environment(os.environ)
+        environment = sd_scripts.environment(os.environ)
         with (
             # Testing and recording an epoch must not be cut: in output() a signal ends the run.
             signals_held(),

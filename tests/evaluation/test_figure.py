@@ -92,7 +92,7 @@ def test_the_grounds_colour_over_the_face_counts_more_than_all_else_that_is_wron
 
 
 def test_hair_in_the_grounds_colour_counts_where_no_hair_colour_was_asked() -> None:
-    wrong = drawn(background="#c0a890", hair="#30c050")
+    wrong = drawn(background="#30c0a0", hair="#30c050", eyes="#784824", skin="#f0c8a8")
     assert "green over the hair" in scoring.remarks(of(wrong, GREEN))
     assert "green over the hair" not in scoring.remarks(of(wrong, f"green hair, {GREEN}"))
 

@@ -112,3 +112,11 @@ def test_remarks_name_the_worst_first_and_nothing_where_all_is_well() -> None:
     assert scoring.remarks(shown)[0] == (
         "not on the grid: cells are about 32 px, grid 24 expected 21.3"
     )
+
+
+def test_a_picture_of_one_colour_is_like_no_portrait() -> None:
+    flat = metrics.measure(np.full((512, 512, 3), 128, np.uint8), ASKED, learnt())
+    scores = scoring.suggest([flat])
+    assert scoring.remarks(flat)[0] == "no face"
+    assert max(scores.visual_quality or 0, scores.style_match or 0) < 5
+    assert scores.prompt_adherence == 0

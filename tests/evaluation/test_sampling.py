@@ -16,7 +16,7 @@ from bespoke.dataset import images
 from bespoke.errors import TrainerError
 from bespoke.evaluation import sampling
 from bespoke.experiment import prompts
-from bespoke.trainer import checkpoints, launch
+from bespoke.trainer import checkpoints, sd_scripts
 from tests.trainer.test_checkpoints import lora
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def pretender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A script in the place of gen_img.py."""
     path = tmp_path / "gen_img.py"
     path.write_text(PRETENDER)
-    monkeypatch.setattr(launch, "require_submodule", lambda _: tmp_path)
+    monkeypatch.setattr(sd_scripts, "require_submodule", lambda _: tmp_path)
     return path
 
 

@@ -64,9 +64,17 @@ def test_remarks_say_what_is_missing_and_what_no_one_asked_the_worst_first() -> 
             "crown": {"verdict": "mismatch", "reason": "not seen", "asked": gold},
             "eyes": {"verdict": "unmeasured", "reason": "none"},
         },
-        "unasked": {"background over the face": {"verdict": "seen"}, "hat": {"verdict": "none"}},
+        "unasked": {
+            "background over the face": {"verdict": "seen"},
+            "glasses": {"verdict": "none"},
+        },
     }
-    said = ("background pink, green asked", "hair brown, blonde asked", "no crown")
+    said = (
+        "background pink, green asked",
+        "hair brown, blonde asked",
+        "no crown",
+        "green over the face",
+    )
     assert remarks(measured) == said
     assert suggest([measured]).prompt_adherence == 0
     measured["background"] = {"verdict": "match", "name": "green", "asked": green}

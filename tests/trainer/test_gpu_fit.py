@@ -33,7 +33,7 @@ CARDS = {
 
 
 def gpu(name: str, memory: int, capability: tuple[int, int], *, used: int = 0) -> Gpu:
-    return Gpu(name=name, memory_mib=memory, driver="580", used_mib=used, capability=capability)
+    return Gpu(name=name, memory_mib=memory, used_mib=used, capability=capability)
 
 
 @pytest.fixture(autouse=True)
@@ -162,9 +162,9 @@ def test_an_interrupted_run_keeps_its_plan_on_another_card(experiment: Experimen
 # --- Through the command line, with a driver that answers as the real one would ------------------
 
 
-H100 = "NVIDIA H100 80GB HBM3, 81559, 580.1, 0, 9.0, GPU-1"
-SMALL = "NVIDIA GeForce RTX 3070, 8192, 580.1, 0, 8.6, GPU-2"
-OLD = "NVIDIA GeForce GTX 1060, 6144, 580.1, 0, 6.1, GPU-3"
+H100 = "NVIDIA H100 80GB HBM3, 81559, 0, 9.0, GPU-1"
+SMALL = "NVIDIA GeForce RTX 3070, 8192, 0, 8.6, GPU-2"
+OLD = "NVIDIA GeForce GTX 1060, 6144, 0, 6.1, GPU-3"
 
 
 def receipt(place: Path) -> dict[str, dict[str, object]]:

@@ -24,15 +24,14 @@ def driver(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_gpu_is_read_with_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver(
         tmp_path,
-        'echo "NVIDIA GeForce RTX 4090, 24564, 550.54.15, 310, 8.9, GPU-aa"; '
-        'echo "NVIDIA H200, 143771, 570.1, 0, 9.0, GPU-bb"',
+        'echo "NVIDIA GeForce RTX 4090, 24564, 310, 8.9, GPU-aa"; '
+        'echo "NVIDIA H200, 143771, 0, 9.0, GPU-bb"',
         monkeypatch,
     )
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     rtx = hardware.Gpu(
         name="NVIDIA GeForce RTX 4090",
         memory_mib=24564,
-        driver="550.54.15",
         used_mib=310,
         capability=(8, 9),
         uuid="GPU-aa",
@@ -40,7 +39,6 @@ def test_each_gpu_is_read_with_its_memory(tmp_path: Path, monkeypatch: pytest.Mo
     h200 = hardware.Gpu(
         name="NVIDIA H200",
         memory_mib=143771,
-        driver="570.1",
         capability=(9, 0),
         number=1,
         uuid="GPU-bb",
@@ -55,7 +53,7 @@ def test_each_gpu_is_read_with_its_memory(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_the_driver_does_not_know_is_not_made_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver(tmp_path, 'echo "Old Card, 8192, 525.1, [N/A], [N/A], GPU-cc"', monkeypatch)
+    driver(tmp_path, 'echo "Old Card, 8192, [N/A], [N/A], GPU-cc"', monkeypatch)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (gpu,) = hardware.gpus()
     assert (gpu.used_mib, gpu.capability) == (0, None)
@@ -67,7 +65,7 @@ def test_what_the_driver_does_not_know_is_not_made_up(
 def test_a_gpu_that_torch_has_no_kernels_for_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, said: str
 ) -> None:
-    driver(tmp_path, f'echo "GTX 1060, 6144, 580.1, 0, {capability}, GPU-dd"', monkeypatch)
+    driver(tmp_path, f'echo "GTX 1060, 6144, 0, {capability}, GPU-dd"', monkeypatch)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (gpu,) = hardware.gpus()
     assert said in (gpu.too_old or "")

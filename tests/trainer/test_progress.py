@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # A batch of four is then the plan's, and no person's.
-H100 = "NVIDIA H100, 81559, 580.1, 0, 9.0, GPU-1"
+H100 = "NVIDIA H100, 81559, 0, 9.0, GPU-1"
 
 
 def run(

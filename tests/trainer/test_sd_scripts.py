@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bespoke.errors import ConfigError
-from bespoke.trainer import launch
+from bespoke.trainer import sd_scripts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_the_command_names_one_process_and_a_launcher_file_of_its_own(tmp_path: Path) -> None:
-    command = launch.command(
+    command = sd_scripts.command(
         tmp_path,
         tmp_path / "training.toml",
         script=tmp_path / "train_network.py",
@@ -32,7 +32,7 @@ def test_the_command_names_one_process_and_a_launcher_file_of_its_own(tmp_path: 
 
 
 def test_the_environment_keeps_the_trainer_offline_and_readable() -> None:
-    made = launch.environment(
+    made = sd_scripts.environment(
         {"PATH": "/bin", "ACCELERATE_MIXED_PRECISION": "bf16", "COLUMNS": "20"}
     )
     assert made["PATH"] == "/bin"
@@ -44,4 +44,4 @@ def test_the_environment_keeps_the_trainer_offline_and_readable() -> None:
 
 def test_a_submodule_that_is_not_there_is_answered_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="git submodule update --init"):
-        launch.require_submodule(tmp_path)
+        sd_scripts.require_submodule(tmp_path)
