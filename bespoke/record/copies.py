@@ -50,12 +50,12 @@ def _store(address: str, option: str) -> Any:
     """The files below an address, by fsspec, not connected to yet; ConfigError where it is none."""
     import fsspec
 
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         files, root = fsspec.url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise ConfigError(f"{option}: {address}: {first_line(error)}") from None
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     # A mount that is not there must not be made on this machine's own disk.
     if "file" in files.protocol and not files.isdir(root):
         raise ConfigError(f"{option}: {address}: no such directory; mount it, or make it")
@@ -154,9 +154,10 @@ class _Copies:
             epoch, last = self._due.get()
             while not self._due.empty():
                 epoch, last = self._due.get()
-            before, self._trouble = self._trouble, ""
+            before = self._trouble
             try:
                 self._copy(epoch)
+                self._trouble = ""
             except Exception as error:  # noqa: BLE001 - training goes on
                 self._trouble = first_line(error)
                 if not before and not last:

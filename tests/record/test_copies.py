@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
 from safetensors.numpy import load_file
 
+from bespoke.errors import ConfigError
 from bespoke.files import document_path
+from bespoke.record import copies
+from tests.conftest import SMOKE
 from tests.rehearsals import NAME, command, run, start, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 SECRET = "canary/secret+of0the1store"
 FOUR = ("--set", "training.max_train_epochs=4")
-Variables = dict[str, str]
 
 
-def server(port: int, **variables: str) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    quiet = subprocess.DEVNULL
-    child = subprocess.Popen(words, stdout=quiet, stderr=quiet, env={**os.environ, **variables})
-
-    def answers() -> bool:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/").close()
-        except OSError:
-            return False
-        return True
-
-    wait_for(answers)
-    return child
+def keys(port: int, address: str = "s3://home/night") -> dict[str, str]:
+    """Variables under which a run is copied to a server on this machine, and gives up quickly."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "artist",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_MAX_ATTEMPTS": "1",
+        "BESPOKE_COPY_TO": address,
+    }
 
 
 def free_port() -> int:
@@ -53,157 +52,100 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def variables_for(port: int) -> Variables:
-    return {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "artist",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "BESPOKE_COPY_TO": "s3://home/night",
-    }
+@contextlib.contextmanager
+def server(port: int, **variables: str) -> Iterator[Any]:
+    """An S3 server in a process of its own, killed at the end: its files, and a bucket in them."""
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    quiet, environment = subprocess.DEVNULL, {**os.environ, **variables}
+    with subprocess.Popen(words, stdout=quiet, stderr=quiet, env=environment) as child:
+        try:
+            options = {"key": "artist", "secret": SECRET, "use_listings_cache": False}
+            files = fsspec.filesystem("s3", endpoint_url=f"http://127.0.0.1:{port}", **options)
+            # It tries again until the server answers.
+            with contextlib.suppress(PermissionError):
+                files.mkdir("home")
+            yield files
+        finally:
+            child.kill()
 
 
-def store(s3: Variables) -> Any:
-    """The same server, for a look."""
-    keys = {"key": "artist", "secret": SECRET, "endpoint_url": s3["AWS_ENDPOINT_URL"]}
-    fresh = {"skip_instance_cache": True, "use_listings_cache": False}
-    return fsspec.filesystem("s3", **keys, **fresh)
+def manifest(files: Any) -> Any:
+    return json.loads(files.cat_file(f"home/night/{NAME}.copied.json"))
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Variables]:
-    """Variables under which a run is copied into a bucket that is there."""
-    port = free_port()
-    child = server(port)
-    yield variables_for(port)
-    child.kill()
-    child.wait()
+def states(paths: Iterable[str]) -> set[int]:
+    return {int(match[1]) for path in paths if (match := re.search(r"(\d{6})-state", path))}
 
 
-@pytest.fixture
-def bucket(s3: Variables) -> Any:
-    """The bucket, empty."""
-    files = store(s3)
-    if files.exists("home"):
-        files.rm("home", recursive=True)
-    files.mkdir("home")
-    return files
-
-
-def manifest(bucket: Any, root: str = "home/night") -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(bucket.cat_file(f"{root}/{NAME}.copied.json"))
-    return document
-
-
-def states(paths: Iterable[str]) -> set[str]:
-    return {match[0] for path in paths if (match := re.search(r"\d{6}-state", path))}
-
-
-def tensors(place: Path) -> dict[str, bytes]:
+def tensors(workspace: Path) -> dict[str, bytes]:
     """Every checkpoint's tensors, as bytes."""
     contents = {}
-    for path in (place / "rehearsal" / "output").glob(f"{NAME}-*.safetensors"):
+    for path in (workspace / "output").glob("*-00000?.safetensors"):
         rows = load_file(path)
         contents[path.name] = b"".join(rows[key].tobytes() for key in sorted(rows))
     return contents
 
 
-def test_a_whole_run_is_there_with_the_two_newest_states_and_is_not_sent_again(
-    tmp_path: Path, s3: Variables, bucket: Any
-) -> None:
-    done = run(command(tmp_path, *FOUR), **s3)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("bespoke: copied to s3://home/night: all up to epoch 4\n")
-    copied, place = manifest(bucket), tmp_path / "rehearsal"
-    assert copied["epoch"] == 4
-    there = bucket.find(f"home/night/{copied['folder']}")
-    assert len(there) == len(copied["files"])
-    for name, (size, sha256) in copied["files"].items():
-        content = bucket.cat_file(f"home/night/{copied['folder']}/{name}")
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (size, sha256)
-        assert content == (place / name).read_bytes()
-    output = place / "output"
-    needed = [*output.glob("*.json"), *output.glob(f"{NAME}-*.safetensors")]
-    needed += [*output.glob("tests/*/*"), *output.glob("*0-state/*")]
-    needed += [*(place / "reports").glob("REHEARSAL*"), *(place / "logs" / NAME).glob("*/*.log")]
-    assert {path.relative_to(place).as_posix() for path in needed} <= copied["files"].keys()
-    assert states(copied["files"]) == {"000002-state", "000003-state"}
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
-    assert SECRET not in done.stdout + done.stderr
-
-
-def test_a_run_goes_on_elsewhere_to_the_same_bytes(
-    tmp_path: Path, s3: Variables, bucket: Any
-) -> None:
+def test_a_run_goes_on_elsewhere_to_the_same_bytes(tmp_path: Path) -> None:
     first, second = (command(tmp_path / name, *FOUR) for name in ("first", "second"))
-    assert run(command(tmp_path / "whole", *FOUR)).returncode == 0
-    stopped = run(first, **s3, BESPOKE_FAKE_TRAINER_FAULT="die@6")
-    assert stopped.returncode == 4
-    assert "copied to s3://home/night: all up to epoch 2" in stopped.stdout
-    before = bucket.find("home", detail=True)
-    gone_on = run([*second, "--from", "s3://home/night"], **s3)
-    assert gone_on.returncode == 0, gone_on.stderr
-    assert f"fetching {NAME} from s3://home/night: " in gone_on.stdout
-    assert f"resuming after epoch 2, from {NAME}-000002-state" in gone_on.stdout
-    assert len(tensors(tmp_path / "whole")) == 4
-    assert tensors(tmp_path / "second") == tensors(tmp_path / "whole")
+    assert run(command(tmp_path, *FOUR)).returncode == 0
+    with server(port := free_port()) as files:
+        stopped = run(first, **keys(port), BESPOKE_FAKE_TRAINER_FAULT="die@6")
+        assert stopped.returncode == 4
+        assert "copied to s3://home/night: all up to epoch 2" in stopped.stdout
+        before = files.find("home", detail=True)
+        second += ["--from", "s3://home/night"]
+        cut = run(second, **keys(port), BESPOKE_FAKE_TRAINER_FAULT="die@8")
+        assert f"resuming after epoch 2, from {NAME}-000002-state" in cut.stdout
+        gone_on = run(second, **keys(port), S3FS_LOGGING_LEVEL="DEBUG")
+        assert (gone_on.returncode, gone_on.stderr) == (0, "")
+        assert gone_on.stdout.endswith("bespoke: copied to s3://home/night: all up to epoch 4\n")
+        assert f"{NAME} is here, with every checkpoint of s3://home/night" in gone_on.stdout
+        assert "resuming after epoch 3" in gone_on.stdout
+        all_is_there(files, tmp_path / "second" / "rehearsal")
+        assert SECRET not in str((gone_on.stdout, gone_on.stderr))
+        # Into the same folder there, in which nothing of the first two epochs was sent again.
+        after = files.find("home", detail=True)
+        for path in (path for path in before if path.endswith((".safetensors", ".png"))):
+            assert after.get(path, before[path]) == before[path]
+        # What the first machine has is behind now, and is not copied over it.
+        behind = run(first, **keys(port))
+        assert "this run is there up to epoch 4, and was begun after 2 here" in behind.stdout
+        assert files.find("home", detail=True) == after
+    assert len(tensors(tmp_path / "rehearsal")) == 4
+    assert tensors(tmp_path / "second/rehearsal") == tensors(tmp_path / "rehearsal")
     record = json.loads(document_path(tmp_path / "second/rehearsal/output", NAME).read_bytes())
     assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2, 3, 4]
-    assert not [row for row in record["epochs"] if str(tmp_path / "first") in json.dumps(row)]
-    assert len(record["starts"]) == 2
-    assert len([*(tmp_path / "second/rehearsal/logs" / NAME).glob("*/events.jsonl")]) == 2
-    # Into the same folder there, in which nothing of the first two epochs was sent again.
-    assert manifest(bucket)["epoch"] == 4
-    after = bucket.find("home", detail=True)
-    for path in before:
-        if path.endswith((".safetensors", ".png", ".npz")) and "000001-state" not in path:
-            assert after[path] == before[path]
-    # The first machine's own files are behind now: it may neither fetch nor copy over.
-    refused = run([*first, "--from", "s3://home/night"], **s3)
-    assert refused.returncode == 2
-    assert "is here with other content than in s3://home/night" in refused.stderr
-    behind = run(first, **s3)
-    assert behind.returncode == 0
-    assert "this run is there up to epoch 4, and was begun after 2 here" in behind.stdout
-    assert bucket.find("home", detail=True) == after
+    assert str(tmp_path / "first") not in json.dumps(record["epochs"])
 
 
-def test_a_run_that_is_here_goes_on_from_here(tmp_path: Path) -> None:
-    (tmp_path / "mounted").mkdir()
-    copies = {"BESPOKE_COPY_TO": f"file://{tmp_path}/mounted"}
-    words = command(tmp_path / "first", *FOUR)
-    assert run(words, **copies, BESPOKE_FAKE_TRAINER_FAULT="die@6").returncode == 4
-    other = [*command(tmp_path / "second", *FOUR), "--from", f"{tmp_path}/mounted"]
-    assert run(other, **copies, BESPOKE_FAKE_TRAINER_FAULT="die@8").returncode == 4
-    again = run(other, **copies)
-    assert again.returncode == 0, again.stderr
-    assert f"{NAME} is here, with every checkpoint of {tmp_path}/mounted" in again.stdout
-    assert "resuming after epoch 3" in again.stdout
-    assert not [path for path in (tmp_path / "mounted").rglob("*") if path.name[0] == "."]
+def all_is_there(files: Any, place: Path) -> None:
+    """Four epochs with the two newest states, as they are in a workspace, and no secret."""
+    copied = manifest(files)
+    assert (copied["epoch"], states(copied["files"])) == (4, {2, 3})
+    assert len(files.find(f"home/night/{copied['folder']}")) == len(copied["files"])
+    for name, (size, sha256) in copied["files"].items():
+        content = files.cat_file(f"home/night/{copied['folder']}/{name}")
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (size, sha256)
+        assert content == (place / name).read_bytes()
+        assert SECRET.encode() not in content
+    kinds = {PurePosixPath(name).suffix for name in copied["files"]}
+    assert kinds >= {".safetensors", ".bin", ".png", ".json", ".npz", ".html", ".log", ".jsonl"}
 
 
 def test_a_store_that_goes_away_is_said_once_and_has_all_once_it_is_back(tmp_path: Path) -> None:
-    port = free_port()
-    child = server(port)
-    s3 = {**variables_for(port), "AWS_MAX_ATTEMPTS": "1"}
-    store(s3).mkdir("home")
-    training = start(command(tmp_path, *FOUR), **s3, BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP="1")
-    wait_for(lambda: store(s3).exists(f"home/night/{NAME}.copied.json"))
-    child.kill()
-    child.wait()
+    words, pace = command(tmp_path, *FOUR), {"BESPOKE_FAKE_TRAINER_SECONDS_PER_STEP": "1"}
+    with server(port := free_port()) as files:
+        training = start(words, **keys(port), **pace)
+        wait_for(lambda: files.exists(f"home/night/{NAME}.copied.json"))
     assert training.stdout is not None
     assert any("warning: cannot copy to s3://home/night: " in line for line in training.stdout)
-    child = server(port)
-    store(s3).mkdir("home")
-    output, errors = training.communicate(timeout=60)
-    there = manifest(store(s3))
-    child.kill()
-    child.wait()
+    with server(port) as files:
+        output, errors = training.communicate(timeout=60)
+        assert len(manifest(files)["files"]) > 20
     assert (training.returncode, errors) == (0, "")
     assert "warning: cannot copy" not in output
     assert output.endswith("bespoke: copied to s3://home/night: all up to epoch 4\n")
-    assert len(there["files"]) > 20
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -211,62 +153,157 @@ class Refusing(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
-        self._answer(200, "<ListBucketResult></ListBucketResult>")
-
-    def do_HEAD(self) -> None:
-        self._answer(404, "")
-
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if "slow" in self.path:
-            time.sleep(60)
-        self._answer(507, "<Error><Code>QuotaExceeded</Code><Message>no room</Message></Error>")
-
-    def _answer(self, code: int, text: str) -> None:
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(text)))
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        time.sleep(60 if "slow" in self.path else 0)
+        self.send_response(507)
+        self.send_header("Content-Length", str(len(FULL)))
         self.end_headers()
-        self.wfile.write(text.encode())
+        self.wfile.write(FULL)
 
-    def log_message(self, *arguments: Any) -> None:
-        """Nothing."""
-
-
-@pytest.fixture(scope="module")
-def refusing() -> Iterator[int]:
-    """The port of a store that takes nothing."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as listening:
-        listening.daemon_threads = True
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield listening.server_port
-        listening.shutdown()
+    do_GET = do_PUT
 
 
-@pytest.mark.parametrize(
-    ("kind", "why", "code"),
-    [
-        ("down", "Could not connect to the endpoint URL", 4),
-        ("key", "The AWS Access Key Id you provided does not exist in our records", 4),
-        ("full", "no room", 4),
-        ("full", "no room", 0),
-        ("slow", "it takes longer than 0:03", 0),
-    ],
-)
+FULL = b"<Error><Code>QuotaExceeded</Code><Message>no room</Message></Error>"
+REFUSALS = {
+    "key": (0, "The AWS Access Key Id you provided does not exist in our records"),
+    "full": (4, "no room"),
+    "slow": (0, "(it takes longer than 0:03|Read timeout)"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
 def test_a_store_that_refuses_costs_a_run_one_line_and_its_exit_code_only_where_asked(
-    tmp_path: Path, refusing: int, kind: str, why: str, code: int
+    tmp_path: Path, kind: str
 ) -> None:
-    port = refusing if kind in ("full", "slow") else free_port()
-    strict = server(port, INITIAL_NO_AUTH_ACTION_COUNT="0") if kind == "key" else None
-    s3 = {**variables_for(port), "BESPOKE_COPY_TO": f"s3://{kind}", "BESPOKE_COPY_PATIENCE_S": "3"}
-    done = run(command(tmp_path), **s3, AWS_MAX_ATTEMPTS="1", BESPOKE_COPY_REQUIRED=str(code))
-    if strict:
-        strict.kill()
-        strict.wait()
+    code, why = REFUSALS[kind]
+    wanted = {"BESPOKE_COPY_PATIENCE_S": "3", "BESPOKE_COPY_REQUIRED": str(code)}
+    with contextlib.ExitStack() as stack:
+        if kind == "key":
+            stack.enter_context(server(port := free_port(), INITIAL_NO_AUTH_ACTION_COUNT="0"))
+        else:
+            listening = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Refusing))
+            threading.Thread(target=listening.serve_forever, daemon=True).start()
+            stack.callback(listening.shutdown)
+            port = listening.server_port
+        done = run(command(tmp_path), **{**keys(port, f"s3://{kind}"), **wanted})
     assert done.returncode == code, done.stderr
-    assert len(tensors(tmp_path)) == 3
+    assert len(tensors(tmp_path / "rehearsal")) == 3
     (line,) = (line for line in (done.stdout + done.stderr).splitlines() if "not copied" in line)
-    said = "bespoke: " if code else "bespoke: warning: "
-    assert re.match(rf"{said}not copied to s3://{kind}: \d+ files \(.*\): .*{why}", line)
-    assert done.stdout.count("warning: cannot copy") == (kind != "slow")
+    said = f"bespoke: {'' if code else 'warning: '}not copied to s3://{kind}"
+    assert re.match(rf"{said}: \d+ files \(.*\): .*{why}", line)
+    assert done.stdout.count("warning: cannot copy") == 1 or kind == "slow"
     assert done.stderr == (f"{line}\n" if code else "")
+
+
+def a_job(workspace: Path, epochs: int = 0) -> Any:
+    """A run that has ended so many epochs, is copied to a folder, and fetched from it."""
+    job = SimpleNamespace(name="keep", workspace=workspace, output=workspace / "output")
+    job.experiment = SimpleNamespace(run_name="KEEP")
+    job.request = SimpleNamespace(copied_from=str(workspace.parent / "mounted"))
+    job.output.mkdir(parents=True)
+    (workspace.parent / "mounted").mkdir(exist_ok=True)
+    for epoch in range(1, epochs + 1):
+        end_epoch(job, epoch)
+    return job
+
+
+def end_epoch(job: Any, epoch: int) -> None:
+    state = job.output / f"keep-{epoch:06}-state"
+    state.mkdir()
+    for path in (job.output / f"keep-{epoch:06}.safetensors", state / "optimizer.bin"):
+        path.write_bytes(bytes([epoch]))
+    record = {"uid": "0123456789", "started": "2026-11-27T10:00:00+00:00", "epochs": epoch}
+    for end in ("record", "run"):
+        (job.output / f"keep.{end}.json").write_text(json.dumps(record))
+
+
+def test_an_epoch_that_ends_meanwhile_waits_and_makes_way_for_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job(tmp_path / "here", 1)
+    monkeypatch.setenv("BESPOKE_COPY_TO", job.request.copied_from)
+    write, begun, go_on = copies._write, threading.Event(), threading.Event()
+    written = []
+
+    def slow_write(store: Any, path: str, data: bytes) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        written.append(path)
+        write(store, path, data)
+
+    monkeypatch.setattr(copies, "_write", slow_write)
+    with copies.copying(job, 0) as ended:
+        ended(1)
+        assert begun.wait(10)
+        for epoch in (2, 3):
+            end_epoch(job, epoch)
+            ended(epoch)
+        # As the run does with old states.
+        shutil.rmtree(job.output / "keep-000001-state")
+        go_on.set()
+    assert written.count("keep.copied.json") == 2
+    assert states(map(str, (tmp_path / "mounted").rglob("*.bin"))) == {2, 3}
+
+
+def test_what_cannot_be_fetched_whole_is_refused_and_writes_over_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = a_job(tmp_path / "here", 2), a_job(tmp_path / "there")
+    monkeypatch.setenv("BESPOKE_COPY_TO", first.request.copied_from)
+    with pytest.raises(ConfigError, match="json: FileNotFoundError"):
+        copies.fetch(second)
+    with copies.copying(first, 2):
+        pass
+    document = tmp_path / "mounted" / "keep.copied.json"
+    whole, mine = json.loads(document.read_bytes()), second.output / "keep-000001.safetensors"
+    copied = document.parent / whole["folder"] / "output" / "keep-000002.safetensors"
+    mine.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=f"{mine}: is here with other content than in"):
+        copies.fetch(second)
+    assert mine.read_bytes() == b"mine"
+    mine.unlink()
+    spoilt = {
+        "cannot read keep.copied.json: JSONDecodeError": (document, b"{"),
+        "names files of elsewhere": (document, b'{"files": {"output/../../x": [1, "a"]}}'),
+        "output/keep-000002.safetensors there is not what was copied": (copied, b"other"),
+    }
+    for said, (path, content) in spoilt.items():
+        before = path.read_bytes()
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=said):
+            copies.fetch(second)
+        assert not (second.output / "keep.run.json").exists()
+        path.write_bytes(before)
+    copies.fetch(second)
+    for name in whole["files"]:
+        assert (second.workspace / name).read_bytes() == (first.workspace / name).read_bytes()
+
+
+def test_an_address_that_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job(tmp_path / "here")
+    for address, why in (("no://where", "not known"), ("gs://a", "gcsfs"), ("/no/mount", "mount")):
+        monkeypatch.setenv("BESPOKE_COPY_TO", address)
+        with pytest.raises(ConfigError, match=f"BESPOKE_COPY_TO: {address}: .*{why}"):
+            copies.copying(job, 0).__enter__()
+
+
+@pytest.mark.trainer
+def test_the_real_trainer_goes_on_elsewhere_to_the_same_bytes(
+    smoke_run: Path, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job(tmp_path / "first")
+    job.name, job.workspace, job.output = NAME.partition("_")[2], smoke_run, smoke_run / "output"
+    monkeypatch.setenv("BESPOKE_COPY_TO", job.request.copied_from)
+    with copies.copying(job, 1):
+        pass
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "random-sd15").symlink_to(random_model)
+    words = [sys.executable, "-m", "bespoke.run", *SMOKE, "--workspace", str(tmp_path)]
+    done = run([*words, "--from", job.request.copied_from], timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"resuming after epoch 1, from {job.name}-000001-state" in done.stdout
+    assert len(tensors(smoke_run)) == 2
+    assert tensors(tmp_path) == tensors(smoke_run)
