@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 VARIABLE = "BESPOKE_COPY_TO"
 # How long a run's end waits for its copies. A machine that is taken away is gone in half a minute.
 PATIENCE_S, INTERRUPTED_S = 600.0, 20.0
-# The largest file that is read back where a store gives no hash of it.
-READ_BACK = 16 * 2**20
+READ_BACK = 16 * 2**20  # bytes of the largest file that is, where a store gives no hash of it
 # At debug level some of them write requests with their keys.
 LOGGERS = ("aiobotocore", "aiohttp", "asyncio", "botocore", "fsspec", "gcsfs", "s3fs", "urllib3")
 
@@ -103,7 +102,7 @@ def copying(job: Job, epoch: int) -> Iterator[Callable[[int], None]]:
         raise
     finally:
         hurried = isinstance(ending, InterruptedRunError)
-        if lacking := copies.finish(INTERRUPTED_S if hurried else patience):
+        if lacking := copies.finish(min(patience, INTERRUPTED_S) if hurried else patience):
             required = os.environ.get("BESPOKE_COPY_REQUIRED", "0") not in ("", "0")
             if required and (ending is None or isinstance(ending, GateStoppedError)):
                 raise TrainerError(f"{ending}\n{lacking}" if ending else lacking) from ending
@@ -119,8 +118,8 @@ class _Copies:
         self._job, self._address, self._store = job, address, _store(address, VARIABLE)
         self._due: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
         self._first = self._epoch = epoch
-        # What is known to be there, None before its manifest was read.
-        self._there: dict[str, tuple[int, str]] | None = None
+        # What is known to be there.
+        self._there: dict[str, tuple[int, str]] = {}
         self._lacking: list[str] = []
         self._trouble = ""
         # A store that hangs does not keep the process.
@@ -174,8 +173,7 @@ class _Copies:
         folder = f"{job.name}/{run['started'][:19].replace(':', '-')}-{run['uid'][:6]}"
         found = store.find(folder, detail=True)
         sizes = {path.removeprefix(f"{folder}/"): row["size"] for path, row in found.items()}
-        if self._there is None:
-            self._there = self._known(folder)
+        self._there = self._there or self._known(folder)
         copied = {}
         for name, path in paths.items():
             # The run deletes old states meanwhile.
