@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from bespoke.evaluation.evaluator import EpochEvaluator
     from bespoke.request import Request
     from bespoke.trainer.job import Job, Journal
-    from bespoke.trainer.sd_scripts import Trainer
 
 
 def run(request: Request, journal: Journal) -> None:
@@ -69,7 +68,7 @@ def run(request: Request, journal: Journal) -> None:
         raise
 
 
-def _carry_out(job: Job, trainer: Trainer) -> None:
+def _carry_out(job: Job, trainer: SdScripts | FakeTrainer) -> None:
     started = time.monotonic()
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
@@ -99,7 +98,8 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         start = training.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked)
         with copies.copying(job, start.epoch) as copy:
-            with recorder.recorded(job, row) as record:
+            with recorder.recorded(job, row) as (record, tell):
+                job = replace(job, tell=tell)
                 collections = checked.collections.values()
                 arts = [art for each in collections for art in each.arts.values()]
                 keep = functools.partial(recorder.keep, job, record)
@@ -118,7 +118,7 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
             _summarise(job, verified, evaluator, seconds)
 
 
-def _introduce(job: Job, trainer: Trainer) -> None:
+def _introduce(job: Job, trainer: SdScripts | FakeTrainer) -> None:
     say(f"{job.experiment.run_name} ({job.experiment.name})")
     if job.request.rehearse:
         say("REHEARSAL: generated pictures and a fake trainer; nothing it makes is a result")

@@ -52,15 +52,16 @@ class EpochEvaluator:
         with self._spared("what the run's own pictures have in common could not be learnt"):
             path = self.job.output / "tests" / f"{self.job.name}.likeness.npz"
             likeness.keep(path, self.arts, anew=start.epoch == 0)
-        for each in (number for number in self.job.epochs if number <= start.epoch):
-            if each == start.epoch and not start.finished and self.lacks_pictures(each):
+        for each in (number for number in (0, *self.job.epochs) if number <= start.epoch):
+            lacks = self.lacks_pictures(each)
+            if each and each == start.epoch and not start.finished and lacks:
                 say(f"epoch {each}: not all its test pictures are there; the trainer draws them")
-            else:
+            elif each or not lacks:
                 self.epoch(each, decides=not start.completed)
 
     def lacks_pictures(self, epoch: int) -> bool:
         """Whether this epoch is to be tested and cannot be, by what is there now."""
-        if not self.samples or epoch not in self.job.epochs or epoch in self.results:
+        if not self.samples or epoch not in (0, *self.job.epochs) or epoch in self.results:
             return False
         # What fails is said when the epoch is tested.
         with contextlib.suppress(BespokeError, OSError):
@@ -72,7 +73,7 @@ class EpochEvaluator:
         policy = None if self.job.request.no_gate else self.job.experiment.gate
         policy = policy if policy and policy.epoch == epoch else None
         with signals_held():
-            if self.samples and epoch in self.job.epochs:
+            if self.samples and epoch in (0, *self.job.epochs):
                 with self._spared(f"epoch {epoch} could not be tested"):
                     lora, folder, pictures = self._material(epoch)
                     self.results[epoch] = sampling.evaluate(
@@ -81,26 +82,43 @@ class EpochEvaluator:
             result = self.results.get(epoch)
             decision = gate.decide(result, policy) if result and policy else None
             if result:
-                say(f"epoch {epoch}: {result.summary()}")
+                where = "" if epoch else " (before training)"
+                say(f"epoch {epoch}{where}: {result.summary()}")
                 with self._spared(f"epoch {epoch} could not be recorded or shown"):
                     run = resume.read_record(self.job.output, self.job.name)
                     steps = run.steps_per_epoch if run else None
                     logs = self.job.folder.parent
                     self.keep(result, decision, losses(logs, steps or 0, epoch))
             elif policy:
+                run = resume.read_record(self.job.output, self.job.name)
+                if decides and run and run.stopped:
+                    # Whatever became of the test that it rested on.
+                    raise GateStoppedError(run.stopped)
                 say(f"gate at epoch {epoch}: not measured; training goes on")
             if decision and decides:
                 self.job.journal.write("gate", **asdict(decision))
+                self.job.tell(decision.reason)
                 if decision.outcome == "STOP":
                     way_on = "the same command with --no-gate resumes from its newest state"
-                    raise GateStoppedError(f"{decision.reason}\n{way_on}")
+                    reason = f"{decision.reason}\n{way_on}"
+                    resume.update(self.job.output, self.job.name, stopped=reason)
+                    raise GateStoppedError(reason)
                 say(decision.reason)
             self.after(epoch)
 
     def _material(self, epoch: int) -> tuple[checkpoints.Lora, Path, dict[str, Path]]:
         """Its checkpoint, its test's folder, and its pictures: the trainer's, or kept copies."""
         output, name = self.job.output, self.job.name
-        lora = checkpoints.identify(checkpoints.checkpoint_path(output, name, epoch))
+        path = checkpoints.checkpoint_path(output, name, epoch)
+        if epoch:
+            lora = checkpoints.identify(path)
+        else:
+            # What the base model knows before a step, in the form of a checkpoint.
+            run = resume.read_record(output, name)
+            base = str(run.settings.get("base model")) if run else ""
+            lora = checkpoints.Lora(
+                path=path, name=name, epoch=0, clip_skip=None, sha256=base, size=0
+            )
         folder = sampling.folder_for(output / "tests", lora)
         drawn = sampling.find_pictures(output, name, epoch, self.samples)
         return lora, folder, sampling.copies(folder, self.samples) | drawn

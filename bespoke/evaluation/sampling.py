@@ -85,13 +85,17 @@ def find_pictures(
     and where it came between its checkpoint and the next: what an earlier run or start left under
     the same name did not. Those that `--sample_at_first` drew of a resumed state are named after
     epoch 0 (tn:1332). The last epoch's come before its checkpoint, which is written when all is
-    over (tn:1694-1722), and after its process's start. A TrainerError where there is no checkpoint.
+    over (tn:1694-1722), and after its process's start. Those of epoch 0, the base model's own, come
+    before any checkpoint. A TrainerError where there is no checkpoint.
     """
-    path = checkpoints.checkpoint_path(output, name, epoch)
-    metadata = checkpoints.opened(path)[1]
-    since, numbers = float(path.stat().st_mtime_ns), f"{epoch:06d}|000000"
-    if metadata.get("ss_num_epochs") == str(epoch):
-        since, numbers = float(metadata.get("ss_training_started_at", "nan")) * 1e9, f"{epoch:06d}"
+    since, numbers = 0.0, "000000"
+    if epoch:
+        path = checkpoints.checkpoint_path(output, name, epoch)
+        metadata = checkpoints.opened(path)[1]
+        since, numbers = float(path.stat().st_mtime_ns), f"{epoch:06d}|000000"
+        if metadata.get("ss_num_epochs") == str(epoch):
+            since = float(metadata.get("ss_training_started_at", "nan")) * 1e9
+            numbers = f"{epoch:06d}"
     others = {each: checkpoints.epoch_of(each.name, name) for each in output.glob("*.safetensors")}
     later = [each.stat().st_mtime_ns for each, number in others.items() if number > epoch]
     until = min(later, default=math.inf)

@@ -212,10 +212,11 @@ class _Copies:
     def _files(self, epoch: int) -> Iterator[Path]:
         """All that a run has come to, and needs to go on, once `epoch` has ended; states last."""
         output, name, place = self._job.output, self._job.name, self._job.workspace
-        for path in sorted(output.glob("*.safetensors")):
-            if 0 < checkpoints.epoch_of(path.name, name) <= epoch:
-                tests = (output / "tests").glob(f"{glob.escape(path.stem)}-*/[!.]*")
-                yield from (path, *sorted(tests))
+        # Epoch 0 is the base model's own, without a checkpoint.
+        for number in range(epoch + 1):
+            path = checkpoints.checkpoint_path(output, name, number)
+            tests = (output / "tests").glob(f"{glob.escape(path.stem)}-*/[!.]*")
+            yield from (path, *sorted(tests))
         page = report.page_name(self._job.experiment.run_name)
         yield from (document_path(output, name), resume.record_path(output, name))
         yield from (output / "tests" / f"{name}.likeness.npz", place / report.FOLDER / page)

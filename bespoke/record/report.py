@@ -23,7 +23,6 @@ from bespoke.errors import ConfigError
 from bespoke.evaluation import gate
 from bespoke.experiment import config
 from bespoke.record.run_record import flat, shown
-from bespoke.request import Request
 from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
@@ -168,9 +167,10 @@ def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=files.REPOSITORY)
-    data = tuple(f"{subset}=DIR" for subset in experiment.by_folder() if subset != COLLECTION)
-    request = Request(experiments=(name,), data=data)
-    yield from ("", shlex.join(["python", "-m", "bespoke.run", *request.arguments()]))
+    words = ["python", "-m", "bespoke.run", "--experiment", name]
+    for subset in experiment.by_folder().keys() - {COLLECTION}:
+        words += ["--data", f"{subset}=DIR"]
+    yield from ("", shlex.join(words))
     if experiment.hypothesis:
         yield f"    {experiment.hypothesis}"
     for run in (each for each in runs if each.experiment == name):

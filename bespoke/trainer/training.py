@@ -159,6 +159,7 @@ def train(
                 raise
             restarted = True
             say(f"{error}; resuming once from the last complete state")
+            job.tell(f"{error}; resuming once from the last complete state")
         except trainer_log.OutOfMemoryError as error:
             rendered, changes = _with_less_memory(job, rendered, error)
             settings = {**settings, **changes}
@@ -174,7 +175,7 @@ class _Training:
         # The trainer counts a resumed run's steps from 0 again (tn:1357).
         self._behind = start.epoch * (start.steps_per_epoch or 0)
         self._due = -math.inf
-        self._draws = start.state is not None and evaluator.lacks_pictures(start.epoch)
+        self._draws = evaluator.lacks_pictures(start.epoch)
 
     def run(self, command: list[str]) -> None:
         job, start = self._job, self._start

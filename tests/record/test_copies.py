@@ -112,7 +112,7 @@ def test_a_run_goes_on_elsewhere_to_the_same_bytes(tmp_path: Path) -> None:
     whole = tensors(tmp_path / "rehearsal")
     assert (len(whole), tensors(tmp_path / "second/rehearsal")) == (4, whole)
     record = json.loads(document_path(tmp_path / "second/rehearsal/output", NAME).read_bytes())
-    assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2, 3, 4]
+    assert [epoch["epoch"] for epoch in record["epochs"]] == [0, 1, 2, 3, 4]
     assert str(tmp_path / "first") not in json.dumps(record["epochs"])
 
 
