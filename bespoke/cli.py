@@ -155,7 +155,7 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None], str]] = {
         "record.commands:show_report",
     ),
     "serve": ("show the runs' pages in a browser", _serve, "record.serve:show"),
-    "notify": ("send a message to try BESPOKE_NOTIFY", _notify, "record.messages:show"),
+    "notify": ("send a message to try BESPOKE_NOTIFY", _notify, "record.notify:show"),
     "package": ("pack an experiment for a rented machine", _package, "deploy.package:show"),
     "health": ("how this machine's newest run goes", _workspace, "deploy.health:show"),
 }

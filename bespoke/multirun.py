@@ -21,7 +21,7 @@ from bespoke.errors import ConfigError
 from bespoke.experiment import config
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
-from bespoke.record.messages import Messages
+from bespoke.record.notify import Messages
 from bespoke.signals import signal_count, signals_held
 from bespoke.trainer import hardware
 from bespoke.trainer.child_process import Group, patience

@@ -11,7 +11,7 @@ from bespoke.errors import GateStoppedError, InterruptedRunError
 from bespoke.evaluation import by_hand, epoch_result
 from bespoke.experiment import config
 from bespoke.files import REPOSITORY, document_path, workspace
-from bespoke.record import messages, postgres, report, store
+from bespoke.record import notify, postgres, report, store
 from bespoke.record.run_record import RunRecord, first_line
 from bespoke.signals import signals_held
 from bespoke.trainer import hardware
@@ -75,10 +75,10 @@ def recorded(job: Job, run: RunRecord) -> Iterator[tuple[store.RunFile, Callable
     with signals_held():
         kept.begin(run)
     status, ending = "completed", "all epochs are trained"
-    sender = messages.Messages()
+    sender = notify.Messages()
 
     def tell(text: str) -> None:
-        sheet = messages.sheet(kept.run.epochs if kept.run else (), job.folder / "sheet.png")
+        sheet = notify.sheet(kept.run.epochs if kept.run else (), job.folder / "sheet.png")
         sender.send(run.name, text, sheet)
 
     try:
@@ -95,7 +95,7 @@ def recorded(job: Job, run: RunRecord) -> Iterator[tuple[store.RunFile, Callable
                 say(f"the run's page is {show(job)}")
             except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails
                 say(f"the run's page could not be written: {error}")
-            tell(messages.ending(kept.run or run))
+            tell(notify.ending(kept.run or run))
             sender.wait()
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from bespoke.errors import ConfigError
-from bespoke.record import messages
+from bespoke.record import notify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,8 @@ def service() -> Iterator[Service]:
     running.server.server_close()
 
 
-def sent(picture: Path | None = None) -> tuple[messages.Messages, bool]:
-    ours = messages.Messages()
+def sent(picture: Path | None = None) -> tuple[notify.Messages, bool]:
+    ours = notify.Messages()
     ours.send("keep_tokens_3", "Gate passed at epoch 4", picture)
     return ours, ours.wait()
 
@@ -69,7 +69,7 @@ def test_a_message_reaches_each_service_with_the_picture(
     picture = tmp_path / "sheet.png"
     Image.new("RGB", (8, 8), "red").save(picture)
     urls = f"json://{service.address}/a,ntfy://{service.address}/topic"
-    monkeypatch.setenv(messages.VARIABLE, urls)
+    monkeypatch.setenv(notify.VARIABLE, urls)
     _, delivered = sent(picture)
     assert delivered
     posted = json.loads(next(body for path, body in service.taken if path == "/a"))
@@ -81,7 +81,7 @@ def test_a_message_reaches_each_service_with_the_picture(
 def test_without_the_variable_nothing_is_sent(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(messages.VARIABLE, raising=False)
+    monkeypatch.delenv(notify.VARIABLE, raising=False)
     _, delivered = sent()
     assert not delivered
     assert service.taken == []
@@ -91,7 +91,7 @@ def test_a_service_that_refuses_is_said_once_and_its_url_never(
     service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.status = 500
-    monkeypatch.setenv(messages.VARIABLE, f"json://user:hunter22hunter@{service.address}/private")
+    monkeypatch.setenv(notify.VARIABLE, f"json://user:hunter22hunter@{service.address}/private")
     ours, delivered = sent()
     ours.send("keep_tokens_3", "again")
     ours.wait()
@@ -107,9 +107,9 @@ def test_a_service_that_is_slow_delays_no_one(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.delay = 2
-    monkeypatch.setattr(messages, "PATIENCE_S", 0.5)
-    monkeypatch.setenv(messages.VARIABLE, f"json://{service.address}/")
-    ours, began = messages.Messages(), time.monotonic()
+    monkeypatch.setattr(notify, "PATIENCE_S", 0.5)
+    monkeypatch.setenv(notify.VARIABLE, f"json://{service.address}/")
+    ours, began = notify.Messages(), time.monotonic()
     ours.send("keep_tokens_3", "Gate passed")
     assert time.monotonic() - began < 0.3
     assert not ours.wait()
@@ -120,7 +120,7 @@ def test_a_service_that_is_slow_delays_no_one(
 def test_the_test_message_says_where_it_did_not_arrive(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(messages.VARIABLE, url)
-    with pytest.raises(ConfigError, match=messages.VARIABLE):
-        messages.show(argparse.Namespace(test=True))
+    monkeypatch.setenv(notify.VARIABLE, url)
+    with pytest.raises(ConfigError, match=notify.VARIABLE):
+        notify.show(argparse.Namespace(test=True))
     assert ("warning: no message to " in capsys.readouterr().out) is bool(url)
