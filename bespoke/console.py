@@ -23,7 +23,8 @@ def say(text: str) -> None:
     """Our own lines, marked as ours."""
     try:
         for line in text.splitlines():
-            print(painted(line, line, sys.stdout), flush=True)
+            # In one piece: a thread may say something at the same time.
+            print(painted(line, line, sys.stdout) + "\n", end="", flush=True)
     except BrokenPipeError:
         # Whoever read our lines is gone; the training that a person pays for goes on.
         let_go(sys.stdout)
