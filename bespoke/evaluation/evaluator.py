@@ -33,7 +33,7 @@ class EpochEvaluator:
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `arts` the cells of those that it is trained on, uint8 of shape (24, 24, 3); `keep` records and
     shows a result, its decision, and the losses so far as (step, loss); `after` is called once an
-    epoch is over.
+    epoch with a checkpoint is over.
     """
 
     job: Job
@@ -95,6 +95,8 @@ class EpochEvaluator:
                     # Whatever became of the test that it rested on.
                     raise GateStoppedError(run.stopped)
                 say(f"gate at epoch {epoch}: not measured; training goes on")
+            if epoch in (0, *self.job.epochs):
+                self.after(epoch)
             if decision and decides:
                 self.job.journal.write("gate", **asdict(decision))
                 self.job.tell(decision.reason)
@@ -104,7 +106,6 @@ class EpochEvaluator:
                     resume.update(self.job.output, self.job.name, stopped=reason)
                     raise GateStoppedError(reason)
                 say(decision.reason)
-            self.after(epoch)
 
     def _material(self, epoch: int) -> tuple[checkpoints.Lora, Path, dict[str, Path]]:
         """Its checkpoint, its test's folder, and its pictures: the trainer's, or kept copies."""
