@@ -39,6 +39,7 @@ def run_of(
         "rehearsal": job.request.rehearse or None,
         "logs": str(job.folder),
         "output": str(job.output),
+        "collections": [str(folder) for folder in preflight.data.values()],
         "base_model_hash": settings.get("base model"),
         "num_images": sum(len(each.pairs) for each in preflight.collections.values()),
         "data_hash": {k.removeprefix(data): settings[k] for k in settings if k.startswith(data)},

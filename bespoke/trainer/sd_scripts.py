@@ -58,7 +58,7 @@ class SdScripts:
         if rendered.facts["captured_step"]:
             # The same trainer; it goes its own way where the graphs cannot be recorded.
             script = Path(__file__).with_name("captured_step.py")
-        precision = str(rendered.option("mixed_precision", "no"))
+        precision = str(self._job.experiment.option("mixed_precision"))
         return command(self._job.folder, rendered.training_file, script=script, precision=precision)
 
     def prepare(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bespoke.dataset import colors, images
-from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.images import PixelGrid
 from bespoke.evaluation import accessories, figure, likeness, metrics, view
 from bespoke.evaluation.asked import read_prompt
 from bespoke.evaluation.scoring import suggest
