@@ -192,9 +192,7 @@ class _Copies:
         self._lacking = []
         for name in sizes.keys() - copied.keys():
             if 0 < checkpoints.epoch_of(PurePosixPath(name).parent.name, job.name) < epoch:
-                # A key that may write and not delete is good enough.
-                with contextlib.suppress(PermissionError):
-                    store.rm_file(f"{folder}/{name}")
+                store.rm_file(f"{folder}/{name}")
 
     def _known(self, folder: str) -> dict[str, tuple[int, str]]:
         """What is in a folder of the store by the manifest there."""
