@@ -18,6 +18,9 @@ CANARIES = {
     "WANDB_API_KEY": "wandbcanary0123456789",
     "BESPOKE_DATABASE_URL": "postgres://artist:canary-pass0@db.example:6543/postgres",
     "MY_SECRET": 'canary-secret\\with"quotes',
+    "AWS_SECRET_ACCESS_KEY": "canary-aws/secret+key",
+    "AWS_SESSION_TOKEN": "canary-aws-session",
+    "FSSPEC_S3_SECRET": "canary-fsspec-secret",
 }
 
 
@@ -27,7 +30,9 @@ def test_values_of_secret_variables_and_passwords_in_addresses_are_veiled(
     for name, value in {**CANARIES, "SHORT_TOKEN": "true"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(redact, "_secrets", redact._secrets.__wrapped__)
-    assert {redact.veiled(value) for value in CANARIES.values()} == {"***"}
+    monkeypatch.setenv("FSSPEC_S3", '{"key": "its-access-key", "secret": "in-json-secret"}')
+    secrets = (*CANARIES.values(), "its-access-key", "in-json-secret")
+    assert {redact.veiled(value) for value in secrets} == {"***"}
     text = "mysql://me:pa55word@host/x, http://host:80/y, true or 1 stay, and so does a/b"
     assert redact.veiled(text) == text.replace("pa55word", "***")
 

@@ -33,13 +33,15 @@ class EpochEvaluator:
 
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `arts` the cells of those that it is trained on, uint8 of shape (24, 24, 3); `keep` records and
-    shows a result, its decision, and the losses so far as (step, loss).
+    shows a result, its decision, and the losses so far as (step, loss); `after` is called once an
+    epoch with a checkpoint is over.
     """
 
     job: Job
     samples: Sequence[sampling.Sample]
     arts: Iterable[Any]
     keep: Callable[..., None]
+    after: Callable[[int], None]
     results: dict[int, EpochResult] = field(default_factory=dict)
 
     def take_up(self, start: Start) -> None:
@@ -98,6 +100,8 @@ class EpochEvaluator:
                     # Whatever became of the test that it rested on.
                     raise GateStoppedError(run.stopped)
                 say(f"gate at epoch {epoch}: not measured; training goes on")
+            if epoch in (0, *self.job.epochs):
+                self.after(epoch)
             if decision and decides:
                 self.job.journal.write("gate", **asdict(decision))
                 self.job.tell(decision.reason)

@@ -13,6 +13,8 @@ from bespoke.trainer import checkpoints
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
 NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
 RUN = "REHEARSAL_SD15_KEEP_TOKENS_3_EXPERIMENT"
 
@@ -71,8 +73,10 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
 
 
 def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
-    repository: Path, drawn: Path, tmp_path: Path
+    repository: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "mounted").mkdir()
+    monkeypatch.setenv("BESPOKE_COPY_TO", str(tmp_path / "mounted"))
     # Right at last, but not where it is decided.
     done = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
     assert done.returncode == 5, done.stdout + done.stderr
@@ -90,6 +94,7 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     again = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
     assert again.returncode == 5
     assert again.stderr == done.stderr
+    assert all("/mounted: all up to epoch 4" in each.stdout for each in (done, again))
     assert "the trainer starts" not in again.stdout
     # Told so, it goes on from there.
     on = rehearse(repository, tmp_path, drawn, "green_at:9", "--no-gate", *SLOW)
