@@ -202,7 +202,7 @@ def _build(folder: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    # Both samplers divide a prompt's embedding by its mean, which is 0 as initialised: black pictures.
+    # Both samplers divide a prompt by its mean; where that is 0, as initialised, all is black.
     torch.nn.init.constant_(pipeline.text_encoder.text_model.final_layer_norm.bias, 0.1)
     pipeline.save_pretrained(part, safe_serialization=True)
     part.rename(folder)
