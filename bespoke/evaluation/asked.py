@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bespoke.dataset import colors
-from bespoke.evaluation import accessories
 from bespoke.experiment import caption_text
 
 if TYPE_CHECKING:
@@ -17,36 +16,35 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Those that have a region of their own.
-FEATURES = ("hair", "eyes", "lips", "skin", "clothing")
+# The words that ask for each accessory.
+ACCESSORIES = {
+    "crown": r"\bcrown|\btiara",
+    "hat": r"\bhats?\b|\bcapp?s?\b|\bberet|\bbeanie",
+    "bow": r"\bbow\b|headband|bandana|\bflower",
+    "glasses": r"glasses|goggles?|\bshades\b(?! and| of)|\blenses",
+    "earrings": r"\bearr?ings?",
+    "beard": r"\bbeards?\b|stubble|mo?ustach|goatee|facial hair|soul patch",
+    "necklace": r"necklaces?|\bchain\b|pendant",
+    "smile": r"\bsmil",
+}
 
 # CIEDE2000 to the asked hex up to which a colour is it (JPEG at quality 30 moves the originals'
-# grounds by 4.5 at most), and up to which it may be, if it is called by the hex's own name.
-SAME, NEAR = 6.0, 15.0
-
-# CIEDE2000 to the asked hex beyond which a shade of the word asked with it is another colour: of
-# #00ff00 it holds forest green (#228b22, 31), and not #0a4619 (61). A choice.
-WITHIN = 45.0
+# grounds by 4.5 at most); up to which it is, where no word is asked with it; and up to which it may
+# be, as a shade of that word: of #00ff00 it holds forest green (#228b22, 31), not #0a4619 (61).
+SAME, NEAR, WITHIN = 6.0, 12.0, 45.0
 
 # Of skin, words of these families are a complexion and no paint.
 COMPLEXIONS = frozenset(
     ["black", "white", "brown", "red", "yellow", "olive", "orange", "pink", "beige", "cream"]
 )
 
-# Words for how light skin is, by the originals' lightness (CIELAB) that each is said of: from 5 to
-# 95 in a hundred, and 8 more on either side.
-TONES = {"light": (60.0, 100.0), "medium": (45.0, 87.0), "dark": (0.0, 68.0)}
-_TONED = re.compile(
+# Words for how light skin is.
+_TONES = re.compile(
     r"(?P<light>\b(?:light|pale|fair|white)\b)|(?P<dark>\b(?:dark|black)\b)|"
     r"(?P<medium>\b(?:medium|tan|olive|brown|indian|asian)\b)"
 )
 
-_SEVERAL = re.compile(
-    r"\bsplit|two.?tone|strip|check|brick|gradient|radial|multi|many|flag|half|halves|rainbow|"
-    r"\b(?:to|and|with)\b"
-)
-_NOUNS = re.compile("|".join(caption_text.KINDS[kind] for kind in caption_text.FEATURES[1:]))
-_BACKGROUND = re.compile(caption_text.KINDS["background"])
+_DENIED = re.compile(r"\b(?:no|without)\s(?:\w+\s)?$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,6 @@ class Wanted:
 
     codes: tuple[str, ...] = ()
     words: tuple[tuple[str, str], ...] = ()
-    several: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.codes or self.words)
@@ -74,73 +71,67 @@ class Wanted:
     def margin(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """By how much (CIEDE2000) a person would say of CIELAB `points` (n, 3) that it is that.
 
-        From 0 on it is the hex (within SAME), or a shade of the word, or near the hex and not
-        another colour.
+        From 0 on it is the hex, or a shade of the word that is within reach of the hex.
         """
         if not self.codes:
             return colors.margin(points, self.words)
-        # A hex alone is called by its own name.
-        names = [colors.name_of(colors.rgb_of(code)) for code in self.codes]
-        plain = [("", name.removeprefix("light ").removeprefix("dark ")) for name in names]
-        apart, limit = self.distance(points), WITHIN if self.words else NEAR
-        called = np.minimum(limit - apart, colors.margin(points, self.words or plain))
-        return np.asarray(np.maximum(SAME - apart, called))
-
-    def met_by(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether a person would say of each of CIELAB `points` that it is what was asked."""
-        return np.asarray(self.margin(points) >= 0)
+        apart = self.distance(points)
+        if not self.words:
+            return np.asarray(NEAR - apart)
+        shade = np.minimum(WITHIN - apart, colors.margin(points, self.words))
+        return np.asarray(np.maximum(SAME - apart, shade))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a prompt asks: the background's colours, each other feature's, and each accessory's.
+    """What a prompt asks: the background's colours, each other feature's, and accessories by name.
 
-    `skin` holds its words of lightness, such as "dark".
+    `skin` holds its words of lightness: "light", "medium" and "dark".
     """
 
     background: Wanted = Wanted()
     features: Mapping[str, Wanted] = field(default_factory=dict)
-    accessories: Mapping[str, Wanted] = field(default_factory=dict)
+    accessories: tuple[str, ...] = ()
     skin: tuple[str, ...] = ()
 
 
 def read_prompt(prompt: str) -> Asked:
     """What `prompt` asks, read as a caption is.
 
-    The first tag that gives the background a hex is its own, as in the checks of captions.
+    The first tag that gives the background a hex is its own, as in the checks of captions. A hex
+    that is the background's too says nothing of another feature: in 167 of the 203 it stands so.
     """
     tags = caption_text.features(prompt)
     grounds = [tag for tag in tags if "background" in tag.kinds]
     ground = next((tag for tag in grounds if tag.codes), grounds[0] if grounds else None)
+    background = Wanted()
+    if ground:
+        background = Wanted(codes=ground.codes, words=colors.named_in(_text(ground)))
     wanted: dict[str, Wanted] = {}
     tones: tuple[str, ...] = ()
     for tag in tags:
-        if tag is ground or tag.kind not in FEATURES:
+        if tag is ground or tag.kind not in ("hair", "eyes", "skin"):
             continue
-        text = caption_text.HEX.sub(" ", tag.text.lower())
-        words = colors.named_in(text)
+        words = colors.named_in(_text(tag))
         if tag.kind == "skin":
-            tones += tuple(str(each.lastgroup) for each in _TONED.finditer(text))
+            tones += tuple(str(each.lastgroup) for each in _TONES.finditer(_text(tag)))
             words = tuple(w for w in words if colors.FAMILIES[w[1]].split()[0] not in COMPLEXIONS)
+        codes = tuple(code for code in tag.codes if code not in background.codes)
         before = wanted.get(tag.kind, Wanted())
-        wanted[tag.kind] = Wanted(codes=before.codes + tag.codes, words=before.words + words)
-    worn = {
-        name: Wanted(words=colors.named_in(said)) for name, said in accessories.said(prompt).items()
-    }
-    return Asked(background=_ground(ground), features=wanted, accessories=worn, skin=tones)
+        wanted[tag.kind] = Wanted(codes=before.codes + codes, words=before.words + words)
+    worn = accessories(prompt)
+    return Asked(background=background, features=wanted, accessories=worn, skin=tones)
 
 
-def _ground(tag: caption_text.Feature | None) -> Wanted:
-    if tag is None:
-        return Wanted()
-    text = caption_text.HEX.sub(" ", tag.text.lower())
-    before, *after = _BACKGROUND.split(text, maxsplit=1)
-    # "raspberry shirt dark green background": what is said of another thing is not the ground's.
-    clause = f"{_NOUNS.split(before)[-1]} , {_NOUNS.split(' '.join(after))[0]}"
-    words = colors.named_in(clause)
-    if tag.codes:
-        # "hot pink background with green candlesticks (#05db73)": words that the hex is not called
-        # by are of something else, unless all are.
-        codes = colors.lab([colors.rgb_of(code) for code in tag.codes])
-        words = tuple(w for w in words if colors.called(codes, [w]).any()) or words
-    return Wanted(codes=tag.codes, words=words, several=bool(_SEVERAL.search(clause)))
+def accessories(prompt: str) -> tuple[str, ...]:
+    """The accessories that `prompt` asks; one that is denied is not asked."""
+    text = prompt.lower()
+    return tuple(
+        name
+        for name, words in ACCESSORIES.items()
+        if any(not _DENIED.search(text[: each.start()]) for each in re.finditer(words, text))
+    )
+
+
+def _text(tag: caption_text.Feature) -> str:
+    return caption_text.HEX.sub(" ", tag.text.lower())

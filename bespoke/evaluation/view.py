@@ -30,24 +30,18 @@ LIKELIHOOD: dict[str, NDArray[np.float64]] = {
 # Points along each side of a cell's inner half; their median is the cell's colour.
 POINTS = 5
 
-# ITU-R BT.601, as JPEG has it; and the median step of it from pixel to pixel from which on a
-# picture is noise: noise of 50 levels on grey has 30 to 33, uniform noise 39 to 54.
+# ITU-R BT.601; and the median step of it from pixel to pixel from which on a picture is noise:
+# noise of 50 levels on grey has 30 to 33, uniform noise 39 to 54.
 LUMA, GRAIN = np.array((0.299, 0.587, 0.114), dtype=np.float32), 34.0
 
-# CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
-# one that is left over is counted to the nearest.
-REACH, TAIL = 12.0, 25.0
-
-# The least share of the ground that is a colour of it, and how many of these are looked for.
-LEAST_SHARE, MOST_COLOURS = 0.04, 8
+# CIEDE2000 within which a cell is counted to a colour, and the least share of the ground of one.
+REACH, LEAST_SHARE = 12.0, 0.04
 
 EDGE = border_of(CELLS, CELLS)
 
-# The table's coarseness is the doubt that is left. The ground is looked for in the upper half.
-_DOUBTED = (LIKELIHOOD["background"] * 9 + 0.5) / 10
-_PLACES = (_DOUBTED > 0.5) & (np.arange(CELLS)[:, None] < CELLS // 2)
-_ODDS = np.log(_DOUBTED / (1 - _DOUBTED))[_PLACES]
-_MASS = _ODDS / _ODDS.sum()
+# The ground is looked for in the upper half, where it is likelier than not.
+_PLACES = (LIKELIHOOD["background"] > 0.5) & (np.arange(CELLS)[:, None] < CELLS // 2)
+_MASS = LIKELIHOOD["background"][_PLACES] / LIKELIHOOD["background"][_PLACES].sum()
 
 
 class GroundColour(NamedTuple):
@@ -89,26 +83,19 @@ class PictureGrid:
         steps = np.abs(np.diff(self.pixels[: max(1, len(self.pixels) // 4)] @ LUMA, axis=1))
         if self.cell_size >= 2 and np.median(steps) > GRAIN:
             return ()
-        points, left = self.lab[_PLACES], np.ones(len(_MASS), dtype=bool)
+        points, cells = self.lab[_PLACES], self.cells[_PLACES]
+        left, edge = np.ones(len(_MASS), dtype=bool), EDGE[_PLACES] / EDGE.sum()
         near = colors.difference(points[:, None], points) <= REACH
-        middles: list[NDArray[np.float64]] = []
-        while len(middles) < MOST_COLOURS:
+        every = []
+        while True:
             members = near[((near @ (_MASS * left)) * left).argmax()] & left
             if _MASS[members].sum() < LEAST_SHARE:
                 break
             left &= ~members
-            own = self.cells[_PLACES][members]
-            middles.append(np.average(own, axis=0, weights=_MASS[members]))
-        labs = colors.lab(np.reshape(middles, (-1, 3)))
-        apart = colors.difference(points[:, None], labs)
-        near_by = apart.min(axis=1, initial=np.inf) <= TAIL
-        nearest = np.where(near_by, np.argsort(apart, axis=1)[:, :1].sum(axis=1), -1)
-        edge = EDGE[_PLACES] / EDGE.sum()
-        every = (
-            GroundColour(rgb, lab, _MASS[nearest == number].sum(), edge[nearest == number].sum())
-            for number, (rgb, lab) in enumerate(zip(middles, labs, strict=True))
-        )
-        return tuple(sorted(every, key=lambda own: -own.share))
+            rgb = np.average(cells[members], axis=0, weights=_MASS[members])
+            share, border = _MASS[members].sum(), edge[members].sum()
+            every.append(GroundColour(rgb, colors.lab(rgb), share, border))
+        return tuple(every)
 
     @cached_property
     def ground(self) -> NDArray[np.bool_]:
