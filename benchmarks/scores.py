@@ -209,12 +209,14 @@ def main() -> None:
                 columns += f"{spearman(scores[name][known], labels[label_name][known]):18.2f}"
             print(f"{run:12}{own.sum():4}{columns}")
 
-    print(f"\n{'AUC by fault':12}{'n':>4}" + "".join(f"{name:>18}" for name in LABELS))
+    names = "".join(f"{name:>18}" for name in (*LABELS, "rater's overall"))
+    print(f"\n{'AUC by fault':12}{'n':>4}{names}")
     for fault in sorted({fault for row in rows for fault in row["faults"]}):
         has_it = np.array([fault in row["faults"] for row in rows])
         if has_it.sum() >= FEWEST:
             columns = "".join(
-                f"{auc(s[~np.isnan(s)], has_it[~np.isnan(s)]):18.2f}" for s in scores.values()
+                f"{auc(s[~np.isnan(s)], has_it[~np.isnan(s)]):18.2f}"
+                for s in (*scores.values(), labels["overall"])
             )
             print(f"{fault:12}{has_it.sum():4}{columns}")
 

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bespoke.dataset import images
-from bespoke.evaluation.asked import ACCESSORIES, accessories
-from bespoke.evaluation.figure import MODELS, planes
+from bespoke.evaluation.figure import ACCESSORIES, MODELS, accessories, planes
 from bespoke.evaluation.view import CELLS, PictureGrid
 
 Floats = NDArray[np.float64]

@@ -34,9 +34,6 @@ FACE = (slice(8, 20), slice(6, 18))
 # originals' patches one of it must stand for, so that no picture can be put together from them.
 COMPONENTS, CODES, MEMBERS = 15, 1024, 3
 
-# Below so many pictures nothing is learnt.
-FEWEST = 8
-
 # Learnt from the artist's 203 by tools/learn_likeness.py: numbers, and no picture.
 SHIPPED = Path(__file__).with_name("likeness.npz")
 
@@ -76,7 +73,7 @@ class Likeness(NamedTuple):
 
 
 def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
-    """The likeness of FEWEST pictures or more, by their cells: each uint8 of (24, 24, 3)."""
+    """The likeness of eight pictures or more, by their cells: each uint8 of (24, 24, 3)."""
     labs = colors.lab(np.array(arts))
     halves = [_learnt(labs[::2]), _learnt(labs[1::2])]
     left_out = [halves[number % 2 - 1].distances(lab) for number, lab in enumerate(labs)]
@@ -88,7 +85,7 @@ def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
 def keep(path: Path, arts: Iterable[NDArray[np.uint8]], *, anew: bool) -> None:
     """Learn a run's own pictures at its start; what an earlier start kept stays, unless `anew`."""
     usable = [art for art in arts if art.shape == (CELLS, CELLS, 3)]
-    if len(usable) >= FEWEST and (anew or not path.exists()):
+    if len(usable) >= 8 and (anew or not path.exists()):
         numbers, buffer = learn(usable)._asdict(), io.BytesIO()
         np.savez_compressed(buffer, **{name: numbers[name].astype("float16") for name in numbers})
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bespoke.evaluation import figure, likeness
-from bespoke.evaluation.asked import SAME, read_prompt
-from bespoke.evaluation.figure import shown, unmeasured, verdict
+from bespoke.evaluation.figure import SAME, read_prompt, shown, unmeasured, verdict
 from bespoke.evaluation.view import CELLS, PictureGrid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bespoke.evaluation.asked import Wanted
+    from bespoke.evaluation.figure import Wanted
     from bespoke.evaluation.likeness import Likeness
 
 VERSION = 4
@@ -83,10 +82,8 @@ VISIBLE, ON_GRID = 6, 0.55
 
 
 def on_grid(grid: PictureGrid) -> dict[str, Any]:
-    """Whether the picture is art of 24x24 cells, and what it is instead.
-
-    `value` is the share of the steps from pixel to pixel that lies where two cells meet, `sharp`
-    the share on lines of the picture's own. A pixel off still counts; what is not VISIBLE does not.
+    """Whether the picture is art of 24x24 cells, and what it is instead: `value` is the share of
+    the steps that lies where two cells meet, a pixel off or not, `sharp` that on any lines.
     """
     if grid.cell_size < 2:
         return unmeasured("a cell is not two pixels wide")

@@ -41,17 +41,18 @@ class Scores:
 
 
 # By part of the likeness, the points of ten of quality and of style that are lost for each of the
-# originals' spreads beyond their middle, of which MOST count; and what is said of it.
+# originals' spreads beyond their middle, of which MOST count; and what is said of it, if TOLD
+# points or more are lost.
 LIKENESS = {
     "face": (0.9, 0.5, "face unlike the collection"),
     "patches": (0.65, 1.05, "details of the face unlike the collection"),
     "skin": (0.65, 0.65, "skin of a colour that no original has"),
     "ground": (0.4, 0.4, "rough background"),
 }
-MOST = 3.0
+MOST, TOLD = 3.0, 0.5
 
-# Points lost without a face, off the grid, for the share of steps that lies on no line, and with a fiftieth of
-# them already: the best that a model draws has 8.5 with a rater, and only the originals more.
+# Points lost without a face, off the grid, for the share of steps that lies on no line, and with a
+# fiftieth of them already: the best that a model draws has 8.5 with a rater.
 FACELESS, OFF_GRID, BLURRED, UNEVEN = 4.0, 0.8, 3.6, 2.0
 
 # What each asked part weighs in the adherence (an accessory ACCESSORY), and the share of the rest
@@ -60,15 +61,11 @@ ASKED = {"background": 5.0, "hair": 2.5, "eyes": 2.5, "skin": 2.0}
 ACCESSORY = 2.5
 UNASKED = {"background over the face": 0.4, "unasked glasses": 0.2}
 
-# Points lost from which on a person is told of it.
-TOLD = 0.5
-
 
 def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
     """Scores of an epoch by `metrics.measure` of its pictures; None where no picture allows it.
 
-    A background that was asked and could not be measured counts as missed; a part that was not
-    asked, or that could not be told, is left out of the adherence.
+    A background that was asked and not measured counts as missed, another part is left out.
     """
     return Scores(
         visual_quality=_mean(_unlike(each, 0) for each in measured),

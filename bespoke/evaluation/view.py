@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 # The side of the collection's art.
 CELLS = 24
 
-# Where in a portrait each feature lies, learnt by benchmarks/regions.py; it holds no picture.
+# By feature, how likely each cell is its: 0 to 1 in steps of a ninth, shape (24, 24). Learnt from
+# the 203 by benchmarks/regions.py; it holds no picture.
 REGIONS = Path(__file__).with_name("regions.json")
-# By feature, how likely each cell is its: 0 to 1 in steps of a ninth, shape (24, 24).
 LIKELIHOOD: dict[str, NDArray[np.float64]] = {
     kind: np.array([[int(digit) for digit in row] for row in rows]) / 9
     for kind, rows in json.loads(REGIONS.read_text(encoding="utf-8"))["regions"].items()
@@ -67,7 +67,9 @@ class PictureGrid:
     @cached_property
     def cells(self) -> NDArray[np.float64]:
         """sRGB of the cells, shape (24, 24, 3)."""
-        rows, columns = (_inner_points(side) for side in self.pixels.shape[:2])
+        within = 0.25 + (np.arange(POINTS) + 0.5) / (2 * POINTS)
+        places = (np.arange(CELLS)[:, None] + within).ravel() / CELLS
+        rows, columns = ((places * side).astype(np.intp) for side in self.pixels.shape[:2])
         points = self.pixels[np.ix_(rows, columns)].reshape(CELLS, POINTS, CELLS, POINTS, 3)
         return np.asarray(np.median(points, axis=(1, 3)), dtype=np.float64)
 
@@ -108,10 +110,3 @@ class PictureGrid:
             if own.share >= 0.1 and own.border >= 0.05:
                 allowed |= colors.difference(self.lab, own.lab) <= REACH
         return connected(allowed, EDGE)
-
-
-def _inner_points(side: int) -> NDArray[np.intp]:
-    """Where along a side the points of each cell's inner half lie."""
-    within = 0.25 + (np.arange(POINTS) + 0.5) / (2 * POINTS)
-    places = (np.arange(CELLS)[:, None] + within).ravel() * side / CELLS
-    return np.minimum(places.astype(np.intp), side - 1)

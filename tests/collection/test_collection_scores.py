@@ -13,7 +13,7 @@ import pytest
 from bespoke.dataset import colors, images
 from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.evaluation import figure, likeness, metrics, view
-from bespoke.evaluation.asked import ACCESSORIES, Wanted, read_prompt
+from bespoke.evaluation.figure import ACCESSORIES, Wanted, read_prompt
 from bespoke.evaluation.scoring import suggest
 from bespoke.evaluation.view import PictureGrid
 from bespoke.experiment import caption_text

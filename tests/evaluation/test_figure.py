@@ -9,11 +9,11 @@ import pytest
 
 from bespoke.dataset import colors
 from bespoke.evaluation import figure, scoring
-from bespoke.evaluation.asked import ACCESSORIES, accessories
+from bespoke.evaluation.figure import ACCESSORIES, accessories
 from bespoke.evaluation.metrics import measure
 from bespoke.evaluation.view import PictureGrid
 from bespoke.rehearsal import drawing
-from tests.evaluation.test_metrics import Pixels, enlarged, jpeg, noisy, portrait
+from tests.evaluation.test_metrics import Pixels, enlarged, jpeg, noisy
 
 GREEN = "portrait of bespoke punk lady, brown eyes, light skin, green background"
 
@@ -57,15 +57,6 @@ def test_hair_is_of_its_word_and_its_outline_counts_for_no_colour(
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
-    [("#6fdbdf", ("aqua", "cyan")), ("#2a2c2e", ("black", "charcoal")), ("#8f8a7c", ("grey",))],
-)
-def test_words_for_one_colour_are_no_rivals(code: str, words: tuple[str, ...]) -> None:
-    for word in words:
-        assert colors.called(colors.lab([colors.rgb_of(code)]), [("", word)]).all(), word
-
-
-@pytest.mark.parametrize(
     ("code", "words", "other"),
     [
         ("#f0c8a8", "light skin", "dark skin"),
@@ -97,19 +88,6 @@ def test_accessories_are_read_of_any_words_and_not_where_they_are_denied() -> No
     assert accessories("lady wearing black stunner shades, without crown") == ("glasses",)
 
 
-def test_glasses_are_seen_and_their_colour_is() -> None:
-    plain, cells = portrait("#30c050", "#784824"), portrait("#30c050", "#784824")
-    cells[10:13, 8:17] = (10, 10, 10)
-    cells[10, 12] = colors.rgb_of("#f0c090")
-    prompt = "lady, wearing black glasses, green background"
-    with_them, without = (
-        of(enlarged(each), prompt)["features"]["glasses"] for each in (cells, plain)
-    )
-    assert with_them["probability"] > without["probability"] + 0.2
-    assert without["verdict"] == "mismatch"
-    assert "no glasses" in scoring.remarks(of(enlarged(plain), prompt))
-
-
 def test_a_model_that_is_told_too_badly_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert figure.worn(PictureGrid(pixels=drawn())).keys() == {*ACCESSORIES, "face"}
     monkeypatch.setattr(figure, "GOOD", 1.01)
@@ -136,13 +114,6 @@ def test_a_picture_without_a_face_adheres_to_nothing(kind: str) -> None:
     picture = enlarged(cells.astype(np.uint8))
     assert not scoring.suggest([of(picture, GREEN)]).prompt_adherence
     assert "no face" in scoring.remarks(of(picture, GREEN))
-
-
-def test_faces_of_drawn_portraits_are_faces() -> None:
-    for seed in range(12):
-        cells = drawing.portrait(seed, "lad").cells
-        found = of(np.asarray(drawing.enlarged(cells).convert("RGB")), GREEN)
-        assert found["face"]["verdict"] == "match", seed
 
 
 def test_a_large_colour_that_touches_no_border_is_no_ground() -> None:
