@@ -254,12 +254,14 @@ def _complexion(grid: PictureGrid, tones: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _unasked(grid: PictureGrid, wanted: Asked, glasses: float) -> dict[str, str]:
-    """By what no one asked, "seen" or "none": the background's colour over the face, glasses."""
+    """By what no one asked, "seen" or "none"."""
     seen = {}
     face = grid.lab[_FACE & (grid.lab[..., 0] > OUTLINE)]
     if wanted.background and len(face) and not wanted.features.get("skin"):
         spilt = (wanted.background.margin(face) >= 0) & ~_natural(face)
         seen["background over the face"] = spilt.mean() >= SPILT
+    if len(face) and "skin" not in wanted.features:
+        seen["coloured skin"] = _natural(face).mean() < NATURAL
     if "glasses" not in wanted.accessories:
         seen["unasked glasses"] = glasses >= SURE
     return {name: "seen" if there else "none" for name, there in seen.items()}

@@ -59,7 +59,7 @@ FACELESS, OFF_GRID, BLURRED, UNEVEN = 4.0, 0.8, 3.6, 2.0
 # that what no one asked costs: round numbers by how much a rater minds each.
 ASKED = {"background": 5.0, "hair": 2.5, "eyes": 2.5, "skin": 2.0}
 ACCESSORY = 2.5
-UNASKED = {"background over the face": 0.4, "unasked glasses": 0.2}
+UNASKED = {"background over the face": 0.4, "coloured skin": 0.3, "unasked glasses": 0.2}
 
 
 def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
