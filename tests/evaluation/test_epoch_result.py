@@ -11,7 +11,7 @@ from PIL import Image
 
 from bespoke import files
 from bespoke.errors import TrainerError
-from bespoke.evaluation import epoch_result, likeness, sampling, scoring
+from bespoke.evaluation import epoch_result, likeness, metrics, sampling, scoring
 from bespoke.evaluation.scoring import Scores
 from bespoke.trainer import checkpoints
 from tests.evaluation.test_sampling import prompt
