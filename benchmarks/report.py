@@ -60,6 +60,12 @@ NEXT = (
 def sample(workspace: Path, *, epochs: int = 10, right_from: int = RIGHT_FROM) -> RunRecord:
     """A run whose pictures are drawn into `workspace`; the earliest are blurred."""
     results = tuple(_epoch(workspace, epoch, right_from) for epoch in range(1, epochs + 1))
+    collection = workspace / "training_data"
+    collection.mkdir(exist_ok=True)
+    for number in range(24):
+        subject = "lady" if number % 2 else "lad"
+        drawn = enlarged(portrait(number, subject).cells)
+        drawn.save(collection / f"{subject}_{number:03}.png", compress_level=1)
     return RunRecord(
         name="SD15_KEEP_TOKENS_3_EXPERIMENT",
         experiment="keep_tokens_3",
@@ -105,6 +111,7 @@ def sample(workspace: Path, *, epochs: int = 10, right_from: int = RIGHT_FROM) -
             ],
         },
         facts={
+            "collections": [str(collection)],
             "bespoke_commit": "9627bec1f0", "trainer_commit": "v0.10.1", "price_per_hour": 0.34,
             "hardware": {"gpu": "NVIDIA GeForce RTX 4090", "memory_gib": 24},
             "plan": {"train_batch_size": 4, "gradient_accumulation_steps": 1},
@@ -143,8 +150,10 @@ def _result(
     run: str, epoch: int, pictures: tuple[PictureResult, ...], three: tuple[int, int, int]
 ) -> EpochResult:
     scores = Scores(visual_quality=three[0], style_match=three[1], prompt_adherence=three[2])
+    path = f"/workspace/output/keep_tokens_3-{epoch:06d}.safetensors"
     return EpochResult(
-        run=run, epoch=epoch, checkpoint=f"{run}-{epoch:06d}.safetensors", checkpoint_sha256="",
+        run=run, epoch=epoch, checkpoint=path,
+        checkpoint_sha256=hashlib.sha256(path.encode()).hexdigest(),
         checkpoint_size=37_861_176, folder=f"tests/{run}/epoch_{epoch:02d}", metrics_version=1,
         pictures=pictures, scores=scores, scored_by="metrics", tested="",
     )  # fmt: skip
@@ -186,9 +195,22 @@ def _picture(folder: Path, epoch: int, number: int, *, right: bool) -> PictureRe
                 "delta_e": float(apart),
                 "asked": {"hex": [asked], "words": [name.split("_")[0]]},
             },
-            "purity": {"cells_off": 0.4 / epoch**2, "colours": 24 + 400 // epoch**2},
+            "features": {
+                "hair": _part("brown", "pink" if epoch < 4 else "brown"),
+                "eyes": _part("blue", "blue" if epoch > 1 else "tan"),
+                "lips": _part("red", "red" if (epoch + number) % 4 else "plum"),
+            },
+            "likeness": {
+                name: {"value": 0.5, "beyond": round(3 / epoch**1.5, 2)}
+                for name in ("face", "patches", "skin", "ground", "stray")
+            },
         },
     )
+
+
+def _part(asked: str, got: str) -> dict[str, object]:
+    word = "match" if asked == got else "mismatch"
+    return {"verdict": word, "asked": {"words": [asked], "hex": []}, "name": got}
 
 
 def _as_learnt(image: Image.Image, epoch: int) -> Image.Image:
@@ -232,7 +254,7 @@ def take_picture(page: Path, into: Path) -> None:
         browser = play.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        view = browser.new_page(viewport={"width": 1200, "height": 1500}, color_scheme="light")
+        view = browser.new_page(viewport={"width": 1200, "height": 1800}, color_scheme="light")
         view.goto(page.as_uri())
         view.screenshot(path=into)
         browser.close()

@@ -80,8 +80,6 @@ def recorded(place: Path) -> dict[str, Any]:
         for each in epoch["pictures"]:
             data = (folder / each["file"]).read_bytes()
             pictures[f"{epoch['epoch']} {each['file']}"] = hashlib.sha256(data).hexdigest()
-    for decision in row["decisions"]:
-        del decision["evidence"]["checkpoint_sha256"]
     text = json.dumps(row, sort_keys=True).replace(str(place), "PLACE")
     pages = sorted(path.name for path in (place / "rehearsal" / "reports").glob("*.html"))
     return {

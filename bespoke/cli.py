@@ -124,6 +124,10 @@ def _serve(parser: Parser) -> None:
     parser.add_argument("--token", help="what a reader must know; better as BESPOKE_REPORT_TOKEN")
 
 
+def _notify(parser: Parser) -> None:
+    parser.add_argument("--test", action="store_true", required=True, help="send one message")
+
+
 def _package(parser: Parser) -> None:
     _experiment(parser)
     _out(parser, "the zip, or the folder for it (default: runpod_NAME_EXPERIMENT.zip, here)")
@@ -151,6 +155,7 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None], str]] = {
         "record.commands:show_report",
     ),
     "serve": ("show the runs' pages in a browser", _serve, "record.serve:show"),
+    "notify": ("send a message to try BESPOKE_NOTIFY", _notify, "record.notify:show"),
     "package": ("pack an experiment for a rented machine", _package, "deploy.package:show"),
     "health": ("how this machine's newest run goes", _workspace, "deploy.health:show"),
 }

@@ -20,10 +20,10 @@ COLOURS = (
 
 
 def say(text: str) -> None:
-    """Our own lines, marked as ours."""
+    """Our own lines, marked as ours; each in one piece, as a thread may say something too."""
     try:
         for line in text.splitlines():
-            print(painted(line, line, sys.stdout), flush=True)
+            print(painted(line, line, sys.stdout) + "\n", end="", flush=True)
     except BrokenPipeError:
         # Whoever read our lines is gone; the training that a person pays for goes on.
         let_go(sys.stdout)

@@ -21,6 +21,7 @@ from bespoke.errors import ConfigError
 from bespoke.experiment import config
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY
+from bespoke.record.notify import Messages
 from bespoke.signals import signal_count, signals_held
 from bespoke.trainer import hardware
 from bespoke.trainer.child_process import Group, patience
@@ -53,8 +54,12 @@ def train(request: Request, journal: Journal) -> int:
     try:
         Schedule(runs).train(gpus or [None])
     finally:
-        for run in runs:
-            say(f"{run.name}: {run.outcome}")
+        outcomes = [f"{run.name}: {run.outcome}" for run in runs]
+        for line in outcomes:
+            say(line)
+        sender = Messages()
+        sender.send(f"{len(runs)} runs", "\n".join(outcomes))
+        sender.wait()
     return worst(runs)
 
 

@@ -6,7 +6,11 @@ import functools
 import os
 import re
 
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$|DATABASE_URL")
+SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|_KEY$|DATABASE_URL|NOTIFY"
+)
+# In what fsspec reads as JSON from the environment, FSSPEC_S3='{"key": …, "secret": …}'.
+IN_JSON = re.compile(r'"\w*(?:key|secret|token|password)"\s*:\s*"([^"]+)"', re.IGNORECASE)
 # A password within an address, whatever variable or file it came from.
 IN_ADDRESS = re.compile(r"(?<=://)([^/\s:@]*):([^@\s/]+)@")
 # Shorter values are words such as "true", which stand in every text.
@@ -15,11 +19,11 @@ SHORTEST = 8
 
 @functools.cache
 def _secrets() -> re.Pattern[str]:
-    values = {
-        value
-        for name, value in os.environ.items()
-        if SECRET_NAME.search(name.upper()) and len(value) >= SHORTEST
-    }
+    named = [words for name, words in os.environ.items() if SECRET_NAME.search(name.upper())]
+    named += [each for words in named for each in words.split(",")]
+    fsspec = [words for name, words in os.environ.items() if name.startswith("FSSPEC_")]
+    named += [secret for words in fsspec for secret in IN_JSON.findall(words)]
+    values = {value for value in named if len(value) >= SHORTEST}
     # The longest first: one secret may hold another. Without any, a pattern that never matches.
     return re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True))) or r"(?!)")
 

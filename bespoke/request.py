@@ -76,6 +76,7 @@ class Request:
     no_gate: bool = _option("--no-gate", "train on, whatever the experiment's gate says")
     no_test: bool = _option("--no-test", "skip sampling and scoring")
     fresh: bool = _option("--fresh", "start again; earlier files move to a dated folder")
+    copied_from: str | None = _option("--from URL", "go on with a run that was copied there", None)
     dry_run: bool = _option("--dry-run", "print the command and both rendered files, and stop")
     rehearse: bool = _option("--rehearse", "generated pictures and a fake trainer: needs no GPU")
 

@@ -37,12 +37,18 @@ if TYPE_CHECKING:
     from bespoke.evaluation.evaluator import EpochEvaluator
     from bespoke.request import Request
     from bespoke.trainer.job import Job, Journal
-    from bespoke.trainer.sd_scripts import Trainer
 
 
 def run(request: Request, journal: Journal) -> None:
     """Check, render, train, verify and summarise one experiment; errors are bespoke.errors'."""
     job = training.open_job(request, journal)
+    if request.copied_from and not request.dry_run:
+        from bespoke.record import copies
+
+        copies.fetch(job)
+        # Beside a run of other options that has come now, this one has a name of its own.
+        job = training.open_job(request, journal)
+        copies.fetch(job)
     if request.dry_run:
         # No start of a run: nothing is noted of it, and the next one takes its place.
         job = replace(job, folder=job.workspace / "logs" / job.name / "dry_run")
@@ -62,7 +68,7 @@ def run(request: Request, journal: Journal) -> None:
         raise
 
 
-def _carry_out(job: Job, trainer: Trainer) -> None:
+def _carry_out(job: Job, trainer: SdScripts | FakeTrainer) -> None:
     started = time.monotonic()
     _introduce(job, trainer)
     file = REPOSITORY / prompts.PROMPTS_FILE
@@ -84,31 +90,35 @@ def _carry_out(job: Job, trainer: Trainer) -> None:
         return
     # What records, tests and shows takes a second to import: what ends before needs none of it.
     from bespoke.evaluation.evaluator import EpochEvaluator
-    from bespoke.record import recorder
+    from bespoke.record import copies, recorder
 
     with locked(job.output / f".{job.name}.lock", job.name):
         base = trainer.base_model_name
         settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
         start = training.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked)
-        with recorder.recorded(job, row) as record:
-            collections = checked.collections.values()
-            arts = [art for each in collections for art in each.arts.values()]
-            keep = functools.partial(recorder.keep, job, record)
-            evaluator = EpochEvaluator(job, samples, arts, keep)
-            evaluator.take_up(start)
-            if not start.finished:
-                trainer.prepare()
-                training.train(job, trainer.command, rendered, settings, start, evaluator)
-            verified = training.verified(job)
-            if not start.finished:
-                evaluator.epoch(job.epochs[-1])
-        resume.update(job.output, job.name, completed=True)
-    # The page is named before: what a person does next comes last.
-    _summarise(job, verified, evaluator, 0 if start.finished else time.monotonic() - started)
+        with copies.copying(job, start.epoch) as copy:
+            with recorder.recorded(job, row) as (record, tell):
+                job = replace(job, tell=tell)
+                collections = checked.collections.values()
+                arts = [art for each in collections for art in each.arts.values()]
+                keep = functools.partial(recorder.keep, job, record)
+                evaluator = EpochEvaluator(job, samples, arts, keep, copy)
+                evaluator.take_up(start)
+                copy(start.epoch)
+                if not start.finished:
+                    trainer.prepare()
+                    training.train(job, trainer.command, rendered, settings, start, evaluator)
+                verified = training.verified(job)
+                if not start.finished:
+                    evaluator.epoch(job.epochs[-1])
+            resume.update(job.output, job.name, completed=True)
+            # The page is named before: what a person does next comes last.
+            seconds = 0 if start.finished else time.monotonic() - started
+            _summarise(job, verified, evaluator, seconds)
 
 
-def _introduce(job: Job, trainer: Trainer) -> None:
+def _introduce(job: Job, trainer: SdScripts | FakeTrainer) -> None:
     say(f"{job.experiment.run_name} ({job.experiment.name})")
     if job.request.rehearse:
         say("REHEARSAL: generated pictures and a fake trainer; nothing it makes is a result")

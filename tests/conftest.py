@@ -177,7 +177,13 @@ def _own_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BESPOKE_WORKSPACE", str(tmp_path / "workspace"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in ("HF_TOKEN", "BESPOKE_DATABASE_URL", "RUNPOD_API_KEY", "RUNPOD_POD_ID"):
+    for name in (
+        "HF_TOKEN",
+        "BESPOKE_COPY_TO",
+        "BESPOKE_DATABASE_URL",
+        "RUNPOD_API_KEY",
+        "RUNPOD_POD_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

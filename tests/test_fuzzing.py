@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import shutil
@@ -32,8 +31,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-# A file of a test's own is written anew for each example.
-examples = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def near(value: Any) -> list[Any]:
@@ -90,28 +87,13 @@ def test_the_command_line_answers_mutated_files_and_arguments() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@examples
-@given(content=st.text(max_size=200) | st.binary(max_size=200), override=st.text(max_size=60))
-def test_any_text_as_an_experiment_or_an_override_is_read_or_refused(
-    project: Path, content: str | bytes, override: str
-) -> None:
-    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    (project / "experiments" / "odd.toml").write_bytes(raw)
-    with contextlib.suppress(BespokeError):
-        config.load("odd", repository=project)
-    for text in (override, f"training.{override}", f"dataset.keep_tokens={override}"):
-        with contextlib.suppress(BespokeError):
-            config.load("keep_tokens_3", repository=REPOSITORY, overrides=[text])
-
-
 HEADERS = VALUES.map(lambda value: json.dumps(value, default=str).encode())
+CONTENT = HEADERS.map(lambda header: struct.pack("<Q", len(header)) + header)
 
 
-@examples
-@given(
-    content=st.binary(max_size=120)
-    | HEADERS.map(lambda header: struct.pack("<Q", len(header)) + header)
-)
+# A file of the test's own is written anew for each example.
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=120) | CONTENT)
 def test_any_bytes_as_a_checkpoint_or_a_state_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a-000001.safetensors"
     path.write_bytes(content)

@@ -31,23 +31,18 @@ def test_a_request_comes_back_from_the_command_line_that_it_writes(request: Requ
     assert parse(request.arguments()) == request
 
 
-def test_nothing_said_is_the_default_experiment_at_its_own_seed() -> None:
-    assert parse([]) == Request()
-    assert parse([]).arguments() == []
-
-
 @pytest.mark.parametrize(
     "word",
     ["--price-per-hour=-2", "--price-per-hour=nan", "--seeds=4,x", "--workspace=", "--at-once=4"],
 )
-def test_what_cannot_be_meant_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_meant_is_refused(
+    word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SystemExit) as caught:
         parse([word])
     assert caught.value.code == 2
     assert word.partition("=")[0] in capsys.readouterr().err
-
-
-def test_a_price_of_the_environment_is_held_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse([]) == Request()
     monkeypatch.setenv("BESPOKE_PRICE_PER_HOUR", "2.79")
     assert parse([]).price_per_hour == 2.79
     monkeypatch.setenv("BESPOKE_PRICE_PER_HOUR", "-2")

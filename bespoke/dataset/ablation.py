@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from bespoke.dataset import caption_exposure
-from bespoke.experiment.caption_text import HEX
-from bespoke.experiment.option_warnings import without_effect
+from bespoke.experiment.option_checks import without_effect
 from bespoke.findings import Finding, finding
 
 if TYPE_CHECKING:
@@ -117,8 +116,8 @@ def _differences(one: Experiment, parent: Experiment) -> Iterator[tuple[str, str
         for key in {**one.training, **parent.training}
     }
     before = parent.by_folder()
-    for subset in one.subset_options():
-        twin = before.get(str(subset["image_dir"]), subset)  # what only one has is left out
+    for name, subset in one.by_folder().items():
+        twin = before.get(name, subset)  # what only one has is left out
         # The training file's name of batch_size is the one that bespoke lets people write.
         keys = [key for key in subset if twin[key] != subset[key] and key != "batch_size"]
         pairs |= {f"dataset.{key}": (twin[key], subset[key]) for key in keys}
@@ -145,8 +144,6 @@ def _data_changes(side: Side, parent: Side) -> Iterator[Change]:
 
 def _misses_subject(name: str, seen: Exposure) -> Iterator[Finding]:
     """Tags are kept for a subject that is not among them."""
-    from bespoke.dataset.colors import named_in  # numpy
-
     captions = len(seen.places)
     if not captions or seen.held >= 0.5 * captions:
         return
@@ -155,11 +152,9 @@ def _misses_subject(name: str, seen: Exposure) -> Iterator[Finding]:
     often = f"kept in {seen.held} of {captions} captions" if seen.held else "never kept"
     rows = [f'"{", ".join(tags)}"' for tags in seen.kept if tags] or ["none"]
     kept = " or ".join(rows) if len(rows) <= 3 else f"of {len(rows)} sorts"
-    colored = any(HEX.search(tag) or named_in(tag) for tags in seen.kept for tag in tags)
     message = (
-        f"{name} cannot test its hypothesis: the kept tags are {kept}"
-        f"{'' if colored else ', without any colour'}; the {seen.subject} is {where} and {often}. "
-        "Move it to the front: `captions repair` does"
+        f"{name} cannot test its hypothesis: the kept tags are {kept}; the {seen.subject} is "
+        f"{where} and {often}. Move it to the front: `captions repair` does"
     )
     yield finding("warning", "experiment_misses_subject", "", message)
 

@@ -61,14 +61,15 @@ def look(
     `captions` holds each one's text by stem, by the subset's image_dir as the experiment writes it.
     """
     limit = int(experiment.option("max_token_length") or WINDOW)
-    subsets = [each for each in experiment.subset_options() if captions.get(str(each["image_dir"]))]
-    unknown = tuple(key for key in NOT_COMPUTED if any(each[key] not in OFF for each in subsets))
+    subsets = {name: each for name, each in experiment.by_folder().items() if captions.get(name)}
+    used = {key for each in subsets.values() for key in NOT_COMPUTED if each[key] not in OFF}
+    unknown = tuple(key for key in NOT_COMPUTED if key in used)
     seen = Exposure(limit=limit, subject=subject, unknown=unknown)
     # Samples, then those whose caption has the subject; what is blank or shown of them.
     samples, blanks, named, shown = 0, 0.0, 0, 0.0
-    for options in subsets:
+    for name, options in subsets.items():
         repeats, dropped = int(options["num_repeats"]), float(options["caption_dropout_rate"])
-        for stem, text in captions[str(options["image_dir"])].items():
+        for stem, text in captions[name].items():
             chance = _see(seen, options, stem, text)
             samples, blanks = samples + repeats, blanks + repeats * dropped
             if chance is not None and not unknown:

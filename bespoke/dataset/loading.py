@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,11 +70,8 @@ def holds_pictures(folder: Path) -> bool:
 
 
 def read(folder: Path, spec: DatasetSpec) -> Collection:
-    """Read every file of `folder` that matters, once; what cannot be read is a finding.
-
-    Raises:
-        DatasetError: the folder itself cannot be listed.
-    """
+    """Read every file of `folder` that matters, once; what cannot be read is a finding, and a
+    folder that cannot be listed a DatasetError."""
     from bespoke.dataset import images  # numpy
 
     names: dict[str, list[str]] = defaultdict(list)
@@ -102,20 +98,6 @@ def read(folder: Path, spec: DatasetSpec) -> Collection:
         texts={name: each for name, each in every.items() if isinstance(each, str)},
         findings=[each for each in every.values() if isinstance(each, Finding)],
     )
-
-
-def take(collection: Collection, count: int, folder: Path) -> Path:
-    """Copy `count` pairs, evenly spread over the collection, into `folder`, and name it.
-
-    Raises:
-        OSError: where the copies cannot be written.
-    """
-    folder.mkdir(parents=True)
-    pairs = collection.pairs
-    for number in range(min(count, len(pairs))):
-        for path in pairs[number * len(pairs) // min(count, len(pairs))]:
-            shutil.copy(path, folder)
-    return folder
 
 
 def _listed(folder: Path) -> list[str]:

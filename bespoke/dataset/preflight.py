@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bespoke import findings
 from bespoke.dataset import ablation, caption_exposure, loading
 from bespoke.errors import BespokeError, ConfigError, DatasetError
-from bespoke.experiment import config, option_warnings, prompts
+from bespoke.experiment import config, option_checks, prompts
 from bespoke.experiment.experiment import DatasetSpec
 from bespoke.experiment.validation import did_you_mean
 from bespoke.files import REPOSITORY, workspace_path
@@ -76,7 +76,7 @@ class Preflight:
         return ConfigError(options) if options else DatasetError(data) if data else None
 
     def report(self, *, whole: bool = False, notes: bool = True) -> list[str]:
-        """What a person reads: the verdict, the worst captions and their cure, then the findings.
+        """What a person reads: the verdict, the cure of captions, then the findings.
 
         The `whole`, or one of each code and no error, which `refusal` names; a run skips `notes`.
         """
@@ -84,39 +84,32 @@ class Preflight:
         left = {str(each) for each in self.findings if each.severity in hidden}
         opening = [line for line in self.verdict if line not in left]
         shown = [each for each in self.findings if str(each) not in {*left, *opening}]
-        cure = self._cure() if notes else ()
+        cure = self._cure() if notes else []
         return [*opening, *cure, *findings.summary(shown, whole=whole)]
 
-    def _cure(self) -> Iterator[str]:
+    def _cure(self) -> list[str]:
         """The three captions of which most is to be said, and the command that mends them."""
-        warnings: dict[str, list[str]] = defaultdict(list)
-        for each in self.data_findings:
-            if each.severity == "warning" and each.file.endswith(".txt"):
-                warnings[each.file].append(each.message)
-        worst = sorted(warnings.items(), key=lambda item: -len("; ".join(item[1])))[:3]
-        if worst:
-            yield "Worst captions:"
-        for file, messages in worst:
-            more = f", and {len(messages) - 1} more" if len(messages) > 1 else ""
-            yield f"  {findings.shortened(f'{file}: {messages[0]}')}{more}"
+        said = Counter(each.file for each in self.data_findings if each.severity == "warning")
+        worst = [file for file, _ in said.most_common() if file.endswith(".txt")][:3]
+        lines = [f"Worst captions: {', '.join(f'{each} ({said[each]})' for each in worst)}"]
+        lines = lines if worst else []
         collection = self.collections.get(loading.COLLECTION)
         unclear = {"hex_codes_unclear", "caption_cut"} & self.counts.keys()
-        if collection and unclear and not collection.spec.caption_version.endswith(REPAIRED):
-            folder = collection.folder
-            yield (
-                f"Mend them: python -m bespoke captions repair --experiment {self.experiment.name} "
-                f"--data {shlex.quote(str(folder))} --out {shlex.quote(f'{folder}{REPAIRED}')}"
-            )
+        if not collection or not unclear or collection.spec.caption_version.endswith(REPAIRED):
+            return lines
+        words = ["--experiment", self.experiment.name, "--data", str(collection.folder)]
+        words += ["--out", f"{collection.folder}{REPAIRED}"]
+        return [*lines, f"Mend them: python -m bespoke captions repair {shlex.join(words)}"]
 
     def as_json(self) -> str:
-        return _json(self.experiment.name, "\n".join(self.verdict), self.findings)
-
-
-def _json(experiment: str, verdict: str, found: Sequence[Finding]) -> str:
-    """One object: verdict, counts by code, findings."""
-    counts, rows = Counter(each.code for each in found), [asdict(each) for each in found]
-    table = {"experiment": experiment, "verdict": verdict, "counts": counts, "findings": rows}
-    return json.dumps(table, indent=2)
+        """One object: verdict, counts by code, findings."""
+        table = {
+            "experiment": self.experiment.name,
+            "verdict": "\n".join(self.verdict),
+            "counts": self.counts,
+            "findings": [asdict(each) for each in self.findings],
+        }
+        return json.dumps(table, indent=2)
 
 
 def subset_and_folder(text: str) -> tuple[str, str]:
@@ -151,9 +144,7 @@ def locate(
 ) -> dict[str, Path]:
     """The folder of each subset: as `--data` names it, else by its name in `roots`, else drawn.
 
-    Raises:
-        ConfigError: a folder or subset that is not there.
-        DatasetError: no pictures for a subset.
+    A ConfigError names a folder or subset that is not there, a DatasetError one without pictures.
     """
     named = _named(texts, experiment, "--data")
     located: dict[str, Path] = {}
@@ -182,13 +173,8 @@ def check(
     seed: int | None = None,
     draw: Callable[[str], Path] | None = None,
 ) -> Preflight:
-    """Find and check the pictures, see them as the trainer will, and compare with the parent.
-
-    `data` and `parent_data` are as the command line has them; for the rest, see `locate`.
-
-    Raises:
-        ConfigError, DatasetError: where experiment or pictures cannot be found or read.
-    """
+    """Find the pictures (see `locate`), check them, and compare what the trainer will see of them
+    with the parent; `data` and `parent_data` are as the command line has them."""
     # At another seed, so is what it is compared with: a seed is no change between the two.
     known = {each.name: each.with_seed(seed) for each in config.known(REPOSITORY)}
     parent = known.get(experiment.parent or "")
@@ -196,7 +182,7 @@ def check(
     located = locate(experiment, data, roots, draw)
     subject, collections = experiment.subject, _collections(experiment, located)
     here = ablation.Side(experiment=experiment, collections=collections, subject=subject)
-    options = list(option_warnings.check(experiment))
+    options = list(option_checks.warnings(experiment))
     lines: list[str] = []
     if parent is not None:
         # On its own captions where they are named, else on those at hand.
@@ -227,10 +213,10 @@ def check_folder(folder: Path, spec: DatasetSpec) -> Collection:
     What is in the pictures is looked at only where `spec.cells` says how many cells they have.
     Findings come by file name, the whole folder's first.
     """
-    from bespoke.dataset import checks, color_checks  # numpy
+    from bespoke.dataset import checks  # numpy
 
     collection = loading.read(folder, spec)
-    for each in (*checks.CHECKS, color_checks.check_colors):
+    for each in checks.CHECKS:
         collection.findings.extend(each(collection))
     collection.findings.sort(key=lambda each: each.file)
     return collection
@@ -256,14 +242,8 @@ def examined(chosen: argparse.Namespace) -> Preflight:
 
 
 def show(chosen: argparse.Namespace) -> None:
-    """Print the findings; with `--json` one object, also where there is nothing to look into."""
-    try:
-        report = examined(chosen)
-    except BespokeError as error:
-        if chosen.json:
-            print(_json(chosen.experiment, f"{chosen.experiment} cannot start: {error}", ()))
-        raise
-    lines = report.report(whole=chosen.all)
-    print(report.as_json() if chosen.json else "\n".join(lines))
+    """Print the findings, with `--json` as one object, and end with the error if there is one."""
+    report = examined(chosen)
+    print(report.as_json() if chosen.json else "\n".join(report.report(whole=chosen.all)))
     if refusal := report.refusal(strict=chosen.strict):
         raise refusal

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from bespoke.dataset import colors, loading, preflight
 from bespoke.dataset.caption_exposure import WINDOW
-from bespoke.dataset.color_checks import apart, in_picture, painted
-from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.checks import apart, in_picture, painted
+from bespoke.dataset.images import PixelGrid
 from bespoke.errors import ConfigError, DatasetError
 from bespoke.experiment import caption_text
 from bespoke.experiment.caption_text import Feature, tokens
@@ -140,9 +140,7 @@ def _trimmed(tags: list[Feature], limit: int, names: tuple[str, ...]) -> list[Fe
 def repair(collection: Collection, out: Path, *, keep_tokens: int, limit: int) -> dict[str, str]:
     """Write the pairs of `collection` into `out`, each caption's first line mended; these by stem.
 
-    Raises:
-        ConfigError: `out` is there already or cannot be written.
-        DatasetError: no pairs, or a caption that cannot be read.
+    `out` is made: a ConfigError where it is there. No pair, or an unreadable one: DatasetError.
     """
     pairs, arts, texts = collection.pairs, collection.arts, collection.texts
     unreadable = [caption.name for _, caption in pairs if caption.name not in texts]

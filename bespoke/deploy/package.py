@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,7 +29,7 @@ from bespoke.trainer.sd_scripts import SUBMODULE, require_submodule
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bespoke.dataset.preflight import Preflight
     from bespoke.experiment.experiment import Experiment
@@ -66,8 +65,7 @@ def show(chosen: argparse.Namespace) -> None:
     there, and what the run itself would be refused for.
     """
     report = preflight.examined(chosen)
-    refusal = report.refusal()
-    if refusal is not None:
+    if refusal := report.refusal():
         raise refusal
     entries = collect(report)
     content = zipped(entries)
@@ -103,7 +101,12 @@ def collect(report: Preflight) -> list[Entry]:
     tracked = {*_tracked(REPOSITORY, PROJECT), *experiments, *trainer}
     entries = [
         *(_entry(name) for name in tracked if not name.startswith(UNNEEDED)),
-        *_pictures(report),
+        *(
+            Entry(f"{name}/{path.name}", path.read_bytes())
+            for name, collection in report.collections.items()
+            for pair in collection.pairs
+            for path in pair
+        ),
         Entry(version.FILE, json.dumps(origin, sort_keys=True).encode() + b"\n"),
         Entry("README.md", _readme(report, origin).encode()),
     ]
@@ -130,13 +133,6 @@ def zipped(entries: Iterable[Entry]) -> bytes:
     return buffer.getvalue()
 
 
-def _pictures(report: Preflight) -> Iterator[Entry]:
-    for name, collection in report.collections.items():
-        for pair in collection.pairs:
-            for path in pair:
-                yield Entry(f"{name}/{path.name}", path.read_bytes())
-
-
 def _tracked(folder: Path, paths: Sequence[str]) -> list[str]:
     """What git tracks of `paths`: nothing else can slip in."""
     listed = None
@@ -157,29 +153,19 @@ def _entry(name: str) -> Entry:
 def _readme(report: Preflight, origin: Mapping[str, str]) -> str:
     """The README of the package; everything in it comes from the experiment's own data."""
     experiment = report.experiment
-    pictures = {name: len(each.pairs) for name, each in report.collections.items()}
     environment = jinja2.Environment(
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - Markdown; what a person wrote goes through `plain`
+        autoescape=False,  # noqa: S701 - Markdown, of the person's own words
     )
-    environment.filters |= {"plain": _plain, "toml": _toml}
+    environment.filters["toml"] = toml_value
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         experiment=experiment,
         verdict=report.lines,
         commits=origin,
         zip_name=file_name(experiment),
-        pictures=sum(pictures.values()),
+        pictures=sum(len(each.pairs) for each in report.collections.values()),
         children=[each for each in config.known(REPOSITORY) if each.parent == experiment.name],
     )
-
-
-def _plain(words: object) -> str:
-    """A person's words within one line of Markdown, which they can neither leave nor mark up."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(words).split()))
-
-
-def _toml(value: object) -> str:
-    return toml_value(value).replace("|", "\\|")

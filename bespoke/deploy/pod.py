@@ -57,7 +57,9 @@ def boot(arguments: Sequence[str]) -> NoReturn:
             place = workspace(parse(arguments).workspace)
         except SystemExit:  # the attempt will end with 2
             place = workspace(None)
-        stop = _is_to_stop(place)
+        # Unless it is said, wherever the results outlive the container's disk.
+        kept = place.stat().st_dev != Path("/").stat().st_dev
+        stop = (os.environ.get("BESPOKE_POD_WHEN_DONE") or ("stop" if kept else "")) == "stop"
         (place / "pod").mkdir(exist_ok=True)
         _serve(place)
         _attempt(arguments, place)
@@ -68,12 +70,6 @@ def boot(arguments: Sequence[str]) -> NoReturn:
         if stop:
             _stop_pod(os.environ["RUNPOD_POD_ID"])
         time.sleep(ASK_AGAIN_S)
-
-
-def _is_to_stop(place: Path) -> bool:
-    """As BESPOKE_POD_WHEN_DONE says, else wherever the results outlive the container's disk."""
-    wanted = os.environ.get("BESPOKE_POD_WHEN_DONE")
-    return wanted == "stop" or (not wanted and place.stat().st_dev != Path("/").stat().st_dev)
 
 
 def _serve(place: Path) -> None:

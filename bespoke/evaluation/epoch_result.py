@@ -46,9 +46,9 @@ class PictureResult:
 class EpochResult:
     """Everything known of one checkpoint.
 
-    `epoch` counts from 1, None where the file carries none; `scores` are by "metrics" or by
-    "person", `earlier` those that stood before, oldest first, each with the version of the metrics;
-    `tested` is a time in UTC (ISO 8601).
+    `epoch` counts from 1, 0 are the base model's own pictures, None where the file carries none;
+    `scores` are by "metrics" or by "person", `earlier` those that stood before, oldest first, each
+    with the version of the metrics; `tested` is a time in UTC (ISO 8601).
     """
 
     run: str

@@ -7,6 +7,7 @@ goes on. Only the gate stops it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,15 @@ class EpochEvaluator:
 
     `samples` are the pictures that each epoch is asked for, none where the run is not tested;
     `arts` the cells of those that it is trained on, uint8 of shape (24, 24, 3); `keep` records and
-    shows a result, its decision, and the losses so far as (step, loss).
+    shows a result, its decision, and the losses so far as (step, loss); `after` is called once an
+    epoch with a checkpoint is over.
     """
 
     job: Job
     samples: Sequence[sampling.Sample]
     arts: Iterable[Any]
     keep: Callable[..., None]
+    after: Callable[[int], None]
     results: dict[int, EpochResult] = field(default_factory=dict)
 
     def take_up(self, start: Start) -> None:
@@ -50,15 +53,16 @@ class EpochEvaluator:
         with self._spared("what the run's own pictures have in common could not be learnt"):
             path = self.job.output / "tests" / f"{self.job.name}.likeness.npz"
             likeness.keep(path, self.arts, anew=start.epoch == 0)
-        for each in (number for number in self.job.epochs if number <= start.epoch):
-            if each == start.epoch and not start.finished and self.lacks_pictures(each):
+        for each in (number for number in (0, *self.job.epochs) if number <= start.epoch):
+            lacks = self.lacks_pictures(each)
+            if each and each == start.epoch and not start.finished and lacks:
                 say(f"epoch {each}: not all its test pictures are there; the trainer draws them")
-            else:
+            elif each or not lacks:
                 self.epoch(each, decides=not start.completed)
 
     def lacks_pictures(self, epoch: int) -> bool:
         """Whether this epoch is to be tested and cannot be, by what is there now."""
-        if not self.samples or epoch not in self.job.epochs or epoch in self.results:
+        if not self.samples or epoch not in (0, *self.job.epochs) or epoch in self.results:
             return False
         # What fails is said when the epoch is tested.
         with contextlib.suppress(BespokeError, OSError):
@@ -70,34 +74,58 @@ class EpochEvaluator:
         policy = None if self.job.request.no_gate else self.job.experiment.gate
         policy = policy if policy and policy.epoch == epoch else None
         with signals_held():
-            if self.samples and epoch in self.job.epochs:
+            if self.samples and epoch in (0, *self.job.epochs):
                 with self._spared(f"epoch {epoch} could not be tested"):
                     lora, folder, pictures = self._material(epoch)
                     self.results[epoch] = sampling.evaluate(
                         self.job.experiment.run_name, lora, self.samples, pictures, folder
                     )
+                    for each in pictures.values() if epoch == 0 else ():
+                        if "_e000000_" in each.name:
+                            # A resumed state's pictures are named after epoch 0, too (tn:1332).
+                            each.rename(each.with_name(each.name.replace("_e000000_", "_base_")))
             result = self.results.get(epoch)
             decision = gate.decide(result, policy) if result and policy else None
             if result:
-                say(f"epoch {epoch}: {result.summary()}")
+                where = "" if epoch else " (before training)"
+                say(f"epoch {epoch}{where}: {result.summary()}")
                 with self._spared(f"epoch {epoch} could not be recorded or shown"):
                     run = resume.read_record(self.job.output, self.job.name)
                     steps = run.steps_per_epoch if run else None
                     logs = self.job.folder.parent
                     self.keep(result, decision, losses(logs, steps or 0, epoch))
             elif policy:
+                run = resume.read_record(self.job.output, self.job.name)
+                if decides and run and run.stopped:
+                    # Whatever became of the test that it rested on.
+                    raise GateStoppedError(run.stopped)
                 say(f"gate at epoch {epoch}: not measured; training goes on")
+            if epoch in (0, *self.job.epochs):
+                self.after(epoch)
             if decision and decides:
                 self.job.journal.write("gate", **asdict(decision))
+                self.job.tell(decision.reason)
                 if decision.outcome == "STOP":
                     way_on = "the same command with --no-gate resumes from its newest state"
-                    raise GateStoppedError(f"{decision.reason}\n{way_on}")
+                    reason = f"{decision.reason}\n{way_on}"
+                    resume.update(self.job.output, self.job.name, stopped=reason)
+                    raise GateStoppedError(reason)
                 say(decision.reason)
 
     def _material(self, epoch: int) -> tuple[checkpoints.Lora, Path, dict[str, Path]]:
         """Its checkpoint, its test's folder, and its pictures: the trainer's, or kept copies."""
         output, name = self.job.output, self.job.name
-        lora = checkpoints.identify(checkpoints.checkpoint_path(output, name, epoch))
+        path = checkpoints.checkpoint_path(output, name, epoch)
+        if epoch:
+            lora = checkpoints.identify(path)
+        else:
+            # What the base model knows before a step, in the form of a checkpoint.
+            run = resume.read_record(output, name)
+            drawn_by = f"{run and run.settings.get('base model')} {self.samples}"
+            own = hashlib.sha256(drawn_by.encode()).hexdigest()
+            lora = checkpoints.Lora(
+                path=path, name=name, epoch=0, clip_skip=None, sha256=own, size=0
+            )
         folder = sampling.folder_for(output / "tests", lora)
         drawn = sampling.find_pictures(output, name, epoch, self.samples)
         return lora, folder, sampling.copies(folder, self.samples) | drawn

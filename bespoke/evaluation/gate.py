@@ -80,6 +80,6 @@ def best(results: Sequence[EpochResult]) -> EpochResult | None:
 
 
 def numbered(results: Sequence[EpochResult]) -> list[tuple[int, EpochResult]]:
-    """Those whose epoch is known, in order."""
-    known = [(result.epoch, result) for result in results if result.epoch is not None]
+    """Those whose epoch is known, in order, without the base model's own, epoch 0."""
+    known = [(result.epoch, result) for result in results if result.epoch]
     return sorted(known, key=operator.itemgetter(0))

@@ -85,13 +85,17 @@ def find_pictures(
     and where it came between its checkpoint and the next: what an earlier run or start left under
     the same name did not. Those that `--sample_at_first` drew of a resumed state are named after
     epoch 0 (tn:1332). The last epoch's come before its checkpoint, which is written when all is
-    over (tn:1694-1722), and after its process's start. A TrainerError where there is no checkpoint.
+    over (tn:1694-1722), and after its process's start. Those of epoch 0, the base model's own, come
+    before any checkpoint. A TrainerError where there is no checkpoint.
     """
-    path = checkpoints.checkpoint_path(output, name, epoch)
-    metadata = checkpoints.opened(path)[1]
-    since, numbers = float(path.stat().st_mtime_ns), f"{epoch:06d}|000000"
-    if metadata.get("ss_num_epochs") == str(epoch):
-        since, numbers = float(metadata.get("ss_training_started_at", "nan")) * 1e9, f"{epoch:06d}"
+    since, numbers = 0.0, "000000"
+    if epoch:
+        path = checkpoints.checkpoint_path(output, name, epoch)
+        metadata = checkpoints.opened(path)[1]
+        since, numbers = float(path.stat().st_mtime_ns), f"{epoch:06d}|000000"
+        if metadata.get("ss_num_epochs") == str(epoch):
+            since = float(metadata.get("ss_training_started_at", "nan")) * 1e9
+            numbers = f"{epoch:06d}"
     others = {each: checkpoints.epoch_of(each.name, name) for each in output.glob("*.safetensors")}
     later = [each.stat().st_mtime_ns for each, number in others.items() if number > epoch]
     until = min(later, default=math.inf)
@@ -168,11 +172,19 @@ def evaluate(
     if missing := [each.file for each in samples if each.file not in pictures]:
         raise TrainerError(f"{lora.path.name}: pictures are missing: {', '.join(missing)}")
     folder.mkdir(parents=True, exist_ok=True)
+    before = epoch_result.read(folder)
+    is_current = before is not None and before.metrics_version == metrics.VERSION
+    if (
+        before
+        and is_current
+        and [sha256(pictures[each.file]) for each in samples]
+        == [each.sha256 for each in before.pictures]
+    ):
+        return before
     # What its run learnt of its own pictures, where it is a run's that is here.
     like = likeness.read(lora.path.parent / "tests" / f"{lora.name}.likeness.npz")
     rows = [_measured(each, pictures[each.file], folder / each.file, like) for each in samples]
-    before = epoch_result.read(folder)
-    if before and before.metrics_version != metrics.VERSION:
+    if before and not is_current:
         say(f"{folder}: measured again; until now {before.scores.mean} of 10")
         before = epoch_result.rescored(before, before.scores, before.scored_by)
     result = EpochResult(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bespoke.dataset import colors
-from bespoke.dataset.pixel_grid import border_of, connected
+from bespoke.dataset.images import border_of, connected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -63,8 +63,7 @@ def show(_: argparse.Namespace) -> None:
 def load(name: str, *, repository: Path, overrides: Iterable[str] = ()) -> Experiment:
     """Fold base files, ancestors (eldest first), the experiment and `--set` into one.
 
-    Raises:
-        ConfigError: listing every problem, each with its file and key.
+    A ConfigError lists every problem, each with its file and key.
     """
     chain = _chain(name, repository)
     files, problems = [], []

@@ -90,11 +90,6 @@ class DatasetSpec:
     caption_version: Text = ""
     caption_extension: Extension = ".txt"
 
-    @property
-    def fewest(self) -> int:
-        """The smallest number of pictures that is enough."""
-        return self.pictures or self.pictures_min or 1
-
 
 @dataclass(frozen=True, kw_only=True, config=CLOSED)
 class Statement:
@@ -107,8 +102,7 @@ class Statement:
     subject: Annotated[Text, one_of((*KINDS, "machine"))] = ""
     gate: GateSettings | None = None
     test: TestSettings = field(default_factory=TestSettings)
-    pictures_taken: Count | None = None
-    drawn_if_missing: Annotated[bool, Field(strict=True)] = False
+    drawn_pictures: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=CLOSED)
@@ -157,8 +151,8 @@ class Experiment(Statement):
             return self.training[key].value
         return table().training[key].default
 
-    def subset_options(self) -> tuple[dict[str, Any], ...]:
-        """Every dataset option of each subset as the trainer merges it, in the subsets' order.
+    def by_folder(self) -> dict[str, dict[str, Any]]:
+        """Every dataset option of each subset as the trainer merges it, by the subset's image_dir.
 
         Subset, then [general], then the default (config_util.py:467 at v0.10.1). Of the training
         file's options the dataset takes train_batch_size alone (:260): others are refused there.
@@ -167,19 +161,17 @@ class Experiment(Statement):
         options = {**sections["general"], **sections["subsets"]}
         defaults = {key: option.default for key, option in options.items()}
         defaults["batch_size"] = self.option("train_batch_size")
-        return tuple(
-            {**defaults, **{key: each.value for key, each in {**self.general, **subset}.items()}}
+        return {
+            str(subset["image_dir"].value): {
+                **defaults,
+                **{key: each.value for key, each in {**self.general, **subset}.items()},
+            }
             for subset in self.subsets
-        )
-
-    def by_folder(self) -> dict[str, dict[str, Any]]:
-        """The same by each subset's image_dir."""
-        return {str(options["image_dir"]): options for options in self.subset_options()}
+        }
 
     def next_step(self, score: float) -> NextStep | None:
         """The highest step whose `at_least` the score reaches; None below the lowest."""
-        reached = [step for step in self.next_steps if score >= step.at_least]
-        return max(reached, key=lambda step: step.at_least, default=None)
+        return next((step for step in reversed(self.next_steps) if score >= step.at_least), None)
 
     def renamed(self, prefix: str = "", suffix: str = "") -> Experiment:
         """The same under other names, as a run with other values needs."""

@@ -40,10 +40,6 @@ class Rendered:
     subsets: tuple[Settings, ...]
     facts: Mapping[str, object]
 
-    def option(self, key: str, default: Any = None) -> Any:
-        setting = self.training.get(key)
-        return default if setting is None else setting.value
-
     def receipt(self) -> dict[str, dict[str, dict[str, Any]]]:
         """By section and option: value, from, and was, was_from, why where they are."""
         sections = {"training": self.training, "dataset.general": self.general}

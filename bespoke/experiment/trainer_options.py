@@ -31,7 +31,8 @@ class Option:
     """One option of the training file, or one key of the dataset file.
 
     `default` is the training file's, which the dataset's keys of the same name fall back on.
-    `dataset_key` is the dataset file's name for a training option that belongs there.
+    `dataset_key` is the dataset file's name for a training option that belongs there; an option
+    with `nargs` takes a list of its kind.
     """
 
     name: str
@@ -41,18 +42,12 @@ class Option:
     choices: Sequence[Any] = ()
     dataset_key: str | None = None
 
-    @property
-    def many(self) -> bool:
-        """Whether it takes a list of its kind."""
-        return self.nargs is not None
-
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """What was scanned from the trainer's source at `commit`.
 
-    `training` holds every option of its parser; `sections`, by section of our files, those that act
-    there.
+    `training` holds every option of its parser, `sections` those that act in each of our sections.
     """
 
     commit: str

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Where things lie, what they are called and cost: two runs that differ in it alone are the same.
 NAMES = PLACES | {"output_name", "log_prefix", "training_comment", "wandb_run_name"}
-NAMES |= {"logs", "output", "price_per_hour"}
+NAMES |= {"logs", "output", "collections", "price_per_hour"}
 
 
 def record(chosen: argparse.Namespace) -> None:

@@ -103,7 +103,9 @@ def _write(connection: Connection, run: RunRecord) -> None:
             connection.execute(TABLES.read_bytes())
         row = {"run_name": _row_name(connection, run), **_run_values(run)}
         ((number,),) = _upsert(connection, "training_runs", ["run_name"], [row]).fetchall()
-        rows = [{"training_run_id": number, **_epoch_values(each)} for each in run.epochs]
+        rows = [
+            {"training_run_id": number, **_epoch_values(each)} for each in run.epochs if each.epoch
+        ]
         if rows:
             _upsert(connection, "epoch_results", ["training_run_id", "epoch_number"], rows)
 

@@ -11,7 +11,7 @@ from bespoke.errors import GateStoppedError, InterruptedRunError
 from bespoke.evaluation import by_hand, epoch_result
 from bespoke.experiment import config
 from bespoke.files import REPOSITORY, document_path, workspace
-from bespoke.record import postgres, report, store
+from bespoke.record import notify, postgres, report, store
 from bespoke.record.run_record import RunRecord, first_line
 from bespoke.signals import signals_held
 from bespoke.trainer import hardware
@@ -19,7 +19,7 @@ from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bespoke.dataset.preflight import Preflight
@@ -39,6 +39,7 @@ def run_of(
         "rehearsal": job.request.rehearse or None,
         "logs": str(job.folder),
         "output": str(job.output),
+        "collections": [str(folder) for folder in preflight.data.values()],
         "base_model_hash": settings.get("base model"),
         "num_images": sum(len(each.pairs) for each in preflight.collections.values()),
         "data_hash": {k.removeprefix(data): settings[k] for k in settings if k.startswith(data)},
@@ -64,18 +65,25 @@ def run_of(
 
 
 @contextlib.contextmanager
-def recorded(job: Job, run: RunRecord) -> Iterator[store.RunFile]:
-    """The run's record, begun; how the block ends is how it ends, and its page is written then.
+def recorded(job: Job, run: RunRecord) -> Iterator[tuple[store.RunFile, Callable[[str], None]]]:
+    """The run's record, begun, and what sends a message on it; how the block ends is how it ends.
 
-    A rehearsal is recorded in its own workspace alone: nothing of it can be taken for a result.
+    Its page is written then, and the last message sent. A rehearsal is recorded in its own
+    workspace alone: nothing of it can be taken for a result.
     """
     send = None if job.request.rehearse else postgres.from_environment()
     kept = store.RunFile(job.workspace, document_path(job.output, job.name), send)
     with signals_held():
         kept.begin(run)
     status, ending = "completed", "all epochs are trained"
+    sender = notify.Messages()
+
+    def tell(text: str) -> None:
+        sheet = notify.sheet(kept.run.epochs if kept.run else (), job.folder / "sheet.png")
+        sender.send(run.name, text, sheet)
+
     try:
-        yield kept
+        yield kept, tell
     except BaseException as error:
         ending = first_line(error)
         if not isinstance(error, GateStoppedError):
@@ -88,6 +96,8 @@ def recorded(job: Job, run: RunRecord) -> Iterator[store.RunFile]:
                 say(f"the run's page is {show(job)}")
             except Exception as error:  # noqa: BLE001 - a page that fails is no run that fails
                 say(f"the run's page could not be written: {error}")
+            tell(notify.ending(kept.run or run))
+            sender.wait()
 
 
 def keep(

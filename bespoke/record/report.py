@@ -1,7 +1,8 @@
 """A run's page and the page over all runs: one file each, read with no server and no network.
 
 Whatever a run holds is text from outside: escaped, and what cannot be seen stands as its number.
-The pages' own policy forbids every script and every request.
+The pages' own policy forbids every request, and every script but theirs, which works on what is
+there and without which all is shown.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import base64
 import contextlib
 import functools
 import hashlib
-import io
+import itertools
+import math
+import os
 import re
 import shlex
+import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +24,10 @@ from bespoke import __version__, files
 from bespoke.console import duration
 from bespoke.dataset.loading import COLLECTION
 from bespoke.errors import ConfigError
-from bespoke.evaluation import gate
+from bespoke.evaluation import gate, scoring
 from bespoke.experiment import config
+from bespoke.record import pictures
 from bespoke.record.run_record import flat, shown
-from bespoke.request import Request
 from bespoke.trainer.job import now
 
 if TYPE_CHECKING:
@@ -35,8 +39,12 @@ if TYPE_CHECKING:
     from bespoke.record.run_record import RunRecord
 
 FOLDER = "reports"
-# The longest side of a picture on the page, in pixels: six to each of 24 cells.
-SIDE = 144
+# How often the page of a run that goes on opens itself again, in seconds.
+AGAIN_S = 30
+TEMPLATES = Path(__file__).parent / "templates"
+# The forms of an expectation that the epochs can answer; "no oscillation between epochs" is one.
+_BY_EPOCH = re.compile(r"(?:(\w+) background|(\d\.?\d?) or more of 10) by epoch (?:\d+ to )?(\d+)")
+_LATER = re.compile(r"best epoch later than (\d+)")
 
 
 def publish(runs: Sequence[RunRecord], folder: Path, name: str | None = None) -> list[Path]:
@@ -65,13 +73,27 @@ def write(run: RunRecord, folder: Path, *, next_steps: Sequence[str] = ()) -> Pa
         folder / page_name(run.name),
         "run.html",
         run=run,
-        epochs=sorted(run.epochs, key=lambda each: each.epoch or 1 << 30),
+        epochs=_folded(run.epochs),
+        expected=[(text, met(text, run)) for text in run.expected],
+        originals=pictures.originals(tuple(run.facts.get("collections", ()))),
         columns={(p.prompt, p.seed): p.text for each in run.epochs for p in each.pictures},
         losses=run.curves.get("loss", ()),
         differences={k: row for k, row in run.settings.items() if row.get("from") in written_by},
         next_steps=next_steps,
         workspace=folder.parent,
+        folder=folder,
     )
+
+
+def _folded(results: Sequence[EpochResult]) -> list[tuple[EpochResult, list[EpochResult]]]:
+    """The epochs in order, each with those after it that drew the same pictures and score alike."""
+    ordered = sorted(results, key=lambda each: math.inf if each.epoch is None else each.epoch)
+    alike = itertools.groupby(
+        ordered,
+        # What was drawn before training is no epoch's.
+        lambda each: (each.scores, [p.sha256 for p in each.pictures]) if each.epoch else id(each),
+    )
+    return [(first, same) for first, *same in (list(group) for _, group in alike)]
 
 
 def page_name(name: str) -> str:
@@ -88,7 +110,7 @@ def _write(path: Path, template: str, **context: object) -> Path:
     page = (
         _environment()
         .get_template(template)
-        .render(written=written, version=__version__, gate=gate, **context)
+        .render(written=written, version=__version__, gate=gate, again=AGAIN_S, **context)
     )
     files.write_whole(path, page)
     return path
@@ -97,40 +119,29 @@ def _write(path: Path, template: str, **context: object) -> Path:
 @functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda value: value if hasattr(value, "__html__") else shown(value, kept="\n"),
         trim_blocks=True,
     )
-    for each in (duration, flat, headline, page_name, thumbnail, verdict):
+    own = (duration, flat, headline, link, page_name, pictures.drawn, pictures.nearest, verdict)
+    for each in (*own, scoring.remarks, shlex.quote):
         environment.globals[each.__name__] = each
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {"script": Markup(script), "script_hash": digest}  # noqa: S704 - our own
     safe = re.compile("#[0-9a-fA-F]{6}").fullmatch
     environment.globals["color"] = lambda value: value if safe(str(value)) else ""
     return environment
 
 
-# A page is written after every epoch: the pictures of earlier ones are not decoded again.
-@functools.lru_cache(maxsize=2048)
-def thumbnail(path: Path, sha256: str) -> str:
-    """The picture at `path` as a data: address, "" if it is not the one with this hash.
-
-    Pixels are left out, never mixed or snapped to cells: it looks as sharp as what the model drew.
-    """
-    from PIL import Image, ImageOps
-
-    buffer = io.BytesIO()
-    try:
-        if files.sha256(path) != sha256:
-            return ""
-        with Image.open(path) as image:
-            small = ImageOps.contain(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.NEAREST)
-        small.save(buffer, "WEBP", lossless=True)
-    except (OSError, SyntaxError, ValueError):
-        return ""
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def link(file: Path, folder: Path) -> str:
+    """The address of a file from a page in `folder`."""
+    return urllib.parse.quote(os.fsencode(os.path.relpath(file, folder)))
 
 
 def verdict(result: EpochResult) -> str | None:
@@ -152,6 +163,31 @@ def headline(run: RunRecord) -> tuple[str, str]:
     return tones.get(word, "bad"), best or "Nothing was scored."
 
 
+def met(expected: str, run: RunRecord) -> bool | None:
+    """Whether the run did as expected; None while that is open, and where no number tells."""
+    epochs = dict(gate.numbered(run.epochs))
+    over = run.status == "completed" and bool(epochs)
+    if form := _BY_EPOCH.fullmatch(expected):
+        word, score, last = form[1], float(form[2] or 0), int(form[3])
+        early = [each for number, each in epochs.items() if number <= last]
+        good = (_right(e, word) if word else (e.scores.mean or 0) >= score for e in early)
+        return any(good) or (False if max(epochs, default=0) >= last else None)
+    if over and (form := _LATER.fullmatch(expected)):
+        return (run.best_epoch or 0) > int(form[1])
+    first = gate.first_right(run.epochs)
+    if first is None or expected != "no oscillation between epochs":
+        return None
+    lost = any(n > first and not each.background_right for n, each in epochs.items())
+    return False if lost else over or None
+
+
+def _right(result: EpochResult, word: str) -> bool:
+    """Whether most backgrounds match: of those that were asked in this colour, if any were."""
+    asked = ((each, each.ground.get("asked", {}).get("words", ())) for each in result.pictures)
+    own = [each for each, words in asked if word in words] or result.pictures
+    return 2 * sum(each.background == "match" for each in own) > len(own)
+
+
 def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     """What the run's experiment says comes next, a line each; ConfigError where nothing does."""
     if run.best_score is None:
@@ -168,9 +204,10 @@ def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=files.REPOSITORY)
-    data = tuple(f"{subset}=DIR" for subset in experiment.by_folder() if subset != COLLECTION)
-    request = Request(experiments=(name,), data=data)
-    yield from ("", shlex.join(["python", "-m", "bespoke.run", *request.arguments()]))
+    words = ["python", "-m", "bespoke.run", "--experiment", name]
+    for subset in experiment.by_folder().keys() - {COLLECTION}:
+        words += ["--data", f"{subset}=DIR"]
+    yield from ("", shlex.join(words))
     if experiment.hypothesis:
         yield f"    {experiment.hypothesis}"
     for run in (each for each in runs if each.experiment == name):

@@ -81,7 +81,7 @@ class Handler(SimpleHTTPRequestHandler):
         return super().send_head() if PAGE.fullmatch(self.path) else self.send_error(404)
 
     def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-store")
+        self.send_header("Cache-Control", "private, no-cache")
         self.send_header("WWW-Authenticate", 'Basic realm="bespoke", charset="UTF-8"')
         super().end_headers()
 

@@ -44,7 +44,7 @@ class RunFile:
     def __init__(self, workspace: Path, file: Path, send: Send | None = None) -> None:
         self._workspace, self._file, self._send = workspace, file, send
         self._begun: float | None = None
-        self._run: RunRecord | None = None
+        self.run: RunRecord | None = None
         self._ahead = False  # of a file for which the disk had no room
 
     def begin(self, run: RunRecord) -> None:
@@ -56,8 +56,8 @@ class RunFile:
             if before is None and self._file.exists():
                 aside = self._file.rename(f"{self._file}-{now():%Y-%m-%dT%H-%M-%S.%fZ}")
                 say(f"the run's record begins anew; what was there is {aside}")
-            self._run = _resumed(before or replace(run, uid=uuid.uuid4().hex, status=""), run)
-            write_whole(self._file, dumps(self._run))
+            self.run = _resumed(before or replace(run, uid=uuid.uuid4().hex, status=""), run)
+            write_whole(self._file, dumps(self.run))
         self._begun = time.monotonic()
         self._follow()
 
@@ -90,18 +90,18 @@ class RunFile:
 
     def _change(self, change: Callable[[RunRecord], RunRecord]) -> None:
         with locked(self._workspace / ".record.lock"):
-            before = self._run if self._ahead else _read(self._file) or self._run
+            before = self.run if self._ahead else _read(self._file) or self.run
             if before is None:
                 raise ConfigError(f"{self._file}: the run's record is gone")
-            self._run = change(before)
-            if dumps(self._run) == dumps(before) and not self._ahead:
+            self.run = change(before)
+            if dumps(self.run) == dumps(before) and not self._ahead:
                 return
             if self._begun is not None:
                 latest, seconds = list(before.starts)[-1], round(time.monotonic() - self._begun, 1)
                 starts = {**before.starts, latest: {"total": seconds}}
-                self._run = replace(self._run, starts=starts)
+                self.run = replace(self.run, starts=starts)
             try:
-                write_whole(self._file, dumps(self._run))
+                write_whole(self._file, dumps(self.run))
                 self._ahead = False
             except OSError as error:
                 self._ahead = True

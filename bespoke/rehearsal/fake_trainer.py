@@ -136,7 +136,7 @@ class Training:
 
     def learned(self, epoch: int) -> Collection[str]:
         """The features whose colours are as the prompt asks in the samples of an epoch."""
-        return LEARNED[min(epoch, len(LEARNED)) - 1]
+        return LEARNED[min(epoch, len(LEARNED)) - 1] if epoch else ()
 
     def _save(self, name: str, epoch: int) -> None:
         """Checkpoint, then state (train_network.py:1690), in the order of accelerate 1.6."""

@@ -187,12 +187,11 @@ def fit(job: Job, checked: Preflight, samples: int) -> Job:
     begun = record.settings if record and interrupted and not job.request.fresh else None
     changes, reason = plan(gpu, job.experiment, begun)
     planned = apply(changes, job.experiment)
-    before, after = job.experiment.option, planned.option
-    moved = [f"{key} {_word(before(key))} -> {_word(after(key))}" for key in changes]
+    moved = [f"{key} {job.experiment.option(key)} -> {changes[key][0]}" for key in changes]
     step = f"not captured ({reason})" if reason else "captured; BESPOKE_CAPTURE=0 leaves that out"
     say(f"plan for {gpu.name} ({gpu.free_mib} of {gpu.memory_mib} MiB free): the step is {step}")
     say(
-        f"  {', '.join(moved) or 'every option as written'}; "
+        f"  {', '.join(moved).lower() or 'every option as written'}; "
         f"effective batch {_product(planned)} as before; --plan as-written changes nothing"
     )
     say(f"  {_expected(gpu, planned, checked, samples, captured=not reason)}")
@@ -216,9 +215,6 @@ def _expected(
     if pace is None or split != (PROFILES[0].batch, 1, False):
         return f"{steps} steps; no such run was measured on this card"
     step, picture = pace[captured]
-    minutes = (START_S + steps * step + epochs * samples * picture) / 60
-    return f"{steps} steps and {epochs * samples} test pictures: about {minutes:.0f} minutes"
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    drawn = (epochs + 1) * samples
+    minutes = (START_S + steps * step + drawn * picture) / 60
+    return f"{steps} steps and {drawn} test pictures: about {minutes:.0f} minutes"

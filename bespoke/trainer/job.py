@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bespoke.redact import veiled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bespoke.experiment.experiment import Experiment
@@ -34,6 +35,7 @@ class Job:
     folder: Path
     journal: Journal
     captures: bool = False
+    tell: Callable[[str], None] = lambda _: None
 
     @property
     def name(self) -> str:

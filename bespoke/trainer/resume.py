@@ -43,13 +43,14 @@ class RunFile(BaseModel, frozen=True):
     """What a run is, kept beside its checkpoints as `{name}.run.json`: a resume is held to it.
 
     `settings` names every option and every folder's content; `hashes` are of the states' weights;
-    `completed` where the last epoch is tested, with no STOP.
+    `completed` where the last epoch is tested, with no STOP; `stopped` is what its gate said then.
     """
 
     settings: dict[str, Any]
     steps_per_epoch: int | None = Field(default=None, gt=0)
     hashes: dict[str, str] = {}
     completed: bool = False
+    stopped: str = ""
 
 
 def record_path(output: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The trainer as a run sees it: its shape, and the real one, kohya's sd-scripts.
+"""The trainer, kohya's sd-scripts, as a run sees it.
 
 Facts marked "tn" were read in train_network.py at v0.10.1.
 """
@@ -9,7 +9,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bespoke.console import say
 from bespoke.errors import ConfigError
@@ -27,37 +27,19 @@ if TYPE_CHECKING:
 SUBMODULE = "vendor/sd-scripts"
 
 
-class Trainer(Protocol):
-    """What a run asks of a trainer, real or fake.
+class SdScripts:
+    """kohya's sd-scripts for one run on this machine; `rehearsal.FakeTrainer` has the same shape.
 
     `base_model` is what the trainer is given, `base_model_name` what it is on any machine: a resume
     is held to that. `lacks` is the option that needs the GPU which is not here.
     """
 
-    commit: str | None
-    tokenizer: Path | None
-    base_model: str
-    base_model_name: str
-    lacks: str | None
-
-    def command(self, rendered: Rendered) -> list[str]: ...
-
-    def require(self) -> None:
-        """Raise a ConfigError where the trainer is not set up here."""
-
-    def prepare(self) -> None:
-        """See to all that training needs here."""
-
-
-class SdScripts:
-    """kohya's sd-scripts for one run on this machine."""
-
     def __init__(self, job: Job) -> None:
         self._job = job
         name = str(job.experiment.option("pretrained_model_name_or_path"))
         self._base = base_models.locate(name, models=job.models)
-        self.commit: str | None = table().commit
-        self.tokenizer: Path | None = base_models.tokenizer_folder(job.models)
+        self.commit = table().commit
+        self.tokenizer = base_models.tokenizer_folder(job.models)
         self.base_model = self._base.path
         self.base_model_name = self._base.sha256 or Path(self._base.path).name
         self.lacks: str | None = None
@@ -66,6 +48,7 @@ class SdScripts:
                 self.lacks = f"{key} = {json.dumps(value)}"
 
     def require(self) -> None:
+        """Raise a ConfigError where the trainer is not set up here."""
         require_submodule(REPOSITORY)
         if not self._job.request.dry_run:
             require_packages()
@@ -75,10 +58,11 @@ class SdScripts:
         if rendered.facts["captured_step"]:
             # The same trainer; it goes its own way where the graphs cannot be recorded.
             script = Path(__file__).with_name("captured_step.py")
-        precision = str(rendered.option("mixed_precision", "no"))
+        precision = str(self._job.experiment.option("mixed_precision"))
         return command(self._job.folder, rendered.training_file, script=script, precision=precision)
 
     def prepare(self) -> None:
+        """See to all that training needs here."""
         if self.lacks:
             raise ConfigError(
                 f"no NVIDIA GPU found, and {self.lacks} needs one. In Docker, add --gpus all; "

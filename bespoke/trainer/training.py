@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Protocol
 
 from bespoke.console import say
-from bespoke.dataset import loading, preflight
+from bespoke.dataset import preflight
 from bespoke.errors import ConfigError, TrainerError
 from bespoke.experiment import config, rendering
 from bespoke.experiment.experiment import DatasetSpec
@@ -60,16 +60,16 @@ def open_job(request: Request, journal: Journal) -> Job:
 def check(job: Job) -> preflight.Preflight:
     """The pictures' folders, once nothing found before the start speaks against them."""
     experiment, request = job.experiment, job.request
-    # A rehearsal, and what tries the machine, draws a subset's pictures where there are none.
-    draws = request.rehearse or experiment.drawn_if_missing
+    # A rehearsal, and what tries the machine, leaves the real pictures alone without --data.
+    draws = request.rehearse or experiment.drawn_pictures
+    roots = (job.workspace,) if request.rehearse else (REPOSITORY, job.workspace)
     report = preflight.check(
         experiment,
         data=request.data,
         parent_data=request.parent_data,
         seed=request.seed,
         allow_no_op=request.allow_no_op,
-        # A rehearsal without --data is of the pipeline alone: the real pictures are left alone.
-        roots=(job.workspace,) if request.rehearse else (REPOSITORY, job.workspace),
+        roots=() if experiment.drawn_pictures else roots,
         draw=functools.partial(_draw, job) if draws else None,
     )
     for line in report.report(notes=False):
@@ -78,20 +78,15 @@ def check(job: Job) -> preflight.Preflight:
     write_whole(job.folder / "preflight.json", report.as_json())
     if (refusal := report.refusal(strict=request.strict)) is not None:
         raise refusal
-    if experiment.pictures_taken is not None:
-        for name, collection in report.collections.items():
-            into = job.folder / "pictures" / name
-            report.data[name] = loading.take(collection, experiment.pictures_taken, into)
-            there = len(collection.pairs)
-            say(f"{name}: {min(experiment.pictures_taken, there)} of {there} pictures taken")
     return report
 
 
 def _draw(job: Job, name: str) -> Path:
     from bespoke.rehearsal import drawing
 
-    fewest = job.experiment.specs.get(name, DatasetSpec()).fewest
-    return drawing.collection(name, max(fewest, job.experiment.pictures_taken or 1), job.workspace)
+    spec = job.experiment.specs.get(name, DatasetSpec())
+    count = job.experiment.drawn_pictures or spec.pictures or spec.pictures_min or 1
+    return drawing.collection(name, count, job.workspace)
 
 
 def render(
@@ -159,6 +154,7 @@ def train(
                 raise
             restarted = True
             say(f"{error}; resuming once from the last complete state")
+            job.tell(f"{error}; resuming once from the last complete state")
         except trainer_log.OutOfMemoryError as error:
             rendered, changes = _with_less_memory(job, rendered, error)
             settings = {**settings, **changes}
@@ -174,7 +170,7 @@ class _Training:
         # The trainer counts a resumed run's steps from 0 again (tn:1357).
         self._behind = start.epoch * (start.steps_per_epoch or 0)
         self._due = -math.inf
-        self._draws = start.state is not None and evaluator.lacks_pictures(start.epoch)
+        self._draws = evaluator.lacks_pictures(start.epoch)
 
     def run(self, command: list[str]) -> None:
         job, start = self._job, self._start

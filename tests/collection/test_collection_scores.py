@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bespoke.dataset import colors, images
-from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.images import PixelGrid
 from bespoke.evaluation import figure, likeness, metrics, view
 from bespoke.evaluation.figure import ACCESSORIES, Wanted, read_prompt
 from bespoke.evaluation.scoring import suggest

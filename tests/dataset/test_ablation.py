@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bespoke.dataset.ablation import Side, changed, compare
-from bespoke.experiment.experiment import DatasetSpec, Experiment
-from bespoke.experiment.trainer_options import Setting
+from bespoke.experiment.experiment import DatasetSpec
+from tests.experiments import an_experiment, put
 
 if TYPE_CHECKING:
+    from bespoke.experiment.experiment import Experiment
     from bespoke.findings import Finding
 
 CAPTIONS = {
@@ -33,20 +34,8 @@ BASE: dict[str, Any] = {
 SHUFFLED = {"shuffle_caption": True, "keep_tokens": 1}
 
 
-def put(values: dict[str, Any]) -> dict[str, Setting]:
-    return {key: Setting(value=value, origin="a test") for key, value in values.items()}
-
-
 def make(name: str, dataset: dict[str, Any] | None = None, **training: Any) -> Experiment:
-    return Experiment(
-        name=name,
-        run_name=name,
-        output_name=name,
-        subject="background",
-        training=put({**BASE, **training}),
-        general=put({**SHUFFLED, **(dataset or {})}),
-        subsets=(put({"image_dir": "all"}),),
-    )
+    return an_experiment({**BASE, **training}, {**SHUFFLED, **(dataset or {})}, name=name)
 
 
 def side(made: Experiment, folder: str = "here") -> Side:
@@ -80,12 +69,8 @@ def test_two_of_the_same_are_a_no_op_unless_it_is_allowed() -> None:
     assert str(refused).count("--allow-no-op") == 1
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("output_dir", "elsewhere"), ("save_every_n_epochs", 2), ("xformers", True)],
-)
-def test_what_is_kept_and_how_fast_it_goes_are_no_differences(key: str, value: object) -> None:
-    sides = against_parent(**{key: value})
+def test_what_is_kept_and_how_fast_it_goes_are_no_differences() -> None:
+    sides = against_parent(output_dir="elsewhere", save_every_n_epochs=2, xformers=True)
     assert (list(changed(*sides)), codes(sides)) == ([], NO_OP)
 
 
@@ -130,8 +115,7 @@ def test_kept_tags_that_never_hold_the_subject_are_named_and_ones_that_do_are_no
     assert (missed.severity, missed.code) == ("warning", "experiment_misses_subject")
     assert str(missed).startswith(
         'child cannot test its hypothesis: the kept tags are "pixel art, 24x24, portrait of a lad" '
-        'or "pixel art, 24x24, portrait of a lady", without any colour; the background is tag 6 '
-        "and never kept"
+        'or "pixel art, 24x24, portrait of a lady"; the background is tag 6 and never kept'
     )
     assert codes(against_parent({"keep_tokens": 6})) == []
 

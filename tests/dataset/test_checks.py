@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke.dataset import caption_exposure, colors, preflight
-from bespoke.dataset.pixel_grid import PixelGrid
+from bespoke.dataset.images import PixelGrid
 from bespoke.dataset.repair import mend
 from bespoke.errors import DatasetError
 from bespoke.experiment import config
@@ -139,31 +137,34 @@ def test_what_is_no_whole_picture_is_named(folder: Path) -> None:
 def test_a_picture_of_another_size_is_named(folder: Path) -> None:
     enlarged(1, (500, 512)).save(folder / "lad_1.png")
     enlarged(2).resize((256, 256), Image.Resampling.LANCZOS).save(folder / "lad_2.png")
-    findings = preflight.check_folder(folder, SPEC).findings
-    assert [(each.code, each.file) for each in findings] == [
+    assert codes(folder) == [
         ("picture_size", "lad_1.png"), ("picture_size", "lad_2.png"), ("picture_cells", "lad_2.png")
     ]  # fmt: skip
-    assert findings[0].message == "is 500x512, not 512x512"
 
 
-@pytest.mark.parametrize("size", [64, 512, 768])
-@pytest.mark.parametrize("damage", ["bilinear", "lanczos", "jpeg", "halved", "one cell", "32x32"])
+def dotted() -> Image.Image:
+    """One cell unlike all others, and that not by much."""
+    flat = np.full((24, 24, 3), 90, dtype=np.uint8)
+    flat[12, 12] = 140
+    return Image.fromarray(flat)
+
+
+@pytest.mark.parametrize("side", [64, 512, 768])
+@pytest.mark.parametrize(
+    ("picture", "how", "file"),
+    [
+        (dotted(), "BILINEAR", "PNG"),
+        (Image.fromarray(art(1)), "LANCZOS", "PNG"),
+        (Image.fromarray(art(1)), "NEAREST", "JPEG"),
+        (enlarged(1, (30, 30)), "NEAREST", "PNG"),
+        (Image.fromarray(art(1, side=32)), "NEAREST", "PNG"),
+    ],
+)
 def test_art_that_is_not_of_its_cells_any_more_is_caught(
-    folder: Path, damage: str, size: int
+    folder: Path, picture: Image.Image, how: str, file: str, side: int
 ) -> None:
-    path, side, whole = folder / "lad_1.png", (size, size), Image.fromarray(art(1))
-    if damage == "jpeg":
-        enlarged(1, side).save(path, format="JPEG", quality=100)
-    elif damage == "halved":
-        enlarged(1, (30, 30)).resize(side, Image.Resampling.NEAREST).save(path)
-    elif damage == "one cell":
-        flat = np.full((24, 24, 3), 90, dtype=np.uint8)
-        flat[12, 12] = 140
-        Image.fromarray(flat).resize(side, Image.Resampling.BILINEAR).save(path)
-    elif damage == "32x32":
-        Image.fromarray(art(1, side=32)).resize(side, Image.Resampling.NEAREST).save(path)
-    else:
-        whole.resize(side, Image.Resampling[damage.upper()]).save(path)
+    resized = picture.resize((side, side), Image.Resampling[how])
+    resized.save(folder / "lad_1.png", format=file, quality=100)
     assert codes(folder, CELLS) == [("picture_cells", "lad_1.png")]
 
 
@@ -192,28 +193,6 @@ def test_alpha_that_hides_something_is_measured_and_opaque_alpha_is_clean(folder
     picture.save(folder / "lad_1.png")
     assert only(folder).message.startswith("50.00% of its pixels are not opaque")
     assert np.array_equal(preflight.check_folder(folder, SPEC).arts["lad_1.png"], art(1))
-    indexed = Image.new("P", (512, 512))
-    indexed.putpalette([0, 0, 0, 255, 0, 0])
-    indexed.paste(1, (0, 0, 128, 512))
-    indexed.save(folder / "lad_1.png", transparency=1)
-    assert only(folder, NOTHING).message.startswith("25.00% of its pixels are not opaque")
-
-
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data())
-def test_a_png_damaged_anywhere_never_ends_in_a_traceback(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    folder = tmp_path_factory.mktemp("damaged")
-    path = folder / "a.png"
-    Image.fromarray(art(1)).save(path)
-    raw = bytearray(path.read_bytes())
-    for place in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=8)):
-        raw[place] = data.draw(st.integers(0, 255))
-    path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
-    collection = preflight.check_folder(folder, CELLS)
-    unreadable = any(each.code == "picture_unreadable" for each in collection.findings)
-    assert ("a.png" in collection.pictures) is not unreadable
 
 
 def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None:
@@ -223,26 +202,19 @@ def test_a_file_name_that_is_no_utf_8_can_still_be_printed(folder: Path) -> None
     assert listing(findings).encode("utf-8")
 
 
-def test_a_copy_is_named_with_its_first_whatever_its_size(folder: Path) -> None:
-    enlarged(1, (480, 480)).save(folder / "lad_3.png")
-    finding = only(folder, CELLS)
-    assert (finding.code, finding.severity) == ("picture_copy", "warning")
-    assert str(finding).startswith("lad_3.png: is the same art as lad_1.png")
-
-
-@pytest.mark.parametrize(("unlike", "clean"), [(1, False), (23, False), (24, True)])
-def test_a_near_copy_differs_in_23_cells_at_most(folder: Path, unlike: int, clean: bool) -> None:
+@pytest.mark.parametrize("unlike", [0, 1, 23, 24])
+def test_a_copy_is_named_with_its_first_and_a_near_one_differs_in_23_cells_at_most(
+    folder: Path, unlike: int
+) -> None:
     near = art(1)
     rows, columns = np.divmod(np.random.default_rng(unlike).permutation(576)[:unlike], 24)
     near[rows, columns] ^= 1
-    Image.fromarray(near).resize((512, 512), Image.Resampling.NEAREST).save(folder / "lad_2.png")
-    found = [
-        str(f)
-        for f in preflight.check_folder(folder, CELLS).findings
-        if f.code == "picture_near_copy"
-    ]
-    message = f"lad_2.png: differs from lad_1.png only in {unlike} of 576 cells"
-    assert found == ([] if clean else [message])
+    Image.fromarray(near).resize((480, 480), Image.Resampling.NEAREST).save(folder / "lad_2.png")
+    copies = [str(each) for each in preflight.check_folder(folder, CELLS).findings
+              if each.code.startswith("picture_")]  # fmt: skip
+    said = f"differs from lad_1.png only in {unlike} of 576 cells"
+    said = said if unlike else "is the same art as lad_1.png, which is thereby trained more often"
+    assert copies == ([] if unlike == 24 else [f"lad_2.png: {said}"])
 
 
 # --- Captions ---
@@ -250,9 +222,7 @@ def test_a_near_copy_differs_in_23_cells_at_most(folder: Path, unlike: int, clea
 
 def test_a_caption_that_is_not_utf_8_is_named_with_its_place(folder: Path) -> None:
     (folder / "lad_1.txt").write_bytes(f"café, {CAPTION}".encode("latin-1"))
-    finding = only(folder)
-    assert finding.code == "caption_unreadable"
-    assert finding.message.startswith("is not UTF-8, and the trainer stops at it")
+    assert only(folder).message.startswith("is not UTF-8, and the trainer stops at it")
     (folder / "lad_1.txt").write_text(f"café, {CAPTION}", encoding="utf-8")
     assert codes(folder) == []
 
@@ -267,11 +237,9 @@ def test_a_caption_that_is_not_utf_8_is_named_with_its_place(folder: Path) -> No
         *((f"{CAPTION}{end}more", ["caption_lines"]) for end in ("\n", "\r\n", "\r")),
         *((f"{CAPTION}, {code}", ["caption_hex_malformed"]) for code in ("#12345", "#12345g")),
         (CAPTION.replace(CODES[0], ""), ["caption_hex_few"]),
-        (CAPTION.replace(CODES[0], CODES[1]), []),
         (CAPTION.replace("lips", "Lips"), []),
         (CAPTION.replace("lips", "blacklips"), ["caption_word_glued"]),
         (CAPTION.replace("lips", "lipstick"), ["caption_unnamed"]),
-        (CAPTION.replace("lips", "ellipse"), ["caption_unnamed"]),
     ],
 )  # fmt: skip
 def test_what_a_caption_must_hold(folder: Path, text: str, expected: list[str]) -> None:

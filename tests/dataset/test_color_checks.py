@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from bespoke.dataset import preflight
-from bespoke.dataset.pixel_grid import PixelGrid
 from bespoke.experiment.experiment import DatasetSpec
-from bespoke.rehearsal.drawing import draw
+from tests.experiments import BLUE, BROWN, GREEN, RED, SKIN, portrait
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from bespoke.findings import Finding
 
-GREEN, BROWN, SKIN, RED, BLUE = "#10c040", "#6a4020", "#f0c0a0", "#c02040", "#2040c0"
 CLEAN = (
     f"pixel art, brown hair ({BROWN}), red lips ({RED}), light skin ({SKIN}), "
     f"green background ({GREEN}), blue shirt ({BLUE}), retro pixel art style"
@@ -32,17 +28,6 @@ FACTS = DatasetSpec(pictures=203, size=512, cells=24, hex_codes_min=12, names=("
 
 def rgb(code: str) -> list[int]:
     return list(bytes.fromhex(code[1:]))
-
-
-def portrait() -> NDArray[np.uint8]:
-    """A head before a green ground; the shirt reaches the lower edge from side to side."""
-    art = np.empty((24, 24, 3), dtype=np.uint8)
-    art[:] = rgb(GREEN)
-    art[18:, :] = rgb(BLUE)
-    art[4:9, 7:17] = rgb(BROWN)
-    art[9:18, 8:16] = rgb(SKIN)
-    art[15, 10:14] = rgb(RED)
-    return art
 
 
 def checked(folder: Path, caption: str, art: NDArray[np.uint8] | None = None) -> list[Finding]:
@@ -114,8 +99,6 @@ def test_a_colour_of_the_ground_that_the_figure_has_too_is_not_only_behind_it(
         (f"red lips ({RED})", "yellow hat", "says yellow; nothing of the figure is near it"),
         (f"red lips ({RED})", "green lips", "says green; nothing of the figure is near it"),
         (f"red lips ({RED})", "blue hat before a green background", ""),
-        (f"light skin ({SKIN})", "black girl skin", ""),
-        (f"background ({GREEN})", "background", ""),
         (f"green background ({GREEN})", "red background", "says red; nothing of the background is"),
     ],
 )
@@ -151,7 +134,6 @@ def test_a_background_of_two_halves_may_name_the_larger_or_both(tmp_path: Path) 
         (f"split background ({GREEN})", f"colour: 'split background ({GREEN})'"),
         ("", "colour"),
         ("greenbackground", None),
-        ("split background, green background", None),
     ],
 )
 def test_a_background_that_no_words_name_is_a_warning(
@@ -164,46 +146,6 @@ def test_a_background_that_no_words_name_is_a_warning(
     )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.one_of(
-        st.text(),
-        st.lists(
-            st.sampled_from(
-                [GREEN, f"({BROWN}", f"{RED})", f"({SKIN})", "hair", "background", "light green",
-                 "skin", ",", ",", "palette:", "#00ff7f", "hat", "with"]
-            )
-        ).map(" ".join),
-    )
-)  # fmt: skip
-def test_no_caption_ends_in_a_traceback_or_an_error_of_colour(tmp_path: Path, text: str) -> None:
-    found = checked(tmp_path, text)
-    ours = [f for f in found if f.code.startswith(("colour_", "hex_codes", "background"))]
-    assert all(f.severity == "warning" and f.file == "a.txt" for f in ours)
-
-
-@given(st.integers(0, 2**32))
-def test_the_ground_is_what_a_plain_flood_fill_reaches(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    art = np.zeros((12, 10, 3), dtype=np.uint8)
-    art[..., 0] = rng.random((12, 10)) < 0.4
-    art[..., 1] = np.where(rng.random((12, 10)) < 0.03, 9, 0)
-    grid = PixelGrid(cells=art)
-    total = sum(grid.border.values())
-    grounds = {colour for colour, cells in grid.border.items() if cells >= total * 0.1}
-    open_ = {
-        (y, x) for y in range(12) for x in range(10) if f"#{bytes(art[y, x]).hex()}" in grounds
-    }
-    edge = {(0, x) for x in range(10)} | {(y, x) for y in range(6) for x in (0, 9)}
-    reached, waiting = set(), edge & open_
-    while waiting:
-        y, x = waiting.pop()
-        reached.add((y, x))
-        waiting |= ({(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)} & open_) - reached
-    assert {(y, x) for y, x in np.argwhere(grid.ground).tolist()} == reached
-
-
-def test_nothing_is_found_in_the_drawn_collection(tmp_path: Path) -> None:
-    draw(tmp_path / "drawn", 203)
-    collection = preflight.check_folder(tmp_path / "drawn", FACTS)
+def test_nothing_is_found_in_the_drawn_collection(drawn: Path) -> None:
+    collection = preflight.check_folder(drawn, FACTS)
     assert (len(collection.pairs), collection.findings) == (203, [])

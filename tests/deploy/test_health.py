@@ -38,7 +38,7 @@ def answer(place: Path, capsys: pytest.CaptureFixture[str]) -> tuple[object, str
     return code, "".join(capsys.readouterr()).strip()
 
 
-def test_a_run_is_well_while_its_events_or_the_trainers_log_are_young(
+def test_a_run_is_well_while_its_events_or_the_trainers_log_are_young_and_once_it_ended_well(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert answer(tmp_path, capsys) == (1, f"bespoke: {tmp_path}: this machine has started no run")
@@ -48,12 +48,7 @@ def test_a_run_is_well_while_its_events_or_the_trainers_log_are_young(
     assert answer(tmp_path, capsys) == (1, "bespoke: a: launched, then nothing for 31:00")
     (file.parent / "train.log").touch()
     assert answer(tmp_path, capsys)[0] == 0
-
-
-def test_once_it_has_ended_how_it_ended_counts_and_not_when(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # Another machine's, on the same volume.
+    # Once it has ended, how counts and not when; another machine's is on the same volume.
     start(tmp_path, "b", 0).write_text('{"machine": "another"}\n')
     for event, exit_code, code in (("finished", 0, 0), ("failed", 5, 0), ("failed", None, 1)):
         start(tmp_path, "a", 1e6, event=event, exit_code=exit_code, message="why")

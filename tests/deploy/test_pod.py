@@ -72,7 +72,7 @@ def boot(
     return Boots(tmp_path, monkeypatch, capsys)
 
 
-def test_three_failures_in_a_row_are_the_last(boot: Boots) -> None:
+def test_three_failures_without_a_new_checkpoint_are_the_last(boot: Boots) -> None:
     for end in (5, 0, InterruptedRunError("stopped by SIGTERM"), 2):
         assert "attempt 1 of 3" in boot(end)
     assert "attempt 2 of 3" in boot(137)
@@ -81,22 +81,16 @@ def test_three_failures_in_a_row_are_the_last(boot: Boots) -> None:
     assert "not run again after 3 failures" in text
     assert "the pod stays up" in text
     assert len(boot.words) == 6
-    # Other arguments are counted by themselves.
-    assert "attempt 1 of 3" in boot(0, "--strict")
-
-
-def test_preemptions_with_a_new_checkpoint_between_them_are_no_failures(boot: Boots) -> None:
+    # Other arguments are counted by themselves; what trained once is not begun afresh again.
+    for end in (2, 4, 0):
+        assert "attempt" in boot(end, "--fresh", "--strict")
+    assert boot.words[6:] == [["--fresh", "--strict"], ["--fresh", "--strict"], ["--strict"]]
+    # A new checkpoint between two preemptions starts the count again.
     (boot.volume / "output").mkdir(parents=True)
     for number in range(4):
         (boot.volume / "output" / f"{number}.safetensors").touch()
         assert "attempt 1 of 3" in boot(PodEndedError())
     assert "attempt 2 of 3" in boot(PodEndedError())
-
-
-def test_fresh_is_carried_out_once_and_not_before_anything_was_trained(boot: Boots) -> None:
-    for end in (2, 4, 0):
-        boot(end, "--fresh", "--strict")
-    assert boot.words == [["--fresh", "--strict"], ["--fresh", "--strict"], ["--strict"]]
 
 
 def test_report_and_tensorboard_are_served_behind_the_token_and_the_image_starts_its_own(

@@ -13,6 +13,8 @@ from bespoke.trainer import checkpoints
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
 NAME = "REHEARSAL_bespoke_baby_sd15_lora_keep_tokens_3"
 RUN = "REHEARSAL_SD15_KEEP_TOKENS_3_EXPERIMENT"
 
@@ -58,7 +60,11 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
     assert "epoch 5: background right in 9 of 9 pictures" in done.stdout
     run = recorded(tmp_path)
     assert (run.status, run.experiment) == ("completed", "keep_tokens_3")
-    assert [each.backgrounds()["match"] for each in run.epochs] == [0, 0, 9, 9, 9]
+    # The first are the base model's own pictures, which are never the best.
+    assert [each.epoch for each in run.epochs] == [0, 1, 2, 3, 4, 5]
+    assert [each.backgrounds()["match"] for each in run.epochs] == [0, 0, 0, 9, 9, 9]
+    assert "epoch 0 (before training): background right in 0 of 9 pictures" in done.stdout
+    assert run.best_epoch
     assert {len(each.pictures) for each in run.epochs} == {9}
     assert [each.outcome for each in run.decisions] == ["GO"]
     assert (output(tmp_path) / "tests" / f"{NAME}.likeness.npz").exists()
@@ -67,8 +73,10 @@ def test_a_hypothesis_that_stands_is_trained_to_the_end_with_every_epoch_tested(
 
 
 def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
-    repository: Path, drawn: Path, tmp_path: Path
+    repository: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "mounted").mkdir()
+    monkeypatch.setenv("BESPOKE_COPY_TO", str(tmp_path / "mounted"))
     # Right at last, but not where it is decided.
     done = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
     assert done.returncode == 5, done.stdout + done.stderr
@@ -86,12 +94,13 @@ def test_a_hypothesis_that_failed_is_stopped_at_its_gate_with_the_state_whole(
     again = rehearse(repository, tmp_path, drawn, "green_at:9", *SLOW)
     assert again.returncode == 5
     assert again.stderr == done.stderr
+    assert all("/mounted: all up to epoch 4" in each.stdout for each in (done, again))
     assert "the trainer starts" not in again.stdout
     # Told so, it goes on from there.
     on = rehearse(repository, tmp_path, drawn, "green_at:9", "--no-gate", *SLOW)
     assert on.returncode == 0, on.stderr
     assert "resuming after epoch 4" in on.stdout
-    assert len(recorded(tmp_path).epochs) == 7
+    assert len(recorded(tmp_path).epochs) == 8
 
 
 def test_what_cannot_be_tested_costs_no_training(

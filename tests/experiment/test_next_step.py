@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from bespoke.record.run_record import RunRecord
 
 
-def refused(project: Path, *tables: str) -> str:
-    """What is said of an experiment with these `[[next]]`."""
-    text = "\n".join(f"[[next]]\n{table}" for table in tables)
-    (project / "experiments" / "odd.toml").write_text(text, encoding="utf-8")
+def refused(project: Path, table: str) -> str:
+    """What is said of an experiment with this `[[next]]`."""
+    (project / "experiments" / "odd.toml").write_text(f"[[next]]\n{table}", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         config.load("odd", repository=project)
     return str(caught.value)
@@ -33,19 +32,13 @@ def refused(project: Path, *tables: str) -> str:
     [
         ('reason = "x"\nat_lest = 8', "at_lest: unknown key: did you mean 'at_least'?"),
         ('reason = "x"\nat_least = 11', "at_least: should be at most 10, not 11"),
-        ('reason = "x"\nat_least = true', "at_least: should be a number, not true"),
         ("at_least = 8", "reason: is missing"),
-        ('reason = "x"\nexperiments = "keep_tokens_5"', "experiments: should be a list"),
     ],
 )
 def test_what_is_wrong_with_a_step_is_said(project: Path, table: str, says: str) -> None:
     assert refused(project, table).startswith(f"experiments/odd.toml: next.1.{says}")
-
-
-def test_an_unknown_experiment_is_refused(project: Path) -> None:
-    assert refused(project, 'reason = "x"\nexperiments = ["keep_token_5"]') == (
-        "experiments/odd.toml: next: no experiment 'keep_token_5': did you mean 'keep_tokens_5'?"
-    )
+    unknown = 'reason = "x"\nexperiments = ["keep_token_5"]'
+    assert refused(project, unknown).endswith("did you mean 'keep_tokens_5'?")
 
 
 def kept(workspace: Path, *three: int | None, experiment: str = "keep_tokens_3") -> None:
@@ -68,9 +61,9 @@ def test_next_prints_the_reason_and_the_exact_commands(
     lines = next_told(tmp_path, capsys, a_run("CONV", experiment="conv_dim_8"), "KEEP_3")
     assert lines[0] == "KEEP_3: best score so far 8.0 at epoch 1"
     assert lines[1] == "The colours hold: now widen what the LoRA can draw."
-    command = "python -m bespoke.run --experiment expanded_dataset --data generated=DIR"
-    assert command in lines
-    assert "python -m bespoke.run --experiment conv_dim_8" in lines
+    start = "python -m bespoke.run --experiment="
+    assert f"{start}expanded_dataset --data=generated=DIR" in lines
+    assert f"{start}conv_dim_8" in lines
     assert "    already run: CONV, in_progress, no score" in lines
 
 
@@ -81,19 +74,13 @@ def test_next_goes_by_the_latest_run_that_is_no_trial_of_the_machine(
     assert first.startswith("KEEP_3: best score so far 8.0")
 
 
-def test_next_says_what_it_lacks(tmp_path: Path) -> None:
+def test_next_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept(tmp_path, 8, None, 8)
     with pytest.raises(ConfigError, match="no epoch has all three scores"):
         commands.show_next(argparse.Namespace(run=None, workspace=tmp_path))
-
-
-def test_next_of_an_experiment_that_says_nothing_of_it_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    kept(tmp_path, 8, 8, 8, experiment="keep_tokens_5")
-    cli.main(["next", "--workspace", str(tmp_path)])
-    out = capsys.readouterr().out.splitlines()
-    assert out[1] == "experiments/keep_tokens_5.toml has no [[next]] for this score"
+    kept(tmp_path / "b", 8, 8, 8, experiment="keep_tokens_5")
+    commands.show_next(argparse.Namespace(run=None, workspace=tmp_path / "b"))
+    assert "keep_tokens_5.toml has no [[next]] for this score" in capsys.readouterr().out
 
 
 def test_next_without_a_run_says_how_to_make_one_and_where_it_looked(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,11 +50,8 @@ def test_every_other_prompt_changes_one_tag_of_the_first(repository: Path) -> No
         pairs = zip(caption_text.tags(first.text), caption_text.tags(other.text), strict=True)
         (pair,) = [pair for pair in pairs if pair[0] != pair[1]]
         changed.append(caption_text.kinds_of(pair[0])[0])
-        assert (other.negative, other.steps, other.scale) == (
-            first.negative,
-            first.steps,
-            first.scale,
-        )
+        same = {"name": first.name, "text": first.text, "seeds": first.seeds}
+        assert replace(other, **same) == first
     assert set(changed) == {"background", "hair", "subject"}
 
 
@@ -72,13 +70,13 @@ def test_a_prompt_takes_defaults_and_says_its_own(tmp_path: Path) -> None:
     [
         ("sede = [1]", "sede: unknown key: did you mean 'seeds'?"),
         ("size = 100", "size: should be a multiple of 8, not 100"),
-        ("size = 32", "size: should be at least 64, not 32"),
-        ("steps = true", "steps: should be a whole number, not true"),
         ("seeds = []", "seeds: should have at least 1 item, not []"),
         ("seeds = [-1]", "seeds.1: should be at least 0, not -1"),
         ('negative = "a --d 5"', "negative: should be one line without ' --'"),
-        ('negative = "\\\\(a"', "negative: should be one line without"),
-        ('negative = "a AND b"', "negative: should be one line without"),
+        *(
+            (f'negative = "{evil}"', "negative: should be one line without")
+            for evil in ("\\\\(a", "a AND b")
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_prompt(tmp_path: Path, line: str, told: str) -> None:
@@ -87,12 +85,9 @@ def test_a_wrong_value_is_named_with_its_prompt(tmp_path: Path, line: str, told:
     assert told in said
 
 
-def test_names_that_pictures_could_not_be_told_by_are_refused(tmp_path: Path) -> None:
+def test_every_problem_of_a_file_is_said_together(tmp_path: Path) -> None:
     said = refusal(tmp_path, '[prompts.a_42]\ntext = "x"\n[prompts."../b"]\ntext = "y"\n')
     assert said.count("small letters, digits and '-' alone") == 2
-
-
-def test_every_problem_of_a_file_is_said_together(tmp_path: Path) -> None:
     said = refusal(tmp_path, "[promts]\n[defaults]\nsize = 60\n")
     assert "promts: unknown key: did you mean 'prompts'?" in said
     assert "defaults.size: should be a multiple of 8, not 60" in said

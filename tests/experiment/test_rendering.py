@@ -97,37 +97,27 @@ def test_the_live_parser_and_loader_read_the_options_of_record(
     assert (live["datasets"], live["images"]) == (1, 2030)
 
 
-def test_the_receipt_says_of_each_value_where_it_came_from_and_what_it_replaced(
+def test_the_receipt_says_of_every_value_where_it_came_from_and_what_it_replaced(
     repository: Path, tmp_path: Path
 ) -> None:
     files = rendered(repository, tmp_path, tmp_path / "pictures", "training.learning_rate=5e-5")
-    receipt = toml.loads(files.receipt_file.read_text(encoding="utf-8"))
+    receipt, training, dataset = (
+        toml.loads(file.read_text(encoding="utf-8"))
+        for file in (files.receipt_file, files.training_file, files.dataset_file)
+    )
+    general = receipt["dataset"]["general"]
+    assert {key: row["value"] for key, row in receipt["training"].items()} == training
+    assert {key: row["value"] for key, row in general.items()} == dataset["general"]
     assert receipt["experiment"] == "keep_tokens_3"
     assert receipt["lineage"] == ["final_corrected_captions"]
     assert "none" not in receipt
-    assert receipt["training"]["learning_rate"] == {
-        "value": 5e-5,
-        "from": "--set",
-        "was": 1e-4,
-        "was_from": "training_config.toml",
-    }
+    before = {"was": 1e-4, "was_from": "training_config.toml"}
+    assert receipt["training"]["learning_rate"] == {"value": 5e-5, "from": "--set", **before}
     assert receipt["training"]["seed"] == {"value": 42, "from": "training_config.toml"}
     assert receipt["training"]["output_dir"]["was"] == "output"
-    assert receipt["dataset"]["general"]["keep_tokens"]["was"] == 1
-    subset = receipt["dataset"]["1"]["subset_1"]
-    assert subset["image_dir"]["value"] == str(tmp_path / "pictures")
-    assert subset["image_dir"]["from"] == "path"
-
-
-def test_the_receipt_names_every_value_of_both_files_and_no_other(
-    repository: Path, tmp_path: Path
-) -> None:
-    files = rendered(repository, tmp_path, tmp_path)
-    receipt = toml.loads(files.receipt_file.read_text(encoding="utf-8"))
-    training = toml.loads(files.training_file.read_text(encoding="utf-8"))
-    general = toml.loads(files.dataset_file.read_text(encoding="utf-8"))["general"]
-    assert {key: row["value"] for key, row in receipt["training"].items()} == training
-    assert {key: row["value"] for key, row in receipt["dataset"]["general"].items()} == general
+    assert general["keep_tokens"]["was"] == 1
+    folder = receipt["dataset"]["1"]["subset_1"]["image_dir"]
+    assert (folder["value"], folder["from"]) == (str(tmp_path / "pictures"), "path")
 
 
 @pytest.mark.parametrize(

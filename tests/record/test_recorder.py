@@ -20,6 +20,7 @@ def a_job(workspace: Path) -> Any:
     return SimpleNamespace(
         request=SimpleNamespace(rehearse=True),
         workspace=workspace,
+        folder=workspace,
         experiment=SimpleNamespace(run_name="KEEP_3"),
         output=workspace / "output",
         name="keep_3",
@@ -45,7 +46,8 @@ def test_a_row_ends_as_its_run_did(
 ) -> None:
     job = a_job(tmp_path)
     try:
-        with recorded(job, a_run()):
+        with recorded(job, a_run()) as (_, tell):
+            tell("Gate passed")
             if error is not None:
                 raise error
     except BaseException as met:  # noqa: BLE001 - each kind of end must come through

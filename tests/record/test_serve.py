@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import os
 import threading
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,15 @@ def test_pages_are_shown(folder: Path) -> None:
             assert headers["Content-type"] == "text/html"
         status, headers, text = ask(port, "/run-1.html", method="HEAD")
         assert (status, headers["Content-Length"], text) == (200, str(len(PAGE)), "")
+
+
+def test_a_page_that_has_not_changed_is_not_sent_again(folder: Path) -> None:
+    with served(folder) as port:
+        _, headers, _ = ask(port, "/run-1.html")
+        since = {"If-Modified-Since": headers["Last-Modified"]}
+        assert ask(port, "/run-1.html", **since)[0] == 304
+        os.utime(folder / "run-1.html", (2e9, 2e9))
+        assert ask(port, "/run-1.html", **since)[0] == 200
 
 
 def test_nothing_but_the_folders_own_pages_is_shown(folder: Path) -> None:

@@ -1,23 +1,19 @@
-"""The drawn collection: the same everywhere, and sound where the real one is not."""
+"""The drawn collection is the same everywhere; that it is sound, the tests of checks say."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
-from instant_clip_tokenizer import Tokenizer
 from PIL import Image
 
-from bespoke.dataset.colors import WORDS, hex_of, rgb_of
+from bespoke.dataset.colors import WORDS, rgb_of
 from bespoke.rehearsal import drawing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEX = re.compile(r"#[0-9a-f]{6}")
-TOKENIZER = Tokenizer()
 CELL = (2 * np.arange(512) + 1) * 24 // 1024
 
 
@@ -32,24 +28,9 @@ def test_the_pixels_and_captions_are_the_ones_of_every_other_machine(drawn: Path
         assert (grid[CELL][:, CELL] == pixels).all(), path.name
         digest.update(path.name.encode() + path.read_bytes() + grid.tobytes())
         seen.add(grid.tobytes())
-        check_caption(path.read_text("utf-8"), grid)
     assert digest.hexdigest() == "3c4c3c19383a795c3363406bf11d72c78864717e83939612ab8f7a4c6df1bd4a"
     assert len(seen) == 203
     assert len(list(drawn.glob("lad_*.txt"))) == 105
-
-
-def check_caption(caption: str, grid: np.ndarray) -> None:
-    """One line of tags; each code stands in one tag and in the picture, the background's first."""
-    assert re.fullmatch(r"[ -~]+\n", caption)
-    codes = HEX.findall(caption)
-    assert len(codes) == len(set(codes)) >= 12, caption
-    assert set(codes) <= set(map(hex_of, grid.reshape(-1, 3)))
-    for tag in (tag for tag in caption.strip().split(", ") if "#" in tag):
-        assert re.fullmatch(r"[a-z][a-z ]+ \(#[0-9a-f]{6}( #[0-9a-f]{6})*\)", tag), tag
-    assert len(TOKENIZER.encode(caption.strip())) <= 225
-    tag = next(tag for tag in caption.split(", ")[:3] if "background" in tag)
-    border = list(map(hex_of, np.concatenate([grid[0], grid[:18, 0], grid[:18, -1]])))
-    assert max(set(border), key=border.count) == HEX.findall(tag)[0]
 
 
 def test_as_many_as_asked_for_are_drawn_and_a_picture_in_the_folder_stays(tmp_path: Path) -> None:

@@ -91,14 +91,17 @@ def test_a_run_killed_before_its_first_picture_ends_in_the_same_bytes_and_pictur
     quiet = subprocess.DEVNULL
     child = subprocess.Popen(start(tmp_path), cwd=repository, stdout=quiet, stderr=quiet)
     deadline = time.monotonic() + 400
-    # The first epoch's state is complete then.
-    while not any("generating sample" in path.read_text() for path in tmp_path.rglob("train.log")):
+    # The first epoch's state is complete then; before it come the base model's own pictures.
+    while not any(
+        "generating sample" in path.read_text().partition("saving state")[2]
+        for path in tmp_path.rglob("train.log")
+    ):
         assert child.poll() is None, "the run ended by itself"
         assert time.monotonic() < deadline
         time.sleep(0.02)
     child.kill()
     child.wait()
-    assert not list((tmp_path / "output" / "sample").glob("*.png"))
+    assert not list((tmp_path / "output" / "sample").glob("*_e000001_*.png"))
     again = subprocess.run(
         start(tmp_path), cwd=repository, capture_output=True, text=True, timeout=500, check=False
     )
@@ -106,7 +109,7 @@ def test_a_run_killed_before_its_first_picture_ends_in_the_same_bytes_and_pictur
     assert "epoch 1: not all its test pictures are there; the trainer draws them" in again.stdout
     assert len(tensors(smoke_run)) == 2
     assert tensors(tmp_path) == tensors(smoke_run)
-    assert len(pictures(smoke_run)) == 4
+    assert len(pictures(smoke_run)) == 6
     assert pictures(tmp_path) == pictures(smoke_run)
 
 
