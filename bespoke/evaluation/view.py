@@ -94,7 +94,7 @@ class PictureGrid:
             if _MASS[members].sum() < LEAST_SHARE:
                 break
             left &= ~members
-            rgb = np.average(cells[members], axis=0, weights=_MASS[members])
+            rgb = np.median(cells[members], axis=0)
             share, border = _MASS[members].sum(), edge[members].sum()
             every.append(GroundColour(rgb, colors.lab(rgb), share, border))
         return tuple(every)
