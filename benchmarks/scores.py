@@ -97,10 +97,10 @@ def variants(measured: list[dict[str, Any]], count: int) -> list[dict[str, Numbe
     rng = np.random.default_rng(0)
     scores = []
     for _ in range(count):
-        changed: dict[str, Any] = {
-            name: {part: weight * 2 ** rng.uniform(-1, 1) for part, weight in weights.items()}
-            for name, weights in (("QUALITY", scoring.QUALITY), ("STYLE", scoring.STYLE))
-        }
+        changed: dict[str, Any] = {"LIKENESS": {}}
+        for part, (quality, style, words) in scoring.LIKENESS.items():
+            factors = 2 ** rng.uniform(-1, 1, 2)
+            changed["LIKENESS"][part] = (quality * factors[0], style * factors[1], words)
         for name in ("OFF_GRID", "BLURRED", "UNEVEN"):
             changed[name] = getattr(scoring, name) * 2 ** rng.uniform(-1, 1)
         with mock.patch.multiple(scoring, **changed):
@@ -144,8 +144,8 @@ def left_out(
 
 def same_verdict(score: Numbers, label: Numbers) -> float:
     """How often both are best, good, acceptable or skip."""
-    pairs = zip(score, label, strict=True)
-    return float(np.mean([scoring.verdict_of(a) == scoring.verdict_of(b) for a, b in pairs]))
+    bounds = sorted(bound for bound, _ in scoring.VERDICTS)
+    return float((np.digitize(score, bounds) == np.digitize(label, bounds)).mean())
 
 
 def best_epochs(rows: list[dict[str, Any]], mean: Numbers, overall: Numbers) -> None:
@@ -179,10 +179,7 @@ def main() -> None:
     rows = json.loads((chosen.folder / "labels.json").read_text(encoding="utf-8"))
     started = time.process_time()
     measured = [
-        metrics.measure(
-            images.pixels(chosen.folder / row["file"]), metrics.read_prompt(row["prompt"])
-        )
-        for row in rows
+        metrics.measure(images.pixels(chosen.folder / row["file"]), row["prompt"]) for row in rows
     ]
     scores = scored(measured)
     spent = 1000 * (time.process_time() - started) / len(rows)
@@ -212,12 +209,14 @@ def main() -> None:
                 columns += f"{spearman(scores[name][known], labels[label_name][known]):18.2f}"
             print(f"{run:12}{own.sum():4}{columns}")
 
-    print(f"\n{'AUC by fault':12}{'n':>4}" + "".join(f"{name:>18}" for name in LABELS))
+    names = "".join(f"{name:>18}" for name in (*LABELS, "rater's overall"))
+    print(f"\n{'AUC by fault':12}{'n':>4}{names}")
     for fault in sorted({fault for row in rows for fault in row["faults"]}):
         has_it = np.array([fault in row["faults"] for row in rows])
         if has_it.sum() >= FEWEST:
             columns = "".join(
-                f"{auc(s[~np.isnan(s)], has_it[~np.isnan(s)]):18.2f}" for s in scores.values()
+                f"{auc(s[~np.isnan(s)], has_it[~np.isnan(s)]):18.2f}"
+                for s in (*scores.values(), labels["overall"])
             )
             print(f"{fault:12}{has_it.sum():4}{columns}")
 

@@ -20,11 +20,18 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bespoke.dataset import images
-from bespoke.evaluation.accessories import PLACES, SHIPPED, WORDS, planes, said
+from bespoke.evaluation.figure import ACCESSORIES, MODELS, accessories, planes
 from bespoke.evaluation.view import CELLS, PictureGrid
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+# The rows and columns of cells where each is looked for.
+PLACES = {
+    "crown": np.s_[0:10, 3:21], "hat": np.s_[0:13, 2:22], "bow": np.s_[0:12, 2:22],
+    "glasses": np.s_[8:15, 5:20], "earrings": np.s_[10:20, 3:21], "beard": np.s_[13:22, 5:19],
+    "necklace": np.s_[17:24, 5:20], "smile": np.s_[15:19, 8:17], "face": np.s_[8:20, 6:18],
+}  # fmt: skip
 
 RIDGE, FOLDS = 0.1, 8
 SHIFTS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
@@ -129,14 +136,16 @@ def learnt(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--out", type=Path, default=MODELS)
     chosen = parser.parse_args()
     files = sorted(chosen.data.glob("*.png"))
-    captions = [said(re.sub(r"#\w{6}", "", f.with_suffix(".txt").read_text())) for f in files]
+    captions = [
+        accessories(re.sub(r"#\w{6}", "", f.with_suffix(".txt").read_text())) for f in files
+    ]
     grids = [PictureGrid(pixels=images.pixels(file)) for file in files]
     every, left_out = np.array([planes(grid) for grid in grids]), parts(grids)
     models = {}
-    for name in (*WORDS, "face"):
+    for name in (*ACCESSORIES, "face"):
         has = np.array([name == "face" or name in caption for caption in captions])
         models[name] = learnt(every, has, left_out, name)
         print(f"{name:10} {has.sum():4} of {len(files)}  AUC {models[name][2]:.2f}")

@@ -124,9 +124,9 @@ def commit(folder: Path, summary: str) -> None:
 
 def score(chosen: argparse.Namespace) -> None:
     """A few lines a picture, or one JSON list; a DatasetError names one that cannot be read."""
-    rows, asked = [], metrics.read_prompt(chosen.prompt)
+    rows = []
     for file in chosen.pictures:
-        measured = metrics.measure(images.pixels(file), asked)
+        measured = metrics.measure(images.pixels(file), chosen.prompt)
         own = scoring.suggest([measured])
         words = {"mean": own.mean, "verdict": own.verdict, "remarks": scoring.remarks(measured)}
         rows.append({"file": str(file), **measured, "scores": asdict(own), **words})

@@ -1,174 +1,270 @@
-"""What a portrait's figure shows: the colours asked of it, what it wears, and what is unasked.
+"""What a prompt asks of a portrait, and what its figure shows of that and of what no one asked.
 
-Where in a portrait each feature lies was learnt from the 203 originals: regions.json.
+What is worn, and whether there is a face, is told by a linear model each over the 24x24 cells:
+tools/learn_accessories.py learns them from the captions' words.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bespoke.dataset import colors
-from bespoke.evaluation import accessories
-from bespoke.evaluation.asked import TONES, Asked, Wanted
-from bespoke.evaluation.view import LIKELIHOOD, PictureGrid
+from bespoke.evaluation.view import LIKELIHOOD, REACH, PictureGrid
+from bespoke.experiment import caption_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-# The share of a feature's region, without its outline, from which on it has the asked colour: of
-# hair that takes in 87 in 100 originals with their own word, and keeps out 82 with another's.
-ENOUGH = 0.3
+MODELS = Path(__file__).with_name("accessories.npz")
+with np.load(MODELS, allow_pickle=False) as _arrays:
+    _MODELS = dict(_arrays)
 
-# Lightness (CIELAB) below which a cell may be outline; this share of a region is more than that.
-OUTLINE, MOST_OUTLINE = 12.0, 0.75
-DARK = frozenset(("black", "charcoal"))
+# The least AUC with which a model of an accessory is believed.
+GOOD = 0.75
 
-# Cells that must be left of a region, counted by how likely each is, to measure in it.
-LEAST_CELLS = 1.0
+# The share of a feature's region from which on it has the asked colour; and the cells that must be
+# left of the region, counted by how likely each is.
+ENOUGH, LEAST_CELLS = 0.3, 1.0
 
-# CIELAB a*, b* and chroma of skin: those of the originals' faces that are of no paint, and 5 more.
-SKIN_A, SKIN_B, SKIN_CHROMA = (-3.0, 36.0), (-1.0, 50.0), 54.0
+# Lightness (CIELAB) below which a cell is outline, but where one of these is asked.
+OUTLINE, DARK = 12.0, frozenset(("black", "charcoal"))
+
+# The least and most CIELAB a* and b* of skin: of the originals' faces that are of no paint.
+SKIN = ((-3.0, -1.0), (36.0, 50.0))
+
+# Lightness (CIELAB) of skin by its word: of the originals that it is said of, from 5 to 95 in a
+# hundred, and 8 more on either side.
+TONES = {"light": (60.0, 100.0), "medium": (45.0, 87.0), "dark": (0.0, 68.0)}
 
 # Shares of the face that must be of a colour of skin, and that the background may not have.
 NATURAL, SPILT = 0.5, 0.4
 
-# How sure the model of glasses must be where none were asked: 5 of 150 originals without have it.
-SURE = 0.8
-
-# How sure a model must be of a face, if no glasses cover it: 202 originals have 0.25 and more, flat
-# pictures, gradients, stripes and boxes 0.2 at most.
-FACELESS = 0.2
+# How sure the model of glasses must be where none were asked (5 of 150 originals without have it);
+# and that of a face, if no glasses cover it: 202 originals have 0.25 and more, patterns 0.2; and
+# the spreads from which on a face is like no mix of the collection's: originals left out have 1.3.
+SURE, FACELESS, NO_FACE = 0.8, 0.2, 2.2
 
 _FACE = LIKELIHOOD["skin"] >= 0.5
 _FACE[18:] = False
 
+# The words that ask for each accessory.
+ACCESSORIES = {
+    "crown": r"\bcrown|\btiara",
+    "hat": r"\bhats?\b|\bcapp?s?\b|\bberet|\bbeanie",
+    "bow": r"\bbow\b|headband|bandana|\bflower",
+    "glasses": r"glasses|goggles?|\bshades\b(?! and| of)|\blenses",
+    "earrings": r"\bearr?ings?",
+    "beard": r"\bbeards?\b|stubble|mo?ustach|goatee|facial hair|soul patch",
+    "necklace": r"necklaces?|\bchain\b|pendant",
+    "smile": r"\bsmil",
+}
 
-def read(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
-    """`features` by what was asked, what is there `unasked`, and whether there is a `face`.
+# CIEDE2000 to the asked hex up to which a colour is it (JPEG at quality 30 moves the originals'
+# grounds by 4.5 at most), where no word is asked with it, and as a shade of that word.
+SAME, NEAR, WITHIN = 6.0, 12.0, 45.0
 
-    Each has a verdict; of an accessory also its `probability`, and the `auc` it is told with.
+# Of skin, words of these families are a complexion and no paint.
+COMPLEXIONS = frozenset(
+    ["black", "white", "brown", "red", "yellow", "olive", "orange", "pink", "beige", "cream"]
+)
+
+# Words for how light skin is.
+_TONES = re.compile(
+    r"(?P<light>\b(?:light|pale|fair|white)\b)|(?P<dark>\b(?:dark|black)\b)|"
+    r"(?P<medium>\b(?:medium|tan|olive|brown|indian|asian)\b)"
+)
+
+_DENIED = re.compile(r"\b(?:no|without)\s(?:\w+\s)?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One thing's colours: hex codes in small letters, and words as (modifier or "", word)."""
+
+    codes: tuple[str, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.codes or self.words)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"hex": list(self.codes), "words": [" ".join(filter(None, w)) for w in self.words]}
+
+    def distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """CIEDE2000 of CIELAB `points` (n, 3) to the nearest hex; without one, to the words."""
+        if self.codes:
+            targets = colors.lab([colors.rgb_of(code) for code in self.codes])
+        else:
+            targets = np.concatenate([colors.shades(*word) for word in self.words])
+        return np.asarray(colors.difference(points[:, None, :], targets).min(axis=1))
+
+    def margin(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """By how much (CIEDE2000) a person would say of CIELAB `points` (n, 3) that it is that:
+        from 0 on it is the hex, or a shade of the word within reach of the hex.
+        """
+        if not self.codes:
+            return colors.margin(points, self.words)
+        apart = self.distance(points)
+        if not self.words:
+            return np.asarray(NEAR - apart)
+        shade = np.minimum(WITHIN - apart, colors.margin(points, self.words))
+        return np.asarray(np.maximum(SAME - apart, shade))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a prompt asks: colours, accessories by name, and of `skin` its TONES."""
+
+    background: Wanted = Wanted()
+    features: Mapping[str, Wanted] = field(default_factory=dict)
+    accessories: tuple[str, ...] = ()
+    skin: tuple[str, ...] = ()
+
+
+def read_prompt(prompt: str) -> Asked:
+    """What `prompt` asks, read as a caption is: the first tag that gives the background a hex is
+    its own, and such a hex says nothing of another feature (it stands so in 167 of the 203).
     """
-    seen = accessories.seen(grid)
-    shown = {kind: _feature(grid, wanted, kind) for kind in wanted.features}
-    worn = {name: _worn(grid, name, wanted.accessories[name], seen) for name in wanted.accessories}
-    covered = worn.get("glasses", {}).get("verdict") == "match"
+    tags = caption_text.features(prompt)
+    grounds = [tag for tag in tags if "background" in tag.kinds]
+    ground = next((tag for tag in grounds if tag.codes), grounds[0] if grounds else None)
+    background = Wanted()
+    if ground:
+        background = Wanted(codes=ground.codes, words=colors.named_in(_text(ground)))
+    wanted: dict[str, Wanted] = {}
+    tones: tuple[str, ...] = ()
+    for tag in tags:
+        if tag is ground or tag.kind not in ("hair", "eyes", "skin"):
+            continue
+        words = colors.named_in(_text(tag))
+        if tag.kind == "skin":
+            tones += tuple(str(each.lastgroup) for each in _TONES.finditer(_text(tag)))
+            words = tuple(w for w in words if colors.FAMILIES[w[1]].split()[0] not in COMPLEXIONS)
+        codes = tuple(code for code in tag.codes if code not in background.codes)
+        before = wanted.get(tag.kind, Wanted())
+        wanted[tag.kind] = Wanted(codes=before.codes + codes, words=before.words + words)
+    worn = accessories(prompt)
+    return Asked(background=background, features=wanted, accessories=worn, skin=tones)
+
+
+def accessories(prompt: str) -> tuple[str, ...]:
+    """The accessories that `prompt` asks; one that is denied is not asked."""
+    text = prompt.lower()
+    return tuple(
+        name
+        for name, words in ACCESSORIES.items()
+        if any(not _DENIED.search(text[: each.start()]) for each in re.finditer(words, text))
+    )
+
+
+def _text(tag: caption_text.Feature) -> str:
+    return caption_text.HEX.sub(" ", tag.text.lower())
+
+
+def read(grid: PictureGrid, wanted: Asked, unlike: float) -> dict[str, Any]:
+    """`features` by what was asked, what is seen `unasked`, and whether there is a `face`, which
+    is `unlike` the collection's by so many spreads.
+    """
+    seen = worn(grid)
+    features = {kind: _feature(grid, wanted, kind) for kind in wanted.features}
+    for name in wanted.accessories:
+        chance, auc = seen[name]
+        told = {"verdict": verdict(chance >= 0.5)}
+        told = told if auc >= GOOD else unmeasured(f"it is told right in only {auc:.0%} of pairs")
+        features[name] = {**told, "probability": chance, "auc": auc}
+    covered = features.get("glasses", {}).get("verdict") == "match"
     face, _ = seen["face"]
+    there = (covered or face > FACELESS) and unlike < NO_FACE
     return {
-        "features": shown | worn,
-        "unasked": _unasked(grid, wanted, seen),
-        "face": {"verdict": verdict(covered or face > FACELESS), "probability": face},
+        "features": features,
+        "unasked": _unasked(grid, wanted, seen["glasses"][0]),
+        "face": {"verdict": verdict(there), "probability": face},
     }
+
+
+def worn(grid: PictureGrid) -> dict[str, tuple[float, float]]:
+    """By accessory, and "face", how likely it is there, and the model's AUC: how many of the pairs
+    of a picture with it and one without it told right among originals left out of the learning.
+    """
+    logits = np.tensordot(_MODELS["weights"], planes(grid), axes=3) + _MODELS["biases"]
+    sure = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    numbers = np.round([sure, _MODELS["aucs"]], 3).T.tolist()
+    return dict(zip(_MODELS["names"].tolist(), map(tuple, numbers), strict=True))
+
+
+def planes(grid: PictureGrid) -> NDArray[np.float64]:
+    """What the models read, shape (3, 24, 24): lightness by that of the skin, and the steps in
+    colour to the cell below and to the right, so that no colour of its own counts.
+    """
+    lab = grid.lab / (30, 20, 20)
+    lighter = (lab[..., 0] - np.median(lab[13:17, 10:15, 0])) * ~grid.ground
+    down = np.diff(lab, axis=0, append=lab[-1:])
+    right = np.diff(lab, axis=1, append=lab[:, -1:])
+    steps = (np.minimum(np.sqrt((step**2).sum(axis=-1)), 2) for step in (down, right))
+    return np.stack([lighter, *steps])
 
 
 def _feature(grid: PictureGrid, wanted: Asked, kind: str) -> dict[str, Any]:
     """A feature's colour in its region: verdict, share of it, colour, name, delta_e."""
-    own = _own_colours(wanted, kind)
-    if kind == "skin" and not own and wanted.skin:
-        return _complexion(grid, wanted.skin)
-    if not wanted.features[kind]:
-        return unmeasured("the prompt asks no colour of it")
+    own = wanted.features[kind]
     if not own:
-        return unmeasured("its colour is asked of another thing too: which has it is not to tell")
+        if kind == "skin" and wanted.skin:
+            return _complexion(grid, wanted.skin)
+        return unmeasured("the prompt asks no colour of it")
     if kind == "eyes" and "glasses" in wanted.accessories:
         return unmeasured("glasses are asked, which cover them")
     likely = LIKELIHOOD[kind] * ~grid.ground
     if not DARK & {word for _, word in own.words}:
         plain = likely * (grid.lab[..., 0] >= OUTLINE)
-        likely = plain if plain.sum() > (1 - MOST_OUTLINE) * likely.sum() else likely
-    if kind in ("eyes", "lips"):
-        skin = np.median(grid.lab[13:17, 10:15].reshape(-1, 3), axis=0)
-        likely = likely * (colors.difference(grid.lab, skin) > 10)
+        likely = plain if plain.sum() > likely.sum() / 4 else likely
     if likely.sum() < LEAST_CELLS:
-        return unmeasured("the colours of what is around it fill its region")
+        return unmeasured("the background fills its region")
     where = likely > 0
     points, likely = grid.lab[where], likely[where]
-    met = own.met_by(points)
+    met = own.margin(points) >= 0
     share = float(likely[met].sum() / likely.sum())
     match = share >= ENOUGH
-    seen = _commonest(points, likely * met if match else likely)
-    colour = shown(grid.cells[where][seen], own.distance(points[seen][None])[0])
+    near = colors.difference(points[:, None], points) <= REACH
+    seen = (near @ (likely * met if match else likely)).argmax()
+    colour = shown(grid.cells[where][seen], own)
     return {"verdict": verdict(match), "share": round(share, 2), **colour, "asked": own.as_json()}
 
 
-def _own_colours(wanted: Asked, kind: str) -> Wanted:
-    """What is asked of `kind` without the hex codes that are asked of another thing too.
-
-    In 167 of the 203 captions the background's hex is another feature's as well.
-    """
-    own = wanted.features[kind]
-    others = [other for name, other in wanted.features.items() if name != kind]
-    taken = {code for other in (wanted.background, *others) for code in other.codes}
-    return Wanted(codes=tuple(code for code in own.codes if code not in taken), words=own.words)
-
-
-def _commonest(points: NDArray[np.float64], likely: NDArray[np.float64]) -> int:
-    """The place of a colour that most of the weight is like, to 8 steps of CIELAB."""
-    boxes = np.unique(np.rint(points / 8), axis=0, return_inverse=True)[1].ravel()
-    return int((boxes == np.bincount(boxes, weights=likely).argmax()).argmax())
-
-
 def _natural(lab: NDArray[np.float64]) -> NDArray[np.bool_]:
-    a, b = lab[..., 1], lab[..., 2]
-    usual = (a >= SKIN_A[0]) & (a <= SKIN_A[1]) & (b >= SKIN_B[0]) & (b <= SKIN_B[1])
-    return np.asarray(usual & (np.hypot(a, b) <= SKIN_CHROMA))
+    """Which of CIELAB `lab` are of a colour that skin has."""
+    return np.asarray(((lab[..., 1:] >= SKIN[0]) & (lab[..., 1:] <= SKIN[1])).all(axis=-1))
 
 
 def _complexion(grid: PictureGrid, tones: tuple[str, ...]) -> dict[str, Any]:
-    """Whether the skin is as light as its words say; skin of another colour is none of that."""
-    where = _FACE & _natural(grid.lab)
-    if where.sum() < NATURAL * _FACE.sum():
-        return unmeasured("the face is not of a colour of skin")
-    colour = np.median(grid.cells[where], axis=0)
-    lightness = float(colors.lab(colour)[0])
-    least, most = min(TONES[tone][0] for tone in tones), max(TONES[tone][1] for tone in tones)
-    asked = {"asked": {"hex": [], "words": list(dict.fromkeys(tones))}}
-    return {"verdict": verdict(least <= lightness <= most), **shown(colour, None), **asked}
+    """Whether the skin is of a colour that skin has, and as light as its words say."""
+    natural = _FACE & _natural(grid.lab)
+    sound = natural.sum() >= NATURAL * _FACE.sum()
+    colour = np.median(grid.cells[natural if sound else _FACE], axis=0)
+    least, most = np.array([TONES[tone] for tone in tones]).T
+    match = bool(sound and least.min() <= colors.lab(colour)[0] <= most.max())
+    asked = {"hex": [], "words": list(dict.fromkeys(tones))}
+    return {"verdict": verdict(match), **shown(colour), "asked": asked}
 
 
-def _worn(
-    grid: PictureGrid, name: str, own: Wanted, seen: dict[str, tuple[float, float]]
-) -> dict[str, Any]:
-    """Whether an accessory is there, and in the colour that was asked."""
-    probability, auc = seen[name]
-    told = {"probability": probability, "auc": auc, "asked": own.as_json()}
-    if auc < accessories.GOOD:
-        return told | unmeasured(f"it is told right in only {auc:.0%} of pairs")
-    if probability < 0.5:
-        return told | {"verdict": "mismatch", "reason": "not seen"}
-    place = accessories.PLACES[name]
-    points = grid.lab[place][~grid.ground[place]]
-    if own and own.met_by(points).sum() < 3:
-        return told | {"verdict": "mismatch", "reason": "seen in another colour"}
-    return told | {"verdict": "match"}
-
-
-def _unasked(
-    grid: PictureGrid, wanted: Asked, seen: dict[str, tuple[float, float]]
-) -> dict[str, dict[str, Any]]:
-    """By what no one asked, whether it is seen: the background's colour over the figure, skin of a
-    colour that no skin has, and what is worn."""
-    found: dict[str, dict[str, Any]] = {}
+def _unasked(grid: PictureGrid, wanted: Asked, glasses: float) -> dict[str, str]:
+    """By what no one asked, "seen" or "none"."""
+    seen = {}
     face = grid.lab[_FACE & (grid.lab[..., 0] > OUTLINE)]
-    paint, ground = bool(wanted.features.get("skin")), wanted.background
-    if len(face) and not paint:
-        natural = _natural(face)
-        found["coloured skin"] = _seen(1 - natural.mean(), 1 - NATURAL)
-        if ground:
-            found["background over the face"] = _seen(
-                (ground.met_by(face) & ~natural).mean(), SPILT
-            )
-    hair = (LIKELIHOOD["hair"] > 0.5) & ~grid.ground & (grid.lab[..., 0] > OUTLINE)
-    if ground and not wanted.features.get("hair") and hair.sum() >= LEAST_CELLS:
-        found["background over the hair"] = _seen(ground.met_by(grid.lab[hair]).mean(), SPILT)
+    if wanted.background and len(face) and not wanted.features.get("skin"):
+        spilt = (wanted.background.margin(face) >= 0) & ~_natural(face)
+        seen["background over the face"] = spilt.mean() >= SPILT
+    if len(face) and "skin" not in wanted.features:
+        seen["coloured skin"] = _natural(face).mean() < NATURAL
     if "glasses" not in wanted.accessories:
-        found["glasses"] = _seen(seen["glasses"][0], SURE)
-    return found
-
-
-def _seen(value: float, least: float) -> dict[str, Any]:
-    return {"verdict": "seen" if value >= least else "none", "value": round(float(value), 3)}
+        seen["unasked glasses"] = glasses >= SURE
+    return {name: "seen" if there else "none" for name, there in seen.items()}
 
 
 def unmeasured(reason: str) -> dict[str, Any]:
@@ -179,8 +275,8 @@ def verdict(match: bool) -> str:
     return "match" if match else "mismatch"
 
 
-def shown(rgb: NDArray[np.float64], apart: float | None) -> dict[str, Any]:
-    """A colour by its hex and its name, and how far (CIEDE2000) it is from the asked one."""
+def shown(rgb: NDArray[np.float64], wanted: Wanted | None = None) -> dict[str, Any]:
+    """A colour by its hex and its name, and how far (CIEDE2000) it is from what is `wanted`."""
     whole = [round(float(value)) for value in rgb]
-    delta_e = None if apart is None else round(float(apart), 1)
-    return {"colour": colors.hex_of(whole), "name": colors.name_of(whole), "delta_e": delta_e}
+    apart = round(float(wanted.distance(colors.lab(rgb)[None])[0]), 1) if wanted else None
+    return {"colour": colors.hex_of(whole), "name": colors.name_of(whole), "delta_e": apart}

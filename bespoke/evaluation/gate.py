@@ -47,7 +47,7 @@ def decide(result: EpochResult, policy: GateSettings) -> Decision:
     by_prompt = answers(result, policy.seeds)
     words = list(by_prompt.values())
     needed, matched = policy.prompts * len(words), words.count("match")
-    sure = sum(str(each.ground.get("confidence")).startswith("sure") for each in result.pictures)
+    sure = sum(bool(each.ground.get("sure")) for each in result.pictures)
     at = f"at epoch {policy.epoch}: background right in {matched} of {len(words)} prompts"
     at += f", sure of {sure} of {len(result.pictures)} pictures"
     missed = (in_words(each.ground) for each in result.pictures if each.background == "mismatch")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 # The least spread of each part: drawn pictures all have one face, and most grounds are even.
-LEAST_SPREAD = {"face": 0.1, "patches": 4.0, "skin": 25.0, "ground": 2.0, "stray": 5.0}
+LEAST_SPREAD = {"face": 0.2, "patches": 4.0, "skin": 25.0, "ground": 2.0}
 
 # Where the collection's faces lie, in rows and columns of cells.
 FACE = (slice(8, 20), slice(6, 18))
@@ -33,12 +33,6 @@ FACE = (slice(8, 20), slice(6, 18))
 # Principal components of the faces' lightness; patches that the codebook starts from, and how many
 # originals' patches one of it must stand for, so that no picture can be put together from them.
 COMPONENTS, CODES, MEMBERS = 15, 1024, 3
-
-# Distance in CIELAB from all eight neighbours from which on a cell is a stray one.
-STRAY = 15.0
-
-# Below so many pictures nothing is learnt.
-FEWEST = 8
 
 # Learnt from the artist's 203 by tools/learn_likeness.py: numbers, and no picture.
 SHIPPED = Path(__file__).with_name("likeness.npz")
@@ -56,17 +50,13 @@ class Likeness(NamedTuple):
     usual: Floats = np.zeros(len(LEAST_SPREAD))
     spread: Floats = np.ones(len(LEAST_SPREAD))
 
-    def parts(self, lab: Floats) -> dict[str, dict[str, float]]:
-        """By part its `value`, and how many spreads it is `beyond` the originals' middle.
+    def unlike(self, lab: Floats) -> dict[str, float]:
+        """By part how many spreads it is beyond the originals' middle.
 
         `lab` is CIELAB of the cells, shape (24, 24, 3).
         """
-        values = self.distances(lab)
-        beyond = np.maximum(values - self.usual, 0) / self.spread
-        return {
-            name: {"value": round(float(value), 3), "beyond": round(float(far), 2)}
-            for name, value, far in zip(LEAST_SPREAD, values, beyond, strict=True)
-        }
+        beyond = np.maximum(self.distances(lab) - self.usual, 0) / self.spread
+        return dict(zip(LEAST_SPREAD, np.round(beyond, 2).tolist(), strict=True))
 
     def distances(self, lab: Floats) -> Floats:
         """Each part's distance, in the order of LEAST_SPREAD."""
@@ -79,11 +69,11 @@ class Likeness(NamedTuple):
         # The third nearest, as one odd original makes no skin usual; squared, as skin may be a
         # little off and not far.
         apart = np.sort(colors.difference(self.skins, skin))[2] ** 2
-        return np.array([far, details, apart, *_texture(lab)])
+        return np.array([far, details, apart, _roughness(lab)])
 
 
 def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
-    """The likeness of FEWEST pictures or more, by their cells: each uint8 of (24, 24, 3)."""
+    """The likeness of eight pictures or more, by their cells: each uint8 of (24, 24, 3)."""
     labs = colors.lab(np.array(arts))
     halves = [_learnt(labs[::2]), _learnt(labs[1::2])]
     left_out = [halves[number % 2 - 1].distances(lab) for number, lab in enumerate(labs)]
@@ -95,7 +85,7 @@ def learn(arts: Sequence[NDArray[np.uint8]]) -> Likeness:
 def keep(path: Path, arts: Iterable[NDArray[np.uint8]], *, anew: bool) -> None:
     """Learn a run's own pictures at its start; what an earlier start kept stays, unless `anew`."""
     usable = [art for art in arts if art.shape == (CELLS, CELLS, 3)]
-    if len(usable) >= FEWEST and (anew or not path.exists()):
+    if len(usable) >= 8 and (anew or not path.exists()):
         numbers, buffer = learn(usable)._asdict(), io.BytesIO()
         np.savez_compressed(buffer, **{name: numbers[name].astype("float16") for name in numbers})
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,13 +136,9 @@ def squares(points: Floats, others: Floats) -> NDArray[np.float32]:
     return np.asarray(np.maximum(between, 0))
 
 
-def _texture(lab: Floats) -> tuple[float, int]:
-    """The median step in CIELAB from cell to cell where the ground is (even and striped have 0),
-    and how many cells have no like among their eight neighbours.
-    """
-    padded = np.pad(lab, ((1, 1), (1, 1), (0, 0)), constant_values=np.inf)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
-    apart = np.linalg.norm(windows - lab[..., None, None], axis=2)
-    apart[:, :, 1, 1] = np.inf
-    right_and_down = apart[LIKELIHOOD["background"] > 0.5][:, (1, 2), (2, 1)]
-    return float(np.median(right_and_down)), int((apart.min(axis=(2, 3)) > STRAY).sum())
+def _roughness(lab: Floats) -> float:
+    """The median step in CIELAB from cell to cell where the ground is: even and striped have 0."""
+    where = LIKELIHOOD["background"] > 0.5
+    down = np.linalg.norm(np.diff(lab, axis=0), axis=2)[where[:-1]]
+    right = np.linalg.norm(np.diff(lab, axis=1), axis=2)[where[:, :-1]]
+    return float(np.median(np.concatenate([down, right])))

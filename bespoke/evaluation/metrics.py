@@ -1,7 +1,6 @@
-"""A picture and what was asked of it, to numbers: pure functions, each in one table.
+"""A picture and what was asked of it, to numbers.
 
-`VERSION` goes with every measurement: two are compared only where it is the same. Where in a
-portrait each feature lies was learnt from the 203 originals: regions.json.
+`VERSION` goes with every measurement: two are compared only where it is the same.
 """
 
 from __future__ import annotations
@@ -11,87 +10,70 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bespoke.evaluation import figure, likeness
-from bespoke.evaluation.asked import SAME, Asked, Wanted, read_prompt
-from bespoke.evaluation.figure import shown, unmeasured, verdict
+from bespoke.evaluation.figure import SAME, read_prompt, shown, unmeasured, verdict
 from bespoke.evaluation.view import CELLS, PictureGrid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bespoke.evaluation.figure import Wanted
     from bespoke.evaluation.likeness import Likeness
 
-__all__ = ["Asked", "Wanted", "background", "measure", "on_grid", "read_prompt"]
+VERSION = 4
 
-VERSION = 3
-
-# What float16 that overflows, or weights that diverged, end as.
-BLACK = "the picture is black, as where the model gives NaN"
-
-# Shares of the ground that the asked colour must have: PART as one of several ("stripes"), else
-# MOST. Along the border the very hex needs but EXACT of what the largest other colour has: where an
-# original is half and half its caption names one.
-PART, MOST, EXACT = 0.25, 0.5, 0.7
+# The share of the ground that the asked colours must have; or along the border, where it is the
+# very hex, PART, and EXACT of what the largest other colour has.
+MOST, PART, EXACT = 0.5, 0.25, 0.7
 
 # The verdict is sure where this share of the ground gives it, by this much (CIEDE2000).
 AGREEING, CLEAR = 0.75, 3.0
 
 
 def measure(
-    picture: NDArray[np.uint8], wanted: Asked, like: Likeness | None = None
+    picture: NDArray[np.uint8], prompt: str, like: Likeness | None = None
 ) -> dict[str, Any]:
     """Every metric of `picture`, uint8 of shape (height, width, 3) and any size, as JSON.
 
-    It is compared with the pictures that `like` was learnt from, or with the 203. What could not be
-    measured has the verdict "unmeasured" and a `reason`, never a number.
+    It is compared with what `prompt` asks, and with the pictures that `like` was learnt from, or
+    with the 203. What could not be measured has the verdict "unmeasured" and a `reason`.
     """
-    if picture.any():
-        grid = PictureGrid(pixels=picture)
-        numbers = {"background": background(grid, wanted), **figure.read(grid, wanted)}
-        numbers |= {"grid": on_grid(grid), "likeness": (like or likeness.read()).parts(grid.lab)}
-    else:
-        numbers = {name: unmeasured(BLACK) for name in ("background", "grid", "face")}
-        numbers["background"]["asked"] = wanted.background.as_json()
-        numbers["features"] = {kind: unmeasured(BLACK) for kind in wanted.features}
-        numbers |= {"unasked": {}, "likeness": {}}
-    return {"version": VERSION, **numbers}
+    wanted = read_prompt(prompt)
+    if not picture.any():
+        black = unmeasured("the picture is black, as where the model gives NaN")
+        ground = {"asked": wanted.background.as_json(), **black}
+        return {"version": VERSION, "background": ground, "features": {}}
+    grid = PictureGrid(pixels=picture)
+    unlike = (like or likeness.read()).unlike(grid.lab)
+    return {
+        "version": VERSION,
+        "background": background(grid, wanted.background),
+        **figure.read(grid, wanted, unlike["face"]),
+        "grid": on_grid(grid),
+        "unlike": unlike,
+    }
 
 
-def background(grid: PictureGrid, wanted: Asked) -> dict[str, Any]:
-    """The ground's colour compared with the asked one: verdict, colour, name, delta_e, confidence.
-
-    It is right for 195 of the 196 originals whose background's hex is their border's, and wrong for
-    32,361 of the 32,588 pairs of an original and another's hex, 20 or more from its own.
-    """
-    every, ground = grid.ground_colours, wanted.background
-    asked = {"asked": ground.as_json()}
+def background(grid: PictureGrid, wanted: Wanted) -> dict[str, Any]:
+    """The ground's colour against the asked: verdict, colour, name, delta_e, whether `sure`."""
+    every, asked = grid.ground_colours, {"asked": wanted.as_json()}
     if not every:
         return asked | unmeasured("no colour stands out where the ground should be")
-    if not ground:
-        seen = shown(every[0].rgb, None)
-        return asked | seen | unmeasured("the prompt asks no background colour")
-    labs, shares, borders = (
-        np.array([getattr(own, key) for own in every]) for key in ("lab", "share", "border")
-    )
-    margins, apart = ground.margin(labs), ground.distance(labs)
+    colours, labs, shares, borders = (np.array(column) for column in zip(*every, strict=True))
+    if not wanted:
+        return asked | shown(colours[0]) | unmeasured("the prompt asks no background colour")
+    margins = wanted.margin(labs)
     met = margins >= 0
-    exact = apart <= SAME if ground.codes else np.zeros_like(met)
+    exact = wanted.distance(labs) <= SAME if wanted.codes else np.zeros_like(met)
     share, most = shares[met].sum(), shares[~met].max(initial=0)
     match = bool(met.any()) and (
-        (ground.several and share >= PART)
-        or (share >= MOST and share > most)
+        (share >= MOST and share > most)
         or borders[exact].sum() >= max(PART, EXACT * borders[~met].max(initial=0))
     )
     # The largest that is right, or else wrong.
     largest = int(np.argmax(met == match))
-    agreeing = float(shares[met == match].sum())
-    sure = agreeing >= AGREEING and abs(margins[largest]) >= CLEAR
-    words = f"{agreeing:.0%} of it, {abs(margins[largest]):.0f} ΔE from the bound"
-    return {
-        "verdict": verdict(match),
-        **asked,
-        **shown(every[largest].rgb, apart[largest]),
-        "confidence": f"{'sure' if sure else 'close'}: {words}",
-    }
+    sure = shares[met == match].sum() >= AGREEING and abs(margins[largest]) >= CLEAR
+    colour = shown(colours[largest], wanted)
+    return {"verdict": verdict(match), **asked, **colour, "sure": bool(sure)}
 
 
 # Levels from which on a step between pixels is seen, and the share of such steps that must lie on
@@ -100,10 +82,8 @@ VISIBLE, ON_GRID = 6, 0.55
 
 
 def on_grid(grid: PictureGrid) -> dict[str, Any]:
-    """Whether the picture is art of 24x24 cells, and what it is instead.
-
-    `value` is the share of the steps from pixel to pixel that lies where two cells meet, `sharp`
-    the share on lines of the picture's own. A pixel off still counts; what is not VISIBLE does not.
+    """Whether the picture is art of 24x24 cells, and what it is instead: `value` is the share of
+    the steps that lies where two cells meet, a pixel off or not, `sharp` that on any lines.
     """
     if grid.cell_size < 2:
         return unmeasured("a cell is not two pixels wide")
@@ -127,8 +107,6 @@ def on_grid(grid: PictureGrid) -> dict[str, Any]:
     usual = int(np.convolve(np.bincount(gaps), (1, 1, 1), "same").argmax())
     near = [gap for gap in gaps if abs(gap - usual) <= 1]
     reason = f"cells are about {np.mean(near):.0f} px, grid {CELLS} expected {grid.cell_size:.1f}"
-    if sharp < ON_GRID:
-        reason = "smooth or noisy: it has no hard edges"
-    elif len(near) < 0.3 * len(gaps):
-        reason = "its edges lie on no even grid"
+    if sharp < ON_GRID or len(near) < 0.3 * len(gaps):
+        reason = "smooth, noisy or uneven: it has no hard edges on an even grid"
     return {"verdict": "mismatch", "value": value, "sharp": sharp, "reason": reason}

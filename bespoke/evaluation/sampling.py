@@ -220,5 +220,5 @@ def _measured(sample: Sample, path: Path, kept: Path, like: Likeness) -> Picture
         seed=sample.seed,
         file=kept.name,
         sha256=sha256(kept),
-        measured=metrics.measure(pixels, metrics.read_prompt(prompt.text), like),
+        measured=metrics.measure(pixels, prompt.text, like),
     )

@@ -34,66 +34,49 @@ class Scores:
     @property
     def verdict(self) -> str | None:
         """best, good, acceptable or skip; None without a mean."""
-        return None if self.mean is None else verdict_of(self.mean)
+        mean = self.mean
+        if mean is None:
+            return None
+        return next((word for bound, word in VERDICTS if mean >= bound), "skip")
 
 
-def verdict_of(mean: float) -> str:
-    """best, good, acceptable or skip, for a mean score from 0 to 10."""
-    return next((word for bound, word in VERDICTS if mean >= bound), "skip")
-
-
-# Points of ten that are lost for each of the originals' spreads beyond their middle, of which MOST
-# count.
-QUALITY = {"face": 0.9, "patches": 0.65, "skin": 0.65, "ground": 0.4, "stray": 0.15}
-STYLE = {"face": 0.5, "patches": 1.05, "skin": 0.65, "ground": 0.4, "stray": 0.1}
-MOST = 3.0
-WORDS = {
-    "face": "face unlike the collection",
-    "patches": "details of the face unlike the collection",
-    "skin": "skin of a colour that no original has",
-    "ground": "rough background",
-    "stray": "stray cells",
+# By part of the likeness, the points of ten of quality and of style that are lost for each of the
+# originals' spreads beyond their middle, of which MOST count; and what is said of it, if TOLD
+# points or more are lost.
+LIKENESS = {
+    "face": (0.9, 0.5, "face unlike the collection"),
+    "patches": (0.65, 1.05, "details of the face unlike the collection"),
+    "skin": (0.65, 0.65, "skin of a colour that no original has"),
+    "ground": (0.4, 0.4, "rough background"),
 }
+MOST, TOLD = 3.0, 0.5
 
-# Points lost off the grid, for the share of steps that lies on no line, and with a fiftieth of
-# them already: the best that a model draws has 8.5 with a rater, and only the originals more.
-OFF_GRID, BLURRED, UNEVEN = 0.8, 3.6, 2.0
+# Points lost without a face, off the grid, for the share of steps that lies on no line, and with a
+# fiftieth of them already: the best that a model draws has 8.5 with a rater.
+FACELESS, OFF_GRID, BLURRED, UNEVEN = 4.0, 0.8, 3.6, 2.0
 
 # What each asked part weighs in the adherence (an accessory ACCESSORY), and the share of the rest
-# that what no one asked costs: round numbers by how much a rater minds each, fitted to no labels.
-WEIGHTS = {"background": 5.0, "hair": 2.5, "eyes": 2.5, "skin": 2.0, "clothing": 1.0, "lips": 1.0}
-ACCESSORY = 1.5
-UNASKED = {
-    "background over the face": 0.4,
-    "coloured skin": 0.3,
-    "background over the hair": 0.2,
-    "glasses": 0.2,
-}
-
-# From here on a face's lightness is like no mix of the collection's faces: noise has 0.78 and more,
-# originals that were left out of the learning 0.6 at most; and the points of a likeness it costs.
-NO_FACE, FACELESS = 0.79, 4.0
-
-# Points lost from which on a person is told of it.
-TOLD = 0.5
+# that what no one asked costs: round numbers by how much a rater minds each.
+ASKED = {"background": 5.0, "hair": 2.5, "eyes": 2.5, "skin": 2.0}
+ACCESSORY = 2.5
+UNASKED = {"background over the face": 0.4, "coloured skin": 0.3, "unasked glasses": 0.2}
 
 
 def suggest(measured: Sequence[Mapping[str, Any]]) -> Scores:
     """Scores of an epoch by `metrics.measure` of its pictures; None where no picture allows it.
 
-    A background that was asked and could not be measured counts as missed; a part that was not
-    asked, or that could not be told, is left out of the adherence.
+    A background that was asked and not measured counts as missed, another part is left out.
     """
     return Scores(
-        visual_quality=_mean(_unlike(each, QUALITY) for each in measured),
-        style_match=_mean(_unlike(each, STYLE) for each in measured),
+        visual_quality=_mean(_unlike(each, 0) for each in measured),
+        style_match=_mean(_unlike(each, 1) for each in measured),
         prompt_adherence=_mean(map(_missed, measured)),
     )
 
 
 def remarks(measured: Mapping[str, Any]) -> tuple[str, ...]:
     """What pulled a picture's scores down, in words: another grid, and then the worst first."""
-    lost = (_unlike(measured, QUALITY) or {}) | (_missed(measured) or {})
+    lost = (_unlike(measured, 0) or {}) | (_missed(measured) or {})
     told = [words for words in lost if words and lost[words] >= TOLD]
     return tuple(sorted(told, key=lambda words: ("grid" not in words, -lost[words])))
 
@@ -103,15 +86,15 @@ def _mean(lost: Iterable[Mapping[str, float] | None]) -> int | None:
     return round(sum(known) / len(known)) if known else None
 
 
-def _unlike(measured: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, float] | None:
+def _unlike(measured: Mapping[str, Any], column: int) -> dict[str, float] | None:
     """By what there is to say of it, the points that a likeness lacks; None without one."""
-    parts, grid = measured.get("likeness"), measured.get("grid", {})
+    parts, grid = measured.get("unlike"), measured.get("grid", {})
     if not parts:
         return None
-    lost = {WORDS[name]: weights[name] * min(MOST, parts[name]["beyond"]) for name in parts}
+    lost = {row[2]: row[column] * min(MOST, parts[name]) for name, row in LIKENESS.items()}
     if grid.get("verdict") == "mismatch":
         lost[f"not on the grid: {grid['reason']}"] = OFF_GRID
-    if _faceless(measured):
+    if measured.get("face", {}).get("verdict") == "mismatch":
         lost["no face"] = FACELESS
     spread = 1 - grid.get("sharp", 1.0)
     return lost | {"edges not hard": BLURRED * spread, "": UNEVEN * min(1.0, 50 * spread)}
@@ -119,42 +102,34 @@ def _unlike(measured: Mapping[str, Any], weights: Mapping[str, float]) -> dict[s
 
 def _missed(measured: Mapping[str, Any]) -> dict[str, float] | None:
     """By what there is to say of it, the points that what was asked lacks; None without any."""
-    if _faceless(measured):
+    if measured.get("face", {}).get("verdict") == "mismatch":
         return {"no face": 10.0}
     ground = measured.get("background", {})
     known = {
         name: part
         for name, part in measured.get("features", {}).items()
-        if part.get("verdict") in ("match", "mismatch")
+        if part.get("verdict") != "unmeasured" and (name in ASKED or "probability" in part)
     }
     if any(ground.get("asked", {}).values()):
         known["background"] = ground
     if not known:
         return None
-    whole = sum(WEIGHTS.get(name, ACCESSORY) for name in known)
+    weights = {name: ASKED.get(name, ACCESSORY) for name in known}
     lost = {
-        _in_words(name, part): 10 * WEIGHTS.get(name, ACCESSORY) / whole
+        _in_words(name, part): 10 * weights[name] / sum(weights.values())
         for name, part in known.items()
         if part.get("verdict") != "match"
     }
     colour = (*ground.get("asked", {}).get("words", ()), "background")[0]
-    for name, part in measured.get("unasked", {}).items():
-        if part["verdict"] == "seen":
-            words = name.replace("background", colour) if " " in name else f"unasked {name}"
-            lost[words] = max(TOLD, UNASKED[name] * (10 - sum(lost.values())))
+    for name, share in UNASKED.items():
+        if measured.get("unasked", {}).get(name) == "seen":
+            rest = 10 - sum(lost.values())
+            lost[name.replace("background", colour)] = max(TOLD, share * rest)
     return lost
 
 
-def _faceless(measured: Mapping[str, Any]) -> bool:
-    unlike = measured.get("likeness", {}).get("face", {}).get("value", 0.0)
-    return bool(unlike >= NO_FACE or measured.get("face", {}).get("verdict") == "mismatch")
-
-
 def _in_words(name: str, part: Mapping[str, Any]) -> str:
-    """ "hair brown, blonde asked", "no crown", "hat not red"."""
-    if part.get("reason") == "not seen":
+    if name not in ASKED:
         return f"no {name}"
     asked = " ".join((*part["asked"]["words"], *part["asked"]["hex"]))
-    if part.get("name") == asked:
-        return f"too little {asked} {name}"
-    return f"{name} {part['name']}, {asked} asked" if "name" in part else f"{name} not {asked}"
+    return f"{name} {part.get('name', 'unmeasured')}, {asked} asked"

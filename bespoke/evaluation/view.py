@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 # The side of the collection's art.
 CELLS = 24
 
-# Where in a portrait each feature lies, learnt by benchmarks/regions.py; it holds no picture.
+# By feature, how likely each cell is its: 0 to 1 in steps of a ninth, shape (24, 24). Learnt from
+# the 203 by benchmarks/regions.py; it holds no picture.
 REGIONS = Path(__file__).with_name("regions.json")
-# By feature, how likely each cell is its: 0 to 1 in steps of a ninth, shape (24, 24).
 LIKELIHOOD: dict[str, NDArray[np.float64]] = {
     kind: np.array([[int(digit) for digit in row] for row in rows]) / 9
     for kind, rows in json.loads(REGIONS.read_text(encoding="utf-8"))["regions"].items()
@@ -30,24 +30,18 @@ LIKELIHOOD: dict[str, NDArray[np.float64]] = {
 # Points along each side of a cell's inner half; their median is the cell's colour.
 POINTS = 5
 
-# ITU-R BT.601, as JPEG has it; and the median step of it from pixel to pixel from which on a
-# picture is noise: noise of 50 levels on grey has 30 to 33, uniform noise 39 to 54.
+# ITU-R BT.601; and the median step of it from pixel to pixel from which on a picture is noise:
+# noise of 50 levels on grey has 30 to 33, uniform noise 39 to 54.
 LUMA, GRAIN = np.array((0.299, 0.587, 0.114), dtype=np.float32), 34.0
 
-# CIEDE2000 from a ground colour's middle within which a cell is counted to it, and up to which
-# one that is left over is counted to the nearest.
-REACH, TAIL = 12.0, 25.0
-
-# The least share of the ground that is a colour of it, and how many of these are looked for.
-LEAST_SHARE, MOST_COLOURS = 0.04, 8
+# CIEDE2000 within which a cell is counted to a colour, and the least share of the ground of one.
+REACH, LEAST_SHARE = 12.0, 0.04
 
 EDGE = border_of(CELLS, CELLS)
 
-# The table's coarseness is the doubt that is left. The ground is looked for in the upper half.
-_DOUBTED = (LIKELIHOOD["background"] * 9 + 0.5) / 10
-_PLACES = (_DOUBTED > 0.5) & (np.arange(CELLS)[:, None] < CELLS // 2)
-_ODDS = np.log(_DOUBTED / (1 - _DOUBTED))[_PLACES]
-_MASS = _ODDS / _ODDS.sum()
+# The ground is looked for in the upper half, where it is likelier than not.
+_PLACES = (LIKELIHOOD["background"] > 0.5) & (np.arange(CELLS)[:, None] < CELLS // 2)
+_MASS = LIKELIHOOD["background"][_PLACES] / LIKELIHOOD["background"][_PLACES].sum()
 
 
 class GroundColour(NamedTuple):
@@ -73,7 +67,9 @@ class PictureGrid:
     @cached_property
     def cells(self) -> NDArray[np.float64]:
         """sRGB of the cells, shape (24, 24, 3)."""
-        rows, columns = (_inner_points(side) for side in self.pixels.shape[:2])
+        within = 0.25 + (np.arange(POINTS) + 0.5) / (2 * POINTS)
+        places = (np.arange(CELLS)[:, None] + within).ravel() / CELLS
+        rows, columns = ((places * side).astype(np.intp) for side in self.pixels.shape[:2])
         points = self.pixels[np.ix_(rows, columns)].reshape(CELLS, POINTS, CELLS, POINTS, 3)
         return np.asarray(np.median(points, axis=(1, 3)), dtype=np.float64)
 
@@ -89,26 +85,19 @@ class PictureGrid:
         steps = np.abs(np.diff(self.pixels[: max(1, len(self.pixels) // 4)] @ LUMA, axis=1))
         if self.cell_size >= 2 and np.median(steps) > GRAIN:
             return ()
-        points, left = self.lab[_PLACES], np.ones(len(_MASS), dtype=bool)
+        points, cells = self.lab[_PLACES], self.cells[_PLACES]
+        left, edge = np.ones(len(_MASS), dtype=bool), EDGE[_PLACES] / EDGE.sum()
         near = colors.difference(points[:, None], points) <= REACH
-        middles: list[NDArray[np.float64]] = []
-        while len(middles) < MOST_COLOURS:
+        every = []
+        while True:
             members = near[((near @ (_MASS * left)) * left).argmax()] & left
             if _MASS[members].sum() < LEAST_SHARE:
                 break
             left &= ~members
-            own = self.cells[_PLACES][members]
-            middles.append(np.average(own, axis=0, weights=_MASS[members]))
-        labs = colors.lab(np.reshape(middles, (-1, 3)))
-        apart = colors.difference(points[:, None], labs)
-        near_by = apart.min(axis=1, initial=np.inf) <= TAIL
-        nearest = np.where(near_by, np.argsort(apart, axis=1)[:, :1].sum(axis=1), -1)
-        edge = EDGE[_PLACES] / EDGE.sum()
-        every = (
-            GroundColour(rgb, lab, _MASS[nearest == number].sum(), edge[nearest == number].sum())
-            for number, (rgb, lab) in enumerate(zip(middles, labs, strict=True))
-        )
-        return tuple(sorted(every, key=lambda own: -own.share))
+            rgb = np.median(cells[members], axis=0)
+            share, border = _MASS[members].sum(), edge[members].sum()
+            every.append(GroundColour(rgb, colors.lab(rgb), share, border))
+        return tuple(every)
 
     @cached_property
     def ground(self) -> NDArray[np.bool_]:
@@ -121,10 +110,3 @@ class PictureGrid:
             if own.share >= 0.1 and own.border >= 0.05:
                 allowed |= colors.difference(self.lab, own.lab) <= REACH
         return connected(allowed, EDGE)
-
-
-def _inner_points(side: int) -> NDArray[np.intp]:
-    """Where along a side the points of each cell's inner half lie."""
-    within = 0.25 + (np.arange(POINTS) + 0.5) / (2 * POINTS)
-    places = (np.arange(CELLS)[:, None] + within).ravel() * side / CELLS
-    return np.minimum(places.astype(np.intp), side - 1)

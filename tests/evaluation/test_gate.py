@@ -21,7 +21,7 @@ WORDS = {"g": "match", "p": "mismatch", "-": "unmeasured"}
 def result(backgrounds: str, epoch: int | None = 4, prompts: str = "abcdefg") -> EpochResult:
     """An epoch with a picture a letter of `backgrounds`, each of the prompt named beside it."""
     made = a_result(epoch=epoch, backgrounds=tuple(WORDS[letter] for letter in backgrounds))
-    seen = {"name": "pink", "colour": "#ff69b4", "delta_e": 83.0, "confidence": "sure: 90%"}
+    seen = {"name": "pink", "colour": "#ff69b4", "delta_e": 83.0, "sure": True}
     asked = {"asked": {"words": ["green"], "hex": ["#00ff00"]}}
     pictures = (
         replace(each, prompt=name, measured={"background": {**each.ground, **seen, **asked}})
