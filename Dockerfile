@@ -59,6 +59,4 @@ ENV BESPOKE_WORKSPACE=/workspace \
     PYTHONDONTWRITEBYTECODE=1
 
 EXPOSE 6006 8888
-HEALTHCHECK --interval=60s --timeout=15s --start-period=5m --retries=3 \
-    CMD [".venv/bin/python", "-m", "bespoke", "health"]
 ENTRYPOINT ["tini", "-g", "--", "bash", "/opt/bespoke/start_training.sh"]

@@ -157,7 +157,6 @@ VERBS: dict[str, tuple[str, Callable[[Parser], None], str]] = {
     "serve": ("show the runs' pages in a browser", _serve, "record.serve:show"),
     "notify": ("send a message to try BESPOKE_NOTIFY", _notify, "record.notify:show"),
     "package": ("pack an experiment for a rented machine", _package, "deploy.package:show"),
-    "health": ("how this machine's newest run goes", _workspace, "deploy.health:show"),
 }
 
 
