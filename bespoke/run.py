@@ -93,15 +93,14 @@ def _carry_out(job: Job, trainer: SdScripts | FakeTrainer) -> None:
     from bespoke.record import copies, recorder
 
     with locked(job.output / f".{job.name}.lock", job.name):
-        base = trainer.base_model_name
-        settings = resume.settings_of(rendered, checked.data, base, trainer.commit)
+        names = trainer.base_model_name, trainer.commit
+        settings = resume.settings_of(rendered, checked.data, *names)
         start = training.begin(job, settings)
         row = recorder.run_of(job, rendered, settings, checked)
         with copies.copying(job, start.epoch) as copy:
             with recorder.recorded(job, row) as (record, tell):
                 job = replace(job, tell=tell)
-                collections = checked.collections.values()
-                arts = [art for each in collections for art in each.arts.values()]
+                arts = [art for each in checked.collections.values() for art in each.arts.values()]
                 keep = functools.partial(recorder.keep, job, record)
                 evaluator = EpochEvaluator(job, samples, arts, keep, copy)
                 evaluator.take_up(start)
@@ -114,8 +113,9 @@ def _carry_out(job: Job, trainer: SdScripts | FakeTrainer) -> None:
                     evaluator.epoch(job.epochs[-1])
             resume.update(job.output, job.name, completed=True)
             # The page is named before: what a person does next comes last.
-            seconds = 0 if start.finished else time.monotonic() - started
-            _summarise(job, verified, evaluator, seconds)
+            _summarise(
+                job, verified, evaluator, 0 if start.finished else time.monotonic() - started
+            )
 
 
 def _introduce(job: Job, trainer: SdScripts | FakeTrainer) -> None:
