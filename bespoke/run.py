@@ -56,8 +56,7 @@ def run(request: Request, journal: Journal) -> None:
         job.folder.mkdir(parents=True)
     else:
         job = replace(job, folder=journal.open(job.workspace / "logs", job.name))
-    names = {"experiment": job.experiment.name, "machine": platform.node()}
-    journal.write("started", arguments=sys.argv[1:], **names)
+    journal.write("started", arguments=sys.argv[1:], machine=platform.node())
     try:
         _carry_out(job, FakeTrainer() if request.rehearse else SdScripts(job))
     except BaseException as error:
@@ -71,10 +70,9 @@ def run(request: Request, journal: Journal) -> None:
 def _carry_out(job: Job, trainer: SdScripts | FakeTrainer) -> None:
     started = time.monotonic()
     _introduce(job, trainer)
-    file = REPOSITORY / prompts.PROMPTS_FILE
-    tested = () if job.request.no_test else config.test_prompts(job.experiment, file)
     checked = training.check(job)
-    samples = sampling.samples_of(tested)
+    tested = config.test_prompts(job.experiment, REPOSITORY / prompts.PROMPTS_FILE)
+    samples = () if job.request.no_test else sampling.samples_of(tested)
     job = gpu_fit.fit(job, checked, len(samples))
     if samples:
         sampling.write_for_training(samples, job.folder / "prompts.json")
@@ -113,9 +111,8 @@ def _carry_out(job: Job, trainer: SdScripts | FakeTrainer) -> None:
                     evaluator.epoch(job.epochs[-1])
             resume.update(job.output, job.name, completed=True)
             # The page is named before: what a person does next comes last.
-            _summarise(
-                job, verified, evaluator, 0 if start.finished else time.monotonic() - started
-            )
+            took = 0 if start.finished else time.monotonic() - started
+            _summarise(job, verified, evaluator, took)
 
 
 def _introduce(job: Job, trainer: SdScripts | FakeTrainer) -> None:
