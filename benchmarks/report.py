@@ -200,10 +200,9 @@ def _picture(folder: Path, epoch: int, number: int, *, right: bool) -> PictureRe
                 "eyes": _part("blue", "blue" if epoch > 1 else "tan"),
                 "lips": _part("red", "red" if (epoch + number) % 4 else "plum"),
             },
-            "likeness": {
-                name: {"value": 0.5, "beyond": round(3 / epoch**1.5, 2)}
-                for name in ("face", "patches", "skin", "ground", "stray")
-            },
+            "unlike": dict.fromkeys(
+                ("face", "patches", "skin", "ground"), round(3 / epoch**1.5, 2)
+            ),
         },
     )
 

@@ -132,4 +132,4 @@ def test_a_disk_that_is_full_is_one_line_and_the_same_command_resumes_once_there
     assert remedy in done.stderr or "No space left on device" in done.stderr
     filler.unlink()
     assert run(words).returncode == 0
-    assert [epoch for epoch, _ in outcome(small_disk / "place")["epochs"]] == [1, 2, 3]
+    assert [epoch for epoch, _ in outcome(small_disk / "place")["epochs"]] == [0, 1, 2, 3]

@@ -126,10 +126,10 @@ def test_runs_that_are_stopped_while_an_epoch_is_tested_finish_the_test_and_resu
     assert "smoke: interrupted: stopped by SIGTERM" in done.stdout
     assert "smoke_seed_43: not started" in done.stdout
     tested = outcome(tmp_path)["epochs"]
-    assert [epoch for epoch, _ in tested] == [1]
+    assert [epoch for epoch, _ in tested] == [0]
     assert run(words).returncode == 0
     assert outcome(tmp_path)["epochs"][0] == tested[0]
-    assert [epoch for epoch, _ in outcome(tmp_path)["epochs"]] == [1, 2]
+    assert [epoch for epoch, _ in outcome(tmp_path)["epochs"]] == [0, 1, 2]
 
 
 def test_a_run_that_is_killed_frees_its_place_once_its_trainer_is_gone(tmp_path: Path) -> None:

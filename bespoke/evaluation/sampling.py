@@ -180,7 +180,7 @@ def evaluate(
         and [sha256(pictures[each.file]) for each in samples]
         == [each.sha256 for each in before.pictures]
     ):
-        return before
+        return replace(before, checkpoint=str(lora.path))
     # What its run learnt of its own pictures, where it is a run's that is here.
     like = likeness.read(lora.path.parent / "tests" / f"{lora.name}.likeness.npz")
     rows = [_measured(each, pictures[each.file], folder / each.file, like) for each in samples]

@@ -61,8 +61,8 @@ def test_next_prints_the_reason_and_the_exact_commands(
     lines = next_told(tmp_path, capsys, a_run("CONV", experiment="conv_dim_8"), "KEEP_3")
     assert lines[0] == "KEEP_3: best score so far 8.0 at epoch 1"
     assert lines[1] == "The colours hold: now widen what the LoRA can draw."
-    start = "python -m bespoke.run --experiment="
-    assert f"{start}expanded_dataset --data=generated=DIR" in lines
+    start = "python -m bespoke.run --experiment "
+    assert f"{start}expanded_dataset --data generated=DIR" in lines
     assert f"{start}conv_dim_8" in lines
     assert "    already run: CONV, in_progress, no score" in lines
 
