@@ -158,6 +158,8 @@ def compare(chosen: argparse.Namespace) -> None:
     recorded = store.runs(place)
     picked = [store.pick(name, recorded, place) for name in chosen.runs]
     runs = list({run.uid: run for run in picked}.values())
+    if len(runs) < len(picked) and not chosen.settings:
+        raise ConfigError(f"{', '.join(chosen.runs)}: two of these are one run, {runs[0].name}")
     table = Table()
     for name in ("", *(run.name for run in runs)):
         table.add_column(Text(shown(name)), overflow="fold")

@@ -141,7 +141,10 @@ class _Copies:
         while self._thread.is_alive() and time.monotonic() < deadline and signal_count() < 2:
             self._thread.join(0.2)
         if not self._lacking and not self._thread.is_alive():
-            say(f"copied to {self._address}: all up to epoch {self._epoch}")
+            later = [n for n, _ in checkpoints.states(self._job.output, self._job.name)]
+            here = max([self._epoch, *later])
+            alone = f"; epoch {here} is here alone, not tested yet" if here > self._epoch else ""
+            say(f"copied to {self._address}: all up to epoch {self._epoch}{alone}")
             return None
         why = self._trouble or f"it takes longer than {duration(patience)}"
         names = ", ".join(PurePosixPath(name).name for name in self._lacking[:3])
@@ -237,6 +240,8 @@ def fetch(job: Job) -> None:
                     raise ConfigError(f"--from: {address}: {name} there is not what was copied")
                 (job.workspace / name).parent.mkdir(parents=True, exist_ok=True)
                 write_whole(job.workspace / name, data)
+    except FileNotFoundError as error:
+        raise ConfigError(f"--from: {address}: no {name} there; copied runs have one") from error
     except Exception as error:
         if is_full(error) or isinstance(error, ConfigError):
             raise

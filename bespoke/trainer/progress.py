@@ -58,7 +58,8 @@ class Display:
             self._epoch, self._epochs = event.epoch, event.epochs
         elif isinstance(event, Progress):
             self._at = event
-            if self._live is None and event.loss is not None and time.monotonic() >= self._due:
+            is_known = event.loss is not None and event.steps_per_second is not None
+            if self._live is None and is_known and time.monotonic() >= self._due:
                 self._due = time.monotonic() + 30.0
                 say("  ".join(self._facts(event)))
 

@@ -98,7 +98,8 @@ class Reader:
         while now - self._steps[0][0] > PACE_S:
             self._steps.popleft()
         began, first = self._steps[0]
-        return (step - first) / (now - began) if step > first else None
+        # A first moment's burst says nothing.
+        return (step - first) / (now - began) if now - began >= 0.5 else None
 
     def lines(self, chunks: Iterable[bytes]) -> Iterator[str]:
         """Each line as it comes; an empty one where a chunk is empty."""

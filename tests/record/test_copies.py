@@ -228,7 +228,7 @@ def test_what_cannot_be_fetched_whole_is_refused_and_writes_over_nothing(
     first, second = a_job(tmp_path / "here"), a_job(tmp_path / "there")
     end_epoch(first, 1)
     monkeypatch.setenv("BESPOKE_COPY_TO", first.request.copied_from)
-    with pytest.raises(ConfigError, match="json: FileNotFoundError"):
+    with pytest.raises(ConfigError, match="json there; copied runs have one"):
         copies.fetch(second)
     with copies.copying(first, 1):
         pass
