@@ -27,6 +27,7 @@ from bespoke.errors import is_full
 from bespoke.evaluation import gate, sampling
 from bespoke.experiment import config, prompts
 from bespoke.files import REPOSITORY, locked
+from bespoke.record import copies, notify
 from bespoke.rehearsal import FakeTrainer
 from bespoke.trainer import gpu_fit, resume, training
 from bespoke.trainer.sd_scripts import SdScripts
@@ -43,8 +44,6 @@ def run(request: Request, journal: Journal) -> None:
     """Check, render, train, verify and summarise one experiment; errors are bespoke.errors'."""
     job = training.open_job(request, journal)
     if request.copied_from and not request.dry_run:
-        from bespoke.record import copies
-
         copies.fetch(job)
         # Beside a run of other options that has come now, this one has a name of its own.
         job = training.open_job(request, journal)
@@ -64,6 +63,8 @@ def run(request: Request, journal: Journal) -> None:
             error.filename = str(job.workspace)
         code = getattr(error, "exit_code", None)
         journal.write("failed", error=type(error).__name__, message=str(error), exit_code=code)
+        if isinstance(error, Exception) and "told" not in vars(error):
+            notify.failed(job.experiment.run_name, error)
         raise
 
 
@@ -88,7 +89,7 @@ def _carry_out(job: Job, trainer: SdScripts | FakeTrainer) -> None:
         return
     # What records, tests and shows takes a second to import: what ends before needs none of it.
     from bespoke.evaluation.evaluator import EpochEvaluator
-    from bespoke.record import copies, recorder
+    from bespoke.record import recorder
 
     with locked(job.output / f".{job.name}.lock", job.name):
         names = trainer.base_model_name, trainer.commit

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from bespoke.console import say
 from bespoke.errors import ConfigError
 from bespoke.redact import veiled
@@ -78,6 +76,13 @@ class Messages:
             say(f"warning: no message to {name} ({VARIABLE}): {veiled(reasons[-1])}")
 
 
+def failed(name: str, error: Exception) -> None:
+    """Send that a start failed before its run began."""
+    sender = Messages()
+    sender.send(name, f"failed before it began: {error}")
+    sender.wait()
+
+
 def ending(run: RunRecord) -> str:
     """How a run ended, in a message."""
     lines = [f"{run.status}: {run.ending}"]
@@ -91,6 +96,8 @@ def sheet(results: Sequence[EpochResult], file: Path) -> Path | None:
     """Draw the contact sheet, an epoch a row; None where no message is asked for."""
     if not os.environ.get(VARIABLE) or not results:
         return None
+    from PIL import Image
+
     side = 96
     size = (side * max(len(each.pictures) for each in results), side * len(results))
     whole = Image.new("RGB", size)

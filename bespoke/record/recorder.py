@@ -86,6 +86,7 @@ def recorded(job: Job, run: RunRecord) -> Iterator[tuple[store.RunFile, Callable
         yield kept, tell
     except BaseException as error:
         ending = first_line(error)
+        vars(error)["told"] = True
         if not isinstance(error, GateStoppedError):
             status = "cancelled" if isinstance(error, InterruptedRunError) else "failed"
         raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from bespoke import cli
 from bespoke.errors import ConfigError
 from bespoke.record import notify
 
@@ -114,6 +115,20 @@ def test_a_service_that_is_slow_delays_no_one(
     assert time.monotonic() - began < 0.3
     assert not ours.wait()
     assert time.monotonic() - began < 1.5
+
+
+def test_a_start_that_is_refused_is_told(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(notify.VARIABLE, f"json://{service.address}/")
+    nowhere = ("--rehearse", "--workspace", str(tmp_path), "--data", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit):
+        cli.main(["run", *nowhere])
+    ((_, body),) = service.taken
+    posted = json.loads(body)
+    assert posted["title"] == "REHEARSAL_SD15_KEEP_TOKENS_3_EXPERIMENT"
+    assert posted["message"].startswith("failed before it began: ")
+    assert "nowhere" in posted["message"]
 
 
 @pytest.mark.parametrize("url", ["", "nonsense://x", "json://127.0.0.1:9/"])
