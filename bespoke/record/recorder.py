@@ -79,7 +79,10 @@ def recorded(job: Job, run: RunRecord) -> Iterator[tuple[store.RunFile, Callable
     sender = notify.Messages()
 
     def tell(text: str) -> None:
-        sheet = notify.sheet(kept.run.epochs if kept.run else (), job.folder / "sheet.png")
+        sheet = None
+        # A message costs a run nothing: where the sheet cannot be drawn or kept, it goes without.
+        with contextlib.suppress(OSError):
+            sheet = notify.sheet(kept.run.epochs if kept.run else (), job.folder / "sheet.png")
         sender.send(run.name, text, sheet)
 
     try:

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def test_a_contact_sheet_that_cannot_be_drawn_costs_the_run_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bespoke.record.notify.sheet", fails)
+    with recorded(a_job(tmp_path), a_run()) as (_, tell):
+        tell("Gate passed")
+    (found,) = store.runs(tmp_path)
+    assert found.status == "completed"
+
+
 def a_job(workspace: Path) -> Any:
     return SimpleNamespace(
         request=SimpleNamespace(rehearse=True),
