@@ -205,8 +205,8 @@ def next_steps(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
 def _step(name: str, runs: Sequence[RunRecord]) -> Iterator[str]:
     experiment = config.load(name, repository=files.REPOSITORY)
     words = ["python", "-m", "bespoke.run", "--experiment", name]
-    for subset in experiment.by_folder().keys() - {COLLECTION}:
-        words += ["--data", f"{subset}=DIR"]
+    for subset in experiment.by_folder():
+        words += [] if subset == COLLECTION else ["--data", f"{subset}=DIR"]
     yield from ("", shlex.join(words))
     if experiment.hypothesis:
         yield f"    {experiment.hypothesis}"
