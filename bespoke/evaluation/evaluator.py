@@ -53,16 +53,21 @@ class EpochEvaluator:
         with self._spared("what the run's own pictures have in common could not be learnt"):
             path = self.job.output / "tests" / f"{self.job.name}.likeness.npz"
             likeness.keep(path, self.arts, anew=start.epoch == 0)
-        for each in (number for number in (0, *self.job.epochs) if number <= start.epoch):
+        for each in (number for number in self._tested if number <= start.epoch):
             lacks = self.lacks_pictures(each)
             if each and each == start.epoch and not start.finished and lacks:
                 say(f"epoch {each}: not all its test pictures are there; the trainer draws them")
             elif each or not lacks:
                 self.epoch(each, decides=not start.completed)
 
+    @property
+    def _tested(self) -> list[int]:
+        """The base model's own pictures, epoch 0, and each epoch that leaves a checkpoint."""
+        return [0, *self.job.epochs]
+
     def lacks_pictures(self, epoch: int) -> bool:
         """Whether this epoch is to be tested and cannot be, by what is there now."""
-        if not self.samples or epoch not in (0, *self.job.epochs) or epoch in self.results:
+        if not self.samples or epoch not in self._tested or epoch in self.results:
             return False
         # What fails is said when the epoch is tested.
         with contextlib.suppress(BespokeError, OSError):
@@ -74,33 +79,30 @@ class EpochEvaluator:
         policy = None if self.job.request.no_gate else self.job.experiment.gate
         policy = policy if policy and policy.epoch == epoch else None
         with signals_held():
-            if self.samples and epoch in (0, *self.job.epochs):
+            if self.samples and epoch in self._tested:
                 with self._spared(f"epoch {epoch} could not be tested"):
                     lora, folder, pictures = self._material(epoch)
                     self.results[epoch] = sampling.evaluate(
                         self.job.experiment.run_name, lora, self.samples, pictures, folder
                     )
-                    for each in pictures.values() if epoch == 0 else ():
-                        if "_e000000_" in each.name:
-                            # A resumed state's pictures are named after epoch 0, too (tn:1332).
-                            each.rename(each.with_name(each.name.replace("_e000000_", "_base_")))
+                    if epoch == 0:
+                        sampling.set_apart(pictures.values())
             result = self.results.get(epoch)
+            run = resume.read_record(self.job.output, self.job.name)
             decision = gate.decide(result, policy) if result and policy else None
             if result:
                 where = "" if epoch else " (before training)"
                 say(f"epoch {epoch}{where}: {result.summary()}")
                 with self._spared(f"epoch {epoch} could not be recorded or shown"):
-                    run = resume.read_record(self.job.output, self.job.name)
                     steps = run.steps_per_epoch if run else None
                     logs = self.job.folder.parent
                     self.keep(result, decision, losses(logs, steps or 0, epoch))
             elif policy:
-                run = resume.read_record(self.job.output, self.job.name)
                 if decides and run and run.stopped:
                     # Whatever became of the test that it rested on.
                     raise GateStoppedError(run.stopped)
                 say(f"gate at epoch {epoch}: not measured; training goes on")
-            if epoch in (0, *self.job.epochs):
+            if epoch in self._tested:
                 self.after(epoch)
             if decision and decides:
                 self.job.journal.write("gate", **asdict(decision))

@@ -110,6 +110,13 @@ def find_pictures(
     return {file: newest[key] for file, key in keys.items() if key in newest}
 
 
+def set_apart(pictures: Iterable[Path]) -> None:
+    """Name the base model's pictures so that none is taken for a resumed state's (tn:1332)."""
+    for each in pictures:
+        if "_e000000_" in each.name:
+            each.rename(each.with_name(each.name.replace("_e000000_", "_base_")))
+
+
 def draw(
     lora: Lora, samples: Sequence[Sample], model: Sequence[str], folder: Path
 ) -> dict[str, Path]:
